@@ -1,0 +1,90 @@
+"""The contract that every kind of resource fulfils.
+
+A kind is one folder under `kinds/`: `spec.py` declares its model (what a manifest may write, where that lives in
+libvirt's XML, what a change costs) and `ops.py` works on a host. The model is light to import; `ops` is loaded when a
+host is first talked to.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, get_args
+
+from pydantic import TypeAdapter
+
+from kvmstate.model.resource import ResourceId
+from kvmstate.xmlbind import Overrides, Section, bindings
+
+
+class Spec(Section):
+    """The spec of a kind: the model of libvirt's document element."""
+
+    xml: Overrides = {}
+
+    def id_name(self, name: str) -> str:
+        """The name within the kind's address; `name` is metadata's."""
+        return name
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind: `name` as manifests write it, `word` as libvirt does, `spec` a Spec or a union of them."""
+
+    name: str
+    word: str
+    title: str
+    spec: Any
+    holds_data: bool = False
+
+    folder: ClassVar[str] = "kvmstate.kinds"
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.spec)
+
+    @property
+    def specs(self) -> tuple[type[Spec], ...]:
+        """The members of the union, or the one model."""
+        return (self.spec,) if isinstance(self.spec, type) else self._members(self.spec)
+
+    def _members(self, annotation: Any) -> tuple[type[Spec], ...]:
+        if isinstance(annotation, type):
+            return (annotation,) if issubclass(annotation, Spec) else ()
+        return tuple(member for arg in get_args(annotation) for member in self._members(arg))
+
+    @property
+    def ops(self) -> Any:
+        """The module that works on a host: observe, complete, steps (see `kvmstate.kinds`)."""
+        return importlib.import_module(f"{self.specs[0].__module__.rpartition('.')[0]}.ops")
+
+    def deletion(self, chosen: str | None) -> str:
+        """delete or orphan: as the lifecycle says, else orphan for what holds data."""
+        return chosen or ("orphan" if self.holds_data else "delete")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`path` of the field that names another resource, as positions in the manifest are kept."""
+
+    path: tuple[str | int, ...]
+    target: ResourceId
+
+
+def references(spec: Section | None, at: tuple[str | int, ...] = ()) -> Iterator[Reference]:
+    """Every resource that a spec names, by its `Ref` fields."""
+    if spec is None:
+        return
+    for b in bindings(type(spec)):
+        value = getattr(spec, b.name)
+        if value is None:
+            continue
+        if b.ref:
+            yield Reference((*at, b.alias), ResourceId(b.ref, str(value)))
+        elif b.sections and b.repeated:
+            for index, item in enumerate(value):
+                yield from references(item, (*at, b.alias, index))
+        elif b.sections and isinstance(value, Section):
+            yield from references(value, (*at, b.alias))

@@ -1,0 +1,25 @@
+"""Every kind of resource, one folder each. Kinds never import each other; they refer by `Ref`.
+
+A kind's `ops` module has:
+
+    observe(host, names)               -> {name: Observed} of those that exist
+    complete(resource, observed, project) -> spec with names, MACs and defaults filled in
+    steps(change, host)                -> the Steps that make the change real, in order
+"""
+
+from kvmstate.kind import Kind
+from kvmstate.kinds.network.spec import NetworkSpec
+from kvmstate.kinds.storage_pool.spec import StoragePoolSpec
+from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
+from kvmstate.kinds.volume.spec import VolumeSpec
+
+ALL_KINDS = (
+    Kind(
+        "Network", "network", "A virtual network: NAT, routed, open, isolated, or a host bridge.", NetworkSpec
+    ),
+    Kind("StoragePool", "pool", "A place where libvirt keeps volumes, such as a directory.", StoragePoolSpec),
+    Kind("Volume", "volume", "A disk image in a storage pool.", VolumeSpec, holds_data=True),
+    Kind("VirtualMachine", "domain", "A virtual machine (libvirt's domain).", VirtualMachineSpec),
+)
+BY_NAME = {kind.name: kind for kind in ALL_KINDS}
+BY_WORD = {kind.word: kind for kind in ALL_KINDS}

@@ -1,0 +1,61 @@
+"""StoragePool: https://libvirt.org/formatstorage.html#storage-pool-xml"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from kvmstate.kind import Spec
+from kvmstate.model.effect import Effect
+from kvmstate.xmlbind import Section, Xml
+
+AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*$")]
+
+
+def _same_path(want: str, seen: str) -> bool:
+    """libvirt drops a trailing slash."""
+    return want.rstrip("/") == (seen or "").rstrip("/")
+
+
+def _same_mode(want: str, seen: str) -> bool:
+    return seen is not None and int(want, 8) == int(seen, 8)
+
+
+class Permissions(Section):
+    mode: Annotated[
+        str | None, Xml("mode", same=_same_mode), Field(pattern="^[0-7]{3,4}$", description="Octal.")
+    ] = None
+    owner: Annotated[int | None, Xml("owner"), Field(ge=0, description="Numeric user id.")] = None
+    group: Annotated[int | None, Xml("group"), Field(ge=0, description="Numeric group id.")] = None
+
+
+class Target(Section):
+    path: Annotated[
+        AbsolutePath, Xml("path", same=_same_path), Effect.REPLACE, Field(description="A folder of the host.")
+    ]
+    permissions: Annotated[
+        Permissions | None,
+        Xml("permissions"),
+        Field(description="Of the folder, set when the pool is built."),
+    ] = None
+
+
+class PoolSpec(Spec):
+    """What pools of every type have."""
+
+    active: Annotated[bool, Effect.LIVE, Field(description="Whether the pool is started.")] = True
+    autostart: Annotated[bool | None, Effect.LIVE, Field(description="Started when the host boots.")] = None
+
+
+class DirPool(PoolSpec):
+    """A folder of the host's. It is made when it is missing, and never removed with the pool."""
+
+    xml_variant: ClassVar[str] = "dir"
+
+    type: Annotated[Literal["dir"], Xml("@type"), Effect.REPLACE]
+    target: Annotated[Target, Xml("target")]
+
+
+# A union, discriminated by `type`, once there is a second member: one class per type of pool.
+StoragePoolSpec = DirPool

@@ -1,0 +1,261 @@
+"""The devices of a virtual machine: https://libvirt.org/formatdomain.html#devices"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from lxml import etree
+from pydantic import Field, model_validator
+
+from kvmstate.model.address import IpAddress, Mac
+from kvmstate.model.effect import Effect
+from kvmstate.model.reference import VolumeRef
+from kvmstate.model.resource import Ref
+from kvmstate.xmlbind import Element, Section, Xml
+from kvmstate.xmlbind.codecs import present
+from kvmstate.xmlbind.path import parse_path
+
+# Devices are told apart by libvirt's user aliases, which must start with ua-
+# (https://libvirt.org/formatdomain.html#devices); those made without one, by what libvirt knows them by.
+DeviceName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=60, description="Unique in this machine.")
+]
+
+
+def _named(fallback: str) -> Element:
+    def read(node: etree._Element, lookup: Any) -> str | None:
+        alias = parse_path("alias/@name").text(node) or ""
+        return alias.removeprefix("ua-") if alias.startswith("ua-") else parse_path(fallback).text(node)
+
+    def write(node: etree._Element, value: str | None, lookup: Any) -> None:
+        if value is not None and read(node, lookup) != value:
+            parse_path("alias/@name").set(node, f"ua-{value}")
+
+    return Element(read, write)
+
+
+def _read_volume(node: etree._Element, lookup: Any) -> VolumeRef | None:
+    path = node.get("file") or node.get("dev")
+    return lookup.volume_at(path) if path and lookup else None
+
+
+def _write_volume(node: etree._Element, value: VolumeRef | None, lookup: Any) -> None:
+    disk = node.getparent()
+    assert disk is not None
+    if value is None:
+        disk.remove(node)
+        return
+    source = lookup.volume_source(value)
+    _write_source(disk, node, source.type, source.path, source.format)
+
+
+def _read_file(node: etree._Element, lookup: Any) -> str | None:
+    return node.get("file") or node.get("dev")
+
+
+def _write_file(node: etree._Element, value: str | None, lookup: Any) -> None:
+    disk = node.getparent()
+    assert disk is not None
+    if value is None:
+        disk.remove(node)
+    else:
+        _write_source(disk, node, "block" if value.startswith("/dev/") else "file", value, None)
+
+
+def _write_source(
+    disk: etree._Element, node: etree._Element, kind: str, path: str, format: str | None
+) -> None:
+    disk.set("type", kind)
+    for attribute in ("file", "dev"):
+        node.attrib.pop(attribute, None)
+    node.set("file" if kind == "file" else "dev", path)
+    driver = disk.find("driver")
+    if driver is None:
+        driver = etree.SubElement(disk, "driver", name="qemu")
+    if format:
+        driver.set("type", format)
+
+
+class Disk(Section):
+    """A disk, or a CD-ROM drive."""
+
+    name: Annotated[DeviceName, Xml(".", _named("target/@dev"))]
+    device: Annotated[Literal["disk", "cdrom"], Xml("@device")] = "disk"
+    volume: Annotated[
+        VolumeRef | None,
+        Ref("volume"),
+        Xml("source", Element(_read_volume, _write_volume)),
+        Field(
+            description="The volume that it shows. A CD-ROM drive without one is empty; its medium changes live."
+        ),
+    ] = None
+    file: Annotated[
+        str | None,
+        Xml("source", Element(_read_file, _write_file)),
+        Field(
+            pattern="^/",
+            description="Instead of a volume: an image file or block device of the host, by its path.",
+        ),
+    ] = None
+    format: Annotated[
+        Literal["raw", "qcow2"] | None,
+        Xml("driver/@type"),
+        Field(description="Of what is in the file. A volume knows its own."),
+    ] = None
+    bus: Annotated[Literal["virtio", "sata", "scsi", "ide", "usb"] | None, Xml("target/@bus")] = None
+    target: Annotated[
+        str | None,
+        Xml("target/@dev"),
+        Field(
+            pattern="^(vd|sd|hd)[a-z]+$",
+            description="The device name, such as vda. Default: the next that is free.",
+        ),
+    ] = None
+    cache: Annotated[
+        Literal["default", "none", "writethrough", "writeback", "directsync", "unsafe"] | None,
+        Xml("driver/@cache"),
+    ] = None
+    discard: Annotated[
+        Literal["unmap", "ignore"] | None,
+        Xml("driver/@discard"),
+        Field(description="Whether TRIM reaches the image."),
+    ] = None
+    serial: Annotated[
+        str | None, Xml("serial"), Field(max_length=20, description="As the guest sees it.")
+    ] = None
+    read_only: Annotated[bool | None, Xml(".", present("readonly"))] = None
+    boot_order: Annotated[int | None, Xml("boot/@order"), Field(ge=1, description="1 boots first.")] = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Disk:
+        if self.volume and self.file:
+            raise ValueError("a disk has either volume or file, not both")
+        if self.device == "disk" and not (self.volume or self.file):
+            raise ValueError("a disk needs a volume or a file")
+        return self
+
+
+def _source(kind: str) -> Element:
+    """A network's or bridge's name in <source>, which also decides the interface's type."""
+
+    def read(node: etree._Element, lookup: Any) -> str | None:
+        return node.get(kind) if _interface_of(node).get("type") == kind else None
+
+    def write(node: etree._Element, value: str | None, lookup: Any) -> None:
+        if value is None:
+            if _interface_of(node).get("type") == kind:
+                _interface_of(node).remove(node)
+            return
+        _interface_of(node).set("type", kind)
+        for attribute in list(node.attrib):
+            del node.attrib[attribute]
+        node.set(kind, value)
+
+    return Element(read, write)
+
+
+def _interface_of(source: etree._Element) -> etree._Element:
+    parent = source.getparent()
+    assert parent is not None
+    return parent
+
+
+class Interface(Section):
+    """A network interface."""
+
+    name: Annotated[
+        DeviceName | None,
+        Xml(".", _named("mac/@address")),
+        Field(description="Unique in this machine. Default: the network's name (then NETWORK-2, …)."),
+    ] = None
+    network: Annotated[
+        str | None,
+        Ref("network"),
+        Xml("source", _source("network")),
+        Effect.LIVE,
+        Field(description="A virtual network."),
+    ] = None
+    bridge: Annotated[
+        str | None,
+        Xml("source", _source("bridge")),
+        Effect.LIVE,
+        Field(description="Instead: a bridge of the host."),
+    ] = None
+    mac: Annotated[
+        Mac | None,
+        Xml("mac/@address"),
+        Field(
+            description="Default: derived from project, machine and interface name, so that a rebuilt one keeps it."
+        ),
+    ] = None
+    model: Annotated[
+        Literal["virtio", "e1000", "e1000e", "rtl8139"] | None,
+        Xml("model/@type"),
+        Field(description="Default: virtio."),
+    ] = None
+    link: Annotated[
+        Literal["up", "down"] | None,
+        Xml("link/@state"),
+        Effect.LIVE,
+        Field(description="Whether the cable is in."),
+    ] = None
+    mtu: Annotated[int | None, Xml("mtu/@size"), Field(ge=68, le=65535, description="In bytes.")] = None
+    boot_order: Annotated[int | None, Xml("boot/@order"), Field(ge=1, description="1 boots first.")] = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Interface:
+        if (self.network is None) == (self.bridge is None):
+            raise ValueError("an interface needs either network or bridge")
+        return self
+
+
+class Graphics(Section):
+    type: Annotated[Literal["vnc", "spice"], Xml("@type")]
+    listen: Annotated[
+        IpAddress | None,
+        Xml("@listen"),
+        Field(description="The host's address to listen on. Default: 127.0.0.1."),
+    ] = None
+    port: Annotated[
+        int | None, Xml("@port"), Field(ge=5900, le=65535, description="Default: the first that is free.")
+    ] = None
+
+
+class Serial(Section):
+    """A serial port that `virsh console` opens; `log` keeps what the guest writes in a file on the host."""
+
+    port: Annotated[int, Xml("target/@port"), Field(ge=0, le=3)] = 0
+    log: Annotated[
+        str | None, Xml("log/@file"), Field(pattern="^/", description="A file that virtlogd writes.")
+    ] = None
+
+
+class Rng(Section):
+    """Entropy for the guest."""
+
+    source: Annotated[
+        str, Xml("backend"), Field(pattern="^/", description="A random device of the host.")
+    ] = "/dev/urandom"
+
+
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
+
+
+def _read_agent(node: etree._Element, lookup: Any) -> bool:
+    return _agent(node) is not None
+
+
+def _write_agent(node: etree._Element, value: bool | None, lookup: Any) -> None:
+    channel = _agent(node)
+    if value and channel is None:
+        channel = etree.SubElement(node, "channel", type="unix")
+        etree.SubElement(channel, "target", type="virtio", name=AGENT_CHANNEL)
+    elif not value and channel is not None:
+        node.remove(channel)
+
+
+def _agent(devices: etree._Element) -> etree._Element | None:
+    return parse_path(f"channel[target/@name='{AGENT_CHANNEL}']").find(devices)
+
+
+GUEST_AGENT = Element(_read_agent, _write_agent)

@@ -1,0 +1,198 @@
+"""VirtualMachine: https://libvirt.org/formatdomain.html"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from lxml import etree
+from pydantic import Field, model_validator
+
+from kvmstate.kind import Spec
+from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, Disk, Graphics, Interface, Rng, Serial
+from kvmstate.model.effect import Effect, Scaling
+from kvmstate.model.quantity import Size
+from kvmstate.xmlbind import Element, Keyed, Section, Xml
+from kvmstate.xmlbind.codecs import size
+
+MIB = 1 << 20
+
+
+def _same_machine(want: str, seen: str | None) -> bool:
+    """libvirt pins `q35` and `pc` to the newest version that QEMU has when the domain is defined."""
+    family = {"pc": r"pc-i440fx-.*", "q35": r"pc-q35-.*"}.get(want)
+    return bool(seen and family and re.fullmatch(family, seen))
+
+
+def _read_firmware(node: etree._Element, lookup: Any) -> str | None:
+    """A running domain, and one defined with a loader of its own, shows the loader instead of the attribute."""
+    loader = node.find("loader")
+    efi = node.get("firmware") == "efi" or (loader is not None and loader.get("type") == "pflash")
+    return "efi" if efi else "bios"
+
+
+def _write_firmware(node: etree._Element, value: str | None, lookup: Any) -> None:
+    if value == "efi":
+        if _read_firmware(node, lookup) != "efi":
+            node.set("firmware", "efi")
+        return
+    node.attrib.pop("firmware", None)
+    for tag in ("loader", "nvram", "firmware"):
+        for child in node.findall(tag):
+            node.remove(child)
+
+
+def _read_cpus(node: etree._Element, lookup: Any) -> int:
+    return int(node.get("current") or node.text or 1)
+
+
+def _write_cpus(node: etree._Element, value: int | None, lookup: Any) -> None:
+    if value is None or value == int(node.text or 0):
+        node.attrib.pop("current", None)
+    else:
+        node.set("current", str(value))
+
+
+def _read_max_cpus(node: etree._Element, lookup: Any) -> int:
+    return int(node.text or 1)
+
+
+def _write_max_cpus(node: etree._Element, value: int | None, lookup: Any) -> None:
+    if value is None:
+        return
+    if (current := node.get("current")) and int(current) >= value:
+        del node.attrib["current"]
+    node.text = str(value)
+
+
+class Topology(Section):
+    sockets: Annotated[int, Xml("@sockets"), Field(ge=1)]
+    cores: Annotated[int, Xml("@cores"), Field(ge=1)]
+    threads: Annotated[int, Xml("@threads"), Field(ge=1)] = 1
+
+
+class Cpu(Section):
+    """What CPU the guest sees."""
+
+    mode: Annotated[
+        Literal["host-passthrough", "host-model", "maximum", "custom"] | None,
+        Xml("@mode"),
+        Field(description="custom needs a model."),
+    ] = None
+    model: Annotated[
+        str | None, Xml("model"), Field(description="A named model, such as EPYC (mode custom).")
+    ] = None
+    topology: Annotated[Topology | None, Xml("topology")] = None
+
+    @model_validator(mode="after")
+    def _model(self) -> Cpu:
+        if self.model and self.mode not in (None, "custom"):
+            raise ValueError("cpu.model goes with mode custom")
+        if self.mode == "custom" and not self.model:
+            raise ValueError("cpu mode custom needs a model")
+        return self
+
+
+class Kernel(Section):
+    """Direct kernel boot, without a boot loader."""
+
+    path: Annotated[
+        str, Xml("kernel"), Field(pattern="^/", description="The kernel image, a file of the host.")
+    ]
+    initrd: Annotated[str | None, Xml("initrd"), Field(pattern="^/", description="The initial RAM disk.")] = (
+        None
+    )
+    cmdline: Annotated[str | None, Xml("cmdline"), Field(description="The kernel's command line.")] = None
+
+
+class VirtualMachineSpec(Spec):
+    """A virtual machine."""
+
+    state: Annotated[
+        Literal["running", "stopped", "paused", "ignore"],
+        Effect.LIVE,
+        Field(description="What it should be doing; ignore leaves it to people."),
+    ] = "running"
+    autostart: Annotated[bool | None, Effect.LIVE, Field(description="Started when the host boots.")] = None
+    type: Annotated[
+        Literal["kvm", "qemu"] | None,
+        Xml("@type"),
+        Field(
+            description="kvm (hardware) or qemu (emulation). Default: kvm where it works, chosen when it is made."
+        ),
+    ] = None
+    title: Annotated[str | None, Xml("title"), Effect.LIVE, Field(pattern="^[^\n]*$")] = None
+    description: Annotated[str | None, Xml("description"), Effect.LIVE] = None
+    max_cpus: Annotated[
+        int | None,
+        Xml("vcpu", Element(_read_max_cpus, _write_max_cpus)),
+        Field(ge=1, description="How far cpus can be raised while it runs. Default: cpus."),
+    ] = None
+    cpus: Annotated[
+        int | None,
+        Xml("vcpu", Element(_read_cpus, _write_cpus)),
+        Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit="max_cpus"),
+        Field(ge=1, le=4096, description="Virtual CPUs."),
+    ] = None
+    max_memory: Annotated[
+        Size | None,
+        Xml("memory", size("KiB")),
+        Field(
+            gt=0, multiple_of=MIB, description="How far memory can be raised while it runs. Default: memory."
+        ),
+    ] = None
+    memory: Annotated[
+        Size,
+        Xml("currentMemory", size("KiB")),
+        Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit="max_memory"),
+        Field(gt=0, multiple_of=MIB, description="What the guest may use, in whole MiB."),
+    ]
+    machine: Annotated[
+        str | None,
+        Xml("os/type/@machine", same=_same_machine),
+        Field(
+            pattern=r"^[\w.+-]+$",
+            description="q35, pc, or one with its version. Default: q35; libvirt pins the version.",
+        ),
+    ] = None
+    firmware: Annotated[
+        Literal["bios", "efi"] | None, Xml("os", Element(_read_firmware, _write_firmware))
+    ] = None
+    kernel: Annotated[Kernel | None, Xml("os", shared=True)] = None
+    cpu: Annotated[
+        Cpu | None, Xml("cpu"), Field(description="Default: host-passthrough with KVM, else QEMU's own.")
+    ] = None
+    disks: Annotated[list[Disk], Xml("devices/disk"), Keyed("name"), Effect.LIVE] = []
+    interfaces: Annotated[list[Interface], Xml("devices/interface"), Keyed("name"), Effect.LIVE] = []
+    graphics: Annotated[list[Graphics], Xml("devices/graphics"), Keyed("type")] = []
+    serials: Annotated[
+        list[Serial], Xml("devices/serial"), Keyed("port"), Field(description="Serial consoles.")
+    ] = []
+    rng: Annotated[Rng | None, Xml("devices/rng")] = None
+    guest_agent: Annotated[
+        bool | None, Xml("devices", GUEST_AGENT), Field(description="A channel for the QEMU guest agent.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> VirtualMachineSpec:
+        if self.max_cpus and self.cpus and self.cpus > self.max_cpus:
+            raise ValueError(f"cpus ({self.cpus}) is more than maxCpus ({self.max_cpus})")
+        if self.max_memory and self.memory > self.max_memory:
+            raise ValueError("memory is more than maxMemory")
+        topology = self.cpu.topology if self.cpu else None
+        most = self.max_cpus or self.cpus
+        if topology and most and topology.sockets * topology.cores * topology.threads != most:
+            raise ValueError("cpu.topology must multiply to maxCpus (or cpus)")
+        for what, names in {
+            "disk name": [d.name for d in self.disks],
+            "disk target": [d.target for d in self.disks if d.target],
+            "interface name": [i.name for i in self.interfaces if i.name],
+            "interface mac": [i.mac for i in self.interfaces if i.mac],
+            "graphics type": [g.type for g in self.graphics],
+            "serial port": [s.port for s in self.serials],
+            "bootOrder": [d.boot_order for d in [*self.disks, *self.interfaces] if d.boot_order],
+        }.items():
+            twice = {name for name in names if names.count(name) > 1}  # type: ignore[operator]
+            if twice:
+                raise ValueError(f"{what} {', '.join(map(str, sorted(twice)))} stands twice")  # type: ignore[type-var]
+        return self

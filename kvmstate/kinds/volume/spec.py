@@ -1,0 +1,107 @@
+"""Volume: https://libvirt.org/formatstorage.html#storage-volume-xml"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from lxml import etree
+from pydantic import Field, model_validator
+
+from kvmstate.kind import Spec
+from kvmstate.model.effect import Effect, Scaling
+from kvmstate.model.quantity import Size
+from kvmstate.model.reference import VolumeRef
+from kvmstate.model.resource import Name, Ref
+from kvmstate.xmlbind import Element, Section, Xml
+from kvmstate.xmlbind.codecs import size
+
+
+def _read_backing(node: etree._Element, lookup: Any) -> Any:
+    path = node.findtext("path")
+    return lookup.volume_at(path) if path else None
+
+
+def _write_backing(node: etree._Element, value: Any, lookup: Any) -> None:
+    if value is None:
+        return
+    for child in list(node):
+        node.remove(child)
+    source = lookup.volume_source(value)
+    etree.SubElement(node, "path").text = source.path
+    etree.SubElement(node, "format").set("type", source.format)
+
+
+def _same_capacity(want: int, seen: int | None) -> bool:
+    """Images hold whole sectors of 512 bytes."""
+    return seen is not None and -(-want // 512) * 512 == seen
+
+
+def _on_creation_only(want: Any, seen: Any) -> bool:
+    """What is allocated grows as the guest writes: that is no difference."""
+    return seen is not None
+
+
+class Content(Section):
+    """What the volume holds at first: an image file, copied as it is."""
+
+    file: Annotated[str | None, Field(description="A local file; relative to the manifest.")] = None
+    url: Annotated[str | None, Field(pattern="^https?://", description="An http or https address.")] = None
+    checksum: Annotated[
+        str | None,
+        Field(
+            pattern="^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$",
+            description="sha256:… or sha512:… of the file.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Content:
+        if (self.file is None) == (self.url is None):
+            raise ValueError("content needs either file or url")
+        if self.url and not self.checksum:
+            raise ValueError("content from a url needs its checksum")
+        return self
+
+
+class VolumeSpec(Spec):
+    """A disk image. It holds data: it is never shrunk, and neither replaced nor deleted unless its lifecycle says so."""
+
+    pool: Annotated[Name, Ref("pool"), Effect.REPLACE, Field(description="The storage pool that it is in.")]
+    format: Annotated[Literal["raw", "qcow2"], Xml("target/format/@type"), Effect.REPLACE] = "qcow2"
+    capacity: Annotated[
+        Size | None,
+        Xml("capacity", size("bytes"), same=_same_capacity),
+        Scaling(grow=Effect.LIVE, shrink=Effect.REPLACE),
+        Field(gt=0, description="What the guest sees. Default: that of the content or the backing volume."),
+    ] = None
+    allocation: Annotated[
+        Size | None,
+        Xml("allocation", size("bytes"), same=_on_creation_only),
+        Effect.NONE,
+        Field(description="Reserved when the volume is made. Default: nothing (sparse)."),
+    ] = None
+    backing: Annotated[
+        VolumeRef | None,
+        Ref("volume"),
+        Xml("backingStore", Element(_read_backing, _write_backing)),
+        Effect.REPLACE,
+        Field(description="The volume that this one is a copy-on-write layer over (qcow2 only)."),
+    ] = None
+    content: Annotated[
+        Content | None,
+        Effect.REPLACE,
+        Field(description="What it holds at first. Without: empty, or the backing volume's."),
+    ] = None
+
+    def id_name(self, name: str) -> str:
+        return f"{self.pool}/{name}"
+
+    @model_validator(mode="after")
+    def _sources(self) -> VolumeSpec:
+        if self.backing and self.format != "qcow2":
+            raise ValueError("a volume with a backing volume must have format qcow2")
+        if self.backing and self.content:
+            raise ValueError("a volume has either backing or content, not both")
+        if not (self.capacity or self.backing or self.content):
+            raise ValueError("capacity is needed for an empty volume")
+        return self

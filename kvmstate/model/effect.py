@@ -1,0 +1,52 @@
+"""What a change costs. Stands beside each field of a spec; the plan shows it, policies decide on it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+
+class Effect(enum.IntEnum):
+    """Ordered by disruption, so that a change costs the maximum over its fields."""
+
+    NONE = 0
+    LIVE = 1
+    RESTART = 2
+    REPLACE = 3
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(core), "x-kvmstate-effect": str(self)}
+
+    def of(self, old: Any, new: Any, limit: Any = None) -> Effect:
+        return self
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A cost that depends on direction: vCPUs are added to a running guest, but not taken away.
+
+    `limit` names the sibling field whose value in the *running* configuration bounds growth: past it,
+    growing costs what shrinking does.
+    """
+
+    grow: Effect
+    shrink: Effect
+    limit: str | None = None
+
+    def of(self, old: Any, new: Any, limit: Any = None) -> Effect:
+        if old is None or new is None:
+            return self.shrink
+        if new < old or (limit is not None and new > limit):
+            return self.shrink
+        return self.grow
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(core), "x-kvmstate-effect": str(self)}
+
+    def __str__(self) -> str:
+        bound = f" up to {self.limit}" if self.limit else ""
+        return f"grow: {self.grow}{bound}, shrink: {self.shrink}"

@@ -1,0 +1,83 @@
+"""Sizes and durations as people write them.
+
+Sizes are whole bytes. Suffixes are libvirt's: `k`/`K`/`KiB` is 1024 and `KB` is 1000 (and so for M, G, T, P, E);
+Kubernetes' `Ki`, `Mi`, `Gi` are read as well. Durations are seconds, written `90s`, `5m`, `1h30m`.
+See https://libvirt.org/formatdomain.html#memory-allocation
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGTPE]?)(iB|i|B|)", re.ASCII)
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
+_POWERS = {letter: power for power, letter in enumerate(" KMGTPE")}
+
+
+def parse_size(text: Any) -> int:
+    """Bytes in `text`, a whole number of bytes or a number with a unit. Raises ValueError."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if not match:
+        raise ValueError("expected a size such as 512MiB, 20GiB or a number of bytes")
+    number, letter, suffix = match.groups()
+    base = 1000 if letter and suffix == "B" else 1024
+    factor: int = base ** _POWERS[letter.upper() or " "]
+    whole, _, decimals = number.partition(".")
+    scale = 10 ** len(decimals)
+    value, remainder = divmod(int(whole + decimals) * factor, scale)
+    if remainder:
+        raise ValueError(f"{text} is not a whole number of bytes")
+    return value
+
+
+def format_size(value: int) -> str:
+    """The largest binary unit that divides the value: `2 GiB`, `1536 MiB`, `1000 bytes`."""
+    for letter in "EPTGMK":
+        unit = 1024 ** _POWERS[letter]
+        if value and value % unit == 0:
+            return f"{value // unit} {letter}iB"
+    return f"{value} bytes"
+
+
+def parse_duration(text: Any) -> int:
+    """Seconds in `text`. Raises ValueError."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) and text.strip() else None
+    if not match:
+        raise ValueError("expected a duration such as 90s, 5m or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*([kKMGTPE]?(iB|i|B)?)$"},
+                {"type": "integer", "minimum": 0},
+            ],
+            "x-kvmstate-unit": "bytes, or a number with KiB, MiB, GiB, TiB (binary) or KB, MB, GB, TB (decimal)",
+        }
+    ),
+]
+Duration = Annotated[
+    int,
+    BeforeValidator(parse_duration),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"},
+                {"type": "integer"},
+            ],
+            "x-kvmstate-unit": "seconds, or h, m and s as in 1h30m",
+        }
+    ),
+]

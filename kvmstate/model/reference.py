@@ -1,0 +1,54 @@
+"""Naming a volume, which takes two names, and what a host knows about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field, model_validator
+
+from kvmstate.model.resource import Model, Name
+
+
+class VolumeRef(Model):
+    """A volume, by its pool and its name; `pool/name` for short."""
+
+    pool: Annotated[Name, Field(description="The storage pool.")]
+    name: Annotated[Name, Field(description="The volume's name in the pool.")]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            pool, slash, name = value.partition("/")
+            if not slash:
+                raise ValueError("expected {pool: …, name: …} or pool/name")
+            return {"pool": pool, "name": name}
+        return value
+
+    def __str__(self) -> str:
+        return f"{self.pool}/{self.name}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VolumeRef) and (self.pool, self.name) == (other.pool, other.name)
+
+    def __hash__(self) -> int:
+        return hash((self.pool, self.name))
+
+
+@dataclass(frozen=True)
+class VolumeSource:
+    """How a domain's XML names a volume: a file's or a block device's path, and the format of what is in it."""
+
+    type: str
+    path: str
+    format: str
+
+
+class Lookup(Protocol):
+    """What XML says by path and manifests by name, on one host."""
+
+    def volume_source(self, ref: VolumeRef) -> VolumeSource:
+        """Raises NotFound when there is no such volume."""
+
+    def volume_at(self, path: str) -> VolumeRef | None: ...

@@ -1,0 +1,142 @@
+"""A resource: one document of a manifest, or one object on a host, under one address."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from kvmstate.model.quantity import Duration
+
+API_VERSION = "kvmstate/v1"
+
+
+@dataclass(frozen=True, order=True)
+class ResourceId:
+    """`kind` is libvirt's word (domain, network, pool, volume); a volume's name is POOL/NAME."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    @classmethod
+    def parse(cls, address: str) -> ResourceId:
+        kind, _, name = address.partition("/")
+        return cls(kind, name)
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Marks a field whose value names another resource of this kind (a libvirt word)."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a document starts."""
+
+    file: str
+    line: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Model(BaseModel):
+    """Manifest models: camelCase outside, snake_case inside, unknown fields refused."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+
+def _object_name(name: str) -> str:
+    if re.search(r"[/\x00-\x1f\x7f]", name) or name in {".", ".."} or name != name.strip():
+        raise ValueError("a name has no '/', no control characters and no space around it")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_object_name)]
+
+
+class Metadata(Model):
+    name: Annotated[Name, Field(description="The object's name in libvirt.")]
+    labels: Annotated[dict[str, str], Field(description="Free key/value pairs to select resources by.")] = {}
+
+
+class Stop(Model):
+    """How a running virtual machine is stopped when a change or a deletion needs it."""
+
+    timeout: Annotated[Duration, Field(gt=0, description="How long the guest may take to shut down.")] = 60
+    on_timeout: Annotated[
+        Literal["fail", "destroy"],
+        Field(
+            description="When time is up: give up and report (fail), or power off as `virsh destroy` does."
+        ),
+    ] = "fail"
+
+
+class Lifecycle(Model):
+    """What kvmstate may do to this resource. Nothing disruptive happens unless it is allowed here."""
+
+    restart: Annotated[
+        Literal["never", "whenOff", "now"],
+        Field(
+            description="Changes that need a restart: refused (never), written and pending until the next power cycle "
+            "(whenOff), or applied with a graceful restart (now)."
+        ),
+    ] = "whenOff"
+    replace: Annotated[
+        Literal["never", "allow"], Field(description="Whether the object may be deleted and made anew.")
+    ] = "never"
+    deletion: Annotated[
+        Literal["delete", "orphan"] | None,
+        Field(
+            description="When it leaves the manifests: delete it, or orphan it (forget it and leave it on the host). "
+            "Default: orphan for volumes, delete for other kinds."
+        ),
+    ] = None
+    prevent_destroy: Annotated[
+        bool, Field(description="Refuse every plan that would delete or replace it.")
+    ] = False
+    ignore_changes: Annotated[
+        list[str],
+        Field(description="Fields of spec, such as `cpus` or `disks`, whose differences are left alone."),
+    ] = []
+    stop: Annotated[Stop, Field(description="How a running virtual machine is stopped.")] = Stop()
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A validated document: what should exist."""
+
+    id: ResourceId
+    spec: Any
+    metadata: Metadata
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    origin: Origin = Origin("-")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What exists on the host: the inactive configuration, the active one when it runs, and libvirt's XML of both.
+
+    `uuid` identifies the object (a volume has its key instead); `config` and `active` are specs.
+    """
+
+    id: ResourceId
+    uuid: str
+    config: Any
+    active: Any | None
+    xml: str
+    active_xml: str | None = None

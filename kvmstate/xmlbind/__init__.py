@@ -1,0 +1,32 @@
+"""Pydantic models bound to libvirt XML: one declaration per field, many uses.
+
+A field of a `Section` says side by side what a manifest may write (its type), where that lives in XML (`Xml`)
+and what a change costs (`Effect`). `parse` reads it, `patch` edits a document in place so that XML nobody
+modelled survives, `diff` compares only what the manifest owns.
+"""
+
+from kvmstate.xmlbind.binding import Binding, Keyed, Section, Xml, bindings
+from kvmstate.xmlbind.codecs import Element, Scalar
+from kvmstate.xmlbind.diff import diff, with_cleared
+from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text
+from kvmstate.xmlbind.overrides import Overrides, apply_overrides, read_overrides
+
+__all__ = [
+    "Binding",
+    "Element",
+    "Keyed",
+    "Overrides",
+    "Scalar",
+    "Section",
+    "Xml",
+    "apply_overrides",
+    "bindings",
+    "canonical",
+    "diff",
+    "document",
+    "parse",
+    "patch",
+    "read_overrides",
+    "to_text",
+    "with_cleared",
+]

@@ -1,0 +1,121 @@
+"""The declarations: what a Section's fields say about themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+from lxml import etree
+
+from kvmstate.model.effect import Effect, Scaling
+from kvmstate.model.resource import Model, Ref
+from kvmstate.xmlbind.codecs import NUMBER, TEXT, YES_NO, Element, Scalar
+from kvmstate.xmlbind.path import Path, parse_path
+
+
+@dataclass(frozen=True)
+class Xml:
+    """Where a field lives, relative to its section's element: `bridge/@name`, `memory`, `ip/dhcp/host`.
+
+    `same` says when a wanted and a seen value mean the same although they differ (`q35`, `pc-q35-7.2`).
+    A `shared` section lives in an element with others: clearing it takes its own fields only.
+    """
+
+    path: str = "."
+    codec: Scalar | Element | None = None
+    same: Callable[[Any, Any], bool] | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """Marks a list whose items are told apart by this field of theirs, not by their order."""
+
+    field: str
+
+
+class Section(Model):
+    """A part of a manifest that maps to an XML element (or some of its children).
+
+    A union of sections is told apart by the text at `xml_by`, which is `xml_variant` for this member.
+    """
+
+    xml_by: ClassVar[str] = "@type"
+    xml_variant: ClassVar[str | None] = None
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What is declared about one field."""
+
+    name: str
+    alias: str
+    xml: Xml | None
+    effect: Effect | Scaling
+    sections: tuple[type[Section], ...]
+    repeated: bool
+    key: str | None
+    ref: str | None
+    scalar: Scalar
+    default: Any
+
+    @cached_property
+    def path(self) -> Path:
+        assert self.xml is not None
+        return parse_path(self.xml.path)
+
+    @property
+    def codec(self) -> Scalar | Element:
+        return self.xml.codec if self.xml and self.xml.codec else self.scalar
+
+    def same(self, want: Any, seen: Any) -> bool:
+        return bool(want == seen or (self.xml and self.xml.same and self.xml.same(want, seen)))
+
+    def item_key(self, item: Any) -> str:
+        assert self.key is not None
+        return str(getattr(item, self.key))
+
+
+def variant(sections: tuple[type[Section], ...], node: etree._Element) -> type[Section]:
+    """The member of a union that this element is; the first one when none says so."""
+    for section in sections:
+        if section.xml_variant and parse_path(section.xml_by).text(node) == section.xml_variant:
+            return section
+    return sections[0]
+
+
+@cache
+def bindings(cls: type[Section]) -> tuple[Binding, ...]:
+    found = []
+    for name, info in cls.model_fields.items():
+        marks = {type(mark): mark for mark in info.metadata}
+        key, ref = marks.get(Keyed), marks.get(Ref)
+        types = tuple(_flatten(info.annotation))
+        found.append(
+            Binding(
+                name=name,
+                alias=info.alias or name,
+                xml=marks.get(Xml),
+                effect=marks.get(Effect) or marks.get(Scaling) or Effect.RESTART,
+                sections=tuple(t for t in types if isinstance(t, type) and issubclass(t, Section)),
+                repeated=list in types,
+                key=key.field if key else None,
+                ref=ref.kind if ref else None,
+                scalar=YES_NO if bool in types else NUMBER if int in types else TEXT,
+                default=info.get_default(call_default_factory=True) if not info.is_required() else None,
+            )
+        )
+    return tuple(found)
+
+
+def _flatten(annotation: Any) -> Iterator[Any]:
+    """Every type in an annotation: `list[Disk] | None` holds list, Disk and NoneType."""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        yield str
+        return
+    yield origin if isinstance(origin, type) else annotation
+    for arg in get_args(annotation):
+        yield from _flatten(arg)

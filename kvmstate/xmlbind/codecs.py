@@ -1,0 +1,83 @@
+"""How values are written in XML where text alone will not do.
+
+`Scalar` turns one text or attribute into a value. `Element` reads and writes a whole element, with the `lookup`
+that the caller passes through (what paths mean on a host); writing None clears what reading reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lxml import etree
+
+
+@dataclass(frozen=True)
+class Scalar:
+    read: Callable[[str], Any]
+    write: Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Element:
+    read: Callable[[etree._Element, Any], Any]
+    write: Callable[[etree._Element, Any, Any], None]
+
+
+def _flag(on: str, off: str) -> Scalar:
+    return Scalar(lambda text: text == on, lambda value: on if value else off)
+
+
+YES_NO = _flag("yes", "no")
+ON_OFF = _flag("on", "off")
+TEXT = Scalar(str, str)
+NUMBER = Scalar(lambda text: int(text, 0), str)
+
+# https://libvirt.org/formatdomain.html#memory-allocation; the same letters serve volumes (formatstorage.html)
+_UNITS = {"b": 1, "bytes": 1} | {
+    spelling: base**power
+    for power, letter in enumerate("KMGTPE", 1)
+    for spelling, base in (
+        (letter, 1024),
+        (letter + "iB", 1024),
+        (letter + "B", 1000),
+        (letter.lower(), 1024),
+    )
+}
+
+
+def size(default_unit: str) -> Element:
+    """An amount of bytes with a `unit` attribute; written in `default_unit`, rounded up to it."""
+    step = _UNITS[default_unit]
+
+    def read(node: etree._Element, lookup: Any) -> int | None:
+        text = (node.text or "").strip()
+        return int(text) * _UNITS[node.get("unit", default_unit)] if text else None
+
+    def write(node: etree._Element, value: int | None, lookup: Any) -> None:
+        if value is None:
+            parent = node.getparent()
+            if parent is not None:
+                parent.remove(node)
+            return
+        node.set("unit", default_unit)
+        node.text = str(-(-value // step))
+
+    return Element(read, write)
+
+
+def present(tag: str) -> Element:
+    """A child element that means yes by being there, such as `<readonly/>`."""
+
+    def read(node: etree._Element, lookup: Any) -> bool:
+        return node.find(tag) is not None
+
+    def write(node: etree._Element, value: bool | None, lookup: Any) -> None:
+        found = node.find(tag)
+        if value and found is None:
+            etree.SubElement(node, tag)
+        elif not value and found is not None:
+            node.remove(found)
+
+    return Element(read, write)

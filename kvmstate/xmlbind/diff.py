@@ -1,0 +1,88 @@
+"""Comparing sections: only what the manifest owns, so that libvirt's own defaults are never drift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from kvmstate.model.change import FieldChange
+from kvmstate.xmlbind.binding import Binding, Section, bindings
+
+S = TypeVar("S", bound=Section)
+
+
+def diff(
+    want: Section, seen: Section | None, active: Section | None = None, at: tuple[str, ...] = ()
+) -> Iterator[FieldChange]:
+    """What would have to change for `seen` to be as `want` says.
+
+    `active` is the running configuration beside it: it bounds what can be changed live (`Scaling.limit`).
+    """
+    for b in bindings(type(want)):
+        if b.name not in want.model_fields_set:
+            continue
+        new, old, here = getattr(want, b.name), getattr(seen, b.name, None), (*at, b.alias)
+        if b.repeated and b.key:
+            yield from _diff_items(b, new or [], old or [], getattr(active, b.name, None) or [], here)
+        elif b.sections and not b.repeated and new is not None and type(new) is type(old):
+            yield from diff(new, old, getattr(active, b.name, None), here)
+        elif b.repeated and b.sections:
+            if [_owned(item) for item in new or []] != [
+                _seen_as(w, s) for w, s in _pairs(new or [], old or [])
+            ]:
+                yield FieldChange(here, old, new, b.effect.of(old, new))
+        elif isinstance(new, dict):
+            before = old or {}
+            for key in new:
+                if new[key] != before.get(key):
+                    yield FieldChange((*here, key), before.get(key), new[key], b.effect.of(None, None))
+        elif not b.same(new, old) and not (b.repeated and not new and not old):
+            limit = getattr(active, getattr(b.effect, "limit", None) or "", None)
+            yield FieldChange(here, old, new, b.effect.of(old, new, limit))
+
+
+def _diff_items(
+    b: Binding, new: list[Any], old: list[Any], active: list[Any], here: tuple[str, ...]
+) -> Iterator[FieldChange]:
+    news, olds, actives = ({b.item_key(i): i for i in items} for items in (new, old, active))
+    for key in [*news, *(k for k in olds if k not in news)]:
+        at = (*here, key)
+        if key in news and key in olds and type(news[key]) is type(olds[key]):
+            yield from diff(news[key], olds[key], actives.get(key), at)
+        else:
+            yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None))
+
+
+def _pairs(new: list[Any], old: list[Any]) -> list[tuple[Any, Any]]:
+    return [*zip(new, old, strict=False), *((None, extra) for extra in old[len(new) :])]
+
+
+def _owned(item: Section) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in item.model_fields_set}
+
+
+def _seen_as(want: Section | None, seen: Section) -> dict[str, Any] | None:
+    return {name: getattr(seen, name) for name in want.model_fields_set} if want is not None else None
+
+
+def with_cleared(want: S, last: Section | None) -> S:
+    """`want`, with what was applied before and has left the manifest cleared: set to the field's default."""
+    if last is None or type(want) is not type(last):
+        return want
+    update: dict[str, Any] = {}
+    for b in bindings(type(want)):
+        if b.name not in last.model_fields_set:
+            continue
+        new, old = getattr(want, b.name), getattr(last, b.name)
+        if b.name not in want.model_fields_set:
+            if old is not None and old != b.default:
+                update[b.name] = b.default
+        elif b.repeated and b.key and new:
+            before = {b.item_key(item): item for item in old or []}
+            update[b.name] = [with_cleared(item, before.get(b.item_key(item))) for item in new]
+        elif b.sections and not b.repeated and isinstance(new, Section):
+            update[b.name] = with_cleared(new, old)
+        elif isinstance(new, dict) and isinstance(old, dict):
+            gone = {key: None for key in old if key not in new}
+            update[b.name] = {**new, **gone}
+    return want.model_copy(update=update) if update else want

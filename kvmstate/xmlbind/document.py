@@ -1,0 +1,135 @@
+"""Reading sections out of XML, and writing them into it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+from lxml import etree
+
+from kvmstate.xmlbind.binding import Binding, Section, bindings, variant
+from kvmstate.xmlbind.codecs import Element, Scalar
+
+S = TypeVar("S", bound=Section)
+_PARSER = etree.XMLParser(remove_blank_text=True, resolve_entities=False, no_network=True, huge_tree=False)
+
+
+def document(text: str) -> etree._Element:
+    """The document element. White space between elements is dropped: `patch` indents anew."""
+    return etree.fromstring(text.encode(), _PARSER)
+
+
+def to_text(node: etree._Element) -> str:
+    node = copy.deepcopy(node)
+    etree.indent(node)
+    return etree.tostring(node, encoding="unicode")
+
+
+def canonical(text: str) -> str:
+    """One text per meaning: W3C canonical XML, without white space between elements."""
+    return etree.tostring(document(text), method="c14n").decode()
+
+
+def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
+    """The fields that are in the XML, as a section. XML that nobody modelled is not an error.
+
+    What libvirt says is taken as it is: values are converted, not validated.
+    """
+    values: dict[str, Any] = {}
+    for b in bindings(cls):
+        if b.xml is None:
+            continue
+        if b.repeated:
+            read = [_read(b, found, lookup) for found in b.path.find_all(node)]
+            items = [value for value in read if value is not None]
+            if items:
+                values[b.name] = items
+        elif (found := b.path.find(node)) is not None and (value := _read(b, found, lookup)) is not None:
+            values[b.name] = value
+    defaults = {b.name: b.default for b in bindings(cls)}
+    return cls.model_construct(_fields_set=set(values), **{**defaults, **values})
+
+
+def _read(b: Binding, node: etree._Element, lookup: Any) -> Any:
+    if b.sections:
+        section = parse(variant(b.sections, node), node, lookup)
+        return None if b.xml and b.xml.shared and not section.model_fields_set else section
+    codec = b.codec
+    if isinstance(codec, Element):
+        return codec.read(node, lookup)
+    text = node.get(b.path.attribute) if b.path.attribute else (node.text or "").strip()
+    return None if text is None or text == "" else codec.read(text)
+
+
+def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Element:
+    """Write the fields that the manifest owns (`model_fields_set`); leave everything else as it was.
+
+    None removes. Items of keyed lists are edited where they are; new ones follow the last of their kind.
+    """
+    for b in bindings(type(spec)):
+        if b.xml is None or b.name not in spec.model_fields_set:
+            continue
+        value = getattr(spec, b.name)
+        if b.repeated:
+            _patch_items(node, b, value or [], lookup)
+        elif isinstance(b.codec, Element) and not b.sections:
+            target = b.path.find(node) if value is None else b.path.ensure(node)
+            if target is not None:
+                b.codec.write(target, value, lookup)
+        elif value is None and b.xml.shared:
+            _clear(b.path.find(node), b.sections)
+        elif value is None:
+            b.path.remove(node)
+        elif b.sections:
+            patch(_switch(b.path.ensure(node), b, value), value, lookup)
+        else:
+            b.path.set(node, b.codec.write(value))
+    return node
+
+
+def _clear(node: etree._Element | None, sections: tuple[type[Section], ...]) -> None:
+    for f in (f for section in sections for f in bindings(section) if node is not None and f.xml is not None):
+        f.path.remove(node)
+
+
+def _switch(node: etree._Element, b: Binding, value: Section) -> etree._Element:
+    """Drop what the other members of a union would have written."""
+    for other in b.sections:
+        if other is not type(value):
+            for f in bindings(other):
+                if f.xml is not None and not any(f.xml == mine.xml for mine in bindings(type(value))):
+                    f.path.remove(node)
+    return node
+
+
+def _patch_items(node: etree._Element, b: Binding, items: list[Any], lookup: Any) -> None:
+    present = b.path.find_all(node)
+    known = {b.item_key(_read(b, found, lookup)): found for found in present} if b.key else {}
+    parent = b.path.parent().ensure(node)
+    wanted = {b.item_key(item): item for item in items} if b.key else {}
+    place = max((parent.index(found) + 1 for found in present), default=len(parent))
+    for found in present:
+        if found not in [known.get(key) for key in wanted]:
+            parent.remove(found)
+            place -= 1
+    tag = b.path.steps[-1]
+    for item in items:
+        kept = known.get(b.item_key(item)) if b.key else None
+        child = kept if kept is not None else tag.make(parent)
+        if kept is None:
+            parent.insert(place, child)
+            place += 1
+        _write_item(child, b, item, lookup)
+
+
+def _write_item(node: etree._Element, b: Binding, item: Any, lookup: Any) -> None:
+    if b.sections:
+        patch(_switch(node, b, item), item, lookup)
+    elif isinstance(b.codec, Scalar):
+        text = b.codec.write(item)
+        if b.path.attribute:
+            node.set(b.path.attribute, text)
+        else:
+            node.text = text
+    else:
+        b.codec.write(node, item, lookup)

@@ -1,0 +1,57 @@
+"""The escape hatch: XML paths that a manifest sets itself, for what no field models yet.
+
+`xml: {"./features/kvm/hidden/@state": "on"}`, as virt-xml's --edit users know it; null removes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from lxml import etree
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from kvmstate.model.effect import Effect
+from kvmstate.xmlbind.path import parse_path
+
+
+def _check(value: dict[str, str | None]) -> dict[str, str | None]:
+    for path in value:
+        if not parse_path(path).steps and parse_path(path).attribute is None:
+            raise ValueError(f"{path!r} names no element below the document")
+    return value
+
+
+def _texts(value: Any) -> Any:
+    """Numbers and booleans as libvirt writes them."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: ("yes" if v else "no") if isinstance(v, bool) else str(v) if isinstance(v, int | float) else v
+        for key, v in value.items()
+    }
+
+
+Overrides = Annotated[
+    dict[str, str | None],
+    BeforeValidator(_texts),
+    AfterValidator(_check),
+    Field(
+        description="What no field models, by XPath: {'./features/kvm/hidden/@state': 'on'}. "
+        "Text or attribute values; null removes the node."
+    ),
+    Effect.RESTART,
+]
+
+
+def read_overrides(node: etree._Element, paths: dict[str, str | None]) -> dict[str, str | None]:
+    """What the document has at these paths."""
+    return {path: parse_path(path).text(node) for path in paths}
+
+
+def apply_overrides(node: etree._Element, values: dict[str, str | None]) -> etree._Element:
+    for path, value in values.items():
+        if value is None:
+            parse_path(path).remove(node)
+        else:
+            parse_path(path).set(node, value)
+    return node
