@@ -14,9 +14,7 @@ from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.kinds.volume.spec import VolumeSpec
 
 ALL_KINDS = (
-    Kind(
-        "Network", "network", "A virtual network: NAT, routed, open, isolated, or a host bridge.", NetworkSpec
-    ),
+    Kind("Network", "network", "A virtual network: NAT, routed, open, isolated, or a host bridge.", NetworkSpec),
     Kind("StoragePool", "pool", "A place where libvirt keeps volumes, such as a directory.", StoragePoolSpec),
     Kind("Volume", "volume", "A disk image in a storage pool.", VolumeSpec, holds_data=True),
     Kind("VirtualMachine", "domain", "A virtual machine (libvirt's domain).", VirtualMachineSpec),

@@ -13,9 +13,7 @@ def _mac(value: str) -> str:
     if not re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", value):
         raise ValueError("expected a MAC address such as 52:54:00:12:34:56")
     if int(value[:2], 16) & 1:
-        raise ValueError(
-            "this is a multicast MAC address; the first byte must be even, as in 52:54:00:12:34:56"
-        )
+        raise ValueError("this is a multicast MAC address; the first byte must be even, as in 52:54:00:12:34:56")
     return value.lower()
 
 
@@ -37,9 +35,7 @@ def _interface(value: Any) -> str:
 
 
 Mac = Annotated[str, AfterValidator(_mac)]
-IpAddress = Annotated[
-    str, BeforeValidator(_ip), WithJsonSchema({"type": "string", "examples": ["192.168.150.1"]})
-]
+IpAddress = Annotated[str, BeforeValidator(_ip), WithJsonSchema({"type": "string", "examples": ["192.168.150.1"]})]
 IpInterface = Annotated[
     str, BeforeValidator(_interface), WithJsonSchema({"type": "string", "examples": ["192.168.150.1/24"]})
 ]

@@ -80,9 +80,7 @@ class Stop(Model):
     timeout: Annotated[Duration, Field(gt=0, description="How long the guest may take to shut down.")] = 60
     on_timeout: Annotated[
         Literal["fail", "destroy"],
-        Field(
-            description="When time is up: give up and report (fail), or power off as `virsh destroy` does."
-        ),
+        Field(description="When time is up: give up and report (fail), or power off as `virsh destroy` does."),
     ] = "fail"
 
 
@@ -106,9 +104,7 @@ class Lifecycle(Model):
             "Default: orphan for volumes, delete for other kinds."
         ),
     ] = None
-    prevent_destroy: Annotated[
-        bool, Field(description="Refuse every plan that would delete or replace it.")
-    ] = False
+    prevent_destroy: Annotated[bool, Field(description="Refuse every plan that would delete or replace it.")] = False
     ignore_changes: Annotated[
         list[str],
         Field(description="Fields of spec, such as `cpus` or `disks`, whose differences are left alone."),

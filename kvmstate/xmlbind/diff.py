@@ -27,9 +27,7 @@ def diff(
         elif b.sections and not b.repeated and new is not None and type(new) is type(old):
             yield from diff(new, old, getattr(active, b.name, None), here)
         elif b.repeated and b.sections:
-            if [_owned(item) for item in new or []] != [
-                _seen_as(w, s) for w, s in _pairs(new or [], old or [])
-            ]:
+            if [_owned(item) for item in new or []] != [_seen_as(w, s) for w, s in _pairs(new or [], old or [])]:
                 yield FieldChange(here, old, new, b.effect.of(old, new))
         elif isinstance(new, dict):
             before = old or {}

@@ -108,7 +108,7 @@ class Path:
         if target is None:
             return
         if self.attribute:
-            target.attrib.pop(self.attribute, None)
+            target.attrib.pop(self.attribute, "")
         elif (parent := target.getparent()) is not None and target is not node:
             parent.remove(target)
 

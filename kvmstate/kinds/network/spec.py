@@ -33,7 +33,7 @@ def _write_ip(node: etree._Element, value: str | None, lookup: Any) -> None:
     if value is None:
         return
     interface = ipaddress.ip_interface(value)
-    node.attrib.pop("netmask", None)
+    node.attrib.pop("netmask", "")
     node.set("family", f"ipv{interface.version}")
     node.set("address", str(interface.ip))
     node.set("prefix", str(interface.network.prefixlen))
@@ -54,20 +54,14 @@ class DhcpHost(Section):
 
 class Dhcp(Section):
     ranges: Annotated[list[DhcpRange], Xml("range"), Field(description="Addresses to lease.")] = []
-    hosts: Annotated[
-        list[DhcpHost], Xml("host"), Keyed("ip"), Effect.LIVE, Field(description="Fixed leases.")
-    ] = []
+    hosts: Annotated[list[DhcpHost], Xml("host"), Keyed("ip"), Effect.LIVE, Field(description="Fixed leases.")] = []
 
 
 class Ip(Section):
     """An address of the host on this network, with the network's prefix length."""
 
-    address: Annotated[
-        IpInterface, Xml(".", Element(_read_ip, _write_ip)), Field(description="192.168.150.1/24")
-    ]
-    dhcp: Annotated[
-        Dhcp | None, Xml("dhcp"), Field(description="Leases that libvirt's dnsmasq gives out.")
-    ] = None
+    address: Annotated[IpInterface, Xml(".", Element(_read_ip, _write_ip)), Field(description="192.168.150.1/24")]
+    dhcp: Annotated[Dhcp | None, Xml("dhcp"), Field(description="Leases that libvirt's dnsmasq gives out.")] = None
 
     @model_validator(mode="after")
     def _inside(self) -> Ip:
@@ -88,21 +82,15 @@ class DnsHost(Section):
 
 
 class Dns(Section):
-    hosts: Annotated[
-        list[DnsHost], Xml("host"), Keyed("ip"), Field(description="Names that dnsmasq answers.")
-    ] = []
+    hosts: Annotated[list[DnsHost], Xml("host"), Keyed("ip"), Field(description="Names that dnsmasq answers.")] = []
 
 
 class Domain(Section):
-    name: Annotated[
-        str, Xml("@name"), Field(description="The DNS domain of this network, such as lab.example.")
-    ]
+    name: Annotated[str, Xml("@name"), Field(description="The DNS domain of this network, such as lab.example.")]
 
 
 class Bridge(Section):
-    name: Annotated[
-        str | None, Xml("@name"), Field(max_length=15, description="The bridge device on the host.")
-    ] = None
+    name: Annotated[str | None, Xml("@name"), Field(max_length=15, description="The bridge device on the host.")] = None
     stp: Annotated[bool | None, Xml("@stp", ON_OFF), Field(description="Spanning tree.")] = None
 
 
@@ -110,13 +98,9 @@ class Forward(Section):
     mode: Annotated[
         Literal["nat", "route", "open", "bridge"],
         Xml("@mode"),
-        Field(
-            description="nat, route, open (routed, without firewall rules), or bridge (an existing host bridge)."
-        ),
+        Field(description="nat, route, open (routed, without firewall rules), or bridge (an existing host bridge)."),
     ]
-    dev: Annotated[
-        str | None, Xml("@dev"), Field(description="Forward through this host interface only.")
-    ] = None
+    dev: Annotated[str | None, Xml("@dev"), Field(description="Forward through this host interface only.")] = None
 
 
 class NetworkSpec(Spec):
@@ -124,18 +108,14 @@ class NetworkSpec(Spec):
 
     active: Annotated[bool, Effect.LIVE, Field(description="Whether the network is started.")] = True
     autostart: Annotated[bool | None, Effect.LIVE, Field(description="Started when the host boots.")] = None
-    forward: Annotated[
-        Forward | None, Xml("forward"), Field(description="How guests reach other networks.")
-    ] = None
+    forward: Annotated[Forward | None, Xml("forward"), Field(description="How guests reach other networks.")] = None
     bridge: Annotated[
         Bridge | None, Xml("bridge"), Field(description="The bridge device; named by libvirt if not given.")
     ] = None
     mtu: Annotated[int | None, Xml("mtu/@size"), Field(ge=68, le=65535, description="In bytes.")] = None
     domain: Annotated[Domain | None, Xml("domain")] = None
     dns: Annotated[Dns | None, Xml("dns")] = None
-    ips: Annotated[
-        list[Ip], Xml("ip"), Keyed("address"), Field(description="The host's addresses on it.")
-    ] = []
+    ips: Annotated[list[Ip], Xml("ip"), Keyed("address"), Field(description="The host's addresses on it.")] = []
 
     @model_validator(mode="after")
     def _bridge_mode(self) -> NetworkSpec:
@@ -143,7 +123,5 @@ class NetworkSpec(Spec):
             if not (self.bridge and self.bridge.name):
                 raise ValueError("forward mode bridge needs bridge.name: an existing bridge of the host")
             if self.ips or self.dns or self.domain:
-                raise ValueError(
-                    "forward mode bridge takes no ips, dns or domain: the host's bridge has its own"
-                )
+                raise ValueError("forward mode bridge takes no ips, dns or domain: the host's bridge has its own")
         return self

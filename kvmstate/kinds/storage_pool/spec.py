@@ -23,9 +23,9 @@ def _same_mode(want: str, seen: str) -> bool:
 
 
 class Permissions(Section):
-    mode: Annotated[
-        str | None, Xml("mode", same=_same_mode), Field(pattern="^[0-7]{3,4}$", description="Octal.")
-    ] = None
+    mode: Annotated[str | None, Xml("mode", same=_same_mode), Field(pattern="^[0-7]{3,4}$", description="Octal.")] = (
+        None
+    )
     owner: Annotated[int | None, Xml("owner"), Field(ge=0, description="Numeric user id.")] = None
     group: Annotated[int | None, Xml("group"), Field(ge=0, description="Numeric group id.")] = None
 

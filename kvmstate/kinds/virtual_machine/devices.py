@@ -17,9 +17,7 @@ from kvmstate.xmlbind.path import parse_path
 
 # Devices are told apart by libvirt's user aliases, which must start with ua-
 # (https://libvirt.org/formatdomain.html#devices); those made without one, by what libvirt knows them by.
-DeviceName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=60, description="Unique in this machine.")
-]
+DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=60, description="Unique in this machine.")]
 
 
 def _named(fallback: str) -> Element:
@@ -62,12 +60,10 @@ def _write_file(node: etree._Element, value: str | None, lookup: Any) -> None:
         _write_source(disk, node, "block" if value.startswith("/dev/") else "file", value, None)
 
 
-def _write_source(
-    disk: etree._Element, node: etree._Element, kind: str, path: str, format: str | None
-) -> None:
+def _write_source(disk: etree._Element, node: etree._Element, kind: str, path: str, format: str | None) -> None:
     disk.set("type", kind)
     for attribute in ("file", "dev"):
-        node.attrib.pop(attribute, None)
+        node.attrib.pop(attribute, "")
     node.set("file" if kind == "file" else "dev", path)
     driver = disk.find("driver")
     if driver is None:
@@ -85,9 +81,7 @@ class Disk(Section):
         VolumeRef | None,
         Ref("volume"),
         Xml("source", Element(_read_volume, _write_volume)),
-        Field(
-            description="The volume that it shows. A CD-ROM drive without one is empty; its medium changes live."
-        ),
+        Field(description="The volume that it shows. A CD-ROM drive without one is empty; its medium changes live."),
     ] = None
     file: Annotated[
         str | None,
@@ -120,9 +114,7 @@ class Disk(Section):
         Xml("driver/@discard"),
         Field(description="Whether TRIM reaches the image."),
     ] = None
-    serial: Annotated[
-        str | None, Xml("serial"), Field(max_length=20, description="As the guest sees it.")
-    ] = None
+    serial: Annotated[str | None, Xml("serial"), Field(max_length=20, description="As the guest sees it.")] = None
     read_only: Annotated[bool | None, Xml(".", present("readonly"))] = None
     boot_order: Annotated[int | None, Xml("boot/@order"), Field(ge=1, description="1 boots first.")] = None
 
@@ -184,9 +176,7 @@ class Interface(Section):
     mac: Annotated[
         Mac | None,
         Xml("mac/@address"),
-        Field(
-            description="Default: derived from project, machine and interface name, so that a rebuilt one keeps it."
-        ),
+        Field(description="Default: derived from project, machine and interface name, so that a rebuilt one keeps it."),
     ] = None
     model: Annotated[
         Literal["virtio", "e1000", "e1000e", "rtl8139"] | None,
@@ -225,17 +215,15 @@ class Serial(Section):
     """A serial port that `virsh console` opens; `log` keeps what the guest writes in a file on the host."""
 
     port: Annotated[int, Xml("target/@port"), Field(ge=0, le=3)] = 0
-    log: Annotated[
-        str | None, Xml("log/@file"), Field(pattern="^/", description="A file that virtlogd writes.")
-    ] = None
+    log: Annotated[str | None, Xml("log/@file"), Field(pattern="^/", description="A file that virtlogd writes.")] = None
 
 
 class Rng(Section):
     """Entropy for the guest."""
 
-    source: Annotated[
-        str, Xml("backend"), Field(pattern="^/", description="A random device of the host.")
-    ] = "/dev/urandom"
+    source: Annotated[str, Xml("backend"), Field(pattern="^/", description="A random device of the host.")] = (
+        "/dev/urandom"
+    )
 
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"

@@ -36,7 +36,7 @@ def _write_firmware(node: etree._Element, value: str | None, lookup: Any) -> Non
         if _read_firmware(node, lookup) != "efi":
             node.set("firmware", "efi")
         return
-    node.attrib.pop("firmware", None)
+    node.attrib.pop("firmware", "")
     for tag in ("loader", "nvram", "firmware"):
         for child in node.findall(tag):
             node.remove(child)
@@ -48,7 +48,7 @@ def _read_cpus(node: etree._Element, lookup: Any) -> int:
 
 def _write_cpus(node: etree._Element, value: int | None, lookup: Any) -> None:
     if value is None or value == int(node.text or 0):
-        node.attrib.pop("current", None)
+        node.attrib.pop("current", "")
     else:
         node.set("current", str(value))
 
@@ -79,9 +79,7 @@ class Cpu(Section):
         Xml("@mode"),
         Field(description="custom needs a model."),
     ] = None
-    model: Annotated[
-        str | None, Xml("model"), Field(description="A named model, such as EPYC (mode custom).")
-    ] = None
+    model: Annotated[str | None, Xml("model"), Field(description="A named model, such as EPYC (mode custom).")] = None
     topology: Annotated[Topology | None, Xml("topology")] = None
 
     @model_validator(mode="after")
@@ -96,12 +94,8 @@ class Cpu(Section):
 class Kernel(Section):
     """Direct kernel boot, without a boot loader."""
 
-    path: Annotated[
-        str, Xml("kernel"), Field(pattern="^/", description="The kernel image, a file of the host.")
-    ]
-    initrd: Annotated[str | None, Xml("initrd"), Field(pattern="^/", description="The initial RAM disk.")] = (
-        None
-    )
+    path: Annotated[str, Xml("kernel"), Field(pattern="^/", description="The kernel image, a file of the host.")]
+    initrd: Annotated[str | None, Xml("initrd"), Field(pattern="^/", description="The initial RAM disk.")] = None
     cmdline: Annotated[str | None, Xml("cmdline"), Field(description="The kernel's command line.")] = None
 
 
@@ -117,9 +111,7 @@ class VirtualMachineSpec(Spec):
     type: Annotated[
         Literal["kvm", "qemu"] | None,
         Xml("@type"),
-        Field(
-            description="kvm (hardware) or qemu (emulation). Default: kvm where it works, chosen when it is made."
-        ),
+        Field(description="kvm (hardware) or qemu (emulation). Default: kvm where it works, chosen when it is made."),
     ] = None
     title: Annotated[str | None, Xml("title"), Effect.LIVE, Field(pattern="^[^\n]*$")] = None
     description: Annotated[str | None, Xml("description"), Effect.LIVE] = None
@@ -137,9 +129,7 @@ class VirtualMachineSpec(Spec):
     max_memory: Annotated[
         Size | None,
         Xml("memory", size("KiB")),
-        Field(
-            gt=0, multiple_of=MIB, description="How far memory can be raised while it runs. Default: memory."
-        ),
+        Field(gt=0, multiple_of=MIB, description="How far memory can be raised while it runs. Default: memory."),
     ] = None
     memory: Annotated[
         Size,
@@ -155,9 +145,7 @@ class VirtualMachineSpec(Spec):
             description="q35, pc, or one with its version. Default: q35; libvirt pins the version.",
         ),
     ] = None
-    firmware: Annotated[
-        Literal["bios", "efi"] | None, Xml("os", Element(_read_firmware, _write_firmware))
-    ] = None
+    firmware: Annotated[Literal["bios", "efi"] | None, Xml("os", Element(_read_firmware, _write_firmware))] = None
     kernel: Annotated[Kernel | None, Xml("os", shared=True)] = None
     cpu: Annotated[
         Cpu | None, Xml("cpu"), Field(description="Default: host-passthrough with KVM, else QEMU's own.")
@@ -165,9 +153,7 @@ class VirtualMachineSpec(Spec):
     disks: Annotated[list[Disk], Xml("devices/disk"), Keyed("name"), Effect.LIVE] = []
     interfaces: Annotated[list[Interface], Xml("devices/interface"), Keyed("name"), Effect.LIVE] = []
     graphics: Annotated[list[Graphics], Xml("devices/graphics"), Keyed("type")] = []
-    serials: Annotated[
-        list[Serial], Xml("devices/serial"), Keyed("port"), Field(description="Serial consoles.")
-    ] = []
+    serials: Annotated[list[Serial], Xml("devices/serial"), Keyed("port"), Field(description="Serial consoles.")] = []
     rng: Annotated[Rng | None, Xml("devices/rng")] = None
     guest_agent: Annotated[
         bool | None, Xml("devices", GUEST_AGENT), Field(description="A channel for the QEMU guest agent.")
