@@ -8,10 +8,10 @@ host is first talked to.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
@@ -39,8 +39,6 @@ class Kind:
     spec: Any
     holds_data: bool = False
 
-    folder: ClassVar[str] = "kvmstate.kinds"
-
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
         return TypeAdapter(self.spec)
@@ -63,6 +61,35 @@ class Kind:
     def deletion(self, chosen: str | None) -> str:
         """delete or orphan: as the lifecycle says, else orphan for what holds data."""
         return chosen or ("orphan" if self.holds_data else "delete")
+
+
+# How far a step has come: done so far, and in all.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """About one libvirt call. `run` may be called again: it looks at the host before it acts."""
+
+    describe: str
+    run: Callable[[Progress], None]
+
+
+def simple(describe: str, run: Callable[[], object]) -> Step:
+    """A step that has no progress to tell."""
+    return Step(describe, lambda progress: (run(), None)[1])
+
+
+def written(change: Change, node: etree._Element, lookup: Any, project: str | None = None) -> etree._Element:
+    """`node` as the change wants it: fields, overrides, name, UUID and, with `project`, the owner's stamp."""
+    patch(node, change.spec, lookup)
+    apply_overrides(node, change.spec.xml)
+    parse_path("name").set(node, change.id.name)
+    if change.uuid:
+        parse_path("uuid").set(node, change.uuid)
+    if project:
+        parse_path("metadata/kvmstate:resource/@project").set(node, project)
+    return node
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvmstate.model.effect import Effect
-from kvmstate.model.resource import Observed, Resource, ResourceId
+from kvmstate.model.resource import Lifecycle, Observed, Resource, ResourceId
 
 
 class Action(enum.Enum):
@@ -37,23 +37,47 @@ class FieldChange:
 class Change:
     """What a plan does to one resource.
 
-    `fields` differ from the inactive configuration and `pending` only from the active one: these wait for a
-    restart (unless live). `blocked` says why nothing may be done although something should. `spec` is the wanted spec,
-    completed: names, MACs and defaults filled in, fields that left the manifest cleared.
+    `fields` differ from the inactive configuration, `active_fields` from the running one. `spec` is the wanted spec,
+    completed: names, MACs and defaults filled in, fields that left the manifest cleared. `uuid` is the object's,
+    chosen beforehand for one to be made. `blocked` says why nothing may be done although something should.
     """
 
     id: ResourceId
     action: Action
     reason: str = ""
     fields: tuple[FieldChange, ...] = ()
-    pending: tuple[FieldChange, ...] = ()
+    active_fields: tuple[FieldChange, ...] = ()
     desired: Resource | None = None
     observed: Observed | None = None
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
     spec: Any = None
+    uuid: str = ""
     blocked: str = ""
     hint: str = ""
     needs: frozenset[ResourceId] = field(default_factory=frozenset)
 
     @property
-    def effect(self) -> Effect:
-        return max((f.effect for f in self.fields), default=Effect.NONE)
+    def running(self) -> bool:
+        return self.observed is not None and self.observed.active is not None
+
+    @property
+    def live(self) -> tuple[FieldChange, ...]:
+        """What is changed in the running object."""
+        return tuple(f for f in self.active_fields if f.effect <= Effect.LIVE)
+
+    @property
+    def waiting(self) -> tuple[FieldChange, ...]:
+        """What the running object takes on with its next start."""
+        return tuple(f for f in self.active_fields if f.effect is Effect.RESTART)
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the running object is restarted for this change, because its lifecycle allows it."""
+        return bool(self.waiting) and self.lifecycle.restart == "now"
+
+    @property
+    def shown(self) -> tuple[FieldChange, ...]:
+        """Every field that this change touches, once."""
+        known = {f.path for f in self.fields}
+        live_only = (f for f in self.active_fields if f.path not in known)
+        return (*self.fields, *(f for f in live_only if f.effect <= Effect.LIVE or self.restarts))

@@ -1,0 +1,79 @@
+"""Whether KVM really works on a host, not only whether libvirt lists it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import libvirt
+
+from kvmstate.errors import HostError
+from kvmstate.host.connection import Host
+from kvmstate.host.faults import faults
+from kvmstate.xmlbind.document import document
+
+# SeaBIOS says its name on the serial port as soon as the virtual CPU runs its first instructions.
+_PROBE = """
+<domain type='kvm'>
+  <name>kvmstate-probe-{id}</name>
+  <memory unit='MiB'>16</memory>
+  <os><type>hvm</type><bios useserial='yes'/></os>
+  <devices><serial type='pty'/></devices>
+</domain>
+"""
+_PROBE_TIMEOUT = 5.0
+
+
+def best(host: Host) -> str:
+    """kvm where a guest really runs with it, else qemu (emulation); the test driver has a type of its own."""
+    kinds = {str(kind) for kind in document(host.capabilities).xpath("guest/arch/domain/@type")}
+    if "kvm" in kinds:
+        return "kvm" if works(host) else "qemu"
+    return "qemu" if "qemu" in kinds else min(kinds, default="qemu")
+
+
+def is_x86(host: Host) -> bool:
+    """Whether machines of type q35 exist on this host."""
+    machines = document(host.capabilities).xpath("guest/arch[@name='x86_64']/machine/text()")
+    return "q35" in machines
+
+
+def works(host: Host) -> bool:
+    """Run a machine without disks for a moment and see whether its firmware speaks. Asked once a connection."""
+    if not hasattr(host, "_kvm_works"):
+        host._kvm_works = _probe(host)  # type: ignore[attr-defined]
+    return bool(host._kvm_works)  # type: ignore[attr-defined]
+
+
+def _probe(host: Host) -> bool:
+    try:
+        with faults():
+            domain = host.connection.createXML(
+                _PROBE.format(id=uuid.uuid4().hex[:8]), libvirt.VIR_DOMAIN_START_AUTODESTROY
+            )
+    except HostError:
+        return False
+    try:
+        with faults():
+            return _speaks(host, domain)
+    except HostError:
+        return False
+    finally:
+        with faults():
+            domain.destroy()
+
+
+def _speaks(host: Host, domain: Any) -> bool:
+    stream = host.connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
+    domain.openConsole(None, stream, 0)
+    deadline = time.monotonic() + _PROBE_TIMEOUT
+    try:
+        while time.monotonic() < deadline:
+            said = stream.recv(1024)
+            if isinstance(said, bytes) and said:
+                return True
+            time.sleep(0.05)
+        return False
+    finally:
+        stream.abort()

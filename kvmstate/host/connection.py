@@ -1,0 +1,76 @@
+"""A connection to one host, and what is asked of it as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import libvirt
+
+from kvmstate.errors import ConnectionFailed
+from kvmstate.host.faults import faults, translate
+from kvmstate.host.lookup import HostLookup
+
+
+class Host:
+    """An open connection. Safe to use from several threads, as libvirt's own connections are."""
+
+    def __init__(self, connection: Any, uri: str) -> None:
+        self.connection = connection
+        self.uri = uri
+
+    @cached_property
+    def lookup(self) -> HostLookup:
+        """What paths mean on this host, as of the first question; see `forget`."""
+        return HostLookup(self.connection)
+
+    def forget(self) -> None:
+        """Storage pools have changed: ask anew."""
+        self.__dict__.pop("lookup", None)
+
+    @cached_property
+    def library_version(self) -> tuple[int, int, int]:
+        with faults():
+            number = self.connection.getLibVersion()
+        return number // 1_000_000, number // 1_000 % 1_000, number % 1_000
+
+    @cached_property
+    def capabilities(self) -> str:
+        """The host's capabilities, as XML: https://libvirt.org/formatcaps.html"""
+        with faults():
+            return str(self.connection.getCapabilities())
+
+    def close(self) -> None:
+        with faults():
+            self.connection.close()
+
+
+def default_uri() -> str:
+    """libvirt's own rule: LIBVIRT_DEFAULT_URI, else the system daemon where it can be reached, else the session's."""
+    if uri := os.environ.get("LIBVIRT_DEFAULT_URI"):
+        return uri
+    sockets = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
+    return "qemu:///system" if any(os.access(path, os.W_OK) for path in sockets) else "qemu:///session"
+
+
+@contextmanager
+def open_host(uri: str | None) -> Iterator[Host]:
+    """Connect, and disconnect at the end. Raises ConnectionFailed."""
+    # libvirt prints every error on stderr unless told otherwise
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    uri = uri or default_uri()
+    try:
+        connection = libvirt.open(uri)
+    except libvirt.libvirtError as error:
+        raise ConnectionFailed(
+            f"cannot connect to {uri}: {translate(error).message}",
+            "is libvirtd (or virtqemud) running there, and are you in the group libvirt? -c URI chooses another host",
+        ) from error
+    host = Host(connection, uri)
+    try:
+        yield host
+    finally:
+        host.close()

@@ -1,0 +1,197 @@
+"""Domains: https://libvirt.org/html/libvirt-libvirt-domain.html"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+from kvmstate.errors import HostError
+from kvmstate.host.faults import faults
+
+_PAUSED = {libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED}
+_LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
+# How long a guest may take to let a device go, or to move its memory balloon
+GUEST_TIMEOUT = 20.0
+SHUTDOWN_AGAIN = 5.0
+
+
+def all_domains(connection: Any) -> list[Any]:
+    with faults():
+        return list(connection.listAllDomains(0))
+
+
+def find(connection: Any, name: str) -> Any:
+    """Raises NotFound."""
+    with faults():
+        return connection.lookupByName(name)
+
+
+def xml(domain: Any, inactive: bool = True, secure: bool = False) -> str:
+    """`secure` includes passwords, which a redefinition must carry on."""
+    flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
+    with faults():
+        return str(domain.XMLDesc(flags | (libvirt.VIR_DOMAIN_XML_SECURE if secure else 0)))
+
+
+def state(domain: Any) -> str:
+    """running, paused or stopped. A crashed domain that libvirt keeps is stopped."""
+    with faults():
+        if not domain.isActive():
+            return "stopped"
+        number, _ = domain.state(0)
+    if number in _PAUSED:
+        return "paused"
+    return "stopped" if number in (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF) else "running"
+
+
+def define(connection: Any, text: str, validate: bool) -> Any:
+    """`validate` refuses XML that libvirt would drop without a word."""
+    with faults():
+        return connection.defineXMLFlags(text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0)
+
+
+def start(domain: Any, paused: bool = False) -> None:
+    with faults():
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
+
+
+def suspend(domain: Any) -> None:
+    with faults():
+        domain.suspend()
+
+
+def resume(domain: Any) -> None:
+    with faults():
+        domain.resume()
+
+
+def set_autostart(domain: Any, value: bool) -> None:
+    with faults():
+        domain.setAutostart(int(value))
+
+
+def shutdown(domain: Any, timeout: float, power_off: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    """Ask the guest to shut down and wait; when time is up, power off if that is allowed. Raises HostError.
+
+    The request is repeated: a guest that is still booting does not hear the first one.
+    """
+    deadline = clock() + timeout
+    asked = -SHUTDOWN_AGAIN
+    while state(domain) != "stopped":
+        if state(domain) == "paused":
+            resume(domain)
+        if clock() >= deadline:
+            if power_off:
+                _unless_stopped(domain, domain.destroy)
+                return
+            raise HostError(
+                f"the guest did not shut down within {timeout:g} s",
+                "shut it down by hand, or let lifecycle.stop say onTimeout: destroy",
+            )
+        if clock() - asked >= SHUTDOWN_AGAIN:
+            _unless_stopped(domain, lambda: domain.shutdownFlags(0))
+            asked = clock()
+        time.sleep(0.1)
+
+
+def _unless_stopped(domain: Any, call: Callable[[], Any]) -> None:
+    """The guest may have stopped on its own in between."""
+    try:
+        with faults():
+            call()
+    except HostError:
+        if state(domain) != "stopped":
+            raise
+
+
+def undefine(domain: Any, drop_state: bool) -> None:
+    """Metadata of snapshots and checkpoints goes with the domain. Firmware variables, TPM state and a saved memory
+    image are data: they go only with `drop_state`. Raises HostError when a saved image stands in the way.
+    """
+    flags = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    with faults():
+        if drop_state:
+            flags |= libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+            flags |= getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0)
+        elif domain.hasManagedSaveImage(0):
+            raise HostError(
+                "the domain has a saved memory image",
+                "start it or remove the image (`virsh managedsave-remove`), or set lifecycle.deletion: delete",
+            )
+        else:
+            flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
+        _undefine(domain, flags)
+
+
+def _undefine(domain: Any, flags: int) -> None:
+    try:
+        domain.undefineFlags(flags)
+    except libvirt.libvirtError as error:
+        # libvirt before 8.9 does not know the TPM flags, and other drivers know fewer still
+        known = (
+            flags
+            & ~getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0)
+            & ~getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
+        )
+        if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG or known == flags:
+            raise
+        domain.undefineFlags(known)
+
+
+def attach(domain: Any, text: str) -> None:
+    """To the running domain only: its configuration is defined apart."""
+    with faults():
+        domain.attachDeviceFlags(text, _LIVE)
+
+
+def detach(domain: Any, text: str, gone: Callable[[], bool]) -> None:
+    """From the running domain, waiting until the guest has let it go. Raises HostError when it does not."""
+    with faults():
+        domain.detachDeviceFlags(text, _LIVE)
+    if not _wait(gone):
+        raise HostError(
+            f"the guest did not release the device within {GUEST_TIMEOUT:g} s",
+            "the next apply tries again; a restart of the guest releases it for sure",
+        )
+
+
+def update_device(domain: Any, text: str) -> None:
+    with faults():
+        domain.updateDeviceFlags(text, _LIVE)
+
+
+def set_cpus(domain: Any, count: int) -> None:
+    with faults():
+        domain.setVcpusFlags(count, _LIVE)
+
+
+def set_memory(domain: Any, bytes_: int) -> None:
+    """Move the balloon and wait for the guest to follow, which it does when it has the driver."""
+    with faults():
+        domain.setMemoryFlags(bytes_ // 1024, _LIVE)
+        _wait(lambda: domain.info()[2] * 1024 >= bytes_)
+
+
+def set_text(domain: Any, title: bool, value: str | None) -> None:
+    """Title or description of the running domain."""
+    kind = libvirt.VIR_DOMAIN_METADATA_TITLE if title else libvirt.VIR_DOMAIN_METADATA_DESCRIPTION
+    with faults():
+        domain.setMetadata(kind, value, None, None, _LIVE)
+
+
+def block_resize(domain: Any, target: str, capacity: int) -> None:
+    """Grow a disk of a running domain; the guest is told."""
+    with faults():
+        domain.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+
+def _wait(condition: Callable[[], bool], timeout: float = GUEST_TIMEOUT) -> bool:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.1)
+    return True

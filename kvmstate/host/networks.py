@@ -1,0 +1,66 @@
+"""Virtual networks: https://libvirt.org/html/libvirt-libvirt-network.html"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libvirt
+
+from kvmstate.host.faults import faults
+
+ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
+MODIFY = libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY
+DELETE = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
+
+
+def all_networks(connection: Any) -> list[Any]:
+    with faults():
+        return list(connection.listAllNetworks(0))
+
+
+def xml(network: Any, inactive: bool = True) -> str:
+    with faults():
+        return str(network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE if inactive else 0))
+
+
+def find(connection: Any, name: str) -> Any:
+    """Raises NotFound."""
+    with faults():
+        return connection.networkLookupByName(name)
+
+
+def define(connection: Any, text: str) -> Any:
+    with faults():
+        return connection.networkDefineXML(text)
+
+
+def start(network: Any) -> None:
+    with faults():
+        if not network.isActive():
+            network.create()
+
+
+def stop(network: Any) -> None:
+    """libvirt calls it destroy."""
+    with faults():
+        if network.isActive():
+            network.destroy()
+
+
+def set_autostart(network: Any, value: bool) -> None:
+    with faults():
+        network.setAutostart(int(value))
+
+
+def update_dhcp_host(network: Any, command: int, text: str, ip_index: int) -> None:
+    """Change a fixed lease of a running network; guests keep their connection."""
+    with faults():
+        network.update(
+            command, libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, ip_index, text, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
+        )
+
+
+def undefine(network: Any) -> None:
+    stop(network)
+    with faults():
+        network.undefine()

@@ -1,0 +1,68 @@
+"""Storage pools: https://libvirt.org/html/libvirt-libvirt-storage.html"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libvirt
+
+from kvmstate.host.faults import faults
+
+
+def all_pools(connection: Any) -> list[Any]:
+    with faults():
+        return list(connection.listAllStoragePools(0))
+
+
+def xml(pool: Any, inactive: bool = True) -> str:
+    with faults():
+        return str(pool.XMLDesc(libvirt.VIR_STORAGE_XML_INACTIVE if inactive else 0))
+
+
+def find(connection: Any, name: str) -> Any:
+    """Raises NotFound."""
+    with faults():
+        return connection.storagePoolLookupByName(name)
+
+
+def define(connection: Any, text: str) -> Any:
+    with faults():
+        return connection.storagePoolDefineXML(text, 0)
+
+
+def start(pool: Any) -> None:
+    """Build what is missing (a directory pool's folder, with its permissions), then start. No build ever formats."""
+    with faults():
+        if not pool.isActive():
+            pool.build(0)
+            pool.create(0)
+
+
+def stop(pool: Any) -> None:
+    """libvirt calls it destroy; the volumes stay as they are."""
+    with faults():
+        if pool.isActive():
+            pool.destroy()
+
+
+def set_autostart(pool: Any, value: bool) -> None:
+    with faults():
+        pool.setAutostart(int(value))
+
+
+def undefine(pool: Any) -> None:
+    """Forget the pool. Its folder and volumes stay."""
+    stop(pool)
+    with faults():
+        pool.undefine()
+
+
+def refresh(pool: Any) -> None:
+    with faults():
+        pool.refresh(0)
+
+
+def volumes(pool: Any) -> list[Any]:
+    """Those that libvirt knows of; none for a pool that is not active."""
+    with faults():
+        return list(pool.listAllVolumes(0)) if pool.isActive() else []

@@ -1,0 +1,74 @@
+"""Storage volumes: https://libvirt.org/html/libvirt-libvirt-storage.html"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import libvirt
+
+from kvmstate.errors import HostError, NotFound
+from kvmstate.host.faults import faults
+
+# The most that one message of libvirt's protocol carries (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX)
+CHUNK = 262_120
+
+
+def find(pool: Any, name: str) -> Any:
+    """Raises NotFound."""
+    with faults():
+        return pool.storageVolLookupByName(name)
+
+
+def xml(volume: Any) -> str:
+    """libvirt looks at the file anew. Raises NotFound when it has gone behind libvirt's back."""
+    try:
+        with faults():
+            return str(volume.XMLDesc(0))
+    except HostError as error:
+        if "No such file or directory" in error.message or "cannot stat" in error.message:
+            raise NotFound(error.message, code=error.code) from error
+        raise
+
+
+def create(pool: Any, text: str) -> Any:
+    """Raises HostError when a volume or file of this name exists, whoever made it."""
+    with faults():
+        pool.refresh(0)
+        return pool.createXML(text, 0)
+
+
+def resize(volume: Any, capacity: int) -> None:
+    """Grow a volume that no running domain has open."""
+    with faults():
+        volume.resize(capacity, 0)
+
+
+def delete(volume: Any) -> None:
+    with faults():
+        volume.delete(0)
+
+
+def upload(connection: Any, volume: Any, chunks: Iterable[bytes], length: int, done: Callable[[int], None]) -> None:
+    """Copy `chunks` (each at most CHUNK bytes) into the volume; blocks of zeros become holes.
+
+    `done` is told the bytes copied so far. The volume is as long as the content at the end.
+    """
+    with faults():
+        stream = connection.newStream(0)
+        volume.upload(stream, 0, length, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
+        position = 0
+        try:
+            for chunk in chunks:
+                if not any(chunk):
+                    stream.sendHole(len(chunk), 0)
+                else:
+                    sent = 0
+                    while sent < len(chunk):
+                        sent += stream.send(chunk[sent:])
+                position += len(chunk)
+                done(position)
+            stream.finish()
+        except BaseException:
+            stream.abort()
+            raise

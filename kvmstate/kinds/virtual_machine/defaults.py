@@ -1,0 +1,85 @@
+"""What a new domain gets that its manifest does not say, and names that are derived."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from collections.abc import Iterator
+from itertools import product
+
+from lxml import etree
+
+from kvmstate.host import Host, acceleration
+from kvmstate.kinds.virtual_machine.devices import Disk, Interface
+from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
+from kvmstate.xmlbind import document
+
+# ACPI, without which no guest shuts down when asked; the rest is libvirt's and QEMU's own choice.
+BASE = """
+<domain type='kvm'>
+  <name/>
+  <memory/><currentMemory/><vcpu>1</vcpu>
+  <os><type>hvm</type></os>
+  <features><acpi/><apic/></features>
+  <devices/>
+</domain>
+"""
+# A q35 machine hot-plugs into PCIe root ports, and libvirt makes no more than the devices at definition need.
+SPARE_PCIE_PORTS = 10
+
+
+def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
+    """The document that a new domain's spec is written into."""
+    node = document(BASE)
+    kind = spec.type or acceleration.best(host)
+    node.set("type", kind)
+    if kind == "kvm" and spec.cpu is None:
+        etree.SubElement(node, "cpu", mode="host-passthrough")
+    machine = spec.machine or ("q35" if acceleration.is_x86(host) else None)
+    if machine:
+        node.find("os/type").set("machine", machine)
+    if machine and "q35" in machine:
+        devices = node.find("devices")
+        occupied = len(spec.disks) + len(spec.interfaces)
+        etree.SubElement(devices, "controller", type="pci", model="pcie-root")
+        for _ in range(SPARE_PCIE_PORTS + occupied):
+            etree.SubElement(devices, "controller", type="pci", model="pcie-root-port")
+    return node
+
+
+def derived_mac(project: str, machine: str, interface: str) -> str:
+    """In QEMU's range, always the same for the same names."""
+    digest = hashlib.sha256(f"{project}/{machine}/{interface}".encode()).hexdigest()
+    return f"52:54:00:{digest[:2]}:{digest[2:4]}:{digest[4:6]}"
+
+
+def named_interfaces(interfaces: list[Interface]) -> Iterator[Interface]:
+    """Each with a name: its network's, made unique by a number."""
+    taken = {i.name for i in interfaces if i.name}
+    for interface in interfaces:
+        if interface.name:
+            yield interface
+            continue
+        stem = "".join(c if c.isalnum() or c in "_-" else "-" for c in interface.network or interface.bridge or "")
+        candidates = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(interfaces) + 2))
+        name = next(candidate for candidate in candidates if candidate not in taken)
+        taken.add(name)
+        yield interface.model_copy(update={"name": name})
+
+
+BUS_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd", "ide": "hd"}
+
+
+def bus_of(disk: Disk) -> str:
+    if disk.bus:
+        return disk.bus
+    if disk.target:
+        return {"vd": "virtio", "hd": "ide"}.get(disk.target[:2], "sata")
+    return "sata" if disk.device == "cdrom" else "virtio"
+
+
+def free_target(prefix: str, taken: set[str]) -> str:
+    """vda, vdb, … vdz, vdaa, …"""
+    letters = string.ascii_lowercase
+    names = (prefix + "".join(tail) for length in (1, 2) for tail in product(letters, repeat=length))
+    return next(name for name in names if name not in taken)

@@ -1,0 +1,84 @@
+"""What a volume holds at first: an image from a file or an http(s) address, checked while it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from kvmstate.errors import HostError
+from kvmstate.host.volumes import CHUNK
+from kvmstate.kinds.volume.spec import Content
+
+QCOW2_MAGIC = b"QFI\xfb"
+CONNECT_TIMEOUT = 30
+
+
+class Stream:
+    """The chunks of one reading. The checksum is known at its end: the last step raises HostError when it differs."""
+
+    def __init__(self, file: BinaryIO, length: int, checksum: str | None, name: str) -> None:
+        self._file = file
+        self._head = file.read(CHUNK)
+        self._checksum = checksum
+        self._name = name
+        self.length = length
+
+    def check_format(self, format_: str) -> int:
+        """The capacity that the image needs. Raises HostError when it is not in this format."""
+        is_qcow2 = self._head.startswith(QCOW2_MAGIC)
+        if is_qcow2 != (format_ == "qcow2"):
+            raise HostError(
+                f"{self._name} is {'a qcow2' if is_qcow2 else 'no qcow2'} image, but the volume's format is {format_}",
+                f"write format: {'qcow2' if is_qcow2 else 'raw'}, or convert it with `qemu-img convert`",
+            )
+        # https://www.qemu.org/docs/master/interop/qcow2.html: the virtual size, bytes 24 to 31
+        return int.from_bytes(self._head[24:32], "big") if is_qcow2 else self.length
+
+    def __iter__(self) -> Iterator[bytes]:
+        kind, _, wanted = (self._checksum or "").partition(":")
+        digest = hashlib.new(kind) if wanted else None
+        chunk, seen = self._head, 0
+        while chunk:
+            seen += len(chunk)
+            if digest:
+                digest.update(chunk)
+            if seen > self.length:
+                break
+            following = self._file.read(CHUNK)
+            if not following and digest and digest.hexdigest() != wanted:
+                raise HostError(
+                    f"{self._name}: its {kind} is {digest.hexdigest()}, not {wanted}",
+                    "the file has changed or was damaged on the way: check the source, then the checksum in the manifest",
+                )
+            yield chunk
+            chunk = following
+        if seen != self.length:
+            raise HostError(f"{self._name}: {seen} of {self.length} bytes came", "apply again to redo the upload")
+
+
+class Source:
+    """Where content comes from."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self.name = content.file or content.url or ""
+
+    @contextmanager
+    def open(self) -> Iterator[Stream]:
+        """Raises HostError when it cannot be read, or its length is not known."""
+        try:
+            if self._content.file:
+                with open(self._content.file, "rb") as file:
+                    yield Stream(file, os.fstat(file.fileno()).st_size, self._content.checksum, self.name)
+            else:
+                with urllib.request.urlopen(self.name, timeout=CONNECT_TIMEOUT) as response:
+                    length = response.headers.get("Content-Length")
+                    if length is None:
+                        raise HostError(f"{self.name}: the server does not say how long it is")
+                    yield Stream(response, int(length), self._content.checksum, self.name)
+        except OSError as error:
+            raise HostError(f"{self.name}: {error}", "check that it exists and can be read from here") from error

@@ -1,0 +1,136 @@
+"""Volumes on a host: observe, create with their content, grow, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+from kvmstate.errors import HostError, NotFound
+from kvmstate.host import Host, domains, pools, volumes
+from kvmstate.kind import Progress, Step, simple, written
+from kvmstate.kinds.volume import content
+from kvmstate.kinds.volume.spec import VolumeSpec
+from kvmstate.model.change import Action, Change
+from kvmstate.model.resource import Observed, Resource, ResourceId
+from kvmstate.xmlbind import document, parse, to_text
+
+# Without an allocation libvirt would reserve all of a raw volume at once.
+BASE = "<volume><name/><capacity unit='bytes'>0</capacity><allocation>0</allocation></volume>"
+
+
+def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
+    """Volumes of active pools only: what is in the others is not known."""
+    found = {}
+    for pool_name in sorted({name.partition("/")[0] for name in names}):
+        try:
+            pool = pools.find(host.connection, pool_name)
+        except NotFound:
+            continue
+        for volume in pools.volumes(pool):
+            name = f"{pool_name}/{volume.name()}"
+            if name in names and (observed := _observe(host, name, volume)):
+                found[name] = observed
+    return found
+
+
+def _observe(host: Host, name: str, volume: Any) -> Observed | None:
+    try:
+        text = volumes.xml(volume)
+    except NotFound:
+        return None
+    config = parse(VolumeSpec, document(text), host.lookup).model_copy(update={"pool": name.partition("/")[0]})
+    return Observed(ResourceId("volume", name), volume.key(), config, None, text)
+
+
+def complete(resource: Resource, observed: Observed | None, project: str) -> VolumeSpec:
+    spec: VolumeSpec = resource.spec
+    return spec.model_copy(update={"format": spec.format})
+
+
+def steps(change: Change, host: Host, project: str) -> list[Step]:
+    pool_name, _, name = change.id.name.partition("/")
+    spec: VolumeSpec = change.spec
+
+    def pool() -> Any:
+        return pools.find(host.connection, pool_name)
+
+    def delete() -> None:
+        volume = volumes.find(pool(), name)
+        _refuse_if_used(host, volume)
+        volumes.delete(volume)
+
+    if change.action is Action.DELETE:
+        return [simple("delete", delete)]
+    if change.action is Action.UPDATE:
+        return [simple("grow", lambda: grow(host, volumes.find(pool(), name), spec.capacity or 0))]
+    todo = [simple("delete", delete)] if change.action is Action.REPLACE else []
+    source = content.Source(spec.content) if spec.content else None
+
+    def create() -> None:
+        node = written(change, document(BASE), host.lookup)
+        _set_name_and_size(node, name, spec, source, host)
+        volumes.create(pool(), to_text(node))
+
+    def upload(progress: Progress) -> None:
+        assert source is not None
+        volume = volumes.find(pool(), name)
+        with source.open() as stream:
+            size = stream.length
+            volumes.upload(host.connection, volume, stream, size, lambda done: progress(done, size))
+        pools.refresh(pool())
+        if spec.capacity:
+            grow(host, volumes.find(pool(), name), spec.capacity)
+
+    todo.append(simple("create", create))
+    if source:
+        todo.append(Step(f"upload {source.name}", upload))
+    return todo
+
+
+def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.Source | None, host: Host) -> None:
+    node.find("name").text = name
+    if source:
+        with source.open() as stream:
+            capacity = stream.check_format(spec.format)
+        if spec.capacity and spec.capacity < capacity:
+            raise HostError(
+                f"capacity is less than what the content needs ({capacity} bytes)", "raise capacity or leave it out"
+            )
+        node.find("capacity").text = str(capacity)
+    elif not spec.capacity and spec.backing:
+        base = volumes.find(pools.find(host.connection, spec.backing.pool), spec.backing.name)
+        node.find("capacity").text = document(volumes.xml(base)).findtext("capacity")
+
+
+def grow(host: Host, volume: Any, capacity: int) -> None:
+    """Through the running domain that has it open, if there is one; never to less than it is."""
+    if int(document(volumes.xml(volume)).findtext("capacity") or 0) >= capacity:
+        return
+    for domain in domains.all_domains(host.connection):
+        if domains.state(domain) == "stopped":
+            continue
+        for disk in document(domains.xml(domain, inactive=False)).iterfind("devices/disk"):
+            source, target = disk.find("source"), disk.find("target")
+            if source is not None and target is not None and volume.path() in source.attrib.values():
+                domains.block_resize(domain, target.get("dev", ""), capacity)
+                return
+    volumes.resize(volume, capacity)
+
+
+def _refuse_if_used(host: Host, volume: Any) -> None:
+    """Raises HostError while any domain or volume of the host, whoever's it is, refers to the volume."""
+    path = volume.path()
+    for domain in domains.all_domains(host.connection):
+        texts = [domains.xml(domain)] + ([domains.xml(domain, inactive=False)] if domain.isActive() else [])
+        if any(path in element.attrib.values() for text in texts for element in document(text).iter("source")):
+            raise HostError(f"virtual machine {domain.name()} uses this volume", "detach it there first")
+    for pool in pools.all_pools(host.connection):
+        for other in pools.volumes(pool):
+            try:
+                backing = document(volumes.xml(other)).findtext("backingStore/path")
+            except NotFound:
+                continue
+            if backing == path:
+                raise HostError(
+                    f"volume {pool.name()}/{other.name()} is a layer over this volume", "delete that one first"
+                )
