@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
+from lxml import etree
 from pydantic import TypeAdapter
 
+from kvmstate.model.change import Change
 from kvmstate.model.resource import ResourceId
-from kvmstate.xmlbind import Overrides, Section, bindings
+from kvmstate.xmlbind import Overrides, Section, apply_overrides, bindings, patch
+from kvmstate.xmlbind.path import parse_path
 
 
 class Spec(Section):

@@ -27,7 +27,7 @@ _PROBE_TIMEOUT = 5.0
 
 def best(host: Host) -> str:
     """kvm where a guest really runs with it, else qemu (emulation); the test driver has a type of its own."""
-    kinds = {str(kind) for kind in document(host.capabilities).xpath("guest/arch/domain/@type")}
+    kinds = {kind.get("type", "") for kind in document(host.capabilities).iterfind("guest/arch/domain")}
     if "kvm" in kinds:
         return "kvm" if works(host) else "qemu"
     return "qemu" if "qemu" in kinds else min(kinds, default="qemu")
@@ -35,8 +35,8 @@ def best(host: Host) -> str:
 
 def is_x86(host: Host) -> bool:
     """Whether machines of type q35 exist on this host."""
-    machines = document(host.capabilities).xpath("guest/arch[@name='x86_64']/machine/text()")
-    return "q35" in machines
+    machines = document(host.capabilities).iterfind("guest/arch[@name='x86_64']/machine")
+    return any(machine.text == "q35" for machine in machines)
 
 
 def works(host: Host) -> bool:

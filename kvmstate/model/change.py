@@ -76,6 +76,10 @@ class Change:
         return bool(self.waiting) and self.lifecycle.restart == "now"
 
     @property
+    def effect(self) -> Effect:
+        return max((f.effect for f in self.fields), default=Effect.NONE)
+
+    @property
     def shown(self) -> tuple[FieldChange, ...]:
         """Every field that this change touches, once."""
         known = {f.path for f in self.fields}

@@ -14,11 +14,13 @@ class Effect(enum.IntEnum):
     LIVE = 1
     RESTART = 2
     REPLACE = 3
+    REFUSED = 4
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
         return {**handler(core), "x-kvmstate-effect": str(self)}
 
-    def of(self, old: Any, new: Any, limit: Any = None) -> Effect:
+    def of(self, old: Any, new: Any, want: Any = None, active: Any = None) -> Effect:
+        """The cost of going from `old` to `new` in the section `want`, while `active` is what runs."""
         return self
 
     def __str__(self) -> str:
@@ -37,9 +39,10 @@ class Scaling:
     shrink: Effect
     limit: str | None = None
 
-    def of(self, old: Any, new: Any, limit: Any = None) -> Effect:
+    def of(self, old: Any, new: Any, want: Any = None, active: Any = None) -> Effect:
         if old is None or new is None:
             return self.shrink
+        limit = getattr(active, self.limit, None) if self.limit else None
         if new < old or (limit is not None and new > limit):
             return self.shrink
         return self.grow
@@ -50,3 +53,25 @@ class Scaling:
     def __str__(self) -> str:
         bound = f" up to {self.limit}" if self.limit else ""
         return f"grow: {self.grow}{bound}, shrink: {self.shrink}"
+
+
+@dataclass(frozen=True)
+class When:
+    """A cost that depends on a sibling field: the medium of a drive changes live, a disk does not."""
+
+    field: str
+    value: Any
+    then: Effect
+    otherwise: Effect
+
+    def of(self, old: Any, new: Any, want: Any = None, active: Any = None) -> Effect:
+        return self.then if getattr(want, self.field, None) == self.value else self.otherwise
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(core), "x-kvmstate-effect": str(self)}
+
+    def __str__(self) -> str:
+        return f"{self.then} for {self.field} {self.value}, else {self.otherwise}"
+
+
+Cost = Effect | Scaling | When

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from lxml import etree
 
-from kvmstate.model.effect import Effect, Scaling
+from kvmstate.model.effect import Cost, Effect, Scaling, When
 from kvmstate.model.resource import Model, Ref
 from kvmstate.xmlbind.codecs import NUMBER, TEXT, YES_NO, Element, Scalar
 from kvmstate.xmlbind.path import Path, parse_path
@@ -53,7 +53,7 @@ class Binding:
     name: str
     alias: str
     xml: Xml | None
-    effect: Effect | Scaling
+    effect: Cost
     sections: tuple[type[Section], ...]
     repeated: bool
     key: str | None
@@ -98,7 +98,7 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
                 name=name,
                 alias=info.alias or name,
                 xml=marks.get(Xml),
-                effect=marks.get(Effect) or marks.get(Scaling) or Effect.RESTART,
+                effect=marks.get(Effect) or marks.get(Scaling) or marks.get(When) or Effect.RESTART,
                 sections=tuple(t for t in types if isinstance(t, type) and issubclass(t, Section)),
                 repeated=list in types,
                 key=key.field if key else None,

@@ -25,6 +25,9 @@ class Element:
     write: Callable[[etree._Element, Any, Any], None]
 
 
+Codec = Scalar | Element
+
+
 def _flag(on: str, off: str) -> Scalar:
     return Scalar(lambda text: text == on, lambda value: on if value else off)
 

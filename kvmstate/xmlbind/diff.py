@@ -11,9 +11,7 @@ from kvmstate.xmlbind.binding import Binding, Section, bindings
 S = TypeVar("S", bound=Section)
 
 
-def diff(
-    want: Section, seen: Section | None, active: Section | None = None, at: tuple[str, ...] = ()
-) -> Iterator[FieldChange]:
+def diff(want: Section, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> Iterator[FieldChange]:
     """What would have to change for `seen` to be as `want` says.
 
     `active` is the running configuration beside it: it bounds what can be changed live (`Scaling.limit`).
@@ -35,8 +33,7 @@ def diff(
                 if new[key] != before.get(key):
                     yield FieldChange((*here, key), before.get(key), new[key], b.effect.of(None, None))
         elif not b.same(new, old) and not (b.repeated and not new and not old):
-            limit = getattr(active, getattr(b.effect, "limit", None) or "", None)
-            yield FieldChange(here, old, new, b.effect.of(old, new, limit))
+            yield FieldChange(here, old, new, b.effect.of(old, new, want, active))
 
 
 def _diff_items(

@@ -47,7 +47,8 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
         elif (found := b.path.find(node)) is not None and (value := _read(b, found, lookup)) is not None:
             values[b.name] = value
     defaults = {b.name: b.default for b in bindings(cls)}
-    return cls.model_construct(_fields_set=set(values), **{**defaults, **values})
+    section: S = cls.model_construct(_fields_set=set(values), **{**defaults, **values})
+    return section
 
 
 def _read(b: Binding, node: etree._Element, lookup: Any) -> Any:
@@ -69,26 +70,28 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
     for b in bindings(type(spec)):
         if b.xml is None or b.name not in spec.model_fields_set:
             continue
-        value = getattr(spec, b.name)
+        value, codec = getattr(spec, b.name), b.codec
         if b.repeated:
             _patch_items(node, b, value or [], lookup)
-        elif isinstance(b.codec, Element) and not b.sections:
+        elif b.sections and value is not None:
+            patch(_switch(b.path.ensure(node), b, value), value, lookup)
+        elif b.xml.shared:
+            _clear(b.path.find(node), b.sections)
+        elif isinstance(codec, Element) and not b.sections:
             target = b.path.find(node) if value is None else b.path.ensure(node)
             if target is not None:
-                b.codec.write(target, value, lookup)
-        elif value is None and b.xml.shared:
-            _clear(b.path.find(node), b.sections)
-        elif value is None:
+                codec.write(target, value, lookup)
+        elif value is None or not isinstance(codec, Scalar):
             b.path.remove(node)
-        elif b.sections:
-            patch(_switch(b.path.ensure(node), b, value), value, lookup)
         else:
-            b.path.set(node, b.codec.write(value))
+            b.path.set(node, codec.write(value))
     return node
 
 
 def _clear(node: etree._Element | None, sections: tuple[type[Section], ...]) -> None:
-    for f in (f for section in sections for f in bindings(section) if node is not None and f.xml is not None):
+    if node is None:
+        return
+    for f in (f for section in sections for f in bindings(section) if f.xml is not None):
         f.path.remove(node)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Any
 
 from kvmstate.host import Host, pools
@@ -35,7 +35,8 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
 
 def _read(text: str, own: dict[str, Any]) -> PoolSpec:
     node = document(text)
-    return parse(variant((StoragePoolSpec,), node), node).model_copy(update=own)
+    spec: PoolSpec = parse(variant((StoragePoolSpec,), node), node).model_copy(update=own)  # type: ignore[assignment]
+    return spec
 
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> PoolSpec:
@@ -54,9 +55,16 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         pools.define(host.connection, to_text(written(change, node, host.lookup)))
         host.forget()
 
+    def on_pool(call: Callable[[Any], None]) -> Callable[[], None]:
+        def run() -> None:
+            call(find())
+            host.forget()
+
+        return run
+
     todo = []
     if change.action in (Action.DELETE, Action.REPLACE):
-        todo.append(simple("stop and undefine, leaving its volumes", lambda: (pools.undefine(find()), host.forget())))
+        todo.append(simple("stop and undefine, leaving its volumes", on_pool(pools.undefine)))
         if change.action is Action.DELETE:
             return todo
     fresh = change.action in (Action.CREATE, Action.REPLACE)
@@ -65,7 +73,7 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
     if spec.autostart is not None:
         todo.append(simple("set autostart", lambda: pools.set_autostart(find(), spec.autostart)))
     if change.running and not fresh and (change.restarts or not spec.active):
-        todo.append(simple("stop", lambda: (pools.stop(find()), host.forget())))
+        todo.append(simple("stop", on_pool(pools.stop)))
     if spec.active and (fresh or change.restarts or not change.running):
-        todo.append(simple("build and start", lambda: (pools.start(find()), host.forget())))
+        todo.append(simple("build and start", on_pool(pools.start)))
     return todo

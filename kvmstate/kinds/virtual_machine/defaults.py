@@ -13,6 +13,7 @@ from kvmstate.host import Host, acceleration
 from kvmstate.kinds.virtual_machine.devices import Disk, Interface
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.xmlbind import document
+from kvmstate.xmlbind.path import parse_path
 
 # ACPI, without which no guest shuts down when asked; the rest is libvirt's and QEMU's own choice.
 BASE = """
@@ -37,9 +38,9 @@ def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
         etree.SubElement(node, "cpu", mode="host-passthrough")
     machine = spec.machine or ("q35" if acceleration.is_x86(host) else None)
     if machine:
-        node.find("os/type").set("machine", machine)
+        parse_path("os/type/@machine").set(node, machine)
     if machine and "q35" in machine:
-        devices = node.find("devices")
+        devices = parse_path("devices").ensure(node)
         occupied = len(spec.disks) + len(spec.interfaces)
         etree.SubElement(devices, "controller", type="pci", model="pcie-root")
         for _ in range(SPARE_PCIE_PORTS + occupied):

@@ -8,12 +8,14 @@ from lxml import etree
 from pydantic import Field, model_validator
 
 from kvmstate.model.address import IpAddress, Mac
-from kvmstate.model.effect import Effect
+from kvmstate.model.effect import Effect, When
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Ref
 from kvmstate.xmlbind import Element, Section, Xml
 from kvmstate.xmlbind.codecs import present
 from kvmstate.xmlbind.path import parse_path
+
+MEDIUM = When("device", "cdrom", then=Effect.LIVE, otherwise=Effect.RESTART)
 
 # Devices are told apart by libvirt's user aliases, which must start with ua-
 # (https://libvirt.org/formatdomain.html#devices); those made without one, by what libvirt knows them by.
@@ -81,11 +83,13 @@ class Disk(Section):
         VolumeRef | None,
         Ref("volume"),
         Xml("source", Element(_read_volume, _write_volume)),
+        MEDIUM,
         Field(description="The volume that it shows. A CD-ROM drive without one is empty; its medium changes live."),
     ] = None
     file: Annotated[
         str | None,
         Xml("source", Element(_read_file, _write_file)),
+        MEDIUM,
         Field(
             pattern="^/",
             description="Instead of a volume: an image file or block device of the host, by its path.",

@@ -46,7 +46,7 @@ def _pattern(field: FieldChange) -> str:
 
 def _device(text: str, field: FieldChange) -> etree._Element | None:
     """The device in this XML that has the field's item's name."""
-    section = {"disks": Disk, "interfaces": Interface}[field.path[0]]
+    section: type[Disk] | type[Interface] = {"disks": Disk, "interfaces": Interface}[field.path[0]]  # type: ignore[assignment]
     binding = next(b for b in bindings(VirtualMachineSpec) if b.alias == field.path[0])
     for node in binding.path.find_all(document(text)):
         if parse(section, node).name == field.path[1]:

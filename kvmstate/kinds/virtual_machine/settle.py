@@ -21,10 +21,9 @@ def _disks(node: etree._Element) -> None:
     taken = {t.get("dev", "") for t in targets}
     for target in targets:
         bus, dev = target.get("bus", ""), target.get("dev", "")
-        disk = target.getparent()
-        address = disk.find("address") if disk is not None else None
+        address = target.find("../address")
         if address is not None and (address.get("type") == "pci") != (bus == "virtio"):
-            disk.remove(address)
+            _drop(address)
         if bus in BUS_PREFIX and not dev.startswith(BUS_PREFIX[bus]):
             target.set("dev", free_target(BUS_PREFIX[bus], taken))
             taken.add(target.get("dev", ""))
@@ -34,7 +33,7 @@ def _boot(node: etree._Element) -> None:
     """libvirt takes boot orders of devices or <os><boot>, not both."""
     if any(True for _ in node.iterfind("devices/*/boot")):
         for boot in node.findall("os/boot"):
-            node.find("os").remove(boot)
+            _drop(boot)
 
 
 def _machine(node: etree._Element) -> None:
@@ -46,11 +45,13 @@ def _machine(node: etree._Element) -> None:
         (machine.startswith("pc-i440fx") or machine == "pc") and root is not None
     ):
         return
-    devices = node.find("devices")
-    for controller in devices.findall("controller"):
+    for controller in node.findall("devices/controller"):
         if controller.get("type") in ("pci", "usb", "ide", "sata"):
-            devices.remove(controller)
-    for address in devices.findall("*/address[@type='pci']"):
-        parent = address.getparent()
-        if parent is not None:
-            parent.remove(address)
+            _drop(controller)
+    for address in node.findall("devices/*/address[@type='pci']"):
+        _drop(address)
+
+
+def _drop(node: etree._Element) -> None:
+    if (parent := node.getparent()) is not None:
+        parent.remove(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from lxml import etree
@@ -169,16 +170,17 @@ class VirtualMachineSpec(Spec):
         most = self.max_cpus or self.cpus
         if topology and most and topology.sockets * topology.cores * topology.threads != most:
             raise ValueError("cpu.topology must multiply to maxCpus (or cpus)")
-        for what, names in {
+        named: dict[str, list[str | int | None]] = {
             "disk name": [d.name for d in self.disks],
-            "disk target": [d.target for d in self.disks if d.target],
-            "interface name": [i.name for i in self.interfaces if i.name],
-            "interface mac": [i.mac for i in self.interfaces if i.mac],
+            "disk target": [d.target for d in self.disks],
+            "interface name": [i.name for i in self.interfaces],
+            "interface mac": [i.mac for i in self.interfaces],
             "graphics type": [g.type for g in self.graphics],
             "serial port": [s.port for s in self.serials],
-            "bootOrder": [d.boot_order for d in [*self.disks, *self.interfaces] if d.boot_order],
-        }.items():
-            twice = {name for name in names if names.count(name) > 1}  # type: ignore[operator]
+            "bootOrder": [*(d.boot_order for d in self.disks), *(i.boot_order for i in self.interfaces)],
+        }
+        for what, values in named.items():
+            twice = [value for value, count in Counter(values).items() if count > 1 and value is not None]
             if twice:
-                raise ValueError(f"{what} {', '.join(map(str, sorted(twice)))} stands twice")  # type: ignore[type-var]
+                raise ValueError(f"{what} {twice[0]} stands twice")
         return self

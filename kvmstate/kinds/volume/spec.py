@@ -71,7 +71,7 @@ class VolumeSpec(Spec):
     capacity: Annotated[
         Size | None,
         Xml("capacity", size("bytes"), same=_same_capacity),
-        Scaling(grow=Effect.LIVE, shrink=Effect.REPLACE),
+        Scaling(grow=Effect.LIVE, shrink=Effect.REFUSED),
         Field(gt=0, description="What the guest sees. Default: that of the content or the backing volume."),
     ] = None
     allocation: Annotated[

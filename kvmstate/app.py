@@ -1,0 +1,72 @@
+"""The composition root: what a command line asks for, put together from the packages below."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from kvmstate.apply import Event, Result, Store, apply_plan, open_store
+from kvmstate.host import Host, open_host
+from kvmstate.model.change import Action, Change
+from kvmstate.model.plan import Plan
+from kvmstate.model.resource import Resource
+from kvmstate.plan import Options, make_plan
+from kvmstate.plan.planner import Locate
+
+# A volume in a pool that is not active is known only after the pool was started: apply plans again then.
+PASSES = 3
+
+
+@dataclass
+class Session:
+    """One project on one host."""
+
+    host: Host
+    store: Store
+    resources: tuple[Resource, ...]
+    locate: Locate | None = None
+
+    def plan(self, options: Options) -> Plan:
+        return make_plan(self.host, self.resources, self.store.inventory, options, self.locate)
+
+    def apply(
+        self,
+        plan: Plan,
+        options: Options,
+        emit: Callable[[Event], None],
+        parallelism: int = 10,
+        stop: threading.Event | None = None,
+    ) -> Result:
+        """Carry out the plan; then what became known on the way; then look whether it all took effect."""
+        total = apply_plan(plan, self.host, self.store, emit, parallelism, stop)
+        for _ in range(PASSES):
+            if not total.ok or not any(_deferred(c) for c in plan.changes):
+                break
+            self.host.forget()
+            plan = self.plan(options)
+            result = apply_plan(plan, self.host, self.store, emit, parallelism, stop)
+            total.done += result.done
+            total.failed += result.failed
+            total.skipped += result.skipped
+        return total
+
+    def left(self, result: Result, options: Options) -> tuple[Change, ...]:
+        """What still differs of what was done: libvirt took it, and did not keep it."""
+        self.host.forget()
+        done = {change.id for change in result.done}
+        return tuple(c for c in self.plan(options).todo if c.id in done and c.action is not Action.FORGET)
+
+
+def _deferred(change: Change) -> bool:
+    return change.action is Action.NOOP and change.observed is None and change.desired is not None
+
+
+@contextmanager
+def open_session(
+    uri: str | None, project: str, resources: Iterable[Resource], locate: Locate | None = None
+) -> Iterator[Session]:
+    """Raises ConnectionFailed, or HostError when the host's record of the project cannot be read."""
+    with open_host(uri) as host:
+        yield Session(host, open_store(host, project), tuple(resources), locate)

@@ -1,0 +1,171 @@
+"""Carrying out a plan.
+
+What is about to be owned is recorded before anything is done, so that a run which is cut off anywhere leaks nothing.
+Independent resources go in parallel, one worker each; a failure stops only what needs it.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kvmstate.apply.inventory import Store
+from kvmstate.errors import HostError, KvmstateError
+from kvmstate.host import Host
+from kvmstate.kinds import BY_WORD
+from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry
+from kvmstate.model.plan import Plan
+from kvmstate.model.resource import ResourceId
+from kvmstate.plan.planner import observe
+
+MAKES = (Action.CREATE, Action.REPLACE)
+
+
+class EventKind(enum.Enum):
+    STARTED = "started"
+    STEP = "step"
+    PROGRESS = "progress"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to one change; `done` of `total` bytes for PROGRESS."""
+
+    kind: EventKind
+    change: Change
+    text: str = ""
+    hint: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass
+class Result:
+    """What became of each change."""
+
+    done: list[Change] = field(default_factory=list)
+    failed: list[tuple[Change, KvmstateError]] = field(default_factory=list)
+    skipped: list[tuple[Change, str]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed and not self.skipped
+
+
+def apply_plan(
+    plan: Plan,
+    host: Host,
+    store: Store,
+    emit: Callable[[Event], None] = lambda event: None,
+    parallelism: int = 10,
+    stop: threading.Event | None = None,
+) -> Result:
+    """Carry out what the plan has to do. Setting `stop` lets running resources finish and starts no more."""
+    stop = stop or threading.Event()
+    result = Result()
+    waiting = {change.id: change for change in plan.todo}
+    before = store.inventory
+    store.put(*(_begun(change, before.get(change.id)) for change in waiting.values() if change.desired))
+    store.flush()
+    broken: dict[ResourceId, str] = {}
+    running: dict[Future[None], Change] = {}
+    with ThreadPoolExecutor(max_workers=max(1, parallelism), thread_name_prefix="apply") as pool:
+        while waiting or running:
+            for change in list(waiting.values()):
+                cause = next((id_ for id_ in sorted(change.needs) if id_ in broken), None)
+                if cause or stop.is_set():
+                    reason = f"{cause} {broken[cause]}" if cause else "interrupted"
+                    del waiting[change.id]
+                    broken[change.id] = "was skipped"
+                    result.skipped.append((change, reason))
+                    _undone(change, before.get(change.id), store)
+                    emit(Event(EventKind.SKIPPED, change, reason))
+                elif not (change.needs & (waiting.keys() | {c.id for c in running.values()})):
+                    del waiting[change.id]
+                    running[pool.submit(_carry_out, change, plan, host, store, before.get(change.id), emit)] = change
+            finished, _ = wait(running, timeout=0.2 if running else 0, return_when=FIRST_COMPLETED)
+            for future in finished:
+                change = running.pop(future)
+                error = future.exception()
+                if error is None:
+                    result.done.append(change)
+                    emit(Event(EventKind.DONE, change))
+                elif isinstance(error, KvmstateError):
+                    broken[change.id] = "failed"
+                    result.failed.append((change, error))
+                    emit(Event(EventKind.FAILED, change, error.message, error.hint))
+                else:
+                    raise error
+    store.flush()
+    return result
+
+
+def _carry_out(
+    change: Change, plan: Plan, host: Host, store: Store, before: Entry | None, emit: Callable[[Event], None]
+) -> None:
+    """All steps of one resource, in order. Raises KvmstateError."""
+    emit(Event(EventKind.STARTED, change))
+    if change.action is Action.FORGET:
+        store.drop(change.id)
+        return
+    if change.action is Action.DELETE and not _still_ours(change, host):
+        store.drop(change.id)
+        return
+    steps = BY_WORD[change.id.kind].ops.steps(change, host, plan.project) if change.action is not Action.ADOPT else []
+    for number, step in enumerate(steps):
+        emit(Event(EventKind.STEP, change, step.describe))
+        try:
+            step.run(lambda done, total: emit(Event(EventKind.PROGRESS, change, step.describe, "", done, total)))  # noqa: B023
+        except HostError:
+            if number == 0 and change.action is Action.CREATE:
+                # nothing was made, and what stands in the way is not ours
+                _undone(change, before, store)
+            raise
+    if change.action is Action.DELETE:
+        store.drop(change.id)
+    else:
+        store.put(Entry(change.id, change.uuid, (recorded(change),), change.lifecycle))
+
+
+def _still_ours(change: Change, host: Host) -> bool:
+    """Look once more before deleting: the object of this name may be another one by now."""
+    seen = observe(host, [change.id]).get(change.id)
+    if seen is None:
+        return False
+    if change.observed is not None and seen.uuid != change.observed.uuid:
+        raise HostError(f"{change.id} is not the object it was when the plan was made", "plan again")
+    return True
+
+
+def recorded(change: Change) -> dict[str, Any]:
+    """The spec as its manifest wrote it, to compare with the next time."""
+    assert change.desired is not None
+    spec: dict[str, Any] = change.desired.spec.model_dump(mode="json", exclude_unset=True)
+    return spec
+
+
+def _begun(change: Change, entry: Entry | None) -> Entry:
+    spec = recorded(change)
+    if entry is None:
+        return Entry(change.id, change.uuid, (spec,), change.lifecycle, incomplete=True)
+    return replace(
+        entry.beginning(spec),
+        uuid=change.uuid or entry.uuid,
+        lifecycle=change.lifecycle,
+        incomplete=entry.incomplete or change.action in MAKES,
+    )
+
+
+def _undone(change: Change, before: Entry | None, store: Store) -> None:
+    if before is not None:
+        store.put(before)
+    elif change.desired is not None:
+        store.drop(change.id)

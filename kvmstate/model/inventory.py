@@ -1,0 +1,36 @@
+"""What a project owns on a host, and what it last applied there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kvmstate.model.resource import Lifecycle, ResourceId
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One owned object.
+
+    `specs` are what was applied, as manifests write it: one, or two while a change is under way (or was cut off):
+    the last and the next. `incomplete`: it is being made, and nobody has used it yet.
+    """
+
+    id: ResourceId
+    uuid: str
+    specs: tuple[dict[str, Any], ...] = ()
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    incomplete: bool = False
+
+    def beginning(self, spec: dict[str, Any]) -> Entry:
+        return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec))
+
+
+@dataclass(frozen=True)
+class Inventory:
+    project: str
+    entries: Mapping[ResourceId, Entry] = field(default_factory=dict)
+
+    def get(self, id_: ResourceId) -> Entry | None:
+        return self.entries.get(id_)

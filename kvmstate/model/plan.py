@@ -1,0 +1,45 @@
+"""A plan: every change, in an order in which they can be made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from kvmstate.model.change import Action, Change
+
+
+@dataclass(frozen=True)
+class Plan:
+    project: str
+    host: str
+    changes: tuple[Change, ...]
+
+    @property
+    def todo(self) -> tuple[Change, ...]:
+        """What apply acts on."""
+        return tuple(c for c in self.changes if c.action is not Action.NOOP and not c.blocked)
+
+    @property
+    def blocked(self) -> tuple[Change, ...]:
+        return tuple(c for c in self.changes if c.blocked)
+
+    @property
+    def waiting(self) -> tuple[Change, ...]:
+        """Resources that take something on with their next restart only, after this plan."""
+        return tuple(
+            c for c in self.changes if c.waiting and not c.restarts and c.action in (Action.NOOP, Action.UPDATE)
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.todo and not self.blocked
+
+    def counts(self) -> Counter[str]:
+        """add, change and destroy, as Terraform counts: a replacement is one of each."""
+        names = {
+            Action.CREATE: ("add",),
+            Action.UPDATE: ("change",),
+            Action.REPLACE: ("add", "destroy"),
+            Action.DELETE: ("destroy",),
+        }
+        return Counter(name for c in self.todo for name in names.get(c.action, ()))

@@ -1,0 +1,146 @@
+"""One resource: wanted against observed and last applied, to a Change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from kvmstate.kind import Kind, Spec
+from kvmstate.model.change import Action, Change, FieldChange
+from kvmstate.model.effect import Effect
+from kvmstate.model.inventory import Entry
+from kvmstate.model.resource import Lifecycle, Observed, Resource
+from kvmstate.xmlbind import bindings, diff, document, read_overrides, with_cleared
+
+
+def applied_specs(kind: Kind, entry: Entry | None) -> list[Spec]:
+    """What was applied last (and begun since). A record that this version cannot read counts for nothing."""
+    found = []
+    for spec in entry.specs if entry else ():
+        try:
+            found.append(kind.adapter.validate_python(spec))
+        except ValidationError:
+            continue
+    return found
+
+
+def compare(
+    kind: Kind, resource: Resource, observed: Observed | None, entry: Entry | None, project: str, uuid: str
+) -> Change:
+    spec = kind.ops.complete(resource, observed, project)
+    last = applied_specs(kind, entry)
+    for before in last:
+        spec = with_cleared(spec, kind.ops.complete(_as(resource, before), observed, project))
+    common: dict[str, Any] = {
+        "id": resource.id,
+        "desired": resource,
+        "lifecycle": resource.lifecycle,
+        "spec": spec,
+        "observed": observed,
+    }
+    if observed is None:
+        reason = "it has gone from the host" if entry and not entry.incomplete else ""
+        fields = tuple(diff(spec, None))
+        return Change(**common, action=Action.CREATE, fields=fields, uuid=uuid, reason=reason)
+    common["uuid"] = observed.uuid if kind.word != "volume" else ""
+    if entry is None or (entry.uuid and kind.word != "volume" and entry.uuid != observed.uuid):
+        return Change(
+            **common,
+            action=Action.ADOPT,
+            fields=tuple(diff(spec, _seen(spec, observed.config, observed.xml, last))),
+            blocked="it exists on the host, and this project does not own it",
+            hint=f"`kvmstate adopt` takes ownership, or choose another name for {resource.id}",
+        )
+    if entry.incomplete and kind.holds_data and getattr(spec, "content", None):
+        return Change(**common, action=Action.REPLACE, reason="its upload was interrupted")
+    config = _seen(spec, observed.config, observed.xml, last)
+    active = _seen(spec, observed.active, observed.active_xml, last)
+    ignored = resource.lifecycle.ignore_changes
+    fields = _minus(diff(spec, config, active), ignored)
+    active_fields = _minus(diff(spec, active, active), ignored) if active else ()
+    return _judged(kind, Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields))
+
+
+def _as(resource: Resource, spec: Spec) -> Resource:
+    return Resource(resource.id, spec, resource.metadata, resource.lifecycle, resource.origin)
+
+
+def _seen(spec: Spec, seen: Any, xml: str | None, last: list[Spec]) -> Any:
+    """What was observed, with what no observation tells: overrides by their paths, and what is only remembered."""
+    if seen is None or xml is None:
+        return None
+    update: dict[str, Any] = {}
+    if spec.xml:
+        update["xml"] = read_overrides(document(xml), spec.xml)
+    for b in bindings(type(spec)):
+        if b.xml is None and b.name != "xml" and b.name not in seen.model_fields_set:
+            update[b.name] = getattr(last[-1], b.name, None) if last else getattr(spec, b.name)
+    return seen.model_copy(update=update) if update else seen
+
+
+def _minus(fields: Iterable[FieldChange], ignored: list[str]) -> tuple[FieldChange, ...]:
+    return tuple(f for f in fields if not any(_begins(f.path, entry.split(".")) for entry in ignored))
+
+
+def _begins(path: tuple[str, ...], prefix: list[str]) -> bool:
+    return list(path[: len(prefix)]) == prefix
+
+
+def _judged(kind: Kind, change: Change) -> Change:
+    """The action, and whether the lifecycle allows it."""
+    lifecycle, cost = change.lifecycle, change.effect
+    if cost is Effect.REFUSED:
+        names = ", ".join(".".join(f.path) for f in change.fields if f.effect is Effect.REFUSED)
+        return _but(change, Action.UPDATE, f"{names} cannot shrink: data would be lost", "make a smaller one beside it")
+    if cost is Effect.REPLACE:
+        names = ", ".join(".".join(f.path) for f in change.fields if f.effect is Effect.REPLACE)
+        if lifecycle.replace != "allow":
+            hint = "lifecycle.replace: allow permits it (what it holds is lost)" if kind.holds_data else ""
+            return _but(
+                change,
+                Action.REPLACE,
+                f"{names} cannot change without deleting it and making it anew",
+                hint or "lifecycle.replace: allow permits it",
+            )
+        if lifecycle.prevent_destroy:
+            return _but(change, Action.REPLACE, "preventDestroy forbids replacing it", "take preventDestroy out first")
+        return _but(change, Action.REPLACE)
+    if change.waiting and lifecycle.restart == "never":
+        names = ", ".join(".".join(f.path) for f in change.waiting)
+        return _but(
+            change, Action.UPDATE, f"{names} needs a restart, which lifecycle.restart: never refuses", "stop it first"
+        )
+    if change.fields or change.live or change.restarts:
+        return _but(change, Action.UPDATE)
+    return change
+
+
+def _but(change: Change, action: Action, blocked: str = "", hint: str = "") -> Change:
+    values = {name: getattr(change, name) for name in change.__dataclass_fields__}
+    return Change(**{**values, "action": action, "blocked": blocked, "hint": hint})
+
+
+def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, guard: bool = True) -> Change:
+    """What happens to an owned object that left the manifests."""
+    lifecycle: Lifecycle = entry.lifecycle
+    common: dict[str, Any] = {"id": entry.id, "observed": observed, "lifecycle": lifecycle, "uuid": entry.uuid}
+    if observed is None:
+        return Change(**common, action=Action.FORGET, reason="it has gone from the host")
+    if observed.uuid != entry.uuid and kind.word != "volume":
+        return Change(**common, action=Action.FORGET, reason="another object of this name has taken its place")
+    if not prune:
+        return Change(**common, action=Action.NOOP, reason="left the manifests; --prune deletes it")
+    if kind.deletion(lifecycle.deletion) == "orphan":
+        return Change(
+            **common, action=Action.FORGET, reason="left the manifests; deletion: orphan keeps it on the host"
+        )
+    if lifecycle.prevent_destroy and guard:
+        return Change(
+            **common,
+            action=Action.DELETE,
+            blocked="preventDestroy forbids deleting it",
+            hint="take preventDestroy out of its manifest and apply, then remove it",
+        )
+    return Change(**common, action=Action.DELETE, reason="left the manifests")

@@ -1,0 +1,170 @@
+"""The whole plan, pass by pass: observe, compare, remove, check references, order."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
+
+from kvmstate.errors import ManifestErrors, PlanError, Problem
+from kvmstate.host import Host
+from kvmstate.kind import Kind, Reference, references
+from kvmstate.kinds import ALL_KINDS, BY_WORD
+from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Inventory
+from kvmstate.model.plan import Plan
+from kvmstate.model.resource import Observed, Resource, ResourceId
+from kvmstate.plan.compare import applied_specs, compare, removal
+
+Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """`prune` deletes what left the manifests, never more than `max_deletes` at once, and never all of it
+    unless `allow_empty`."""
+
+    prune: bool = False
+    allow_empty: bool = False
+    max_deletes: int = 10
+
+
+def make_plan(
+    host: Host,
+    resources: Iterable[Resource],
+    inventory: Inventory,
+    options: Options = Options(),  # noqa: B008 - frozen
+    locate: Locate | None = None,
+) -> Plan:
+    """Raises ManifestErrors for references to nothing, PlanError for a plan that must not be."""
+    desired = {r.id: r for r in resources}
+    observed = observe(host, {*desired, *inventory.entries})
+    check_references(host, desired, locate)
+    changes = {
+        id_: _unknown(host, desired, observed, id_)
+        or compare(
+            BY_WORD[id_.kind], resource, observed.get(id_), inventory.get(id_), inventory.project, _uuid(inventory, id_)
+        )
+        for id_, resource in desired.items()
+    }
+    for id_, entry in inventory.entries.items():
+        if id_ not in desired:
+            changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), options.prune)
+    _check_deletes(changes, desired, options)
+    return Plan(inventory.project, host.uri, order(changes, desired, inventory))
+
+
+def observe(host: Host, ids: Iterable[ResourceId]) -> dict[ResourceId, Observed]:
+    names: dict[str, set[str]] = {}
+    for id_ in ids:
+        names.setdefault(id_.kind, set()).add(id_.name)
+    found = {}
+    for kind in ALL_KINDS:
+        if wanted := names.get(kind.word):
+            found.update({o.id: o for o in kind.ops.observe(host, wanted).values()})
+    return found
+
+
+def _uuid(inventory: Inventory, id_: ResourceId) -> str:
+    """For an object to be made: the one that was chosen before, should its making have been cut off."""
+    entry = inventory.get(id_)
+    return entry.uuid if entry and entry.uuid else str(uuid.uuid4()) if id_.kind != "volume" else ""
+
+
+def _unknown(
+    host: Host, desired: Mapping[ResourceId, Resource], observed: Mapping[ResourceId, Observed], id_: ResourceId
+) -> Change | None:
+    """What is in a pool that is not active cannot be seen."""
+    if id_.kind != "volume" or id_ in observed:
+        return None
+    pool_id = ResourceId("pool", id_.name.partition("/")[0])
+    pool = observed.get(pool_id) or observe(host, [pool_id]).get(pool_id)
+    if pool is None or pool.active is not None:
+        return None
+    resource = desired[id_]
+    return Change(
+        id_,
+        Action.NOOP,
+        reason="its pool is not active: known after the pool is started",
+        desired=resource,
+        spec=resource.spec,
+        lifecycle=resource.lifecycle,
+    )
+
+
+def check_references(host: Host, desired: Mapping[ResourceId, Resource], locate: Locate | None) -> None:
+    """Everything that a manifest names is in the manifests or on the host. Raises ManifestErrors."""
+    missing: list[tuple[Resource, Reference]] = [
+        (resource, ref)
+        for resource in desired.values()
+        for ref in references(resource.spec)
+        if ref.target not in desired
+    ]
+    if not missing:
+        return
+    present = observe(host, {ref.target for _, ref in missing})
+    problems = []
+    for resource, ref in missing:
+        if ref.target in present:
+            continue
+        path = ("spec", *ref.path)
+        file, line, column = locate(resource.id, path) if locate else (resource.origin.file, resource.origin.line, 0)
+        problems.append(
+            Problem(
+                f"there is no {ref.target}, neither in the manifests nor on the host",
+                file,
+                line,
+                column,
+                "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip("."),
+                f"declare a {BY_WORD[ref.target.kind].name} named {ref.target.name}, or correct the name",
+            )
+        )
+    if problems:
+        raise ManifestErrors(problems)
+
+
+def _check_deletes(
+    changes: Mapping[ResourceId, Change], desired: Mapping[ResourceId, Resource], options: Options
+) -> None:
+    deletes = [c for c in changes.values() if c.action is Action.DELETE]
+    if deletes and not desired and not options.allow_empty:
+        raise PlanError(
+            f"the manifests are empty, and {len(deletes)} resources would be deleted",
+            "if that is meant, say --allow-empty, or use `kvmstate destroy`",
+        )
+    if len(deletes) > options.max_deletes:
+        raise PlanError(
+            f"{len(deletes)} resources would be deleted, more than --max-deletes {options.max_deletes}",
+            f"if that is meant, say --max-deletes {len(deletes)}",
+        )
+
+
+def order(
+    changes: Mapping[ResourceId, Change], desired: Mapping[ResourceId, Resource], inventory: Inventory
+) -> tuple[Change, ...]:
+    """What is referred to comes first; on deletion, what refers comes first. Raises PlanError for a cycle."""
+    needs: dict[ResourceId, set[ResourceId]] = {id_: set() for id_ in changes}
+    for id_, change in changes.items():
+        for target in _targets(BY_WORD[id_.kind], desired.get(id_), inventory, id_, change):
+            if target not in changes or target == id_:
+                continue
+            if changes[target].action is Action.DELETE:
+                needs[target].add(id_)
+            elif change.action is not Action.DELETE:
+                needs[id_].add(target)
+    try:
+        sequence = list(TopologicalSorter({k: sorted(v) for k, v in sorted(needs.items())}).static_order())
+    except CycleError as error:
+        raise PlanError(f"resources refer to each other in a circle: {' -> '.join(map(str, error.args[1]))}") from error
+    return tuple(replace(changes[id_], needs=frozenset(needs[id_])) for id_ in sequence)
+
+
+def _targets(
+    kind: Kind, resource: Resource | None, inventory: Inventory, id_: ResourceId, change: Change
+) -> set[ResourceId]:
+    """Everything that this resource refers to: as wanted, as applied before, and as it is on the host."""
+    specs = [resource.spec if resource else None, *applied_specs(kind, inventory.get(id_))]
+    if change.observed is not None:
+        specs.append(change.observed.config)
+    return {ref.target for spec in specs for ref in references(spec)}
