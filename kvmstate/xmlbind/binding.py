@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
@@ -21,12 +21,14 @@ class Xml:
 
     `same` says when a wanted and a seen value mean the same although they differ (`q35`, `pc-q35-7.2`).
     A `shared` section lives in an element with others: clearing it takes its own fields only.
+    `fresh` is what an element needs besides when it is made: values by their paths in it.
     """
 
     path: str = "."
     codec: Scalar | Element | None = None
     same: Callable[[Any, Any], bool] | None = None
     shared: bool = False
+    fresh: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from lxml import etree
 
 from kvmstate.xmlbind.binding import Binding, Section, bindings, variant
 from kvmstate.xmlbind.codecs import Element, Scalar
+from kvmstate.xmlbind.path import parse_path
 
 S = TypeVar("S", bound=Section)
 _PARSER = etree.XMLParser(remove_blank_text=True, resolve_entities=False, no_network=True, huge_tree=False)
@@ -74,7 +75,7 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
         if b.repeated:
             _patch_items(node, b, value or [], lookup)
         elif b.sections and value is not None:
-            patch(_switch(b.path.ensure(node), b, value), value, lookup)
+            patch(_switch(_ensure(node, b), b, value), value, lookup)
         elif b.xml.shared:
             _clear(b.path.find(node), b.sections)
         elif isinstance(codec, Element) and not b.sections:
@@ -85,6 +86,17 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
             b.path.remove(node)
         else:
             b.path.set(node, codec.write(value))
+    return node
+
+
+def _ensure(node: etree._Element, b: Binding) -> etree._Element:
+    found = b.path.find(node)
+    return found if found is not None else _freshen(b.path.ensure(node), b)
+
+
+def _freshen(node: etree._Element, b: Binding) -> etree._Element:
+    for path, value in (b.xml.fresh if b.xml else {}).items():
+        parse_path(path).set(node, value)
     return node
 
 
@@ -118,7 +130,7 @@ def _patch_items(node: etree._Element, b: Binding, items: list[Any], lookup: Any
     tag = b.path.steps[-1]
     for item in items:
         kept = known.get(b.item_key(item)) if b.key else None
-        child = kept if kept is not None else tag.make(parent)
+        child = kept if kept is not None else _freshen(tag.make(parent), b)
         if kept is None:
             parent.insert(place, child)
             place += 1

@@ -151,11 +151,16 @@ class VirtualMachineSpec(Spec):
     cpu: Annotated[
         Cpu | None, Xml("cpu"), Field(description="Default: host-passthrough with KVM, else QEMU's own.")
     ] = None
-    disks: Annotated[list[Disk], Xml("devices/disk"), Keyed("name"), Effect.LIVE] = []
+    disks: Annotated[list[Disk], Xml("devices/disk", fresh={"driver/@name": "qemu"}), Keyed("name"), Effect.LIVE] = []
     interfaces: Annotated[list[Interface], Xml("devices/interface"), Keyed("name"), Effect.LIVE] = []
-    graphics: Annotated[list[Graphics], Xml("devices/graphics"), Keyed("type")] = []
-    serials: Annotated[list[Serial], Xml("devices/serial"), Keyed("port"), Field(description="Serial consoles.")] = []
-    rng: Annotated[Rng | None, Xml("devices/rng")] = None
+    graphics: Annotated[list[Graphics], Xml("devices/graphics", fresh={"@autoport": "yes"}), Keyed("type")] = []
+    serials: Annotated[
+        list[Serial],
+        Xml("devices/serial", fresh={"@type": "pty"}),
+        Keyed("port"),
+        Field(description="Serial consoles."),
+    ] = []
+    rng: Annotated[Rng | None, Xml("devices/rng", fresh={"@model": "virtio", "backend/@model": "random"})] = None
     guest_agent: Annotated[
         bool | None, Xml("devices", GUEST_AGENT), Field(description="A channel for the QEMU guest agent.")
     ] = None
