@@ -74,6 +74,10 @@ def apply_plan(
     waiting = {change.id: change for change in plan.todo}
     before = store.inventory
     store.put(*(_begun(change, before.get(change.id)) for change in waiting.values() if change.desired))
+    for change in plan.changes:
+        if change.action is Action.NOOP and change.desired and change.observed and change.id in before.entries:
+            # nothing to do, but what the manifest says of it (its lifecycle, its spelling) may be new
+            store.put(replace(before.entries[change.id], specs=(recorded(change),), lifecycle=change.lifecycle))
     store.flush()
     broken: dict[ResourceId, str] = {}
     running: dict[Future[None], Change] = {}

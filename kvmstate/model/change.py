@@ -22,15 +22,26 @@ class Action(enum.Enum):
     FORGET = "."
 
 
+class Key(str):
+    """The part of a path that tells items of a list apart."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class FieldChange:
-    """One difference. `path` is made of field names as manifests spell them, and keys of list items."""
+    """One difference. `path` is made of field names as manifests spell them, and `Key`s of list items."""
 
     path: tuple[str, ...]
     old: Any
     new: Any
     effect: Effect
     sensitive: bool = False
+
+    @property
+    def where(self) -> str:
+        """`disks[data].cache`"""
+        return "".join(f"[{part}]" if isinstance(part, Key) else f".{part}" for part in self.path).lstrip(".")
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,22 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGTPE]?)(iB|i|B|)", re.ASCII)
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 _POWERS = {letter: power for power, letter in enumerate(" KMGTPE")}
+
+
+class Bytes(int):
+    """A number of bytes that prints as people read it: the largest binary unit that divides it."""
+
+    def __str__(self) -> str:
+        for letter in "EPTGMK":
+            unit = 1024 ** _POWERS[letter]
+            if self and self % unit == 0:
+                return f"{int(self) // unit} {letter}iB"
+        return f"{int(self)} bytes"
 
 
 def parse_size(text: Any) -> int:
@@ -26,22 +37,13 @@ def parse_size(text: Any) -> int:
         raise ValueError("expected a size such as 512MiB, 20GiB or a number of bytes")
     number, letter, suffix = match.groups()
     base = 1000 if letter and suffix == "B" else 1024
-    factor: int = base ** _POWERS[letter.upper() or " "]
+    factor = int(base ** _POWERS[letter.upper() or " "])
     whole, _, decimals = number.partition(".")
     scale = 10 ** len(decimals)
     value, remainder = divmod(int(whole + decimals) * factor, scale)
     if remainder:
         raise ValueError(f"{text} is not a whole number of bytes")
     return value
-
-
-def format_size(value: int) -> str:
-    """The largest binary unit that divides the value: `2 GiB`, `1536 MiB`, `1000 bytes`."""
-    for letter in "EPTGMK":
-        unit = 1024 ** _POWERS[letter]
-        if value and value % unit == 0:
-            return f"{value // unit} {letter}iB"
-    return f"{value} bytes"
 
 
 def parse_duration(text: Any) -> int:
@@ -58,6 +60,7 @@ def parse_duration(text: Any) -> int:
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
+    AfterValidator(Bytes),
     WithJsonSchema(
         {
             "anyOf": [

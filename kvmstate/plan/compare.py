@@ -92,10 +92,10 @@ def _judged(kind: Kind, change: Change) -> Change:
     """The action, and whether the lifecycle allows it."""
     lifecycle, cost = change.lifecycle, change.effect
     if cost is Effect.REFUSED:
-        names = ", ".join(".".join(f.path) for f in change.fields if f.effect is Effect.REFUSED)
+        names = ", ".join(f.where for f in change.fields if f.effect is Effect.REFUSED)
         return _but(change, Action.UPDATE, f"{names} cannot shrink: data would be lost", "make a smaller one beside it")
     if cost is Effect.REPLACE:
-        names = ", ".join(".".join(f.path) for f in change.fields if f.effect is Effect.REPLACE)
+        names = ", ".join(f.where for f in change.fields if f.effect is Effect.REPLACE)
         if lifecycle.replace != "allow":
             hint = "lifecycle.replace: allow permits it (what it holds is lost)" if kind.holds_data else ""
             return _but(
@@ -108,7 +108,7 @@ def _judged(kind: Kind, change: Change) -> Change:
             return _but(change, Action.REPLACE, "preventDestroy forbids replacing it", "take preventDestroy out first")
         return _but(change, Action.REPLACE)
     if change.waiting and lifecycle.restart == "never":
-        names = ", ".join(".".join(f.path) for f in change.waiting)
+        names = ", ".join(f.where for f in change.waiting)
         return _but(
             change, Action.UPDATE, f"{names} needs a restart, which lifecycle.restart: never refuses", "stop it first"
         )

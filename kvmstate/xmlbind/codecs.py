@@ -12,6 +12,8 @@ from typing import Any
 
 from lxml import etree
 
+from kvmstate.model.quantity import Bytes
+
 
 @dataclass(frozen=True)
 class Scalar:
@@ -54,9 +56,9 @@ def size(default_unit: str) -> Element:
     """An amount of bytes with a `unit` attribute; written in `default_unit`, rounded up to it."""
     step = _UNITS[default_unit]
 
-    def read(node: etree._Element, lookup: Any) -> int | None:
+    def read(node: etree._Element, lookup: Any) -> Bytes | None:
         text = (node.text or "").strip()
-        return int(text) * _UNITS[node.get("unit", default_unit)] if text else None
+        return Bytes(int(text) * _UNITS[node.get("unit", default_unit)]) if text else None
 
     def write(node: etree._Element, value: int | None, lookup: Any) -> None:
         if value is None:

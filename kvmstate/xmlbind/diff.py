@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from kvmstate.model.change import FieldChange
+from kvmstate.model.change import FieldChange, Key
 from kvmstate.xmlbind.binding import Binding, Section, bindings
 
 S = TypeVar("S", bound=Section)
@@ -31,7 +31,7 @@ def diff(want: Section, seen: Any, active: Any = None, at: tuple[str, ...] = ())
             before = old or {}
             for key in new:
                 if new[key] != before.get(key):
-                    yield FieldChange((*here, key), before.get(key), new[key], b.effect.of(None, None))
+                    yield FieldChange((*here, Key(key)), before.get(key), new[key], b.effect.of(None, None))
         elif not b.same(new, old) and not (b.repeated and not new and not old):
             yield FieldChange(here, old, new, b.effect.of(old, new, want, active))
 
@@ -41,7 +41,7 @@ def _diff_items(
 ) -> Iterator[FieldChange]:
     news, olds, actives = ({b.item_key(i): i for i in items} for items in (new, old, active))
     for key in [*news, *(k for k in olds if k not in news)]:
-        at = (*here, key)
+        at = (*here, Key(key))
         if key in news and key in olds and type(news[key]) is type(olds[key]):
             yield from diff(news[key], olds[key], actives.get(key), at)
         else:

@@ -24,7 +24,7 @@ Handler = Callable[[Host, Any, Change, FieldChange], None]
 def step(host: Host, change: Change, field: FieldChange) -> Step:
     handler = HANDLERS[_pattern(field)]
     return simple(
-        f"change the running machine: {'.'.join(field.path)}",
+        f"change the running machine: {field.where}",
         lambda: handler(host, domains.find(host.connection, change.id.name), change, field),
     )
 
