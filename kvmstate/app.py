@@ -13,6 +13,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource
 from kvmstate.plan import Options, make_plan
+from kvmstate.plan.compare import last_applied
 from kvmstate.plan.planner import Locate
 
 # A volume in a pool that is not active is known only after the pool was started: apply plans again then.
@@ -30,6 +31,12 @@ class Session:
 
     def plan(self, options: Options) -> Plan:
         return make_plan(self.host, self.resources, self.store.inventory, options, self.locate)
+
+    def drift(self) -> Plan:
+        """What it would take to bring back what was applied last; the manifests do not count."""
+        inventory = self.store.inventory
+        applied = [resource for entry in inventory.entries.values() if (resource := last_applied(entry))]
+        return make_plan(self.host, applied, inventory)
 
     def apply(
         self,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from kvmstate.kind import Kind, Spec
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
-from kvmstate.model.resource import Lifecycle, Observed, Resource
+from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource
 from kvmstate.xmlbind import bindings, diff, document, read_overrides, with_cleared
 
 
@@ -24,6 +26,14 @@ def applied_specs(kind: Kind, entry: Entry | None) -> list[Spec]:
         except ValidationError:
             continue
     return found
+
+
+def last_applied(entry: Entry) -> Resource | None:
+    """The manifest that was applied last, as far as the host's record tells."""
+    kind = BY_WORD[entry.id.kind]
+    specs = applied_specs(kind, replace(entry, specs=entry.specs[:1]))
+    name = entry.id.name.rpartition("/")[2] if kind.word == "volume" else entry.id.name
+    return Resource(entry.id, specs[0], Metadata(name=name), entry.lifecycle) if specs else None
 
 
 def compare(
@@ -118,11 +128,10 @@ def _judged(kind: Kind, change: Change) -> Change:
 
 
 def _but(change: Change, action: Action, blocked: str = "", hint: str = "") -> Change:
-    values = {name: getattr(change, name) for name in change.__dataclass_fields__}
-    return Change(**{**values, "action": action, "blocked": blocked, "hint": hint})
+    return replace(change, action=action, blocked=blocked, hint=hint)
 
 
-def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, guard: bool = True) -> Change:
+def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool) -> Change:
     """What happens to an owned object that left the manifests."""
     lifecycle: Lifecycle = entry.lifecycle
     common: dict[str, Any] = {"id": entry.id, "observed": observed, "lifecycle": lifecycle, "uuid": entry.uuid}
@@ -136,7 +145,7 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, gu
         return Change(
             **common, action=Action.FORGET, reason="left the manifests; deletion: orphan keeps it on the host"
         )
-    if lifecycle.prevent_destroy and guard:
+    if lifecycle.prevent_destroy:
         return Change(
             **common,
             action=Action.DELETE,

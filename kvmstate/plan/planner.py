@@ -34,7 +34,7 @@ def make_plan(
     host: Host,
     resources: Iterable[Resource],
     inventory: Inventory,
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: Options = Options(),
     locate: Locate | None = None,
 ) -> Plan:
     """Raises ManifestErrors for references to nothing, PlanError for a plan that must not be."""

@@ -34,6 +34,14 @@ def render(plan: Plan) -> str:
     return "\n".join([*lines, *([""] if lines else []), summary(plan)])
 
 
+def render_drift(plan: Plan) -> str:
+    """As a plan, but told as what has happened."""
+    lines = [line for change in plan.changes for line in _change(change, waits=False)]
+    drifted = len(plan.todo) + len(plan.blocked)
+    tail = f"Drift: {drifted} of {len(plan.changes)} resources differ from what was applied last."
+    return "\n".join([*lines, "", tail]) if drifted else "No drift."
+
+
 def summary(plan: Plan) -> str:
     tail = ""
     if waiting := len(plan.waiting):

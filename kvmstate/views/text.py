@@ -34,4 +34,3 @@ def shown(value: Any) -> str:
 
 def _named(name: str, value: Any) -> str:
     return f"{name} ({shown(value)})" if isinstance(value, Section) else f"{name} {shown(value)}"
-

@@ -1,0 +1,28 @@
+"""`kvmstate adopt`: take ownership of what exists."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from kvmstate.cli.session import host_options, opened
+from kvmstate.model.change import Action
+
+
+@click.command("adopt")
+@host_options
+@click.option("--auto-approve", is_flag=True, help="Do not ask.")
+def command(auto_approve: bool, **given: Any) -> int:
+    """Take ownership of objects on the host that the manifests declare and this project does not own.
+
+    Nothing on the host changes but the record of who owns what: the next plan shows how they differ.
+    """
+    with opened(**given) as at:
+        from kvmstate.cli.approve import carry_out
+
+        plan = at.session.plan(at.options)
+        adopted = tuple(dataclasses.replace(c, blocked="", hint="") for c in plan.changes if c.action is Action.ADOPT)
+        plan = dataclasses.replace(plan, changes=adopted)
+        return carry_out(at, plan, auto_approve, 1, f"Do you want project {plan.project} to own these?")

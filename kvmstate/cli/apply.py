@@ -1,0 +1,26 @@
+"""`kvmstate apply`: make the host as the manifests say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kvmstate.cli.session import host_options, opened, parallelism_option
+
+
+@click.command("apply")
+@host_options
+@parallelism_option
+@click.option("--auto-approve", is_flag=True, help="Do not ask.")
+def command(auto_approve: bool, parallelism: int, **given: Any) -> int:
+    """Plan, ask, and carry the plan out.
+
+    A failure stops only what depends on it; the next apply goes on from there. Exit 0: all done; 1: something failed,
+    was skipped or is blocked.
+    """
+    with opened(**given) as at:
+        from kvmstate.cli.approve import carry_out
+
+        plan = at.session.plan(at.options)
+        return carry_out(at, plan, auto_approve, parallelism, f"Do you want to make these changes on {plan.host}?")

@@ -1,0 +1,59 @@
+"""Carrying out a plan from the command line: approval, progress, interruption, outcome."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from kvmstate.cli.session import Opened
+from kvmstate.errors import UsageError
+from kvmstate.model.plan import Plan
+from kvmstate.views.apply import Lines, outcome
+from kvmstate.views.plan import render
+
+
+def carry_out(at: Opened, plan: Plan, auto_approve: bool, parallelism: int, question: str) -> int:
+    """The exit code: 0 when all was done, 1 when something failed, was skipped or is blocked."""
+    click.echo(render(plan))
+    if plan.todo and not auto_approve:
+        _approve(question)
+    with _interrupts() as stop, Lines() as lines:
+        result = at.session.apply(plan, at.options, lines, parallelism, stop)
+        left = at.session.left(result, at.options) if result.ok and result.done else ()
+    if plan.todo:
+        click.echo("\n" + outcome(result, left))
+    return 0 if result.ok and not left and not plan.blocked else 1
+
+
+def _approve(question: str) -> None:
+    """Raises UsageError when nobody can be asked, Abort for any answer but yes."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to approve this plan", "--auto-approve carries it out without asking")
+    click.echo(f"\n{question}\n  Only 'yes' is accepted to approve.\n")
+    if click.prompt("  Enter a value", prompt_suffix=": ", default="", show_default=False) != "yes":
+        raise click.Abort
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """The first Ctrl-C lets running resources finish and starts no more; the second one ends at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set()
+        click.echo("interrupted: finishing what runs; once more to abort at once", err=True)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,29 @@
+"""`kvmstate destroy`: delete what the project owns on a host."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import click
+
+from kvmstate.cli.session import host_options, opened, parallelism_option
+
+
+@click.command("destroy")
+@host_options
+@parallelism_option
+@click.option("--auto-approve", is_flag=True, help="Do not ask.")
+def command(auto_approve: bool, parallelism: int, **given: Any) -> int:
+    """Delete everything that the project owns on the host, in the reverse order of apply.
+
+    Each resource's lifecycle holds: volumes stay unless theirs says deletion: delete, and preventDestroy protects.
+    """
+    given |= {"prune": True, "allow_empty": True, "max_deletes": sys.maxsize}
+    with opened(**given) as at:
+        from kvmstate.cli.approve import carry_out
+
+        at = dataclasses.replace(at, session=dataclasses.replace(at.session, resources=()))
+        plan = at.session.plan(at.options)
+        return carry_out(at, plan, auto_approve, parallelism, f"Do you want to destroy these on {plan.host}?")

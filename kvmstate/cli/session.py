@@ -1,0 +1,62 @@
+"""What commands that talk to a host share: their options, and a session from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from kvmstate.cli.options import Loaded, connect_option, inputs, manifest_options
+
+if TYPE_CHECKING:
+    from kvmstate.app import Session
+    from kvmstate.plan import Options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A project, its manifests, and the host that they are for."""
+
+    session: Session
+    options: Options
+    loaded: Loaded
+
+
+def host_options(command: F) -> F:
+    """PATH..., -c, --env, --values, --set and what limits deletions; see `opened`."""
+    for decorate in (
+        click.option(
+            "--max-deletes", default=10, show_default=True, metavar="N", help="Refuse to delete more than this."
+        ),
+        click.option("--allow-empty", is_flag=True, help="Accept manifests that declare nothing."),
+        click.option("--prune/--no-prune", default=None, help="Delete what is owned and left the manifests."),
+        connect_option,
+        manifest_options,
+    ):
+        command = decorate(command)
+    return command
+
+
+def parallelism_option(command: F) -> F:
+    return click.option(
+        "--parallelism", default=10, show_default=True, type=click.IntRange(1), metavar="N", help="Resources at a time."
+    )(command)
+
+
+@contextmanager
+def opened(prune: bool | None, allow_empty: bool, max_deletes: int, **given: Any) -> Iterator[Opened]:
+    """Raises ManifestErrors, UsageError, ConnectionFailed and HostError."""
+    asked = inputs(**given)
+    loaded = asked.load()
+    from kvmstate.app import open_session
+    from kvmstate.plan import Options
+
+    # some of a project's files say nothing about what the others declare
+    whole = loaded.project.file is None or not asked._manifests()
+    options = Options(loaded.project.prune and whole if prune is None else prune, allow_empty, max_deletes)
+    with open_session(loaded.uri, loaded.project.name, loaded.manifests.resources, loaded.manifests.at) as session:
+        yield Opened(session, options, loaded)

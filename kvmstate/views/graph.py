@@ -1,0 +1,54 @@
+"""The references between resources, as text that draws a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from kvmstate.kind import references
+from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.views.text import safe
+
+_SHAPES = {"domain": "box", "volume": "cylinder", "pool": "folder", "network": "ellipse"}
+_MERMAID = {"domain": ("[", "]"), "volume": ("[(", ")]"), "pool": ("[/", "/]"), "network": ("([", "])")}
+
+
+def _edges(resources: Iterable[Resource]) -> Iterator[tuple[ResourceId, ResourceId]]:
+    seen = set()
+    for resource in resources:
+        for ref in references(resource.spec):
+            if (edge := (resource.id, ref.target)) not in seen:
+                seen.add(edge)
+                yield edge
+
+
+def _nodes(resources: Iterable[Resource]) -> list[ResourceId]:
+    """Also those that are only referred to: they are on the host."""
+    resources = list(resources)
+    return sorted({r.id for r in resources} | {target for _, target in _edges(resources)})
+
+
+def dot(resources: Iterable[Resource]) -> str:
+    """https://graphviz.org/doc/info/lang.html"""
+    resources = list(resources)
+
+    def quoted(id_: ResourceId) -> str:
+        return '"' + safe(str(id_)).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    lines = ["digraph kvmstate {", "  rankdir=LR"]
+    lines += [f"  {quoted(id_)} [shape={_SHAPES.get(id_.kind, 'box')}]" for id_ in _nodes(resources)]
+    lines += [f"  {quoted(a)} -> {quoted(b)}" for a, b in _edges(resources)]
+    return "\n".join([*lines, "}"])
+
+
+def mermaid(resources: Iterable[Resource]) -> str:
+    """https://mermaid.js.org/syntax/flowchart.html"""
+    resources = list(resources)
+    nodes = _nodes(resources)
+    number = {id_: f"n{i}" for i, id_ in enumerate(nodes)}
+
+    def label(id_: ResourceId) -> str:
+        left, right = _MERMAID.get(id_.kind, ("[", "]"))
+        return left + '"' + safe(str(id_)).replace('"', "#quot;") + '"' + right
+
+    lines = ["flowchart LR", *(f"  {number[id_]}{label(id_)}" for id_ in nodes)]
+    return "\n".join([*lines, *(f"  {number[a]} --> {number[b]}" for a, b in _edges(resources))])

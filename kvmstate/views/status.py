@@ -1,0 +1,65 @@
+"""The state of a project's resources, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kvmstate.model.change import Action, Change
+from kvmstate.model.plan import Plan
+from kvmstate.views.text import safe
+
+FORMAT_VERSION = "1.0"
+_SYNC = {
+    Action.CREATE: "missing",
+    Action.UPDATE: "differs",
+    Action.REPLACE: "differs",
+    Action.DELETE: "left the manifests",
+    Action.FORGET: "left the manifests",
+    Action.ADOPT: "not owned",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    address: str
+    state: str
+    sync: str
+    note: str
+
+
+def rows(plan: Plan) -> list[Row]:
+    return sorted((_row(change, change in plan.waiting) for change in plan.changes), key=lambda row: row.address)
+
+
+def _row(change: Change, waits: bool) -> Row:
+    config = change.observed.config if change.observed else None
+    state = "-"
+    if config is not None:
+        active = getattr(config, "active", None)
+        state = getattr(config, "state", None) or {True: "active", False: "inactive", None: "present"}[active]
+    sync = _SYNC.get(change.action) or ("unknown" if config is None else "restart pending" if waits else "in sync")
+    if change.action is Action.NOOP and change.desired is None:
+        sync = "left the manifests"
+    note = change.blocked or change.reason or ", ".join(f.where for f in change.shown if config is not None)
+    return Row(str(change.id), state, sync, note)
+
+
+def render(table: list[Row]) -> str:
+    if not table:
+        return "This project owns nothing here, and its manifests declare nothing."
+    cells = [("RESOURCE", "STATE", "SYNC", "NOTE"), *((r.address, r.state, r.sync, r.note) for r in table)]
+    widths = [max(len(safe(row[i])) for row in cells) for i in range(3)]
+    return "\n".join(
+        "  ".join([*(safe(cell).ljust(w) for cell, w in zip(row, widths, strict=False)), safe(row[3])]).rstrip()
+        for row in cells
+    )
+
+
+def as_json(plan: Plan, table: list[Row]) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "project": plan.project,
+        "host": plan.host,
+        "resources": [asdict(row) for row in table],
+    }
