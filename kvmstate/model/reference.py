@@ -10,6 +10,11 @@ from pydantic import Field, model_validator
 from kvmstate.model.resource import Model, Name
 
 
+@dataclass(frozen=True)
+class LocalFile:
+    """Marks a field that names a file where kvmstate runs; relative to the manifest, absolute once it is loaded."""
+
+
 class VolumeRef(Model):
     """A volume, by its pool and its name; `pool/name` for short."""
 

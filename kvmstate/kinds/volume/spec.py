@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from kvmstate.kind import Spec
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.quantity import Size
-from kvmstate.model.reference import VolumeRef
+from kvmstate.model.reference import LocalFile, VolumeRef
 from kvmstate.model.resource import Name, Ref
 from kvmstate.xmlbind import Element, Section, Xml
 from kvmstate.xmlbind.codecs import size
@@ -44,7 +44,7 @@ def _on_creation_only(want: Any, seen: Any) -> bool:
 class Content(Section):
     """What the volume holds at first: an image file, copied as it is."""
 
-    file: Annotated[str | None, Field(description="A local file; relative to the manifest.")] = None
+    file: Annotated[str | None, LocalFile(), Field(description="A local file; relative to the manifest.")] = None
     url: Annotated[str | None, Field(pattern="^https?://", description="An http or https address.")] = None
     checksum: Annotated[
         str | None,

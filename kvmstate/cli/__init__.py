@@ -1,0 +1,133 @@
+"""The command line. A command's module is imported when it is used, so that `--version` and help are quick."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from kvmstate import __version__
+from kvmstate.errors import KvmstateError, UsageError
+
+COMMANDS = {
+    name: f"kvmstate.cli.{name}:command"
+    for name in (
+        "init",
+        "validate",
+        "plan",
+        "apply",
+        "destroy",
+        "adopt",
+        "status",
+        "explain",
+        "schema",
+        "graph",
+        "sandbox",
+    )
+}
+
+
+class LazyGroup(click.Group):
+    """Commands by their module's name, imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, target in COMMANDS.items() if _exists(target)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        target = COMMANDS.get(name)
+        if target is None or not _exists(target):
+            return None
+        module, _, attribute = target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            said = f"did you mean {close[0]}?" if close else ""
+            raise UsageError(error.message, said or "kvmstate --help lists the commands") from None
+
+
+def _exists(target: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(target.partition(":")[0]) is not None
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, prog_name="kvmstate", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Virtual machines, networks and storage on KVM hosts, declared in YAML and kept true through libvirt."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 any error (usage errors too), 130 interrupted, or what the command says."""
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """The exit code of a command; errors have been printed."""
+    try:
+        code = cli.main(args, prog_name="kvmstate", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
+        return 1
+    except click.UsageError as error:
+        known = error.ctx.command_path if error.ctx else "kvmstate"
+        complain(UsageError(error.format_message(), f"see {known} --help"))
+        return 1
+    except click.ClickException as error:
+        complain(UsageError(error.format_message()))
+        return 1
+    except KvmstateError as error:
+        complain(error)
+        return 1
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone; Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        return _bug(error)
+
+
+def complain(error: KvmstateError) -> None:
+    """Print an error and its hint to stderr."""
+    click.echo(click.style("error: ", fg="red", bold=True) + harmless(error.message), err=True, color=_colour())
+    if error.hint:
+        click.echo(f"hint: {harmless(error.hint)}", err=True)
+
+
+def harmless(text: str) -> str:
+    """Text from manifests and hosts for a terminal: control characters become visible, lines stay lines."""
+    return "".join(
+        char if char == "\n" or (char.isprintable()) else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
+def _colour() -> bool | None:
+    return False if os.environ.get("NO_COLOR") else None
+
+
+def _bug(error: Exception) -> int:
+    if os.environ.get("KVMSTATE_DEBUG"):
+        raise error
+    said = harmless(f"{type(error).__name__}: {error}").replace("\n", " ")
+    click.echo(f"error: this is a bug in kvmstate, please report it: {said}", err=True)
+    click.echo("hint: KVMSTATE_DEBUG=1 shows where it happened", err=True)
+    return 1

@@ -1,0 +1,100 @@
+"""The options that commands share, and what they mean: a project and its manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from kvmstate.errors import UsageError
+
+if TYPE_CHECKING:
+    from kvmstate.manifest import Manifests, Project
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the command line says about manifests; `project()` and `load()` read the files.
+
+    `uri` is the connection asked for by option, else the project's, else None: libvirt's own rule.
+    """
+
+    paths: tuple[Path, ...] = ()
+    connect: str | None = None
+    env: str | None = None
+    values: tuple[Path, ...] = ()
+    set_values: tuple[str, ...] = ()
+
+    def load(self) -> Loaded:
+        """Raises ManifestErrors and UsageError."""
+        project = self.project()
+        return Loaded(project, project.load(self._manifests()), self.connect or project.connection)
+
+    def project(self) -> Project:
+        """The one project that all paths belong to. Raises UsageError when they belong to several."""
+        from kvmstate.manifest.project import find_project, load_project
+
+        places = [Path(".") if str(path) == "-" else path for path in self.paths] or [Path(".")]
+        files = {find_project(place) for place in places}
+        if len(files) > 1:
+            names = ", ".join(sorted(str(file or "none") for file in files))
+            raise UsageError(f"these manifests belong to different projects: {names}", "run one project at a time")
+        return load_project(places[0], self.env, self.set_values, self.values)
+
+    def _manifests(self) -> tuple[Path, ...]:
+        """The paths given; one that is a project's folder or file means what the project says."""
+        from kvmstate.manifest.sources import PROJECT_FILE
+
+        if len(self.paths) == 1:
+            path = self.paths[0]
+            if path.name == PROJECT_FILE or (path / PROJECT_FILE).is_file():
+                return ()
+        return self.paths
+
+
+@dataclass(frozen=True)
+class Loaded:
+    project: Project
+    manifests: Manifests
+    uri: str | None
+
+
+def connect_option(command: F) -> F:
+    return click.option("-c", "--connect", metavar="URI", help="The host, such as qemu:///system.")(command)
+
+
+def manifest_options(command: F) -> F:
+    """PATH..., --env, --values and --set; the command takes them with `inputs(**options)`."""
+    for decorate in reversed(
+        (
+            click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path, allow_dash=True)),
+            click.option("--env", metavar="NAME", help="An environment of kvmstate.yaml."),
+            click.option(
+                "--values",
+                metavar="FILE",
+                multiple=True,
+                type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                help="Values for templates; the later wins. Repeatable.",
+            ),
+            click.option(
+                "--set", "set_values", metavar="NAME=VALUE", multiple=True, help="One value for templates. Repeatable."
+            ),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def inputs(
+    paths: tuple[Path, ...],
+    env: str | None = None,
+    values: tuple[Path, ...] = (),
+    set_values: tuple[str, ...] = (),
+    connect: str | None = None,
+) -> Inputs:
+    return Inputs(paths, connect, env, values, set_values)

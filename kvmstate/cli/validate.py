@@ -1,0 +1,90 @@
+"""`kvmstate validate`: are the manifests right? Talks to no host."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kvmstate.cli import harmless
+from kvmstate.cli.options import Inputs, Loaded, inputs, manifest_options
+from kvmstate.errors import ManifestErrors
+
+if TYPE_CHECKING:
+    from kvmstate.manifest import Manifests
+
+FORMAT_VERSION = "1.0"
+
+
+@click.command("validate")
+@manifest_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(as_json: bool, **options: Any) -> int:
+    """Check manifests: syntax, fields, values and references, all at once.
+
+    PATH is a file, a folder, or - for standard input. Default: what kvmstate.yaml says.
+    """
+    given = inputs(**options)
+    try:
+        loaded = given.load()
+    except ManifestErrors as errors:
+        return _refused(errors, as_json)
+    if as_json:
+        click.echo(_json(loaded.manifests, None))
+        return 0
+    for text in notes(loaded.manifests):
+        click.echo(harmless(f"note: {text}"), err=True)
+    click.echo(harmless(f"{_where(given, loaded)}: {summary(loaded.manifests)}"))
+    return 0
+
+
+def notes(manifests: Manifests) -> list[str]:
+    """References to what is not declared: an error only when the host does not have it either."""
+    found = []
+    for resource, reference in manifests.dangling:
+        file, line, column = manifests.at(resource.id, reference.path)
+        found.append(f"{file}:{line}:{column}: {reference.target} is not in these manifests; it must be on the host")
+    return found
+
+
+def summary(manifests: Manifests) -> str:
+    from kvmstate.kinds import ALL_KINDS
+
+    counts = Counter(resource.id.kind for resource in manifests.resources)
+    parts = ", ".join(f"{counts[kind.word]} {kind.name}" for kind in ALL_KINDS if counts[kind.word])
+    total = len(manifests.resources)
+    return f"{total} resource{'' if total == 1 else 's'} valid" + (f" ({parts})" if parts else "")
+
+
+def _refused(errors: ManifestErrors, as_json: bool) -> int:
+    if as_json:
+        click.echo(_json(None, errors))
+        return 1
+    click.echo(harmless(str(errors)), err=True)
+    count = len(errors.problems)
+    click.echo(f"{count} problem{'' if count == 1 else 's'}", err=True)
+    return 1
+
+
+def _where(given: Inputs, loaded: Loaded) -> str:
+    return " ".join(map(str, given.paths or loaded.project.paths))
+
+
+def _json(manifests: Manifests | None, errors: ManifestErrors | None) -> str:
+    resources = manifests.resources if manifests else ()
+    return json.dumps(
+        {
+            "format_version": FORMAT_VERSION,
+            "valid": errors is None,
+            "error_count": len(errors.problems) if errors else 0,
+            "resources": [{"address": str(r.id), "file": r.origin.file, "line": r.origin.line} for r in resources],
+            "diagnostics": [
+                *({"severity": "error", **dataclasses.asdict(p)} for p in (errors.problems if errors else ())),
+                *({"severity": "note", "message": text} for text in (notes(manifests) if manifests else ())),
+            ],
+        },
+        indent=2,
+    )

@@ -1,0 +1,106 @@
+"""One document to one resource: the envelope, and the spec by its kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from kvmstate.kind import Kind
+from kvmstate.kinds import BY_NAME
+from kvmstate.manifest import suggest
+from kvmstate.manifest.fields import fields
+from kvmstate.manifest.nodes import Node
+from kvmstate.manifest.scalars import describe
+from kvmstate.manifest.translate import Report, found, validate
+from kvmstate.model.resource import API_VERSION, Lifecycle, Metadata, Origin, Resource, ResourceId
+
+_ENVELOPE = ("apiVersion", "kind", "metadata", "lifecycle", "spec")
+
+
+_METADATA: TypeAdapter[Metadata] = TypeAdapter(Metadata)
+_LIFECYCLE: TypeAdapter[Lifecycle] = TypeAdapter(Lifecycle)
+
+
+def resource(root: Node, file: str, report: Report) -> Resource | None:
+    """The resource that a document declares, or None after reporting all that is wrong with it."""
+    if not isinstance(root.value, dict):
+        report(f"expected a manifest with {', '.join(_ENVELOPE)}; found {describe(root.value)}", root.line, root.column)
+        return None
+    for name in root.value:
+        if name not in _ENVELOPE:
+            report("unknown field", *root.key(name), _misplaced(name, root), name)
+    _version(root, report)
+    kind = _kind(root, report)
+    metadata, lifecycle = _metadata(root, report), _lifecycle(root, report)
+    spec = None
+    if (body := root.get("spec")) is None:
+        report("this field is required", root.line, root.column, "", "spec")
+    elif kind:
+        spec = validate(kind.adapter, kind.specs, body, ("spec",), report)
+    if kind and lifecycle:
+        _ignored(root, kind, spec, lifecycle, report)
+    if kind is None or metadata is None or lifecycle is None or spec is None:
+        return None
+    id = ResourceId(kind.word, spec.id_name(metadata.name))
+    return Resource(id, spec, metadata, lifecycle, Origin(file, root.line))
+
+
+def _metadata(root: Node, report: Report) -> Metadata | None:
+    if node := root.get("metadata"):
+        return validate(_METADATA, (Metadata,), node, ("metadata",), report)
+    hint = "name the object: metadata: {name: …}"
+    report("this field is required", root.line, root.column, hint, "metadata")
+    return None
+
+
+def _lifecycle(root: Node, report: Report) -> Lifecycle | None:
+    node = root.get("lifecycle")
+    return validate(_LIFECYCLE, (Lifecycle,), node, ("lifecycle",), report) if node else Lifecycle()
+
+
+def _version(root: Node, report: Report) -> None:
+    node = root.get("apiVersion")
+    if node is None:
+        report("this field is required", root.line, root.column, f"write apiVersion: {API_VERSION}", "apiVersion")
+    elif node.value != API_VERSION:
+        report(f"expected {API_VERSION}; found {found(node)}", node.line, node.column, "", "apiVersion")
+
+
+def _kind(root: Node, report: Report) -> Kind | None:
+    node = root.get("kind")
+    if node is None:
+        report("this field is required", root.line, root.column, f"one of {', '.join(BY_NAME)}", "kind")
+        return None
+    kind = BY_NAME.get(node.value) if isinstance(node.value, str) else None
+    if kind is None:
+        said = suggest.hint(node.value, BY_NAME, "kinds")
+        report(f"there is no kind {found(node)}", node.line, node.column, said, "kind")
+    return kind
+
+
+def _misplaced(name: str, root: Node) -> str:
+    """A field that stands a level too high is the commonest slip of indentation."""
+    node = root.get("kind")
+    kind = BY_NAME.get(node.value) if node and isinstance(node.value, str) else None
+    if name == "name":
+        return "it belongs in metadata"
+    if suggest.nearest(name, _ENVELOPE):
+        return suggest.hint(name, _ENVELOPE, "")
+    if kind and any(name in fields(spec) for spec in kind.specs):
+        return "it belongs in spec: check the indentation"
+    if name in fields(Lifecycle):
+        return "it belongs in lifecycle: check the indentation"
+    return f"known fields: {', '.join(_ENVELOPE)}"
+
+
+def _ignored(root: Node, kind: Kind, spec: Any, lifecycle: Lifecycle, report: Report) -> None:
+    specs = kind.specs if spec is None else (type(spec),)
+    known = list(dict.fromkeys(name for model in specs for name in fields(model)))
+    listed = (root.get("lifecycle") or root).get("ignoreChanges") or root
+    for index, name in enumerate(lifecycle.ignore_changes):
+        if name not in known:
+            item = listed.get(index) or listed
+            path = f"lifecycle.ignoreChanges[{index}]"
+            said = suggest.hint(name, known, "fields of spec")
+            report(f"{kind.name} has no field {name!r}", item.line, item.column, said, path)

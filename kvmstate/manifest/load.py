@@ -1,0 +1,61 @@
+"""Files to resources: every problem of every file at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kvmstate.errors import ManifestErrors, Problem
+from kvmstate.manifest import references
+from kvmstate.manifest.document import resource
+from kvmstate.manifest.manifests import Loaded, Manifests
+from kvmstate.manifest.sources import Source, sources
+from kvmstate.manifest.text import MAX_BYTES, Reader
+
+
+def load(paths: Sequence[Path], *, values: Mapping[str, Any] | None = None, skip: Collection[Path] = ()) -> Manifests:
+    """The resources in these files and folders (`-` is standard input).
+
+    `values` are what templates see; `skip` names files that are no manifests. Raises ManifestErrors with everything
+    that is wrong, and UsageError for a path that cannot be read at all.
+    """
+    problems: list[Problem] = []
+    loaded: list[Loaded] = []
+    found = sources(paths, skip)
+    rendered = _rendered([source for source in found if source.is_template], values or {}, problems)
+    for source in found:
+        reader = Reader(source.label, source.is_template)
+        for node in reader.documents(reader.decode(_raw(source, rendered, reader))):
+            made = resource(node, source.label, reader.report)
+            if made is not None:
+                loaded.append(Loaded(made, node, source))
+        problems += reader.problems
+    loaded.sort(key=lambda item: (item.resource.id, item.source.label, item.node.line))
+    dangling = references.check(loaded, problems)
+    if problems:
+        raise ManifestErrors(problems)
+    return Manifests(
+        tuple(item.resource for item in loaded),
+        dangling,
+        tuple(source.label for source in found),
+        {item.resource.id: item.node for item in loaded},
+    )
+
+
+def _rendered(templates: list[Source], values: Mapping[str, Any], problems: list[Problem]) -> dict[str, str]:
+    if not templates:
+        return {}
+    from kvmstate.manifest.template import render  # its process takes time to start
+
+    return render(templates, values, problems)
+
+
+def _raw(source: Source, rendered: Mapping[str, str], reader: Reader) -> bytes:
+    if source.is_template:
+        return rendered.get(source.label, "").encode()
+    try:
+        return source.read(MAX_BYTES)
+    except OSError as error:
+        reader.report(f"cannot be read: {error.strerror}")
+        return b""

@@ -1,0 +1,82 @@
+"""What loading gives: the resources, and where each of their fields is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kvmstate.errors import Problem
+from kvmstate.kind import Reference
+from kvmstate.manifest.nodes import Node
+from kvmstate.manifest.sources import Source
+from kvmstate.manifest.text import problem
+from kvmstate.manifest.translate import spell
+from kvmstate.model.resource import Resource, ResourceId
+
+
+@dataclass(frozen=True)
+class Manifests:
+    """Every resource, sorted by its address, whatever files they came from.
+
+    `dangling` are references to what is not in the manifests: it may be on the host.
+    """
+
+    resources: tuple[Resource, ...] = ()
+    dangling: tuple[tuple[Resource, Reference], ...] = ()
+    files: tuple[str, ...] = ()
+    nodes: Mapping[ResourceId, Node] = field(default_factory=dict, repr=False, compare=False)
+
+    def get(self, id: ResourceId) -> Resource | None:
+        return next((resource for resource in self.resources if resource.id == id), None)
+
+    def at(self, id: ResourceId, path: tuple[str | int, ...] = (), part: str = "spec") -> tuple[str, int, int]:
+        """File, line and column of a field of `part` (spec, metadata, lifecycle), or of what encloses it.
+
+        Items of lists are named by position or by their key (`("disks", "root", "bus")`). Lines of a template are
+        those after rendering. Raises KeyError for a resource that is not in the manifests.
+        """
+        node = self.nodes[id]
+        resource = self.get(id)
+        for step in (part, *path):
+            child = node.get(step) or _keyed(node, step)
+            if child is None:
+                break
+            node = child
+        return resource.origin.file if resource else "", node.line, node.column
+
+
+def _keyed(node: Node, key: str | int) -> Node | None:
+    """The item of a list one of whose values is the key."""
+    if not isinstance(node.value, list):
+        return None
+    items: list[Node] = node.value
+    for item in items:
+        if isinstance(item.value, dict) and any(child.value == key for child, _, _ in item.value.values()):
+            return item
+    return None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A resource on its way: with its document and its file."""
+
+    resource: Resource
+    node: Node
+    source: Source
+
+    def place(self, path: tuple[str | int, ...]) -> tuple[int, int]:
+        """Line and column of a field of the spec."""
+        node = self.node
+        for step in ("spec", *path):
+            node = node.get(step) or node
+        return node.line, node.column
+
+    def problem(self, message: str, path: tuple[str | int, ...], hint: str = "") -> Problem:
+        """A problem at a field of the spec."""
+        where = spell(("spec", *path)) if path else ""
+        return problem(self.source.label, self.source.is_template, message, *self.place(path), hint, where)
+
+    def address(self, path: tuple[str | int, ...] = ()) -> str:
+        """Where it is, to be named in another's problem."""
+        line, column = self.place(path) if path else (self.node.line, self.node.column)
+        return f"{self.source.label}:{line}:{column}"

@@ -1,0 +1,187 @@
+"""YAML text to nodes: values that know where they were written.
+
+Built from the parser's events, not by its composer, so that every bound (depth, size, aliases) holds while reading
+and nothing recurses further than MAX_DEPTH.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import yaml
+
+from kvmstate.manifest.scalars import describe, resolve
+
+MAX_DEPTH = 64
+MAX_NODES = 200_000
+_CORE = "tag:yaml.org,2002:"
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+    "null": (type(None),),
+}
+# What XML 1.0 cannot hold: https://www.w3.org/TR/xml/#charsets
+_UNUSABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+
+
+class Node:
+    """A value and its place. `value` is a scalar, a list of nodes, or a dict of (node, line and column of the key).
+
+    An alias is the very node it names. `size` counts what it would be written out.
+    """
+
+    __slots__ = ("column", "line", "raw", "size", "value")
+
+    def __init__(self, value: Any, line: int, column: int, size: int = 1, raw: str = "") -> None:
+        self.value, self.line, self.column, self.size, self.raw = value, line, column, size, raw
+
+    def get(self, key: str | int) -> Node | None:
+        """The child under a key or at a position of a list."""
+        if isinstance(self.value, dict) and key in self.value:
+            return self.value[key][0]  # type: ignore[no-any-return]
+        if isinstance(self.value, list) and isinstance(key, int) and key < len(self.value):
+            return self.value[key]  # type: ignore[no-any-return]
+        return None
+
+    def key(self, key: str | int) -> tuple[int, int]:
+        """Where a key is written."""
+        if isinstance(self.value, dict) and key in self.value:
+            return self.value[key][1], self.value[key][2]
+        return self.line, self.column
+
+    def data(self) -> Any:
+        """Plain Python data."""
+        if isinstance(self.value, dict):
+            return {key: child.data() for key, (child, _, _) in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.data() for child in self.value]
+        return self.value
+
+
+class Refused(Exception):
+    """The rest of the document cannot be used."""
+
+
+class Composer:
+    """Nodes of one document from a stream of events; what is wrong goes to `report`."""
+
+    def __init__(self, events: Iterator[Any], first_line: int, report: Callable[..., None]) -> None:
+        self.events, self.first_line, self.report = events, first_line, report
+        self.anchors: dict[str, Node | None] = {}
+        self.count = 0
+
+    def place(self, event: Any) -> tuple[int, int]:
+        return event.start_mark.line + self.first_line, event.start_mark.column + 1
+
+    def refuse(self, event: Any, message: str, hint: str = "") -> Refused:
+        self.report(message, *self.place(event), hint)
+        return Refused()
+
+    def node(self, event: Any, depth: int = 0) -> Node:
+        """The node that starts with this event. Raises Refused."""
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise self.refuse(event, f"more than {MAX_NODES:,} values in one file")
+        if depth > MAX_DEPTH:
+            raise self.refuse(event, f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        tag = self._tag(event)
+        line, column = self.place(event)
+        if isinstance(event, yaml.ScalarEvent):
+            node = Node(self._scalar(event, tag), line, column, raw=event.value)
+            if event.anchor:
+                self.anchors[event.anchor] = node
+            return node
+        if event.anchor:
+            self.anchors[event.anchor] = None
+        if isinstance(event, yaml.SequenceStartEvent):
+            node = Node(self._items(depth), line, column)
+            node.size += sum(child.size for child in node.value)
+        else:
+            node = Node(self._pairs(depth), line, column)
+            node.size += sum(child.size for child, _, _ in node.value.values())
+        if node.size > MAX_NODES:
+            raise self.refuse(event, f"aliases that stand for more than {MAX_NODES:,} values")
+        if event.anchor:
+            self.anchors[event.anchor] = node
+        return node
+
+    def _alias(self, event: Any) -> Node:
+        node = self.anchors.get(event.anchor)
+        if node is not None:
+            return node
+        message = f"there is no anchor &{event.anchor} above this alias"
+        if event.anchor in self.anchors:
+            message = f"the alias *{event.anchor} stands inside its own anchor"
+        self.report(message, *self.place(event))
+        return Node(None, *self.place(event))
+
+    def _tag(self, event: Any) -> str:
+        tag = event.tag or ""
+        known = {"str", *_TYPES} if isinstance(event, yaml.ScalarEvent) else set()
+        known |= {"seq"} if isinstance(event, yaml.SequenceStartEvent) else set()
+        known |= {"map"} if isinstance(event, yaml.MappingStartEvent) else set()
+        short = str(tag).removeprefix(_CORE)
+        if tag in ("", "!") or (tag.startswith(_CORE) and short in known):
+            return "str" if tag == "!" else short
+        hint = "manifests are plain data; leave the tag out"
+        self.report(f"the tag {tag[:60]} is not supported", *self.place(event), hint)
+        return ""
+
+    def _scalar(self, event: Any, tag: str) -> Any:
+        text = event.value
+        if bad := _UNUSABLE.search(text):
+            self.report(f"the control character U+{ord(bad[0]):04X} cannot be used", *self.place(event))
+            return _UNUSABLE.sub("?", text)
+        if tag == "str" or not (event.implicit[0] or tag):
+            return text
+        try:
+            value = resolve(text)
+        except ValueError as error:
+            self.report(str(error), *self.place(event))
+            return 0
+        if tag and not isinstance(value, _TYPES[tag]):
+            self.report(f"{text[:60]!r} is not a {tag}", *self.place(event))
+        return value
+
+    def _items(self, depth: int) -> list[Node]:
+        items = []
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            items.append(self.node(event, depth + 1))
+        return items
+
+    def _pairs(self, depth: int) -> dict[str, tuple[Node, int, int]]:
+        pairs: dict[str, tuple[Node, int, int]] = {}
+        merged: list[Node] = []
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            line, column = self.place(event)
+            key = self.node(event, depth + 1)
+            value = self.node(next(self.events), depth + 1)
+            if key.value == "<<" and getattr(event, "implicit", (False,))[0]:
+                merged += self._merge(event, value)
+            elif not isinstance(key.value, str):
+                hint = f'put it in quotes: "{key.raw}"' if key.raw else ""
+                if isinstance(key.value, dict) and column > 1:
+                    hint = "templates ({{ … }}) are rendered in files named *.yaml.j2 only"
+                self.report(f"a key must be text, but this is {describe(key.value)}", line, column, hint)
+            elif key.value in pairs:
+                _, first, at = pairs[key.value]
+                self.report(f"the key {key.value[:60]} stands twice: here and at {first}:{at}", line, column)
+            else:
+                pairs[key.value] = (value, line, column)
+        for source in merged:
+            self.count += len(source.value)
+            for name, pair in source.value.items():
+                pairs.setdefault(name, pair)
+        return pairs
+
+    def _merge(self, event: Any, value: Node) -> list[Node]:
+        sources = value.value if isinstance(value.value, list) else [value]
+        if all(isinstance(source.value, dict) for source in sources):
+            return sources
+        self.report("<< merges mappings, but this is something else", *self.place(event))
+        return []

@@ -1,0 +1,157 @@
+"""`kvmstate.yaml`: what manifests have in common: the project's name, the host, values and environments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from kvmstate.errors import ManifestErrors, Problem, UsageError
+from kvmstate.manifest.load import load
+from kvmstate.manifest.manifests import Manifests
+from kvmstate.manifest.sources import PROJECT_FILE
+from kvmstate.manifest.suggest import hint
+from kvmstate.manifest.text import problem
+from kvmstate.manifest.translate import validate
+from kvmstate.manifest.values import assignments, merge, read_mapping
+from kvmstate.model.resource import Model
+
+DEFAULT_NAME = "default"
+ProjectName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$",
+        max_length=63,
+        description="Who owns what is made: recorded on the host, so that two projects never touch each other's.",
+    ),
+]
+Uri = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        description="The libvirt connection URI, such as qemu:///system or qemu+ssh://root@host/system. "
+        "Default: libvirt's own rule.",
+    ),
+]
+Paths = Annotated[list[Annotated[str, Field(min_length=1)]], Field(description="Relative to this file.")]
+
+
+class Environment(Model):
+    """What differs in one environment (`--env NAME`)."""
+
+    connection: Uri = None
+    values: Annotated[Paths, Field(description="Values files, merged over the project's.")] = []
+    prune: Annotated[bool | None, Field(description="Instead of the project's.")] = None
+
+
+class ProjectFile(Model):
+    """`kvmstate.yaml`."""
+
+    project: ProjectName
+    connection: Uri = None
+    manifests: Annotated[
+        Paths, Field(min_length=1, description="Files and folders of manifests, relative to this file.")
+    ] = ["."]
+    values: Annotated[Paths, Field(description="Values files for templates; the later wins.")] = []
+    environments: Annotated[dict[str, Environment], Field(description="By name, as `--env` takes them.")] = {}
+    prune: Annotated[bool, Field(description="Whether apply deletes what is owned and left the manifests.")] = False
+
+
+ADAPTER: TypeAdapter[ProjectFile] = TypeAdapter(ProjectFile)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project as one run sees it: environment chosen, values merged.
+
+    Without a `kvmstate.yaml` it is named "default", as the host's inventory needs some name.
+    """
+
+    name: str = DEFAULT_NAME
+    connection: str | None = None
+    paths: tuple[Path, ...] = (Path("."),)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    prune: bool = False
+    environment: str | None = None
+    file: Path | None = None
+    skip: tuple[Path, ...] = ()
+
+    def load(self, paths: Sequence[Path] = ()) -> Manifests:
+        """The manifests of the project, or those in `paths`. Raises ManifestErrors."""
+        return load(tuple(paths) or self.paths, values=self.values, skip=self.skip)
+
+
+def find_project(where: Path) -> Path | None:
+    """The project file in this folder, or in the nearest one above it, up to the repository's root."""
+    folder = (where if where.is_dir() else where.parent).resolve()
+    for parent in (folder, *folder.parents):
+        if (parent / PROJECT_FILE).is_file():
+            return parent / PROJECT_FILE
+        if (parent / ".git").exists():
+            return None
+    return None
+
+
+def load_project(
+    where: Path, env: str | None = None, set_values: Sequence[str] = (), values_files: Sequence[Path] = ()
+) -> Project:
+    """The project that `where` (a folder or file) belongs to.
+
+    Values are merged in this order: files of the project, of the environment, `values_files`, `set_values`.
+    Raises ManifestErrors for what is wrong in project and values files, UsageError for an unknown environment.
+    """
+    file = find_project(where)
+    declared = _read(file) if file else ProjectFile(project=DEFAULT_NAME)
+    if env is not None and env not in declared.environments:
+        names = declared.environments
+        raise UsageError(
+            f"there is no environment {env!r}", hint(env, names, "environments") or "kvmstate.yaml has none"
+        )
+    chosen = declared.environments[env] if env is not None else Environment()
+    base = _shown(file.parent) if file else where if where.is_dir() else where.parent
+    named = [base / name for name in (*declared.values, *chosen.values)]
+    others = [base / name for other in declared.environments.values() for name in other.values]
+    return Project(
+        declared.project,
+        chosen.connection or declared.connection,
+        tuple(base / name for name in declared.manifests),
+        merge(_values([*named, *values_files]), assignments(set_values)),
+        declared.prune if chosen.prune is None else chosen.prune,
+        env,
+        file,
+        tuple(path for path in (*named, *others, *values_files) if path.exists()),
+    )
+
+
+def _read(file: Path) -> ProjectFile:
+    label = str(_shown(file))
+    root, problems = read_mapping(file, label)
+
+    def report(message: str, line: int = 0, column: int = 0, said: str = "", path: str = "") -> None:
+        problems.append(problem(label, False, message, line, column, said, path))
+
+    project = None if problems else validate(ADAPTER, (ProjectFile,), root, (), report)
+    if project is None or problems:
+        raise ManifestErrors(problems)
+    return project
+
+
+def _values(paths: Sequence[Path]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for path in paths:
+        node, wrong = read_mapping(path, os.path.normpath(path))
+        problems += wrong
+        values = merge(values, node.data())
+    if problems:
+        raise ManifestErrors(problems)
+    return values
+
+
+def _shown(path: Path) -> Path:
+    """Relative to the working folder where that is shorter to read."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,110 @@
+"""What holds between documents: names are unique, references lead somewhere and never in a circle, files exist."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from kvmstate.errors import Problem
+from kvmstate.kind import Reference, references
+from kvmstate.manifest.manifests import Loaded
+from kvmstate.model.reference import LocalFile
+from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.xmlbind import Section
+
+
+def check(loaded: Sequence[Loaded], problems: list[Problem]) -> tuple[tuple[Resource, Reference], ...]:
+    """Adds what is wrong to `problems`; the answer is the references to what is not in the manifests."""
+    known: dict[ResourceId, Loaded] = {}
+    for item in loaded:
+        first = known.setdefault(item.resource.id, item)
+        if first is not item:
+            problems.append(_twice(item, first))
+    outgoing = {id: list(references(item.resource.spec)) for id, item in known.items()}
+    problems += _cycles(known, outgoing)
+    problems += _macs(known.values())
+    for item in loaded:
+        problems += _files(item, item.resource.spec, ())
+    return tuple((known[id].resource, ref) for id, refs in outgoing.items() for ref in refs if ref.target not in known)
+
+
+def _twice(item: Loaded, first: Loaded) -> Problem:
+    message = f"{item.resource.id} is declared twice: here and at {first.address()}"
+    return item.problem(message, ())
+
+
+def _cycles(known: dict[ResourceId, Loaded], outgoing: dict[ResourceId, list[Reference]]) -> Iterator[Problem]:
+    """Each circle once, at its first member by address. Iterative: chains may be long."""
+    done: set[ResourceId] = set()
+    for start in sorted(known):
+        trail: list[ResourceId] = []
+        stack = [(start, iter(outgoing[start]))] if start not in done else []
+        while stack:
+            id, refs = stack[-1]
+            if not trail or trail[-1] != id:
+                trail.append(id)
+            for ref in refs:
+                if ref.target in trail:
+                    circle = trail[trail.index(ref.target) :]
+                    yield _cycle(circle, known, outgoing)
+                elif ref.target in known and ref.target not in done:
+                    stack.append((ref.target, iter(outgoing[ref.target])))
+                    break
+            else:
+                done.add(id)
+                trail.pop()
+                stack.pop()
+
+
+def _cycle(
+    circle: list[ResourceId], known: dict[ResourceId, Loaded], outgoing: dict[ResourceId, list[Reference]]
+) -> Problem:
+    turn = circle.index(min(circle))
+    ring = [*circle[turn:], *circle[:turn]]
+    after = ring[1] if len(ring) > 1 else ring[0]
+    path = next(ref.path for ref in outgoing[ring[0]] if ref.target == after)
+    chain = " -> ".join(map(str, [*ring, ring[0]]))
+    return known[ring[0]].problem(f"these refer to each other in a circle: {chain}", path)
+
+
+def _macs(items: Iterable[Loaded]) -> Iterator[Problem]:
+    """Two machines with one address on one network take each other's packets."""
+    seen: dict[tuple[str, str], list[tuple[Loaded, tuple[str | int, ...]]]] = defaultdict(list)
+    for item in items:
+        for index, interface in enumerate(getattr(item.resource.spec, "interfaces", None) or []):
+            if interface.mac:
+                place = f"network {interface.network}" if interface.network else f"bridge {interface.bridge}"
+                seen[place, interface.mac].append((item, ("interfaces", index, "mac")))
+    for (place, mac), ((first, path), *others) in seen.items():
+        for item, other in others:
+            if item is not first:
+                where = f"{first.resource.id} at {first.address(path)}"
+                yield item.problem(f"the MAC address {mac} is also that of {where}, on {place}", other)
+
+
+def _files(item: Loaded, section: Section, at: tuple[str | int, ...]) -> Iterator[Problem]:
+    """Local files exist and can be read; their paths become absolute."""
+    for name, info in type(section).model_fields.items():
+        value: Any = getattr(section, name)
+        path = (*at, info.alias or name)
+        if isinstance(value, Section):
+            yield from _files(item, value, path)
+        elif isinstance(value, list):
+            for index, child in enumerate(value):
+                if isinstance(child, Section):
+                    yield from _files(item, child, (*path, index))
+        elif value is not None and any(isinstance(mark, LocalFile) for mark in info.metadata):
+            absolute = os.path.abspath(item.source.folder / value)
+            setattr(section, name, absolute)
+            if problem := _unreadable(absolute):
+                yield item.problem(f"{value}: {problem}", path, f"looked for {absolute}")
+
+
+def _unreadable(path: str) -> str:
+    if not os.path.exists(path):
+        return "no such file"
+    if not os.path.isfile(path):
+        return "not a regular file"
+    return "" if os.access(path, os.R_OK) else "the file cannot be read"

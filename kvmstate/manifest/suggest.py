@@ -1,0 +1,110 @@
+"""Did you mean: the nearest of the known words, by spelling and by what other tools call them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+# What other tools say, to what is said here; only taken when it is a known word at that place.
+_SYNONYMS = {
+    "vcpu": ("cpus",),
+    "vcpus": ("cpus",),
+    "cores": ("cpus",),
+    "cpu": ("cpus",),
+    "ram": ("memory",),
+    "mem": ("memory",),
+    "nics": ("interfaces",),
+    "nic": ("interfaces",),
+    "networks": ("interfaces",),
+    "networkinterfaces": ("interfaces",),
+    "size": ("capacity",),
+    "drives": ("disks",),
+    "volumes": ("disks",),
+    "storage": ("disks",),
+    "macaddress": ("mac",),
+    "hwaddr": ("mac",),
+    "source": ("network", "volume"),
+    "image": ("content", "volume"),
+    "backingstore": ("backing",),
+    "base": ("backing",),
+    "baseimage": ("backing",),
+    "storagepool": ("pool",),
+    "path": ("target", "file"),
+    "addresses": ("ips",),
+    "subnet": ("ips",),
+    "cidr": ("address",),
+    "power": ("state",),
+    "running": ("state",),
+    "boot": ("bootOrder", "kernel"),
+    "qemuagent": ("guestAgent",),
+    "agent": ("guestAgent",),
+    "vnc": ("graphics",),
+    "display": ("graphics",),
+    "console": ("serials",),
+    "ondelete": ("deletion",),
+    "protect": ("preventDestroy",),
+    "domain": ("VirtualMachine",),
+    "vm": ("VirtualMachine",),
+    "instance": ("VirtualMachine",),
+    "virtualmachineinstance": ("VirtualMachine",),
+    "guest": ("VirtualMachine",),
+    "machine": ("VirtualMachine",),
+    "pod": ("VirtualMachine",),
+    "pool": ("StoragePool",),
+    "storageclass": ("StoragePool",),
+    "datastore": ("StoragePool",),
+    "vol": ("Volume",),
+    "disk": ("Volume",),
+    "persistentvolume": ("Volume",),
+    "persistentvolumeclaim": ("Volume",),
+    "datavolume": ("Volume",),
+    "net": ("Network",),
+    "bridge": ("Network",),
+    "networkattachmentdefinition": ("Network",),
+    "uri": ("connection",),
+    "connect": ("connection",),
+    "name": ("project",),
+    "env": ("environments",),
+    "vars": ("values",),
+    "variables": ("values",),
+    "enabled": ("running",),
+    "on": ("running",),
+    "off": ("stopped",),
+    "started": ("running",),
+    "shutoff": ("stopped",),
+    "suspended": ("paused",),
+    "uefi": ("efi",),
+    "directory": ("dir",),
+    "img": ("raw",),
+}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant, or an empty string."""
+    choices = list(known)
+    plain = {_plain(choice): choice for choice in choices}
+    said = _plain(word[:100])
+    if said in plain:
+        return plain[said]
+    for synonym in _SYNONYMS.get(said, ()):
+        if synonym in choices:
+            return synonym
+    for other in (said + "s", said.removesuffix("s")):
+        if other in plain:
+            return plain[other]
+    close = difflib.get_close_matches(said, plain, n=1, cutoff=0.65)
+    return plain[close[0]] if close else ""
+
+
+def hint(word: object, known: Iterable[str], what: str) -> str:
+    """`did you mean X?`, or what is known."""
+    choices = sorted(known) if what else list(known)
+    guess = nearest(str(word), choices)
+    if guess:
+        return f"did you mean {guess}?"
+    return f"{what}: {', '.join(choices)}" if what and choices else ""
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", word.lower())

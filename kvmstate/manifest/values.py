@@ -1,0 +1,59 @@
+"""The values that templates see: files and `--set`, merged deep, the later winning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kvmstate.errors import Problem, UsageError
+from kvmstate.manifest.nodes import Node
+from kvmstate.manifest.scalars import describe, resolve
+from kvmstate.manifest.text import MAX_BYTES, Reader
+
+
+def read_mapping(path: Path, label: str) -> tuple[Node, list[Problem]]:
+    """The one mapping that a file holds (an empty one for an empty file), and what is wrong with it."""
+    reader = Reader(label)
+    empty = Node({}, 1, 1)
+    try:
+        with path.open("rb") as file:
+            documents = list(reader.documents(reader.decode(file.read(MAX_BYTES + 1))))
+    except OSError as error:
+        reader.report(f"cannot be read: {error.strerror}")
+        documents = []
+    if len(documents) > 1:
+        reader.report("expected one document; found several", documents[1].line, documents[1].column)
+    if documents and not isinstance(documents[0].value, dict):
+        reader.report(f"expected a mapping; found {describe(documents[0].value)}", documents[0].line, 1)
+        return empty, reader.problems
+    return (documents[0] if documents else empty), reader.problems
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on `base`: mappings are merged, all else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """`a.b=c` as {"a": {"b": "c"}}; scalars are YAML's. Raises UsageError."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        keys = name.split(".")
+        if not equals or not all(keys) or len(keys) > 64:
+            raise UsageError(
+                f"--set {text}: expected NAME=VALUE", "nested values are named with dots: --set web.memory=2GiB"
+            )
+        try:
+            item: Any = resolve(value)
+        except ValueError as error:
+            raise UsageError(f"--set {name}: {error}") from None
+        for key in reversed(keys):
+            item = {key: item}
+        values = merge(values, item)
+    return values
