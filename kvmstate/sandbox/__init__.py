@@ -11,10 +11,11 @@ storage, its own UUID, and no /dev/kvm: guests are emulated. Everything it keeps
 and on a disk, because volumes can be large. `/tmp`, the home folder and the rest of the machine's files are
 at their usual places.
 
-With `tree=`, the root folder of another Debian, programs and settings (`/usr`, `/etc`, `/var`) are those of the
-tree and all other folders (and `/var/tmp`) the machine's. This needs root.
+With `tree=`, the root folder of another Debian, programs and settings (`/usr`, `/etc`, `/var`) are those
+of the tree and all other folders (and `/var/tmp`) the machine's. This needs root.
 
-This package stands alone: it knows nothing of the rest of kvmstate but its errors, and does not import libvirt.
+This package stands alone: it knows nothing of the rest of kvmstate but its errors, and does not import
+libvirt.
 """
 
 from __future__ import annotations

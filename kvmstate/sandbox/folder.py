@@ -54,7 +54,7 @@ def folder(name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise SandboxError(
             f"a sandbox cannot be called {name!r}",
-            "a name has up to 40 letters, digits, dots and dashes, and starts and ends with a letter or digit",
+            "a name has up to 40 letters, digits, dots and dashes, neither dot nor dash at its ends",
         )
     return base() / name
 

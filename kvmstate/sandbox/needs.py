@@ -45,8 +45,6 @@ def install_hint(missing: list[str]) -> str:
     return f"install them: apt install {debian} (Debian, Ubuntu) or dnf install {fedora} (Fedora)"
 
 
-
-
 def _check_tree(tree: Path) -> None:
     if os.geteuid():
         raise SandboxError(
@@ -61,14 +59,14 @@ def _check_tree(tree: Path) -> None:
 _HINTS = {
     "no line matching user": "give the user subordinate ids: sudo usermod --add-subuids 100000-165535 "
     "--add-subgids 100000-165535 $USER",
-    "newuidmap": "see that newuidmap and newgidmap are setuid root (package uidmap or shadow-utils) and that the "
-    "user has ranges in /etc/subuid and /etc/subgid",
+    "newuidmap": "see that newuidmap and newgidmap are setuid root (package uidmap or shadow-utils) and "
+    "that the user has ranges in /etc/subuid and /etc/subgid",
     "uid_map": "ordinary users may not make user namespaces here; on Ubuntu: sudo sysctl "
     "kernel.apparmor_restrict_unprivileged_userns=0",
-    "unshare failed": "namespaces are forbidden here: a container needs to be privileged, and an ordinary user "
-    "needs user namespaces (sysctl user.max_user_namespaces)",
-    "permission denied": "the sandbox lacks a right: a container needs to be privileged; on Ubuntu an ordinary "
-    "user needs sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    "unshare failed": "namespaces are forbidden here: a container needs to be privileged, and an ordinary "
+    "user needs user namespaces (sysctl user.max_user_namespaces)",
+    "permission denied": "the sandbox lacks a right: a container needs to be privileged; on Ubuntu an "
+    "ordinary user needs sysctl kernel.apparmor_restrict_unprivileged_userns=0",
 }
 
 
