@@ -30,7 +30,7 @@ def execute(sandbox: Sandbox, argv: Sequence[str]) -> int:
     command = ["nsenter", "--target", str(sandbox.pid), *namespaces, "sh", "-c", enter, os.getcwd(), *argv]
     path = os.environ.get("PATH", "")
     inside = {"PATH": f"{path}:{needs.PATH}", "LIBVIRT_DEFAULT_URI": "qemu:///system"}
-    return _foreground(command, os.environ | inside)
+    return _foreground(command, os.environ | inside, cwd="/")
 
 
 def run(argv: Sequence[str], tree: Path | None = None) -> int:
@@ -52,7 +52,7 @@ def run(argv: Sequence[str], tree: Path | None = None) -> int:
         holder.wait()
 
 
-def _foreground(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+def _foreground(argv: Sequence[str], environment: Mapping[str, str], cwd: str | None = None) -> int:
     """Run a command that gets the signals sent to this process; its exit code as a shell tells it."""
     process: subprocess.Popen[bytes] | None = None
     early: list[int] = []
@@ -66,7 +66,7 @@ def _foreground(argv: Sequence[str], environment: Mapping[str, str]) -> int:
 
     before = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
-        process = subprocess.Popen(argv, env=environment)
+        process = subprocess.Popen(argv, env=environment, cwd=cwd)
         for number in early:
             process.send_signal(number)
         code = process.wait()
