@@ -43,8 +43,10 @@ hold() {
   remove "$dir"
 }
 
-remove() { # as root of the user namespace: daemons leave files of subordinate users
-  "${as_root[@]}" rm -rf --one-file-system -- "$1"
+remove() {
+  rm -rf --one-file-system -- "$1" 2>/dev/null && return
+  # once more as root of a user namespace: daemons leave files of subordinate users
+  timeout --kill-after=1 60 "${as_root[@]}" rm -rf --one-file-system -- "$1"
 }
 
 init() {
@@ -59,10 +61,10 @@ init() {
   hostname "$name"
   ip link set lo up
   mkdir -p "$dir"/{run/libvirt,lib/images,etc/qemu,log,cache,dev}
-  [[ -z $tree ]] || enter_tree "$tree" "$dir"
   mount -t proc proc /proc
   # the caller's /sys shows the caller's network cards; where a new one is forbidden it has to do
   mount -t sysfs sysfs /sys 2>/dev/null || :
+  [[ -z $tree ]] || enter_tree "$tree" "$dir"
   make_dev "$dir/dev"
   configure "$rootless" "$dir"
   # libvirt looks its host name up at every start of a domain; without an answer it waits 14 s
@@ -149,7 +151,7 @@ enter_tree() {
   for entry in "$tree"/{usr,etc,var,bin,sbin,lib*} /*; do
     local here=$root/${entry##*/}
     [[ ! -e $here && ! -L $here ]] || continue # of the tree: it comes first
-    case $entry in /proc | /sys | /dev | /run) mkdir "$here" && continue ;; esac
+    [[ $entry != /run ]] || { mkdir "$here" && continue; }
     if [[ -L $entry ]]; then
       cp -P "$entry" "$here"
     elif [[ -d $entry ]]; then

@@ -63,7 +63,7 @@ def launch(name: str, tree: Path | None, *, held: bool = False) -> tuple[Sandbox
     late = time.monotonic() >= deadline
     failure = needs.explain(directory, name, f"not ready after {START_TIMEOUT:.0f} s" if late else "ended")
     _end(process, sandbox)
-    with folder.locked():
+    with folder.locked(), suppress(SandboxError):
         folder.remove(directory)
     raise failure
 

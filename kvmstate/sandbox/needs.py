@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 from pathlib import Path
 
 from kvmstate.errors import SandboxError
@@ -36,6 +37,8 @@ def check(tree: Path | None) -> None:
     missing = [name for name in programs if name in outside and not shutil.which(name, path=PATH)]
     if missing:
         raise SandboxError(f"a sandbox needs {', '.join(missing)}", install_hint(missing))
+    if os.geteuid():
+        _check_user_namespaces()
 
 
 def install_hint(missing: list[str]) -> str:
@@ -43,6 +46,21 @@ def install_hint(missing: list[str]) -> str:
     debian = " ".join(sorted({known[name][0] for name in missing}))
     fedora = " ".join(sorted({known[name][1] for name in missing}))
     return f"install them: apt install {debian} (Debian, Ubuntu) or dnf install {fedora} (Fedora)"
+
+
+def _check_user_namespaces() -> None:
+    """Where they are forbidden, unshare --map-auto does not fail but waits for ever (util-linux 2.38)."""
+    try:
+        mapped = ["unshare", "--user", "--map-root-user", "--map-auto", "true"]
+        for argv in (["unshare", "--user", "true"], mapped):
+            subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10)
+    except subprocess.CalledProcessError as error:
+        said = str(error.stderr).strip()
+        raise SandboxError(f"an ordinary user cannot start a sandbox here: {said}", _hint(said)) from error
+    except subprocess.TimeoutExpired as error:
+        raise SandboxError(
+            "an ordinary user cannot start a sandbox here: unshare does not end", _hint("uid_map")
+        ) from error
 
 
 def _check_tree(tree: Path) -> None:
@@ -76,6 +94,9 @@ def explain(directory: Path, name: str, what: str) -> SandboxError:
         log = (directory / "log" / "host.log").read_text(errors="replace").strip()
     except OSError:
         log = ""
-    hint = next((hint for sign, hint in _HINTS.items() if sign in log.lower()), "")
     lines = "".join(f"\n  {line}" for line in log.splitlines()[-12:])
-    return SandboxError(f"the sandbox {name!r} did not start: {what}{lines}", hint)
+    return SandboxError(f"the sandbox {name!r} did not start: {what}{lines}", _hint(log))
+
+
+def _hint(said: str) -> str:
+    return next((hint for sign, hint in _HINTS.items() if sign in said.lower()), "")
