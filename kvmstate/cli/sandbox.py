@@ -1,0 +1,108 @@
+"""kvmstate sandbox: throw-away libvirt hosts. On stdout is only what was asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from kvmstate import sandbox
+
+_NAME = click.argument("name", default="default")
+_TREE = click.option(
+    "--tree",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="KVMSTATE_SANDBOX_TREE",
+    help="Root folder of another Debian, whose libvirt and QEMU are used (as root; script/tree makes one).",
+)
+# options after the first word of the command are the command's
+_COMMAND = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+@click.group("sandbox")
+def sandbox_group() -> None:
+    """Throw-away libvirt hosts, private to this machine and user.
+
+    A sandbox has its own network, storage and libvirt daemons. Nothing in it touches the machine's own
+    libvirt or leaves the machine, and ending it removes everything. Root is not needed. Guests are
+    emulated, without KVM.
+    """
+
+
+@sandbox_group.command()
+@_NAME
+@_TREE
+def start(name: str, tree: Path | None) -> None:
+    """Start the sandbox NAME and print its connection URI.
+
+    It runs until `kvmstate sandbox stop` or the end of the machine:
+
+    \b
+        export LIBVIRT_DEFAULT_URI=$(kvmstate sandbox start)
+    """
+    click.echo(sandbox.start(name, tree).uri)
+
+
+@sandbox_group.command()
+@_NAME
+def stop(name: str) -> None:
+    """End the sandbox NAME, with all guests and data in it."""
+    sandbox.stop(name)
+
+
+@sandbox_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list instead of a table.")
+def list_(as_json: bool) -> None:
+    """List the sandboxes of this user that are running."""
+    hosts = sandbox.running()
+    if as_json:
+        rows = [
+            {"name": host.name, "uri": host.uri, "pid": host.pid, "directory": str(host.directory)}
+            for host in hosts
+        ]
+        click.echo(json.dumps(rows, indent=2))
+    elif hosts:
+        width = max(len("NAME"), *(len(host.name) for host in hosts))
+        click.echo(f"{'NAME':<{width}}  {'PID':>7}  URI")
+        for host in hosts:
+            click.echo(f"{host.name:<{width}}  {host.pid:>7}  {host.uri}")
+    else:
+        click.echo("No sandbox is running.", err=True)
+
+
+@sandbox_group.command()
+@_NAME
+def uri(name: str) -> None:
+    """Print the connection URI of the sandbox NAME."""
+    click.echo(sandbox.find(name).uri)
+
+
+@sandbox_group.command("exec", context_settings=_COMMAND)
+@click.option("-n", "--name", default="default", help="The sandbox.", show_default=True)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def exec_(context: click.Context, name: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND inside a sandbox, as its root: in its network, among its processes.
+
+    The exit code is the command's:
+
+    \b
+        kvmstate sandbox exec -- virsh net-dhcp-leases lan
+    """
+    context.exit(sandbox.execute(sandbox.find(name), command))
+
+
+@sandbox_group.command(context_settings=_COMMAND)
+@_TREE
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def run(context: click.Context, tree: Path | None, command: tuple[str, ...]) -> None:
+    """Run COMMAND with a sandbox of its own, which is gone afterwards.
+
+    The command stays outside and finds the host by LIBVIRT_DEFAULT_URI; the exit code is the command's:
+
+    \b
+        kvmstate sandbox run -- pytest tests/real
+    """
+    context.exit(sandbox.run(command, tree))

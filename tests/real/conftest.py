@@ -1,0 +1,46 @@
+"""What the tests against a real libvirt share. Each xdist worker has a host of its own.
+
+KVMSTATE_TEST_TREE names a tree (script/tree) whose libvirt the host shall run.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kvmstate import sandbox
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Guest:
+    """The tiny Linux of script/guest, to be booted by <kernel> and <initrd>."""
+
+    vmlinuz: Path
+    initrd: Path
+
+
+@pytest.fixture(scope="session")
+def host(worker_id: str) -> Iterator[sandbox.Sandbox]:
+    tree = os.environ.get("KVMSTATE_TEST_TREE")
+    # the pid: two runs of the suite at once shall not meet
+    name = f"test-{os.getpid()}-{worker_id}"
+    started = sandbox.start(name, Path(tree) if tree else None)
+    try:
+        yield started
+    finally:
+        sandbox.stop(name)
+
+
+@pytest.fixture(scope="session")
+def guest() -> Guest:
+    folder = ROOT / ".cache" / "guest"
+    if not (folder / "version").exists():
+        subprocess.run([ROOT / "script" / "guest"], check=True, stdout=subprocess.DEVNULL)
+    return Guest(folder / "vmlinuz", folder / "initrd")
