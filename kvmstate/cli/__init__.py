@@ -21,6 +21,7 @@ COMMANDS = {
         "apply",
         "destroy",
         "adopt",
+        "drift",
         "status",
         "explain",
         "schema",

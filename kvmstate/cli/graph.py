@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+
 from kvmstate.cli.options import inputs, manifest_options
 
 

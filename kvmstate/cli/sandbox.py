@@ -58,8 +58,7 @@ def list_(as_json: bool) -> None:
     hosts = sandbox.running()
     if as_json:
         rows = [
-            {"name": host.name, "uri": host.uri, "pid": host.pid, "directory": str(host.directory)}
-            for host in hosts
+            {"name": host.name, "uri": host.uri, "pid": host.pid, "directory": str(host.directory)} for host in hosts
         ]
         click.echo(json.dumps(rows, indent=2))
     elif hosts:

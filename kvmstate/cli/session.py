@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
 from kvmstate.cli.options import Loaded, connect_option, inputs, manifest_options
 
 if TYPE_CHECKING:

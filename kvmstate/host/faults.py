@@ -20,7 +20,7 @@ _NOT_FOUND = {
 
 # What users meet, by a part of libvirt's message.
 _HINTS = (
-    ("Permission denied", "QEMU's user cannot read this file: check its owner and the modes of the folders above it, and "
+    ("Permission denied", "QEMU's user cannot read this file: check its owner, the modes of the folders above it, and "
      "AppArmor's or SELinux' log; images belong in a storage pool"),
     ("network is not active", "start it: `virsh net-start NAME`, or declare it as a Network with active: true"),
     ("is not active", "start it first, or let its manifest say active: true"),

@@ -72,11 +72,16 @@ def size(default_unit: str) -> Element:
     return Element(read, write)
 
 
+def same_flag(want: bool, seen: bool | None) -> bool:
+    """What is not said is no."""
+    return want == bool(seen)
+
+
 def present(tag: str) -> Element:
     """A child element that means yes by being there, such as `<readonly/>`."""
 
-    def read(node: etree._Element, lookup: Any) -> bool:
-        return node.find(tag) is not None
+    def read(node: etree._Element, lookup: Any) -> bool | None:
+        return True if node.find(tag) is not None else None
 
     def write(node: etree._Element, value: bool | None, lookup: Any) -> None:
         found = node.find(tag)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lxml import etree
 
@@ -48,8 +48,7 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
         elif (found := b.path.find(node)) is not None and (value := _read(b, found, lookup)) is not None:
             values[b.name] = value
     defaults = {b.name: b.default for b in bindings(cls)}
-    section: S = cls.model_construct(_fields_set=set(values), **{**defaults, **values})
-    return section
+    return cast("S", cls.model_construct(_fields_set=set(values), **{**defaults, **values}))
 
 
 def _read(b: Binding, node: etree._Element, lookup: Any) -> Any:

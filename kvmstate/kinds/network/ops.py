@@ -72,7 +72,8 @@ def _live(host: Host, change: Change, field: FieldChange) -> Step:
     _, address, _, _, ip, *inner = field.path
 
     def update() -> None:
-        assert change.observed is not None and change.observed.active is not None
+        assert change.observed is not None
+        assert change.observed.active is not None
         index = [i.address for i in change.observed.active.ips].index(address)
         wanted = [h for i in change.spec.ips if i.address == address for h in i.dhcp.hosts if h.ip == ip]
         command = networks.MODIFY if inner else networks.ADD if wanted else networks.DELETE

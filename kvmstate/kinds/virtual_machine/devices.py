@@ -12,7 +12,7 @@ from kvmstate.model.effect import Effect, When
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Ref
 from kvmstate.xmlbind import Element, Section, Xml
-from kvmstate.xmlbind.codecs import present
+from kvmstate.xmlbind.codecs import present, same_flag
 from kvmstate.xmlbind.path import parse_path
 
 MEDIUM = When("device", "cdrom", then=Effect.LIVE, otherwise=Effect.RESTART)
@@ -119,7 +119,7 @@ class Disk(Section):
         Field(description="Whether TRIM reaches the image."),
     ] = None
     serial: Annotated[str | None, Xml("serial"), Field(max_length=20, description="As the guest sees it.")] = None
-    read_only: Annotated[bool | None, Xml(".", present("readonly"))] = None
+    read_only: Annotated[bool | None, Xml(".", present("readonly"), same=same_flag)] = None
     boot_order: Annotated[int | None, Xml("boot/@order"), Field(ge=1, description="1 boots first.")] = None
 
     @model_validator(mode="after")
@@ -233,8 +233,8 @@ class Rng(Section):
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
-def _read_agent(node: etree._Element, lookup: Any) -> bool:
-    return _agent(node) is not None
+def _read_agent(node: etree._Element, lookup: Any) -> bool | None:
+    return True if _agent(node) is not None else None
 
 
 def _write_agent(node: etree._Element, value: bool | None, lookup: Any) -> None:

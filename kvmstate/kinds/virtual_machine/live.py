@@ -57,13 +57,9 @@ def _device(text: str, field: FieldChange) -> etree._Element | None:
 def _plug(host: Host, domain: Any, change: Change, field: FieldChange) -> None:
     """Attach a device that is new, detach one that is gone."""
     running = _device(domains.xml(domain, inactive=False), field)
-    if field.new is None or (field.old is not None and running is not None):
-        if running is not None:
-            domains.detach(
-                domain, to_text(running), lambda: _device(domains.xml(domain, inactive=False), field) is None
-            )
-            running = None
-    if field.new is not None and running is None:
+    if running is not None:
+        domains.detach(domain, to_text(running), lambda: _device(domains.xml(domain, inactive=False), field) is None)
+    if field.new is not None:
         device = _device(domains.xml(domain, secure=True), field)
         assert device is not None
         # the running machine has its own free slots
@@ -79,7 +75,8 @@ def _update(host: Host, domain: Any, change: Change, field: FieldChange) -> None
     """
     running = _device(domains.xml(domain, inactive=False, secure=True), field)
     wanted = _device(domains.xml(domain, secure=True), field)
-    assert running is not None and wanted is not None
+    assert running is not None
+    assert wanted is not None
     for tag in ("source", "link", "driver"):
         for old in running.findall(tag):
             running.remove(old)

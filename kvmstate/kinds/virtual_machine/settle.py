@@ -17,7 +17,7 @@ def settle(node: etree._Element) -> etree._Element:
 
 def _disks(node: etree._Element) -> None:
     """A disk that moved to another bus has another kind of device name, and no longer its old address."""
-    targets = [t for t in node.iterfind("devices/disk/target")]
+    targets = node.findall("devices/disk/target")
     taken = {t.get("dev", "") for t in targets}
     for target in targets:
         bus, dev = target.get("bus", ""), target.get("dev", "")

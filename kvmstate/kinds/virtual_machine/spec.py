@@ -14,7 +14,7 @@ from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, Disk, Graphics, 
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.quantity import Size
 from kvmstate.xmlbind import Element, Keyed, Section, Xml
-from kvmstate.xmlbind.codecs import size
+from kvmstate.xmlbind.codecs import same_flag, size
 
 MIB = 1 << 20
 
@@ -162,7 +162,9 @@ class VirtualMachineSpec(Spec):
     ] = []
     rng: Annotated[Rng | None, Xml("devices/rng", fresh={"@model": "virtio", "backend/@model": "random"})] = None
     guest_agent: Annotated[
-        bool | None, Xml("devices", GUEST_AGENT), Field(description="A channel for the QEMU guest agent.")
+        bool | None,
+        Xml("devices", GUEST_AGENT, same=same_flag),
+        Field(description="A channel for the QEMU guest agent."),
     ] = None
 
     @model_validator(mode="after")

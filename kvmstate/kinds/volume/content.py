@@ -52,7 +52,7 @@ class Stream:
             if not following and digest and digest.hexdigest() != wanted:
                 raise HostError(
                     f"{self._name}: its {kind} is {digest.hexdigest()}, not {wanted}",
-                    "the file has changed or was damaged on the way: check the source, then the checksum in the manifest",
+                    "it has changed or was damaged on the way: check the source, then the checksum in the manifest",
                 )
             yield chunk
             chunk = following
