@@ -15,6 +15,13 @@ _SENTENCES = {
 _SHRINK = {Effect.RESTART: "takes effect at the next restart", Effect.REPLACE: "needs a replacement"}
 
 
+def label(effect: Effect | Scaling) -> str:
+    """In a word or a few: `live`, `grow: live up to maxCpus, shrink: restart`."""
+    text = str(effect)
+    limit = effect.limit if isinstance(effect, Scaling) else None
+    return text.replace(limit, to_camel(limit)) if limit else text
+
+
 def sentence(effect: Effect | Scaling) -> str:
     if isinstance(effect, Effect):
         return _SENTENCES[effect]

@@ -21,6 +21,8 @@ from kvmstate.model.resource import API_VERSION
 from kvmstate.xmlbind import Section, bindings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# What pydantic adds for itself: titles are the names again, and bounds of types with a schema of their own stay Python.
+_NOISE = {"title", "gt", "ge", "lt", "le", "multiple_of"}
 Schema = dict[str, Any]
 
 
@@ -36,10 +38,11 @@ class Generator(GenerateJsonSchema):
                 if binding.xml:
                     field["x-kvmstate-xml"] = binding.xml.path
                 if declared or binding.repeated or not binding.sections:
-                    field["x-kvmstate-effect"] = str(declared or Effect.RESTART)
-                    field["description"] = _sentences(
-                        field.get("description"), cost.sentence(declared or Effect.RESTART)
-                    )
+                    effect = declared or Effect.RESTART
+                    field["x-kvmstate-effect"] = cost.label(effect)
+                    field["description"] = _sentences(field.get("description"), cost.sentence(effect))
+                if binding.name == "xml":
+                    field["additionalProperties"] = {"type": ["string", "number", "boolean", "null"]}
         if schema["cls"] is VolumeRef:
             short = {"type": "string", "pattern": "^[^/]+/[^/]+$", "description": "POOL/NAME"}
             return {"anyOf": [made, short], "description": made.pop("description", "")}
@@ -103,7 +106,7 @@ def _tidy(node: Any, inside: str = "") -> Any:
     kept = {
         key: value if key in ("default", "examples", "enum", "const") else _tidy(value, key)
         for key, value in node.items()
-        if key != "title" and not (key == "default" and value is None)
+        if key not in _NOISE and not (key == "default" and value is None)
     }
     units = {option["x-kvmstate-unit"] for option in kept.get("anyOf", ()) if "x-kvmstate-unit" in option}
     if units and "x-kvmstate-unit" not in kept:

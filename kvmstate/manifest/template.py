@@ -31,9 +31,8 @@ def render(templates: Sequence[Source], values: Mapping[str, Any], problems: lis
             else:
                 problems.append(_problem(source, answer, values))
         if len(answers) < len(waiting):
-            problems.append(
-                Problem("the template takes too much time or memory to render", waiting[len(answers)].label)
-            )
+            stopped = waiting[len(answers)].label
+            problems.append(Problem("the template takes too much time or memory to render", stopped))
         waiting = waiting[len(answers) + 1 :]
     return texts
 
