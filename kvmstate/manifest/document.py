@@ -18,8 +18,8 @@ from kvmstate.model.resource import API_VERSION, Lifecycle, Metadata, Origin, Re
 _ENVELOPE = ("apiVersion", "kind", "metadata", "lifecycle", "spec")
 
 
-_METADATA: TypeAdapter[Metadata] = TypeAdapter(Metadata)
-_LIFECYCLE: TypeAdapter[Lifecycle] = TypeAdapter(Lifecycle)
+METADATA: TypeAdapter[Metadata] = TypeAdapter(Metadata)
+LIFECYCLE: TypeAdapter[Lifecycle] = TypeAdapter(Lifecycle)
 
 
 def resource(root: Node, file: str, report: Report) -> Resource | None:
@@ -48,7 +48,7 @@ def resource(root: Node, file: str, report: Report) -> Resource | None:
 
 def _metadata(root: Node, report: Report) -> Metadata | None:
     if node := root.get("metadata"):
-        return validate(_METADATA, (Metadata,), node, ("metadata",), report)
+        return validate(METADATA, (Metadata,), node, ("metadata",), report)
     hint = "name the object: metadata: {name: …}"
     report("this field is required", root.line, root.column, hint, "metadata")
     return None
@@ -56,7 +56,7 @@ def _metadata(root: Node, report: Report) -> Metadata | None:
 
 def _lifecycle(root: Node, report: Report) -> Lifecycle | None:
     node = root.get("lifecycle")
-    return validate(_LIFECYCLE, (Lifecycle,), node, ("lifecycle",), report) if node else Lifecycle()
+    return validate(LIFECYCLE, (Lifecycle,), node, ("lifecycle",), report) if node else Lifecycle()
 
 
 def _version(root: Node, report: Report) -> None:

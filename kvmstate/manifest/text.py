@@ -13,6 +13,7 @@ from kvmstate.manifest.nodes import Composer, Node, Refused
 
 MAX_BYTES = 10 << 20
 MAX_SYNTAX_ERRORS = 20
+MAX_PROBLEMS = 200
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # https://yaml.org/spec/1.2.2/#51-character-set
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -36,7 +37,10 @@ class Reader:
         self.problems: list[Problem] = []
 
     def report(self, message: str, line: int = 0, column: int = 0, hint: str = "", path: str = "") -> None:
-        self.problems.append(problem(self.file, self.rendered, message, line, column, hint, path))
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem(self.file, self.rendered, message, line, column, hint, path))
+        elif len(self.problems) == MAX_PROBLEMS:
+            self.problems.append(Problem(f"more than {MAX_PROBLEMS} problems: only the first are shown", self.file))
 
     def decode(self, raw: bytes) -> str:
         """The text, or an empty one and a problem."""

@@ -34,7 +34,17 @@ def _interface(value: Any) -> str:
     return interface.with_prefixlen
 
 
-Mac = Annotated[str, AfterValidator(_mac)]
+Mac = Annotated[
+    str,
+    AfterValidator(_mac),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$",
+            "examples": ["52:54:00:12:34:56"],
+        }
+    ),
+]
 IpAddress = Annotated[str, BeforeValidator(_ip), WithJsonSchema({"type": "string", "examples": ["192.168.150.1"]})]
 IpInterface = Annotated[
     str, BeforeValidator(_interface), WithJsonSchema({"type": "string", "examples": ["192.168.150.1/24"]})

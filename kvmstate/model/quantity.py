@@ -30,7 +30,7 @@ class Bytes(int):
 
 def parse_size(text: Any) -> int:
     """Bytes in `text`, a whole number of bytes or a number with a unit. Raises ValueError."""
-    if isinstance(text, int) and not isinstance(text, bool):
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         return text
     match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
     if not match:
@@ -48,7 +48,7 @@ def parse_size(text: Any) -> int:
 
 def parse_duration(text: Any) -> int:
     """Seconds in `text`. Raises ValueError."""
-    if isinstance(text, int) and not isinstance(text, bool):
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         return text
     match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) and text.strip() else None
     if not match:
@@ -78,7 +78,7 @@ Duration = Annotated[
         {
             "anyOf": [
                 {"type": "string", "pattern": r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"},
-                {"type": "integer"},
+                {"type": "integer", "minimum": 0},
             ],
             "x-kvmstate-unit": "seconds, or h, m and s as in 1h30m",
         }

@@ -1,0 +1,160 @@
+"""`kvmstate explain`: what a field means, where it lives in libvirt's XML and what a change of it costs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from kvmstate.errors import UsageError
+
+Schema = dict[str, Any]
+_SECTIONS = ("metadata", "lifecycle", "spec")
+
+
+@click.command("explain")
+@click.argument("what", metavar="KIND[.FIELD...]", required=False)
+def command(what: str | None) -> None:
+    """Describe a kind, or a field of it, as in: explain VirtualMachine.disks.bus
+
+    Fields are those of spec; metadata and lifecycle are named: explain Network.lifecycle
+    """
+    from kvmstate.kinds import ALL_KINDS
+
+    if what is None:
+        for kind in ALL_KINDS:
+            click.echo(f"{kind.name:<16}{kind.title}")
+        return
+    click.echo("\n".join(describe(find(what))))
+
+
+@dataclass(frozen=True)
+class Found:
+    """A field: its name as asked for, its schema, and its place in XML ("" where it is none)."""
+
+    name: str
+    schema: Schema
+    root: Schema
+    xml: str = ""
+
+    def variants(self) -> list[Schema]:
+        """The objects that a value (or an item of it) may be."""
+        return [option for option in options(self.schema, self.root) if "properties" in option]
+
+
+def find(what: str) -> Found:
+    """Raises UsageError, with what was probably meant."""
+    from kvmstate.manifest.schema import manifest_schema
+    from kvmstate.manifest.suggest import hint
+
+    name, *fields = what.removesuffix(".").replace("[]", "").split(".")
+    kind, root = _kind(name), manifest_schema()
+    section = fields.pop(0) if fields and fields[0] in _SECTIONS else "spec"
+    spec = next(part["then"] for part in root["allOf"] if part["if"]["properties"]["kind"]["const"] == kind.name)
+    schema = (spec if section == "spec" else root)["properties"][section]
+    at = Found(kind.name if section == "spec" else f"{kind.name}.{section}", schema, root)
+    if section == "spec":
+        at = Found(kind.name, schema, root, f"/{kind.word}")
+    for field in fields:
+        known = {key: value for variant in at.variants() for key, value in variant["properties"].items()}
+        if field not in known:
+            said = hint(field, known, "fields") or f"{at.name} has no fields"
+            raise UsageError(f"{at.name} has no field {field!r}", said)
+        own = known[field].get("x-kvmstate-xml")
+        xml = f"{at.xml}/{own}".replace("/.", "").rstrip("/") if own and at.xml else ""
+        at = Found(f"{at.name}.{field}", known[field], root, xml)
+    return at
+
+
+def options(schema: Schema, root: Schema) -> Iterator[Schema]:
+    """What a value may be: references followed, alternatives and items laid flat."""
+    if "$ref" in schema:
+        yield from options(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+        return
+    alternatives = schema.get("anyOf") or schema.get("oneOf")
+    if alternatives:
+        for option in alternatives:
+            yield from options(option, root)
+    elif schema.get("type") == "array":
+        yield schema
+        yield from options(schema.get("items", {}), root)
+    else:
+        yield schema
+
+
+def describe(found: Found) -> Iterator[str]:
+    """The lines of an explanation."""
+    yield f"{found.name}  <{kind_of(found.schema, found.root)}>"
+    text = found.schema.get("description") or next(
+        (option["description"] for option in found.variants() if "description" in option), ""
+    )
+    if text:
+        yield ""
+        yield from textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="  ")
+    facts = dict(_facts(found))
+    if facts:
+        yield ""
+        yield from (f"  {name + ':':<10}{value}" for name, value in facts.items())
+    for variant in found.variants():
+        yield ""
+        yield "  Fields:" if len(found.variants()) == 1 else f"  Fields of {_tag(variant)}:"
+        for name, schema in variant["properties"].items():
+            needed = " (required)" if name in variant.get("required", ()) else ""
+            yield f"    {name:<16}<{kind_of(schema, found.root)}>{needed}"
+
+
+def kind_of(schema: Schema, root: Schema) -> str:
+    """A type in words: `list of object`, `integer or text`, `virtio | sata`."""
+    if "$ref" in schema:
+        return kind_of(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    choices = schema.get("anyOf") or schema.get("oneOf")
+    if choices:
+        words = [kind_of(option, root) for option in choices if option.get("type") != "null"]
+        return " or ".join(dict.fromkeys(words))
+    if schema.get("type") == "array":
+        return f"list of {kind_of(schema.get('items', {}), root)}"
+    if schema.get("type") == "object" and "properties" not in schema:
+        return "map"
+    return {"string": "text"}.get(str(schema.get("type")), str(schema.get("type", "any")))
+
+
+def _facts(found: Found) -> Iterator[tuple[str, Any]]:
+    schema, choices = found.schema, list(options(found.schema, found.root))
+    if schema.get("default") not in (None, [], {}):
+        yield "Default", _plain(schema["default"])
+    for key, word in (("minimum", "At least"), ("exclusiveMinimum", "More than"), ("maximum", "At most")):
+        if "x-kvmstate-unit" not in schema and (bounds := [c[key] for c in choices if key in c]):
+            yield word, bounds[0]
+    if patterns := [c["pattern"] for c in choices if "pattern" in c and "x-kvmstate-unit" not in schema]:
+        yield "Pattern", patterns[0].replace("\n", "\\n")
+    if examples := [c["examples"][0] for c in choices if "examples" in c]:
+        yield "Example", examples[0]
+    if effect := schema.get("x-kvmstate-effect"):
+        yield "Change", effect
+    if found.xml:
+        yield "XML", found.xml
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _tag(variant: Schema) -> str:
+    return next((f"{name} {s['const']}" for name, s in variant["properties"].items() if "const" in s), "another kind")
+
+
+def _kind(name: str) -> Any:
+    from kvmstate.kinds import BY_NAME, BY_WORD
+    from kvmstate.manifest.suggest import hint
+
+    plain = {known.lower(): kind for known, kind in (*BY_NAME.items(), *BY_WORD.items())}
+    if name.lower() not in plain:
+        raise UsageError(f"there is no kind {name!r}", hint(name, BY_NAME, "kinds"))
+    return plain[name.lower()]

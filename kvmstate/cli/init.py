@@ -1,0 +1,50 @@
+"""`kvmstate init`: a project that works as it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from kvmstate.cli import harmless
+from kvmstate.errors import UsageError
+
+TEMPLATES = Path(__file__).with_name("templates")
+FILES = {
+    "kvmstate.yaml": "kvmstate.yaml",
+    "manifests/network.yaml": "network.yaml",
+    "manifests/storage.yaml": "storage.yaml",
+    "manifests/web-1.yaml": "web-1.yaml",
+}
+
+
+@click.command("init")
+@click.argument("directory", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+def command(directory: Path) -> None:
+    """Start a project in DIR: kvmstate.yaml and manifests of a network, a pool, a volume and a machine."""
+    from kvmstate.cli.schema import FILES as SCHEMAS
+    from kvmstate.cli.schema import text
+
+    texts = {name: (TEMPLATES / template).read_text(encoding="utf-8") for name, template in FILES.items()}
+    texts["kvmstate.yaml"] = texts["kvmstate.yaml"].replace("@PROJECT@", project_name(directory))
+    texts |= {f"schemas/{name}": text(which) for name, which in SCHEMAS.items()}
+    standing = [name for name in texts if (directory / name).exists()]
+    if standing:
+        raise UsageError(f"{directory / standing[0]} is there already", "start in an empty folder: kvmstate init DIR")
+    try:
+        for name, content in texts.items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            with (directory / name).open("x", encoding="utf-8") as file:
+                file.write(content)
+            click.echo(harmless(f"wrote {directory / name}"))
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from None
+    click.echo("\nNext:")
+    for step in ([] if directory == Path(".") else [f"cd {directory}"]) + ["kvmstate validate", "kvmstate plan"]:
+        click.echo(harmless(f"  {step}"))
+
+
+def project_name(directory: Path) -> str:
+    """The folder's name, as far as it makes a project's."""
+    return re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).strip("-")[:63].strip("-") or "default"

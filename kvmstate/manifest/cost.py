@@ -1,0 +1,29 @@
+"""What a change of a field costs, in a sentence: for the schema and `explain`."""
+
+from __future__ import annotations
+
+from pydantic.alias_generators import to_camel
+
+from kvmstate.model.effect import Effect, Scaling
+
+_SENTENCES = {
+    Effect.NONE: "Used when it is made; a later change does nothing.",
+    Effect.LIVE: "A change is made live.",
+    Effect.RESTART: "A change takes effect at the next restart.",
+    Effect.REPLACE: "A change replaces the object: only when lifecycle.replace allows it.",
+}
+_SHRINK = {Effect.RESTART: "takes effect at the next restart", Effect.REPLACE: "needs a replacement"}
+
+
+def label(effect: Effect | Scaling) -> str:
+    """In a word or a few: `live`, `grow: live up to maxCpus, shrink: restart`."""
+    text = str(effect)
+    limit = effect.limit if isinstance(effect, Scaling) else None
+    return text.replace(limit, to_camel(limit)) if limit else text
+
+
+def sentence(effect: Effect | Scaling) -> str:
+    if isinstance(effect, Effect):
+        return _SENTENCES[effect]
+    limit = f" up to {to_camel(effect.limit)}" if effect.limit else ""
+    return f"Grows {effect.grow}{limit}; shrinking {_SHRINK.get(effect.shrink, str(effect.shrink))}."

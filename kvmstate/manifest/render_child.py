@@ -1,0 +1,126 @@
+"""Runs as a process of its own: renders Jinja2 templates under limits on time, memory and output.
+
+Guards inside the sandbox cannot name every way to burn time or memory (`'x' * 10**9`, `|center(10**9)`, doubling by
+`~` in a loop): the process's limits do. It imports nothing of kvmstate, so that it starts fast.
+
+Reads one JSON object: `values` and `templates`, pairs of a file and the folder that it may include from. Writes one
+JSON line a template: `text`, or `error` with `file` and `line`.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from typing import Any
+
+from jinja2 import BaseLoader, StrictUndefined, TemplateError, TemplateNotFound, UndefinedError
+from jinja2.sandbox import SandboxedEnvironment
+
+MEMORY = 512 << 20
+SECONDS = 0.8
+MAX_TEXT = 10 << 20
+
+
+class TooMuch(Exception):
+    """The template asks for more than it may have."""
+
+
+class Folder(BaseLoader):
+    """Templates by absolute path, inside one folder; links out of it are not followed."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.realpath(root)
+        self.read: set[str] = set()
+
+    def get_source(self, environment: Any, template: str) -> tuple[str, str, None]:
+        path = os.path.realpath(template)
+        if os.path.commonpath([path, self.root]) != self.root:
+            raise TemplateNotFound(template, "templates may include only what is inside the manifests' folder")
+        try:
+            with open(path, encoding="utf-8-sig") as file:
+                text = file.read(MAX_TEXT + 1)
+        except FileNotFoundError:
+            raise TemplateNotFound(template, f"there is no template {template}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise TemplateNotFound(template, f"{template} cannot be read: {error}") from None
+        if len(text) > MAX_TEXT:
+            raise TooMuch(f"{template} is larger than {MAX_TEXT:,} characters")
+        self.read.add(template)
+        return text, template, None
+
+
+class Environment(SandboxedEnvironment):
+    """Names in include and import are relative to the file that has them, else to the folder."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def join_path(self, template: str, parent: str) -> str:
+        near = os.path.join(os.path.dirname(parent), template)
+        assert isinstance(self.loader, Folder)
+        return near if os.path.exists(near) else os.path.join(self.loader.root, template)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Refuse the two operators that make much of little with a message of their own."""
+        sizes = [value for value in (left, right) if isinstance(value, int)]
+        if operator == "*" and len(sizes) == 1 and not isinstance(left, float) and not isinstance(right, float):
+            other = right if isinstance(left, int) else left
+            if sizes[0] * len(other) > MAX_TEXT:
+                raise TooMuch("a repetition that is too long")
+        if operator == "**" and len(sizes) == 2 and abs(right) * abs(left).bit_length() > 4096:
+            raise TooMuch("a power that is too large")
+        return super().call_binop(context, operator, left, right)
+
+
+def main() -> None:
+    job = json.load(sys.stdin)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for path, root in job["templates"]:
+        # No handler: the signal ends the process even inside one long operation.
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        answer = render(path, root, json.loads(job["values"]))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(json.dumps(answer), flush=True)
+
+
+def render(path: str, root: str, values: Any) -> dict[str, Any]:
+    loader = Folder(root)
+    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment.globals["values"] = values  # not in the context, which imports do not see
+    # The same manifests must mean the same every time.
+    environment.globals.pop("lipsum")
+    environment.filters.pop("random")
+    try:
+        chunks, size = [], 0
+        for chunk in environment.get_template(path).generate():
+            size += len(chunk)
+            if size > MAX_TEXT:
+                raise TooMuch(f"the template makes more than {MAX_TEXT:,} characters")
+            chunks.append(chunk)
+        return {"text": "".join(chunks)}
+    except MemoryError:
+        return {"error": "the template needs too much memory", "file": path, "line": 0}
+    except RecursionError:
+        return {"error": "the template is nested too deeply, or includes itself", "file": path, "line": 0}
+    except Exception as error:
+        return explained(error, path, loader.read)
+
+
+def explained(error: Exception, path: str, templates: set[str]) -> dict[str, Any]:
+    """The message, and the line of a template that raised it."""
+    file, line = getattr(error, "filename", None), getattr(error, "lineno", None)
+    if not (file and line):
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [frame for frame in frames if frame.filename in templates]
+        file, line = (places[-1].filename, places[-1].lineno) if places else (path, 0)
+    message = str(error) or type(error).__name__
+    kind = "undefined" if isinstance(error, UndefinedError) else ""
+    if not isinstance(error, TemplateError | TooMuch | ValueError):
+        message = f"{type(error).__name__}: {message}"
+    return {"error": message[:1000], "kind": kind, "file": file, "line": line or 0}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Jinja2 templates of manifests, rendered by a child process that is bounded in time, memory and output."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kvmstate.errors import Problem
+from kvmstate.manifest.sources import Source
+from kvmstate.manifest.suggest import nearest
+
+CHILD = Path(__file__).with_name("render_child.py")
+WALL_SECONDS = 60
+
+
+def render(templates: Sequence[Source], values: Mapping[str, Any], problems: list[Problem]) -> dict[str, str]:
+    """The text of each template by its source's label; those that fail are missing and in `problems`."""
+    texts: dict[str, str] = {}
+    waiting = list(templates)
+    while waiting:
+        answers = list(_child(waiting, values))
+        for source, answer in zip(waiting, answers, strict=False):
+            if "text" in answer:
+                texts[source.label] = answer["text"]
+            else:
+                problems.append(_problem(source, answer, values))
+        if len(answers) < len(waiting):
+            stopped = waiting[len(answers)].label
+            problems.append(Problem("the template takes too much time or memory to render", stopped))
+        waiting = waiting[len(answers) + 1 :]
+    return texts
+
+
+def _child(templates: Sequence[Source], values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One answer a template, up to the first that had to be stopped."""
+    pairs = [(os.path.abspath(source.path or ""), os.path.abspath(source.root)) for source in templates]
+    job = json.dumps({"values": json.dumps(values), "templates": pairs})
+    # -P: modules are not looked for in the script's own folder.
+    command = [sys.executable, "-P", str(CHILD)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+    ) as process:
+        try:
+            out, _ = process.communicate(job, timeout=WALL_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, _ = process.communicate()
+    for line in out.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return  # cut off in the middle
+
+
+def _problem(source: Source, answer: dict[str, Any], values: Mapping[str, Any]) -> Problem:
+    here = os.path.abspath(source.path or "")
+    file = source.label if answer["file"] == here else os.path.relpath(answer["file"])
+    message, hint = answer["error"], ""
+    if answer.get("kind") == "undefined":
+        message, hint = _undefined(message, values)
+    line = answer["line"]
+    return Problem(f"template: {message}", file, line, 1 if line else 0, "", hint)
+
+
+def _undefined(message: str, values: Mapping[str, Any]) -> tuple[str, str]:
+    match = re.fullmatch(r"'dict object' has no attribute '(.*)'", message)
+    if match:
+        close = nearest(match[1], _names(values))
+        hint = f"did you mean {close}?" if close else "give it in a values file or with --set"
+        return f"there is no value {match[1]!r}", hint
+    if (match := re.fullmatch(r"'(.*)' is undefined", message)) and match[1] in values:
+        return message, f"values are read as values.{match[1]}"
+    return message, ""
+
+
+def _names(values: Mapping[str, Any]) -> set[str]:
+    nested = [_names(value) for value in values.values() if isinstance(value, Mapping)]
+    return set(values).union(*nested)
