@@ -57,21 +57,24 @@ class Scaling:
 
 @dataclass(frozen=True)
 class When:
-    """A cost that depends on a sibling field: the medium of a drive changes live, a disk does not."""
+    """A cost that depends on a sibling field (on a list: on a field of the item that comes or goes).
+
+    The medium of a drive changes live, a disk's does not; a SATA disk is no hot-pluggable one.
+    """
 
     field: str
-    value: Any
+    values: tuple[Any, ...]
     then: Effect
     otherwise: Effect
 
     def of(self, old: Any, new: Any, want: Any = None, active: Any = None) -> Effect:
-        return self.then if getattr(want, self.field, None) == self.value else self.otherwise
+        return self.then if getattr(want, self.field, None) in self.values else self.otherwise
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
         return {**handler(core), "x-kvmstate-effect": str(self)}
 
     def __str__(self) -> str:
-        return f"{self.then} for {self.field} {self.value}, else {self.otherwise}"
+        return f"{self.then} for {self.field} {', '.join(map(str, self.values))}, else {self.otherwise}"
 
 
 Cost = Effect | Scaling | When

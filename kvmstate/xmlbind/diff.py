@@ -45,7 +45,8 @@ def _diff_items(
         if key in news and key in olds and type(news[key]) is type(olds[key]):
             yield from diff(news[key], olds[key], actives.get(key), at)
         else:
-            yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None))
+            item = news.get(key) or olds.get(key)
+            yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None, item))
 
 
 def _pairs(new: list[Any], old: list[Any]) -> list[tuple[Any, Any]]:

@@ -15,7 +15,8 @@ from kvmstate.xmlbind import Element, Section, Xml
 from kvmstate.xmlbind.codecs import present, same_flag
 from kvmstate.xmlbind.path import parse_path
 
-MEDIUM = When("device", "cdrom", then=Effect.LIVE, otherwise=Effect.RESTART)
+MEDIUM = When("device", ("cdrom",), then=Effect.LIVE, otherwise=Effect.RESTART)
+HOT_PLUG = When("bus", ("virtio", "scsi", "usb"), then=Effect.LIVE, otherwise=Effect.RESTART)
 
 # Devices are told apart by libvirt's user aliases, which must start with ua-
 # (https://libvirt.org/formatdomain.html#devices); those made without one, by what libvirt knows them by.
@@ -225,9 +226,11 @@ class Serial(Section):
 class Rng(Section):
     """Entropy for the guest."""
 
-    source: Annotated[str, Xml("backend"), Field(pattern="^/", description="A random device of the host.")] = (
-        "/dev/urandom"
-    )
+    source: Annotated[
+        str | None,
+        Xml("backend"),
+        Field(pattern="^/", description="A random device of the host. Default: libvirt's own."),
+    ] = None
 
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"

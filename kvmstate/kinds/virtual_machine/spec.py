@@ -10,7 +10,7 @@ from lxml import etree
 from pydantic import Field, model_validator
 
 from kvmstate.kind import Spec
-from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, Disk, Graphics, Interface, Rng, Serial
+from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, HOT_PLUG, Disk, Graphics, Interface, Rng, Serial
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.quantity import Size
 from kvmstate.xmlbind import Element, Keyed, Section, Xml
@@ -151,7 +151,7 @@ class VirtualMachineSpec(Spec):
     cpu: Annotated[
         Cpu | None, Xml("cpu"), Field(description="Default: host-passthrough with KVM, else QEMU's own.")
     ] = None
-    disks: Annotated[list[Disk], Xml("devices/disk", fresh={"driver/@name": "qemu"}), Keyed("name"), Effect.LIVE] = []
+    disks: Annotated[list[Disk], Xml("devices/disk", fresh={"driver/@name": "qemu"}), Keyed("name"), HOT_PLUG] = []
     interfaces: Annotated[list[Interface], Xml("devices/interface"), Keyed("name"), Effect.LIVE] = []
     graphics: Annotated[list[Graphics], Xml("devices/graphics", fresh={"@autoport": "yes"}), Keyed("type")] = []
     serials: Annotated[
