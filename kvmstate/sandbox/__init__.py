@@ -14,6 +14,9 @@ at their usual places.
 With `tree=`, the root folder of another Debian, programs and settings (`/usr`, `/etc`, `/var`) are those
 of the tree and all other folders (and `/var/tmp`) the machine's. This needs root.
 
+An ordinary user needs the package uidmap, a range of subordinate ids, and a /dev/net/tun that is open to all
+(as udev makes it): without the last, guests with network cards do not start.
+
 This package stands alone: it knows nothing of the rest of kvmstate but its errors, and does not import
 libvirt.
 """

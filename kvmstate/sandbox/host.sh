@@ -26,9 +26,8 @@ if ((EUID)); then
 fi
 
 enter() {
-  local rootless=$((EUID != 0))
   exec "${as_root[@]:-unshare}" --mount --net --uts --ipc --pid --fork --kill-child \
-    bash "$0" init "$rootless" "$@"
+    bash "$0" init "$@"
 }
 
 hold() {
@@ -50,7 +49,7 @@ remove() {
 }
 
 init() {
-  local rootless=$1 dir=$2 name=$3 tree=${4:-} stat
+  local dir=$1 name=$2 tree=${3:-} stat
   # /proc is still the caller's, so it shows this shell's pid as seen from outside.
   # The start time (field 22) tells a later process of the same number apart.
   read -r -a stat </proc/self/stat
@@ -66,7 +65,7 @@ init() {
   mount -t sysfs sysfs /sys 2>/dev/null || :
   [[ -z $tree ]] || enter_tree "$tree" "$dir"
   make_dev "$dir/dev"
-  configure "$rootless" "$dir"
+  configure "$dir"
   # libvirt looks its host name up at every start of a domain; without an answer it waits 14 s
   echo "127.0.0.1 localhost $name" >"$dir/hosts"
   mount --bind "$dir/hosts" /etc/hosts
@@ -93,20 +92,22 @@ serve() {
 }
 
 configure() {
-  local rootless=$1 dir=$2
-  # qemu.conf: guests run as root of the host, who may read what the caller may. No mount namespace
-  # for each guest, as libvirt would try to move the bind mounts in /dev. No cgroups: those of the
-  # machine would outlive this host.
+  local dir=$1
+  # qemu.conf: guests run as root of the host with all its rights, so they may read what the caller
+  # may, and no file changes its owner. Owners that libvirt remembers (in xattrs) would outlive a host
+  # that is killed, and then no other host may use the file: "already in use". No mount namespace for
+  # each guest, as libvirt would try to move the bind mounts in /dev. No cgroups: those of the machine
+  # would outlive this host.
   cat >"$dir/etc/qemu.conf" <<-'CONF'
 	user = "root"
 	group = "root"
+	dynamic_ownership = 0
+	remember_owner = 0
+	clear_emulator_capabilities = 0
 	security_driver = "none"
 	namespaces = []
 	cgroup_controllers = []
 	CONF
-  if ((rootless)); then # the owner of files is kept in xattrs that only the machine's root may write
-    printf 'dynamic_ownership = 0\nremember_owner = 0\n' >>"$dir/etc/qemu.conf"
-  fi
   # libvirtd.conf: no polkit here; the folder of the host (mode 700) says who may connect.
   # Without a UUID of its own a host has that of the machine, and migration refuses equal ones.
   cat >"$dir/etc/libvirtd.conf" <<-CONF

@@ -81,8 +81,8 @@ _HINTS = {
     "that the user has ranges in /etc/subuid and /etc/subgid",
     "uid_map": "ordinary users may not make user namespaces here; on Ubuntu: sudo sysctl "
     "kernel.apparmor_restrict_unprivileged_userns=0",
-    "unshare failed": "namespaces are forbidden here: a container needs to be privileged, and an ordinary "
-    "user needs user namespaces (sysctl user.max_user_namespaces)",
+    "unshare failed": "namespaces are forbidden here: not in a chroot; a container needs to be "
+    "privileged, and an ordinary user needs user namespaces (sysctl user.max_user_namespaces)",
     "permission denied": "the sandbox lacks a right: a container needs to be privileged; on Ubuntu an "
     "ordinary user needs sysctl kernel.apparmor_restrict_unprivileged_userns=0",
 }

@@ -24,13 +24,13 @@ def execute(sandbox: Sandbox, argv: Sequence[str]) -> int:
     It starts in the current folder, or in / where the host has no such folder.
     """
     user = ["--user"] if os.geteuid() else []
-    # nsenter's own --wd opens the folder before it enters, which would show the caller's mounts
+    # --wd takes the host's own folder; one named there would be opened outside, among the caller's mounts
     enter = 'cd "$0" 2>/dev/null || cd /; exec "$@"'
-    namespaces = [*user, "--mount", "--net", "--uts", "--ipc", "--pid", "--root"]
+    namespaces = [*user, "--mount", "--net", "--uts", "--ipc", "--pid", "--root", "--wd"]
     command = ["nsenter", "--target", str(sandbox.pid), *namespaces, "sh", "-c", enter, os.getcwd(), *argv]
     path = os.environ.get("PATH", "")
     inside = {"PATH": f"{path}:{needs.PATH}", "LIBVIRT_DEFAULT_URI": "qemu:///system"}
-    return _foreground(command, os.environ | inside, cwd="/")
+    return _foreground(command, os.environ | inside)
 
 
 def run(argv: Sequence[str], tree: Path | None = None) -> int:
@@ -52,7 +52,7 @@ def run(argv: Sequence[str], tree: Path | None = None) -> int:
         holder.wait()
 
 
-def _foreground(argv: Sequence[str], environment: Mapping[str, str], cwd: str | None = None) -> int:
+def _foreground(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command that gets the signals sent to this process; its exit code as a shell tells it."""
     process: subprocess.Popen[bytes] | None = None
     early: list[int] = []
@@ -66,7 +66,7 @@ def _foreground(argv: Sequence[str], environment: Mapping[str, str], cwd: str | 
 
     before = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
-        process = subprocess.Popen(argv, env=environment, cwd=cwd)
+        process = subprocess.Popen(argv, env=environment)
         for number in early:
             process.send_signal(number)
         code = process.wait()
