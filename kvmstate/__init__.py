@@ -1,3 +1,3 @@
-"""kvmstate: virtual machines, networks and storage on KVM hosts, declared in YAML, kept true through libvirt."""
+"""kvmstate: virtual machines, networks and storage on KVM hosts, declared in YAML."""
 
 __version__ = "0.1.0"

@@ -21,7 +21,7 @@ _COMMAND = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @click.group("sandbox")
-def sandbox_group() -> None:
+def command() -> None:
     """Throw-away libvirt hosts, private to this machine and user.
 
     A sandbox has its own network, storage and libvirt daemons. Nothing in it touches the machine's own
@@ -30,7 +30,7 @@ def sandbox_group() -> None:
     """
 
 
-@sandbox_group.command()
+@command.command()
 @_NAME
 @_TREE
 def start(name: str, tree: Path | None) -> None:
@@ -44,14 +44,14 @@ def start(name: str, tree: Path | None) -> None:
     click.echo(sandbox.start(name, tree).uri)
 
 
-@sandbox_group.command()
+@command.command()
 @_NAME
 def stop(name: str) -> None:
     """End the sandbox NAME, with all guests and data in it."""
     sandbox.stop(name)
 
 
-@sandbox_group.command("list")
+@command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list instead of a table.")
 def list_(as_json: bool) -> None:
     """List the sandboxes of this user that are running."""
@@ -70,14 +70,14 @@ def list_(as_json: bool) -> None:
         click.echo("No sandbox is running.", err=True)
 
 
-@sandbox_group.command()
+@command.command()
 @_NAME
 def uri(name: str) -> None:
     """Print the connection URI of the sandbox NAME."""
     click.echo(sandbox.find(name).uri)
 
 
-@sandbox_group.command("exec", context_settings=_COMMAND)
+@command.command("exec", context_settings=_COMMAND)
 @click.option("-n", "--name", default="default", help="The sandbox.", show_default=True)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
@@ -92,7 +92,7 @@ def exec_(context: click.Context, name: str, command: tuple[str, ...]) -> None:
     context.exit(sandbox.execute(sandbox.find(name), command))
 
 
-@sandbox_group.command(context_settings=_COMMAND)
+@command.command(context_settings=_COMMAND)
 @_TREE
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context

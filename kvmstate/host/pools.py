@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import libvirt
 
+from kvmstate.errors import HostError
 from kvmstate.host.faults import faults
 
 
@@ -57,9 +59,18 @@ def undefine(pool: Any) -> None:
         pool.undefine()
 
 
-def refresh(pool: Any) -> None:
-    with faults():
-        pool.refresh(0)
+def refresh(pool: Any, timeout: float = 30) -> None:
+    """Have libvirt look at the folder anew; it refuses while a volume is being made or filled, so wait."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            with faults():
+                pool.refresh(0)
+            return
+        except HostError as error:
+            if "asynchronous jobs" not in error.message or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def volumes(pool: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import libvirt
 
 from kvmstate.errors import HostError, NotFound
+from kvmstate.host import pools
 from kvmstate.host.faults import faults
 
 # The most that one message of libvirt's protocol carries (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX)
@@ -33,8 +34,15 @@ def xml(volume: Any) -> str:
 
 def create(pool: Any, text: str) -> Any:
     """Raises HostError when a volume or file of this name exists, whoever made it."""
+    try:
+        with faults():
+            return pool.createXML(text, 0)
+    except HostError as error:
+        if error.code != libvirt.VIR_ERR_STORAGE_VOL_EXIST:
+            raise
+    # libvirt remembers it, but the file may have been deleted behind its back
+    pools.refresh(pool)
     with faults():
-        pool.refresh(0)
         return pool.createXML(text, 0)
 
 

@@ -65,7 +65,7 @@ class Lines:
         if event.kind is EventKind.STARTED:
             self._since[id_] = time.monotonic()
             self._say(f"{id_}: {_DOING[event.change.action][0]}")
-        elif event.kind is EventKind.STEP:
+        elif event.kind is EventKind.STEP and self._bars is not None:
             self._say(f"{id_}:   {event.text}", dim=True)
         elif event.kind is EventKind.DONE:
             took = time.monotonic() - self._since.get(id_, time.monotonic())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from kvmstate.model.change import Action, Change, FieldChange
+from kvmstate.model.change import Action, Change, FieldChange, Key
 from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
 from kvmstate.views.text import safe, shown
@@ -83,16 +83,18 @@ def _change(change: Change, waits: bool) -> Iterator[str]:
 
 def _field(change: Change, field: FieldChange) -> tuple[str, str, str]:
     name = f"{field.where}:"
+    key = field.path[-1] if isinstance(field.path[-1], Key) else None
+    old, new = shown(field.old, key), shown(field.new, key)
     if change.action is Action.CREATE:
-        return name, shown(field.new), ""
+        return name, new, ""
     if field.sensitive:
         return name, "(sensitive value)", _cost(change, field)
     if field.old is None:
-        text = f"+ {shown(field.new)}"
+        text = f"+ {new}"
     elif field.new is None:
-        text = f"- {shown(field.old)}"
+        text = f"- {old}"
     else:
-        text = f"{shown(field.old)} -> {shown(field.new)}"
+        text = f"{old} -> {new}"
     return name, text, _cost(change, field)
 
 

@@ -16,8 +16,11 @@ def safe(text: str) -> str:
     return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", text)
 
 
-def shown(value: Any) -> str:
-    """A field's value: sizes with their unit, sections as `field value, field value`."""
+def shown(value: Any, key: str | None = None) -> str:
+    """A field's value: sizes with their unit, sections as `field value, field value`.
+
+    `key` tells this item of a list apart, and was said already.
+    """
     if value is None:
         return "(none)"
     if isinstance(value, bool):
@@ -26,7 +29,10 @@ def shown(value: Any) -> str:
         return safe(str(value))
     if isinstance(value, Section):
         parts = ((b.alias, getattr(value, b.name)) for b in bindings(type(value)) if b.name in value.model_fields_set)
-        return ", ".join(_named(name, v) for name, v in parts if v is not None and v != [])
+        said = [(name, v) for name, v in parts if v is not None and v != []]
+        if key is not None and any(name == "volume" for name, _ in said):
+            said = [(name, v) for name, v in said if name != "file"]
+        return ", ".join(_named(name, v) for name, v in said if key is None or str(v) != key)
     if isinstance(value, list):
         return "[" + "; ".join(shown(item) for item in value) + "]"
     return safe(str(value)).replace("\n", "\\n")

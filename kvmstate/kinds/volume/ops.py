@@ -77,7 +77,6 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         with source.open() as stream:
             size = stream.length
             volumes.upload(host.connection, volume, stream, size, lambda done: progress(done, size))
-        pools.refresh(pool())
         if spec.capacity:
             grow(host, volumes.find(pool(), name), spec.capacity)
 
