@@ -145,7 +145,7 @@ class Composer:
             self.report(str(error), *self.place(event))
             return 0
         if tag and not isinstance(value, _TYPES[tag]):
-            self.report(f"{text[:60]!r} is not a {tag}", *self.place(event))
+            self.report(f"{text[:60]!r} is not what the tag !!{tag} says", *self.place(event))
         return value
 
     def _items(self, depth: int) -> list[Node]:
