@@ -15,7 +15,9 @@ LAUGHS = "\n".join(
 MERGES = "\n".join(
     ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 40)]
 )
+CHAIN = "a0: &a0 x\n" + "\n".join(f"a{i}: &a{i} {'[' * 50}*a{i - 1}{']' * 50}" for i in range(1, 200))
 YAML = {
+    "depth by aliases": CHAIN,
     "billion laughs": LAUGHS,
     "merge keys": MERGES,
     "alias of itself": "a: &x {b: *x}",
@@ -62,6 +64,7 @@ TEMPLATES = {
     "link out of the folder": "{% include 'link' %}",
     "class": "{{ ''.__class__.__mro__ }}",
     "globals": "{{ cycler.__init__.__globals__ }}",
+    "lone surrogate": '{{ "\\ud800" }}',
     "undefined": "{{ values.nothing }}",
     "random": "{{ [1, 2] | random }}",
 }
