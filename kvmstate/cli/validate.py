@@ -35,6 +35,8 @@ def command(as_json: bool, **options: Any) -> int:
     if as_json:
         click.echo(_json(loaded.manifests, None))
         return 0
+    if not loaded.manifests.files:
+        click.echo("note: no files named *.yaml, *.yml, *.yaml.j2 or *.yml.j2 were found", err=True)
     for text in notes(loaded.manifests):
         click.echo(harmless(f"note: {text}"), err=True)
     click.echo(harmless(f"{_where(given, loaded)}: {summary(loaded.manifests)}"))

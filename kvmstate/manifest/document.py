@@ -75,7 +75,7 @@ def _kind(root: Node, report: Report) -> Kind | None:
     kind = BY_NAME.get(node.value) if isinstance(node.value, str) else None
     if kind is None:
         said = suggest.hint(node.value, BY_NAME, "kinds")
-        report(f"there is no kind {found(node)}", node.line, node.column, said, "kind")
+        report(f"expected a kind; found {found(node)}", node.line, node.column, said, "kind")
     return kind
 
 

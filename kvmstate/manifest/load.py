@@ -53,7 +53,7 @@ def _rendered(templates: list[Source], values: Mapping[str, Any], problems: list
 
 def _raw(source: Source, rendered: Mapping[str, str], reader: Reader) -> bytes:
     if source.is_template:
-        return rendered.get(source.label, "").encode()
+        return rendered.get(source.label, "").encode(errors="surrogatepass")
     try:
         return source.read(MAX_BYTES)
     except OSError as error:

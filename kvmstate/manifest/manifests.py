@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from kvmstate.errors import Problem
 from kvmstate.kind import Reference
@@ -27,7 +28,12 @@ class Manifests:
     nodes: Mapping[ResourceId, Node] = field(default_factory=dict, repr=False, compare=False)
 
     def get(self, id: ResourceId) -> Resource | None:
-        return next((resource for resource in self.resources if resource.id == id), None)
+        """The resource of this address, if it is declared."""
+        return self._by_id.get(id)
+
+    @cached_property
+    def _by_id(self) -> dict[ResourceId, Resource]:
+        return {resource.id: resource for resource in self.resources}
 
     def at(self, id: ResourceId, path: tuple[str | int, ...] = (), part: str = "spec") -> tuple[str, int, int]:
         """File, line and column of a field of `part` (spec, metadata, lifecycle), or of what encloses it.

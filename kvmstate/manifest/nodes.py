@@ -7,7 +7,7 @@ and nothing recurses further than MAX_DEPTH.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import yaml
@@ -30,13 +30,16 @@ _UNUSABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 class Node:
     """A value and its place. `value` is a scalar, a list of nodes, or a dict of (node, line and column of the key).
 
-    An alias is the very node it names. `size` counts what it would be written out.
+    An alias is the very node it names. `size` counts what it would be written out, `height` the levels below it.
     """
 
-    __slots__ = ("column", "line", "raw", "size", "value")
+    __slots__ = ("column", "height", "line", "raw", "size", "value")
 
-    def __init__(self, value: Any, line: int, column: int, size: int = 1, raw: str = "") -> None:
-        self.value, self.line, self.column, self.size, self.raw = value, line, column, size, raw
+    def __init__(self, value: Any, line: int, column: int, children: Iterable[Node] = (), raw: str = "") -> None:
+        self.value, self.line, self.column, self.raw = value, line, column, raw
+        below = list(children)
+        self.size = 1 + sum(child.size for child in below)
+        self.height = 1 + max(child.height for child in below) if below else 0
 
     def get(self, key: str | int) -> Node | None:
         """The child under a key or at a position of a list."""
@@ -99,11 +102,13 @@ class Composer:
         if event.anchor:
             self.anchors[event.anchor] = None
         if isinstance(event, yaml.SequenceStartEvent):
-            node = Node(self._items(depth), line, column)
-            node.size += sum(child.size for child in node.value)
+            items = self._items(depth)
+            node = Node(items, line, column, items)
         else:
-            node = Node(self._pairs(depth), line, column)
-            node.size += sum(child.size for child, _, _ in node.value.values())
+            pairs = self._pairs(depth)
+            node = Node(pairs, line, column, (child for child, _, _ in pairs.values()))
+        if depth + node.height > MAX_DEPTH:
+            raise self.refuse(event, f"nested deeper than {MAX_DEPTH} levels by aliases")
         if node.size > MAX_NODES:
             raise self.refuse(event, f"aliases that stand for more than {MAX_NODES:,} values")
         if event.anchor:
@@ -145,7 +150,7 @@ class Composer:
             self.report(str(error), *self.place(event))
             return 0
         if tag and not isinstance(value, _TYPES[tag]):
-            self.report(f"{text[:60]!r} is not a {tag}", *self.place(event))
+            self.report(f"{text[:60]!r} is not what the tag !!{tag} says", *self.place(event))
         return value
 
     def _items(self, depth: int) -> list[Node]:

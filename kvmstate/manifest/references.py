@@ -99,7 +99,8 @@ def _files(item: Loaded, section: Section, at: tuple[str | int, ...]) -> Iterato
             absolute = os.path.abspath(item.source.folder / value)
             setattr(section, name, absolute)
             if problem := _unreadable(absolute):
-                yield item.problem(f"{value}: {problem}", path, f"looked for {absolute}")
+                hint = "" if os.path.isabs(value) else "relative paths start at the manifest's folder"
+                yield item.problem(f"{value}: {problem}", path, hint)
 
 
 def _unreadable(path: str) -> str:

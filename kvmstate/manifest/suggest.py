@@ -94,7 +94,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
         if other in plain:
             return plain[other]
     close = difflib.get_close_matches(said, plain, n=1, cutoff=0.65)
-    return plain[close[0]] if close else ""
+    if close:
+        return plain[close[0]]
+    others = {word: choice for word, meant in _SYNONYMS.items() for choice in meant if choice in choices}
+    close = difflib.get_close_matches(said, others, n=1, cutoff=0.8)
+    return others[close[0]] if close else ""
 
 
 def hint(word: object, known: Iterable[str], what: str) -> str:

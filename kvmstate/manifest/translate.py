@@ -171,6 +171,8 @@ def _bound(kind: str, context: dict[str, Any], node: Node) -> str:
     if kind not in words:
         return ""
     text, key = words[kind]
+    if kind == "string_pattern_mismatch" and str(context.get("pattern")).startswith("^/"):
+        return f"expected an absolute path, such as /var/lib/libvirt/images; found {found(node)}"
     return f"{text.format(context.get(key))}; found {found(node)}"
 
 

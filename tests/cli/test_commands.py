@@ -1,0 +1,168 @@
+"""validate, schema, explain and init, as they are called."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from kvmstate.cli import harmless, run
+from kvmstate.cli.schema import FILES, text
+
+ROOT = Path(__file__).parents[2]
+CASES = ROOT / "tests" / "manifest" / "cases"
+NETWORK = "apiVersion: kvmstate/v1\nkind: Network\nmetadata: {name: lan}\nspec: {}\n"
+
+
+def kvmstate(*args: str, cwd: Path, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from kvmstate.cli import main; main()", *args],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+    )
+
+
+def test_init_makes_a_project_that_validates(tmp_path: Path) -> None:
+    made = kvmstate("init", "shop", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "kvmstate plan" in made.stdout
+    checked = kvmstate("validate", cwd=tmp_path / "shop")
+    assert checked.stdout == "manifests: 4 resources valid (1 Network, 1 StoragePool, 1 Volume, 1 VirtualMachine)\n"
+    assert (checked.returncode, checked.stderr) == (0, "")
+    again = kvmstate("init", "shop", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+
+
+def test_validate_reads_standard_input_and_notes_what_must_be_on_the_host(tmp_path: Path) -> None:
+    done = kvmstate("validate", "-", cwd=tmp_path, stdin=NETWORK)
+    assert (done.returncode, done.stdout) == (0, "-: 1 resource valid (1 Network)\n")
+    machine = "apiVersion: kvmstate/v1\nkind: VirtualMachine\nmetadata: {name: a}\n"
+    machine += "spec: {memory: 1GiB, interfaces: [{network: lan}]}\n"
+    done = kvmstate("validate", "-", cwd=tmp_path, stdin=machine)
+    assert done.returncode == 0
+    assert done.stderr == "note: <stdin>:4:45: network/lan is not in these manifests; it must be on the host\n"
+
+
+def test_validate_json(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(NETWORK.replace("{}", "{mtuu: 1}"))
+    done = kvmstate("validate", "--json", "m.yaml", cwd=tmp_path)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (answer["valid"], answer["error_count"]) == (False, 1)
+    assert answer["diagnostics"][0] == {
+        "severity": "error",
+        "message": "unknown field",
+        "file": "m.yaml",
+        "line": 4,
+        "column": 8,
+        "path": "spec.mtuu",
+        "hint": "did you mean mtu?",
+    }
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["valdate"], "did you mean validate?"),
+        (["validate", "--nope"], "see kvmstate validate --help"),
+        (["validate", "none.yaml"], "none.yaml: no such file or folder"),
+        (["explain", "Domian"], "did you mean"),
+        (["explain", "VirtualMachine.dsks"], "did you mean disks?"),
+        (["explain", "Network.mtu.size"], "has no fields"),
+        ([], "Usage:"),
+    ],
+)
+def test_usage_errors_exit_1(args: list[str], said: str, tmp_path: Path) -> None:
+    done = kvmstate(*args, cwd=tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+def test_what_is_not_needed_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(NETWORK)
+    script = (
+        "import sys\nfrom kvmstate.cli import run\n"
+        "assert run(['--version']) == 0\n"
+        "assert not {'pydantic', 'yaml', 'lxml'} & set(sys.modules)\n"
+        "assert run(['validate', 'm.yaml']) == 0\n"
+        "print(sorted({'libvirt', 'rich', 'structlog', 'jinja2', 'watchdog'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
+
+
+def test_bugs_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("kvmstate.cli.explain.find", lambda what: 1 / 0)
+    monkeypatch.delenv("KVMSTATE_DEBUG", raising=False)
+    assert run(["explain", "Network"]) == 1
+    assert "bug in kvmstate" in capsys.readouterr().err
+    monkeypatch.setenv("KVMSTATE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        run(["explain", "Network"])
+
+
+def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
+    assert harmless("a\x1b[31m\x9b\u202e\nb") == "a\\x1b[31m\\x9b\\u202e\nb"
+    (tmp_path / "m.yaml").write_text(NETWORK.replace("lan", '"\\e[31m\\u202e"'))
+    assert "\x1b" not in kvmstate("validate", cwd=tmp_path).stderr
+
+
+def test_explain_says_what_where_and_at_what_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "VirtualMachine.spec.disks[].bus"]) == 0
+    said = capsys.readouterr().out
+    assert "<virtio | sata | scsi | ide | usb>" in said
+    assert "/domain/devices/disk/target/@bus" in said
+    assert "restart" in said
+    assert run(["explain", "domain.cpus"]) == 0
+    assert "up to maxCpus" in capsys.readouterr().out
+    assert run(["explain", "Network.lifecycle"]) == 0
+    assert "preventDestroy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_schemas_are_fresh(name: str) -> None:
+    fresh = (ROOT / "schemas" / name).read_text(encoding="utf-8") == text(FILES[name])
+    assert fresh, "run: kvmstate schema --output schemas/"
+
+
+def test_every_field_of_a_spec_is_described() -> None:
+    schema = json.loads(text("manifest"))
+    for name, definition in schema["$defs"].items():
+        for field, value in definition.get("properties", {}).items():
+            assert value.get("description") or "$ref" in json.dumps(value), f"{name}.{field}"
+
+
+def test_the_schema_takes_what_the_loader_takes(tmp_path: Path) -> None:
+    schema = json.loads(text("manifest"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator.check_schema(json.loads(text("project")))
+    check = jsonschema.Draft202012Validator(schema)
+    assert run(["init", str(tmp_path / "p")]) == 0
+    good = [*(tmp_path / "p" / "manifests").glob("*.yaml"), ROOT / "tests" / "cli" / "good.yaml"]
+    for file in good:
+        for document in yaml.safe_load_all(file.read_text()):
+            check.validate(document)
+    jsonschema.validate(yaml.safe_load((tmp_path / "p" / "kvmstate.yaml").read_text()), json.loads(text("project")))
+
+
+@pytest.mark.parametrize("case", ["fields", "pool", "network"])
+def test_the_schema_refuses_what_the_loader_refuses(case: str) -> None:
+    check = jsonschema.Draft202012Validator(json.loads(text("manifest")))
+    for document in yaml.safe_load_all((CASES / case / "manifest.yaml").read_text()):
+        assert not check.is_valid(document)
