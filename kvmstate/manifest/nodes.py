@@ -34,6 +34,8 @@ class Node:
     """
 
     __slots__ = ("column", "height", "line", "raw", "size", "value")
+    size: int
+    height: int
 
     def __init__(self, value: Any, line: int, column: int, children: Iterable[Node] = (), raw: str = "") -> None:
         self.value, self.line, self.column, self.raw = value, line, column, raw

@@ -37,13 +37,13 @@ def parse_size(text: Any) -> int:
         raise ValueError("expected a size such as 512MiB, 20GiB or a number of bytes")
     number, letter, suffix = match.groups()
     base = 1000 if letter and suffix == "B" else 1024
-    factor: int = pow(base, _POWERS[letter.upper() or " "])
+    factor = int(base ** _POWERS[letter.upper() or " "])
     whole, _, decimals = number.partition(".")
     scale = 10 ** len(decimals)
     value, remainder = divmod(int(whole + decimals) * factor, scale)
     if remainder:
         raise ValueError(f"{text} is not a whole number of bytes")
-    return value
+    return int(value)
 
 
 def parse_duration(text: Any) -> int:

@@ -11,7 +11,7 @@ from kvmstate.xmlbind.binding import Binding, Section, bindings
 S = TypeVar("S", bound=Section)
 
 
-def diff(want: Section, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> Iterator[FieldChange]:
+def diff(want: Any, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> Iterator[FieldChange]:
     """What would have to change for `seen` to be as `want` says.
 
     `active` is the running configuration beside it: it bounds what can be changed live (`Scaling.limit`).

@@ -41,9 +41,7 @@ def until(holds: Callable[[], bool], seconds: float = 60) -> bool:
         ("q35", "kvmstate.ignore_shutdown=1", "guest: power button ignored\n"),
     ],
 )
-def test_a_guest(
-    host: Sandbox, guest: Guest, tmp_path: Path, machine: str, options: str, answer: str
-) -> None:
+def test_a_guest(host: Sandbox, guest: Guest, tmp_path: Path, machine: str, options: str, answer: str) -> None:
     def virsh(*words: str) -> str:
         return subprocess.run(
             ["virsh", "-c", host.uri, *words], check=True, capture_output=True, text=True

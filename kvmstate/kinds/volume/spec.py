@@ -64,7 +64,7 @@ class Content(Section):
 
 
 class VolumeSpec(Spec):
-    """A disk image. It holds data: it never shrinks, and is neither replaced nor deleted unless its lifecycle allows."""
+    """A disk image. It holds data: it never shrinks, and goes only when its lifecycle allows it."""
 
     pool: Annotated[Name, Ref("pool"), Effect.REPLACE, Field(description="The storage pool that it is in.")]
     format: Annotated[Literal["raw", "qcow2"], Xml("target/format/@type"), Effect.REPLACE] = "qcow2"
