@@ -21,6 +21,7 @@ class Xml:
 
     `same` says when a wanted and a seen value mean the same although they differ (`q35`, `pc-q35-7.2`).
     A `shared` section lives in an element with others: clearing it takes its own fields only.
+    A `lasting` value stays when the manifest no longer names it: libvirt must have one, or would pick another.
     `fresh` is what an element needs besides when it is made: values by their paths in it.
     """
 
@@ -28,6 +29,7 @@ class Xml:
     codec: Scalar | Element | None = None
     same: Callable[[Any, Any], bool] | None = None
     shared: bool = False
+    lasting: bool = False
     fresh: Mapping[str, str] = field(default_factory=dict)
 
 

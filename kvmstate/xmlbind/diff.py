@@ -16,10 +16,13 @@ def diff(want: Any, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> 
 
     `active` is the running configuration beside it: it bounds what can be changed live (`Scaling.limit`).
     """
-    for b in bindings(type(want)):
+    section: type[Section] = type(want)
+    for b in bindings(section):
         if b.name not in want.model_fields_set:
             continue
         new, old, here = getattr(want, b.name), getattr(seen, b.name, None), (*at, b.alias)
+        if new is None and b.xml and b.xml.lasting:
+            continue
         if b.repeated and b.key:
             yield from _diff_items(b, new or [], old or [], getattr(active, b.name, None) or [], here)
         elif b.sections and not b.repeated and new is not None and type(new) is type(old):
@@ -71,7 +74,7 @@ def with_cleared(want: S, last: Section | None) -> S:
             continue
         new, old = getattr(want, b.name), getattr(last, b.name)
         if b.name not in want.model_fields_set:
-            if old is not None and old != b.default:
+            if old is not None and old != b.default and not (b.xml and b.xml.lasting):
                 update[b.name] = b.default
         elif b.repeated and b.key and new:
             before = {b.item_key(item): item for item in old or []}

@@ -71,6 +71,8 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
         if b.xml is None or b.name not in spec.model_fields_set:
             continue
         value, codec = getattr(spec, b.name), b.codec
+        if value is None and b.xml.lasting:
+            continue
         if b.repeated:
             _patch_items(node, b, value or [], lookup)
         elif b.sections and value is not None:

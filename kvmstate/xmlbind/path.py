@@ -109,6 +109,10 @@ class Path:
             return
         if self.attribute:
             target.attrib.pop(self.attribute, "")
+            # <boot/>, <mtu/> and their like mean nothing, or are refused, without it
+            empty = not (target.attrib or len(target) or (target.text or "").strip())
+            if self.steps and empty and (parent := target.getparent()) is not None:
+                parent.remove(target)
         elif (parent := target.getparent()) is not None and target is not node:
             parent.remove(target)
 

@@ -98,13 +98,13 @@ class Disk(Section):
     ] = None
     format: Annotated[
         Literal["raw", "qcow2"] | None,
-        Xml("driver/@type"),
+        Xml("driver/@type", lasting=True),
         Field(description="Of what is in the file. A volume knows its own."),
     ] = None
-    bus: Annotated[Literal["virtio", "sata", "scsi", "ide", "usb"] | None, Xml("target/@bus")] = None
+    bus: Annotated[Literal["virtio", "sata", "scsi", "ide", "usb"] | None, Xml("target/@bus", lasting=True)] = None
     target: Annotated[
         str | None,
-        Xml("target/@dev"),
+        Xml("target/@dev", lasting=True),
         Field(
             pattern="^(vd|sd|hd)[a-z]+$",
             description="The device name, such as vda. Default: the next that is free.",
@@ -180,12 +180,12 @@ class Interface(Section):
     ] = None
     mac: Annotated[
         Mac | None,
-        Xml("mac/@address"),
+        Xml("mac/@address", lasting=True),
         Field(description="Default: derived from project, machine and interface name, so that a rebuilt one keeps it."),
     ] = None
     model: Annotated[
         Literal["virtio", "e1000", "e1000e", "rtl8139"] | None,
-        Xml("model/@type"),
+        Xml("model/@type", lasting=True),
         Field(description="Default: virtio."),
     ] = None
     link: Annotated[

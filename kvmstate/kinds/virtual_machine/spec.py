@@ -111,7 +111,7 @@ class VirtualMachineSpec(Spec):
     autostart: Annotated[bool | None, Effect.LIVE, Field(description="Started when the host boots.")] = None
     type: Annotated[
         Literal["kvm", "qemu"] | None,
-        Xml("@type"),
+        Xml("@type", lasting=True),
         Field(description="kvm (hardware) or qemu (emulation). Default: kvm where it works, chosen when it is made."),
     ] = None
     title: Annotated[str | None, Xml("title"), Effect.LIVE, Field(pattern="^[^\n]*$")] = None
@@ -140,7 +140,7 @@ class VirtualMachineSpec(Spec):
     ]
     machine: Annotated[
         str | None,
-        Xml("os/type/@machine", same=_same_machine),
+        Xml("os/type/@machine", same=_same_machine, lasting=True),
         Field(
             pattern=r"^[\w.+-]+$",
             description="q35, pc, or one with its version. Default: q35; libvirt pins the version.",
