@@ -204,6 +204,15 @@ class Interface(Section):
         return self
 
 
+def _read_port(node: etree._Element, lookup: Any) -> int | None:
+    return int(node.get("port", "-1")) if node.get("autoport") != "yes" else None
+
+
+def _write_port(node: etree._Element, value: int | None, lookup: Any) -> None:
+    node.set("autoport", "no" if value else "yes")
+    node.set("port", str(value or -1))
+
+
 class Graphics(Section):
     type: Annotated[Literal["vnc", "spice"], Xml("@type")]
     listen: Annotated[
@@ -212,7 +221,9 @@ class Graphics(Section):
         Field(description="The host's address to listen on. Default: 127.0.0.1."),
     ] = None
     port: Annotated[
-        int | None, Xml("@port"), Field(ge=5900, le=65535, description="Default: the first that is free.")
+        int | None,
+        Xml(".", Element(_read_port, _write_port)),
+        Field(ge=5900, le=65535, description="Default: the first that is free."),
     ] = None
 
 

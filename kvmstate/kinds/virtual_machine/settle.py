@@ -48,6 +48,9 @@ def _machine(node: etree._Element) -> None:
     for controller in node.findall("devices/controller"):
         if controller.get("type") in ("pci", "usb", "ide", "sata"):
             _drop(controller)
+    for watchdog in node.findall("devices/watchdog[@model='itco']"):
+        # part of q35's chipset; libvirt adds it there on its own since 9.1
+        _drop(watchdog)
     for address in node.findall("devices/*/address[@type='pci']"):
         _drop(address)
 
