@@ -15,7 +15,7 @@ from typing import Any
 
 from kvmstate.apply.inventory import Store
 from kvmstate.errors import HostError, KvmstateError
-from kvmstate.host import Host
+from kvmstate.host import Host, faults
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
@@ -127,7 +127,8 @@ def _carry_out(
     for number, step in enumerate(steps):
         emit(Event(EventKind.STEP, change, step.describe))
         try:
-            step.run(lambda done, total: emit(Event(EventKind.PROGRESS, change, step.describe, "", done, total)))  # noqa: B023
+            with faults():
+                step.run(lambda done, total: emit(Event(EventKind.PROGRESS, change, step.describe, "", done, total)))  # noqa: B023
         except HostError:
             if number == 0 and change.action is Action.CREATE:
                 # nothing was made, and what stands in the way is not ours

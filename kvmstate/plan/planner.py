@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
 from kvmstate.errors import ManifestErrors, PlanError, Problem
-from kvmstate.host import Host
+from kvmstate.host import Host, faults
 from kvmstate.kind import Kind, Reference, references
 from kvmstate.kinds import ALL_KINDS, BY_WORD
 from kvmstate.model.change import Action, Change
@@ -62,7 +62,8 @@ def observe(host: Host, ids: Iterable[ResourceId]) -> dict[ResourceId, Observed]
     found = {}
     for kind in ALL_KINDS:
         if wanted := names.get(kind.word):
-            found.update({o.id: o for o in kind.ops.observe(host, wanted).values()})
+            with faults():
+                found.update({o.id: o for o in kind.ops.observe(host, wanted).values()})
     return found
 
 

@@ -120,7 +120,11 @@ def _refuse_if_used(host: Host, volume: Any) -> None:
     """Raises HostError while any domain or volume of the host, whoever's it is, refers to the volume."""
     path = volume.path()
     for domain in domains.all_domains(host.connection):
-        texts = [domains.xml(domain)] + ([domains.xml(domain, inactive=False)] if domain.isActive() else [])
+        try:
+            texts = [domains.xml(domain), domains.xml(domain, inactive=False)]
+        except NotFound:
+            # undefined meanwhile: it refers to nothing any more
+            continue
         if any(path in element.attrib.values() for text in texts for element in document(text).iter("source")):
             raise HostError(f"virtual machine {domain.name()} uses this volume", "detach it there first")
     for pool in pools.all_pools(host.connection):
