@@ -77,7 +77,8 @@ def apply_plan(
     for change in plan.changes:
         if change.action is Action.NOOP and change.desired and change.observed and change.id in before.entries:
             # nothing to do, but what the manifest says of it (its lifecycle, its spelling) may be new
-            store.put(replace(before.entries[change.id], specs=(recorded(change),), lifecycle=change.lifecycle))
+            entry = replace(before.entries[change.id], specs=(recorded(change),), lifecycle=change.lifecycle)
+            store.put(replace(entry, incomplete=False))
     store.flush()
     broken: dict[ResourceId, str] = {}
     running: dict[Future[None], Change] = {}
@@ -138,6 +139,9 @@ def _carry_out(
         store.drop(change.id)
     else:
         store.put(Entry(change.id, change.uuid, (recorded(change),), change.lifecycle))
+        if change.action in MAKES and getattr(change.spec, "content", None):
+            # before anybody uses it: a volume whose upload is not known to be whole is made anew
+            store.flush()
 
 
 def _still_ours(change: Change, host: Host) -> bool:

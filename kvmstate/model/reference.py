@@ -12,7 +12,10 @@ from kvmstate.model.resource import Model, Name
 
 @dataclass(frozen=True)
 class LocalFile:
-    """Marks a field that names a file where kvmstate runs; relative to the manifest, absolute once it is loaded."""
+    """Marks a field that names a file where kvmstate runs; relative to the manifest, absolute once it is loaded.
+
+    Two checkouts of one project have it in different folders: files of one name are taken for the same.
+    """
 
 
 class VolumeRef(Model):

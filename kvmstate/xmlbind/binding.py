@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from os.path import basename
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from lxml import etree
 
 from kvmstate.model.effect import Cost, Effect, Scaling, When
+from kvmstate.model.reference import LocalFile
 from kvmstate.model.resource import Model, Ref
 from kvmstate.xmlbind.codecs import NUMBER, TEXT, YES_NO, Element, Scalar
 from kvmstate.xmlbind.path import Path, parse_path
@@ -62,6 +64,7 @@ class Binding:
     repeated: bool
     key: str | None
     ref: str | None
+    local: bool
     scalar: Scalar
     default: Any
 
@@ -75,6 +78,8 @@ class Binding:
         return self.xml.codec if self.xml and self.xml.codec else self.scalar
 
     def same(self, want: Any, seen: Any) -> bool:
+        if self.local and want and seen:
+            return basename(want) == basename(seen)
         return bool(want == seen or (self.xml and self.xml.same and self.xml.same(want, seen)))
 
     def item_key(self, item: Any) -> str:
@@ -107,6 +112,7 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
                 repeated=list in types,
                 key=key.field if key else None,
                 ref=ref.kind if ref else None,
+                local=LocalFile in marks,
                 scalar=YES_NO if bool in types else NUMBER if int in types else TEXT,
                 default=info.get_default(call_default_factory=True) if not info.is_required() else None,
             )

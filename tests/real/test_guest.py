@@ -13,7 +13,7 @@ import pytest
 from kvmstate.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from tests.real.conftest import Guest
+    from tests.conftest import Guest
 
 pytestmark = pytest.mark.real
 

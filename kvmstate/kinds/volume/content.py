@@ -7,6 +7,7 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import BinaryIO
 
 from kvmstate.errors import HostError
@@ -23,6 +24,8 @@ class Stream:
     def __init__(self, file: BinaryIO, length: int, checksum: str | None, name: str) -> None:
         self._file = file
         self._head = file.read(CHUNK)
+        if not self._head:
+            raise HostError(f"{name}: the content is empty", "check the source, or leave content out")
         self._checksum = checksum
         self._name = name
         self.length = length
@@ -46,9 +49,9 @@ class Stream:
             seen += len(chunk)
             if digest:
                 digest.update(chunk)
-            if seen > self.length:
-                break
             following = self._file.read(CHUNK)
+            if seen > self.length or (seen < self.length and not following):
+                raise HostError(f"{self._name}: {seen} of {self.length} bytes came", "apply again to redo the upload")
             if not following and digest and digest.hexdigest() != wanted:
                 raise HostError(
                     f"{self._name}: its {kind} is {digest.hexdigest()}, not {wanted}",
@@ -56,8 +59,6 @@ class Stream:
                 )
             yield chunk
             chunk = following
-        if seen != self.length:
-            raise HostError(f"{self._name}: {seen} of {self.length} bytes came", "apply again to redo the upload")
 
 
 class Source:
@@ -80,5 +81,5 @@ class Source:
                     if length is None:
                         raise HostError(f"{self.name}: the server does not say how long it is")
                     yield Stream(response, int(length), self._content.checksum, self.name)
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             raise HostError(f"{self.name}: {error}", "check that it exists and can be read from here") from error

@@ -8,7 +8,7 @@ from lxml import etree
 from pydantic import Field, model_validator
 
 from kvmstate.kind import Spec
-from kvmstate.model.effect import Effect, Scaling
+from kvmstate.model.effect import Effect, Scaling, When
 from kvmstate.model.quantity import Size
 from kvmstate.model.reference import LocalFile, VolumeRef
 from kvmstate.model.resource import Name, Ref
@@ -41,13 +41,20 @@ def _on_creation_only(want: Any, seen: Any) -> bool:
     return seen is not None
 
 
+# With a checksum, content is the same wherever it comes from.
+SOURCE = When("checksum", (None,), then=Effect.REPLACE, otherwise=Effect.NONE)
+
+
 class Content(Section):
     """What the volume holds at first: an image file, copied as it is."""
 
-    file: Annotated[str | None, LocalFile(), Field(description="A local file; relative to the manifest.")] = None
-    url: Annotated[str | None, Field(pattern="^https?://", description="An http or https address.")] = None
+    file: Annotated[str | None, LocalFile(), SOURCE, Field(description="A local file; relative to the manifest.")] = (
+        None
+    )
+    url: Annotated[str | None, SOURCE, Field(pattern="^https?://", description="An http or https address.")] = None
     checksum: Annotated[
         str | None,
+        Effect.REPLACE,
         Field(
             pattern="^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$",
             description="sha256:… or sha512:… of the file.",

@@ -15,7 +15,7 @@ import pytest
 
 from kvmstate import sandbox
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,164 @@
+"""A project on a throw-away host, driven by the command line as its users do."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import yaml
+
+from kvmstate.cli import run
+from kvmstate.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[2]
+
+
+def resource(kind: str, name: str, lifecycle: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    """One document of a manifest."""
+    document = {"apiVersion": "kvmstate/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    return document | ({"lifecycle": lifecycle} if lifecycle else {})
+
+
+def pool(name: str = "images") -> dict[str, Any]:
+    return resource("StoragePool", name, type="dir", target={"path": f"/var/lib/libvirt/behaviours/{name}"})
+
+
+def until(holds: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    """What `holds` gives as soon as it is true; fails with `what` when it never is."""
+    end = time.monotonic() + seconds
+    while not (value := holds()):
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
+    return value
+
+
+@dataclass
+class Run:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}\n{self.out}\n{self.err}"
+
+
+class Project:
+    """A folder of manifests for one host."""
+
+    def __init__(self, host: Sandbox, folder: Path, name: str = "shop") -> None:
+        self.host = host
+        self.folder = folder
+        self.name = name
+        folder.mkdir(exist_ok=True)
+        (folder / "kvmstate.yaml").write_text(f"project: {name}\nconnection: {host.uri}\nmanifests: [manifests.yaml]\n")
+        self.write()
+
+    def write(self, *documents: dict[str, Any]) -> None:
+        (self.folder / "manifests.yaml").write_text(yaml.safe_dump_all(documents, sort_keys=False))
+
+    def kvmstate(self, command: str, *options: str) -> Run:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run([command, str(self.folder), *options])
+        assert "bug in kvmstate" not in err.getvalue(), err.getvalue()
+        return Run(code, out.getvalue(), err.getvalue())
+
+    def start_apply(self, *options: str) -> subprocess.Popen[bytes]:
+        """An apply in a process of its own, to be killed."""
+        return subprocess.Popen(
+            [sys.executable, "-c", "from kvmstate.cli import main; main()", "apply", "--auto-approve", *options],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def plan(self, *options: str) -> Run:
+        return self.kvmstate("plan", "--detailed-exitcode", *options)
+
+    def apply(self, *options: str) -> Run:
+        return self.kvmstate("apply", "--auto-approve", *options)
+
+    def converge(self, *documents: dict[str, Any], options: tuple[str, ...] = ()) -> Run:
+        """Write manifests (else those written stay), apply, and see that nothing is left to do."""
+        if documents:
+            self.write(*documents)
+        applied = self.apply(*options)
+        assert applied.code == 0, applied
+        planned = self.plan(*options)
+        assert planned.code == 0, planned
+        return applied
+
+    def path(self, volume: str) -> Path:
+        """Where a volume `pool/name` is, seen from outside of the host."""
+        return self.host.directory / "lib" / "behaviours" / volume
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A machine that boots the tiny Linux, and what it says on its console (see script/guest-init)."""
+
+    kernel: dict[str, str]
+    log: Path
+
+    def machine(self, name: str, lifecycle: dict[str, Any] | None = None, options: str = "", **spec: Any) -> Any:
+        """Powered off without much ado, unless a lifecycle says otherwise."""
+        return resource(
+            "VirtualMachine",
+            name,
+            lifecycle or {"stop": {"timeout": "1s", "onTimeout": "destroy"}},
+            **{
+                "memory": "128MiB",
+                "kernel": {**self.kernel, "cmdline": f"console=ttyS0 quiet {options}".rstrip()},
+                "serials": [{"port": 0, "log": str(self.log)}],
+                **spec,
+            },
+        )
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace").replace("\r", "") if self.log.exists() else ""
+
+    def says(self, pattern: str) -> re.Match[str]:
+        """Wait until its last whole line about itself matches."""
+
+        def last() -> re.Match[str] | None:
+            lines = [line for line in self.said().split("\n")[:-1] if line.startswith("guest: up")]
+            return re.search(pattern, lines[-1]) if lines else None
+
+        match: re.Match[str] = until(last, f"{pattern!r} on the console, which says:\n{self.said()[-1000:]}")
+        return match
+
+    def boot(self) -> str:
+        """Which boot this is: another one after every restart."""
+        return self.says(r"boot=(\w+)")[1]
+
+
+def wipe(uri: str) -> None:
+    """Everything goes from the host, files of pools in the usual place included."""
+    connection = libvirt.open(uri)
+    try:
+        for domain in connection.listAllDomains():
+            if domain.isActive():
+                domain.destroy()
+            if domain.isPersistent():
+                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        for found in (*connection.listAllNetworks(), *connection.listAllStoragePools()):
+            if found.isActive():
+                found.destroy()
+            found.undefine()
+        for secret in connection.listAllSecrets():
+            secret.undefine()
+    finally:
+        connection.close()

@@ -1,0 +1,176 @@
+"""Content is uploaded whole and checked, or it does not count as there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Project, pool, resource, until
+
+pytestmark = pytest.mark.real
+
+MIB = 1 << 20
+IMAGE = os.urandom(MIB)
+
+
+def sha256(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def volume(lifecycle: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    return resource("Volume", "base", lifecycle, pool="images", **{"format": "raw", **spec})
+
+
+@contextmanager
+def web_server(content: bytes, said_length: int | None = None) -> Iterator[str]:
+    """Serves `content` at the address given; `said_length` is what it claims beforehand."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content) if said_length is None else said_length))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/base.img"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_content_comes_over_http(project: Project) -> None:
+    with web_server(IMAGE) as url:
+        project.converge(pool(), volume(content={"url": url, "checksum": sha256(IMAGE)}))
+    assert project.path("images/base").read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("sent", "said_length", "error"),
+    [
+        (IMAGE[::-1], None, f"its sha256 is {sha256(IMAGE[::-1])[7:]}, not {sha256(IMAGE)[7:]}"),
+        (IMAGE[: MIB // 2], MIB, f"{MIB // 2} of {MIB} bytes came"),
+        (b"", 0, "the content is empty"),
+    ],
+    ids=["other content", "closed early", "nothing"],
+)
+def test_what_came_wrong_does_not_count_and_is_fetched_again(
+    project: Project, sent: bytes, said_length: int | None, error: str
+) -> None:
+    with web_server(sent, said_length) as url:
+        project.write(pool(), volume(content={"url": url, "checksum": sha256(IMAGE)}))
+        applied = project.apply()
+    assert applied.code == 1
+    assert error in applied.out
+    assert "hint: " in applied.out
+    assert project.plan().code == 2
+    with web_server(IMAGE) as url:
+        project.converge(pool(), volume(content={"url": url, "checksum": sha256(IMAGE)}))
+    assert project.path("images/base").read_bytes() == IMAGE
+
+
+def test_a_server_that_is_not_there_is_named(project: Project) -> None:
+    project.write(pool(), volume(content={"url": "http://127.0.0.1:1/x", "checksum": sha256(IMAGE)}))
+    applied = project.apply()
+    assert applied.code == 1
+    assert "http://127.0.0.1:1/x: " in applied.out
+    assert "Connection refused" in applied.out
+
+
+def test_an_upload_that_was_killed_is_redone(project: Project, tmp_path: Path) -> None:
+    pipe = tmp_path / "slow.img"
+    image = os.urandom(64 * MIB)
+    pipe.write_bytes(image)
+    project.write(pool(), volume(content={"file": str(pipe), "checksum": sha256(image)}))
+    applying = project.start_apply()
+    target = project.path("images/base")
+    until(lambda: target.exists() and target.stat().st_blocks * 512 > MIB, "the upload has begun")
+    applying.kill()
+    applying.wait()
+    assert target.read_bytes() != image
+    planned = project.plan()
+    assert planned.code == 2
+    assert "its upload was interrupted" in planned.out
+    project.converge()
+    assert target.read_bytes() == image
+
+
+def test_holes_stay_holes(project: Project, tmp_path: Path) -> None:
+    sparse = tmp_path / "sparse.img"
+    with sparse.open("wb") as file:
+        file.write(IMAGE)
+        file.truncate(256 * MIB)
+        file.seek(128 * MIB)
+        file.write(IMAGE)
+    project.converge(pool(), volume(content={"file": str(sparse)}))
+    uploaded = project.path("images/base").stat()
+    assert uploaded.st_size == 256 * MIB
+    assert uploaded.st_blocks * 512 <= sparse.stat().st_blocks * 512 + MIB
+    assert subprocess.run(["cmp", sparse, project.path("images/base")], check=False).returncode == 0
+
+
+def qcow2(path: Path, size: str) -> Path:
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, size], check=True)
+    return path
+
+
+def test_a_qcow2_image_is_uploaded_as_it_is_and_grows(project: Project, tmp_path: Path) -> None:
+    image = qcow2(tmp_path / "base.qcow2", "4M")
+    project.converge(pool(), volume(format="qcow2", content={"file": str(image)}, capacity="8MiB"))
+    shown = subprocess.run(
+        ["qemu-img", "info", "-U", project.path("images/base")], check=True, capture_output=True, text=True
+    )
+    assert "virtual size: 8 MiB" in shown.stdout
+
+
+def test_raw_content_with_a_larger_capacity_grows(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "base.img").write_bytes(IMAGE)
+    project.converge(pool(), volume(content={"file": str(tmp_path / "base.img")}, capacity="3MiB"))
+    assert project.path("images/base").read_bytes() == IMAGE.ljust(3 * MIB, b"\0")
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_made(project: Project, tmp_path: Path) -> None:
+    image = qcow2(tmp_path / "base.qcow2", "4M")
+    (tmp_path / "raw.img").write_bytes(IMAGE)
+    for wrong, error in (
+        (volume(content={"file": str(image)}), "is a qcow2 image, but the volume's format is raw"),
+        (volume(format="qcow2", content={"file": str(tmp_path / "raw.img")}), "is no qcow2 image"),
+        (volume(content={"file": str(tmp_path / "raw.img")}, capacity="512KiB"), "capacity is less than"),
+    ):
+        project.write(pool(), wrong)
+        applied = project.apply()
+        assert applied.code == 1
+        assert error in applied.out
+        assert "hint: " in applied.out
+        assert not project.path("images/base").exists()
+
+
+def test_other_content_needs_a_replacement_which_the_manifest_must_allow(project: Project, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.img", tmp_path / "second.img"
+    first.write_bytes(IMAGE)
+    second.write_bytes(IMAGE[::-1])
+    project.converge(pool(), volume(content={"file": str(first), "checksum": sha256(IMAGE)}))
+    changed = {"content": {"file": str(second), "checksum": sha256(IMAGE[::-1])}}
+    project.write(pool(), volume(**changed))
+    applied = project.apply()
+    assert applied.code == 1
+    assert "cannot change without deleting it and making it anew" in applied.out
+    assert "hint: lifecycle.replace: allow permits it" in applied.out
+    assert project.path("images/base").read_bytes() == IMAGE
+    project.write(pool(), volume({"replace": "allow"}, **changed))
+    assert "1 to add, 0 to change, 1 to destroy" in project.plan().out
+    project.converge()
+    assert project.path("images/base").read_bytes() == IMAGE[::-1]
