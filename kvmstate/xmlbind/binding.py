@@ -79,7 +79,7 @@ class Binding:
 
     def same(self, want: Any, seen: Any) -> bool:
         if self.local and want and seen:
-            return basename(want) == basename(seen)
+            return bool(basename(want) == basename(seen))
         return bool(want == seen or (self.xml and self.xml.same and self.xml.same(want, seen)))
 
     def item_key(self, item: Any) -> str:

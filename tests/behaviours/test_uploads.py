@@ -174,3 +174,20 @@ def test_other_content_needs_a_replacement_which_the_manifest_must_allow(project
     assert "1 to add, 0 to change, 1 to destroy" in project.plan().out
     project.converge()
     assert project.path("images/base").read_bytes() == IMAGE[::-1]
+
+
+def test_the_same_content_from_elsewhere_is_not_uploaded_again(project: Project, tmp_path: Path) -> None:
+    here, there = tmp_path / "here" / "base.img", tmp_path / "there" / "base.img"
+    for file in (here, there):
+        file.parent.mkdir()
+        file.write_bytes(IMAGE)
+    project.converge(pool(), volume(content={"file": str(here)}))
+    # another checkout of the project
+    project.write(pool(), volume(content={"file": str(there)}))
+    assert project.plan().code == 0
+    known = {"file": str(there), "checksum": sha256(IMAGE)}
+    project.converge(pool(), volume({"replace": "allow"}, content=known))
+    uploaded = project.path("images/base").stat()
+    renamed = there.rename(tmp_path / "renamed.img")
+    project.converge(pool(), volume(content={**known, "file": str(renamed)}))
+    assert project.path("images/base").stat().st_mtime_ns == uploaded.st_mtime_ns
