@@ -27,7 +27,9 @@ class Plan:
     def waiting(self) -> tuple[Change, ...]:
         """Resources that take something on with their next restart only, after this plan."""
         return tuple(
-            c for c in self.changes if c.waiting and not c.restarts and c.action in (Action.NOOP, Action.UPDATE)
+            c
+            for c in self.changes
+            if c.waiting and not c.restarts and not c.blocked and c.action in (Action.NOOP, Action.UPDATE)
         )
 
     @property

@@ -120,7 +120,10 @@ def _judged(kind: Kind, change: Change) -> Change:
     if change.waiting and lifecycle.restart == "never":
         names = ", ".join(f.where for f in change.waiting)
         return _but(
-            change, Action.UPDATE, f"{names} needs a restart, which lifecycle.restart: never refuses", "stop it first"
+            change,
+            Action.UPDATE,
+            f"lifecycle.restart: never refuses a restart, which {names} would take",
+            "stop it first",
         )
     if change.fields or change.live or change.restarts:
         return _but(change, Action.UPDATE)

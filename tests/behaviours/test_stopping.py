@@ -1,0 +1,124 @@
+"""A machine is what its manifest says: running, stopped or paused; and it is never cut off unless that is allowed."""
+
+from __future__ import annotations
+
+import threading
+
+import libvirt
+import pytest
+from harness import Guest, Project, until
+
+pytestmark = pytest.mark.real
+
+DEAF = "kvmstate.ignore_shutdown=1"
+
+
+def test_state_goes_in_every_direction(project: Project, tiny: Guest, connection: libvirt.virConnect) -> None:
+    machine = tiny.machine("web")
+    states = {"running": libvirt.VIR_DOMAIN_RUNNING, "paused": libvirt.VIR_DOMAIN_PAUSED}
+    for state in ("stopped", "running", "paused", "running", "stopped", "paused", "stopped"):
+        machine["spec"]["state"] = state
+        project.converge(machine)
+        seen = connection.lookupByName("web").state()[0]
+        assert seen == states.get(state, libvirt.VIR_DOMAIN_SHUTOFF)
+
+
+def test_state_ignore_leaves_it_to_people(project: Project, tiny: Guest, connection: libvirt.virConnect) -> None:
+    machine = tiny.machine("web", state="ignore")
+    project.converge(machine)
+    domain = connection.lookupByName("web")
+    assert not domain.isActive()
+    domain.create()
+    assert project.plan().code == 0
+
+
+def test_a_guest_is_asked_to_shut_down(project: Project, tiny: Guest) -> None:
+    machine = tiny.machine("web", {"stop": {"timeout": "30s"}})
+    project.converge(machine)
+    tiny.boot()
+    machine["spec"]["state"] = "stopped"
+    project.converge(machine)
+    assert "guest: power button\n" in tiny.said()
+
+
+@pytest.mark.parametrize("on_timeout", ["fail", "destroy"])
+def test_a_guest_that_ignores_the_power_button(
+    project: Project, tiny: Guest, connection: libvirt.virConnect, on_timeout: str
+) -> None:
+    machine = tiny.machine("web", {"stop": {"timeout": "2s", "onTimeout": on_timeout}}, options=DEAF)
+    project.converge(machine)
+    tiny.boot()
+    machine["spec"]["state"] = "stopped"
+    project.write(machine)
+    applied = project.apply()
+    assert "guest: power button ignored" in tiny.said()
+    if on_timeout == "destroy":
+        assert applied.code == 0
+        assert not connection.lookupByName("web").isActive()
+        return
+    assert applied.code == 1
+    assert "error: domain/web: the guest did not shut down within 2 s" in applied.out
+    assert "hint: " in applied.out
+    assert connection.lookupByName("web").isActive()
+    assert project.plan().code == 2
+
+
+def test_a_guest_that_stops_on_its_own_meanwhile_is_no_error(
+    project: Project, tiny: Guest, connection: libvirt.virConnect
+) -> None:
+    machine = tiny.machine("web", {"stop": {"timeout": "30s"}}, options=DEAF)
+    project.converge(machine)
+    tiny.boot()
+    machine["spec"]["state"] = "stopped"
+    project.write(machine)
+
+    def stop_when_asked() -> None:
+        until(lambda: "power button ignored" in tiny.said(), "the guest was asked")
+        connection.lookupByName("web").destroy()
+
+    other = threading.Thread(target=stop_when_asked)
+    other.start()
+    applied = project.apply()
+    other.join()
+    assert applied.code == 0, applied
+
+
+def test_when_off_waits_for_the_next_power_cycle(project: Project, tiny: Guest, connection: libvirt.virConnect) -> None:
+    machine = tiny.machine("web", cpus=2)
+    project.converge(machine)
+    boot = tiny.boot()
+    machine["spec"]["cpus"] = 1
+    applied = project.converge(machine)
+    assert "(restart required)" in applied.out
+    assert "1 restart pending" in project.plan().out
+    assert tiny.boot() == boot
+    connection.lookupByName("web").destroy()
+    project.converge()
+    tiny.says("cpus=1 ")
+    assert "pending" not in project.plan().out
+
+
+def test_never_refuses_what_needs_a_restart(project: Project, tiny: Guest) -> None:
+    lifecycle = {"restart": "never", "stop": {"timeout": "1s", "onTimeout": "destroy"}}
+    machine = tiny.machine("web", lifecycle, cpus=2)
+    project.converge(machine)
+    boot = tiny.boot()
+    machine["spec"]["cpus"] = 1
+    project.write(machine)
+    applied = project.apply()
+    assert applied.code == 1
+    assert "blocked: lifecycle.restart: never refuses a restart, which maxCpus, cpus would take" in applied.out
+    tiny.says("cpus=2 ")
+    assert tiny.boot() == boot
+
+
+def test_now_restarts_gracefully(project: Project, tiny: Guest) -> None:
+    machine = tiny.machine("web", {"restart": "now", "stop": {"timeout": "30s"}}, cpus=2)
+    project.converge(machine)
+    boot = tiny.boot()
+    machine["spec"]["cpus"] = 1
+    project.write(machine)
+    assert "(restarts now)" in project.plan().out
+    project.converge()
+    tiny.says("cpus=1 ")
+    assert tiny.boot() != boot
