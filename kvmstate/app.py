@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from kvmstate.apply import Event, Result, Store, apply_plan, open_store
+from kvmstate.apply import Event, Result, Store, apply_plan, open_lock, open_store
 from kvmstate.host import Host, open_host
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
@@ -70,10 +70,33 @@ def _deferred(change: Change) -> bool:
     return change.action is Action.NOOP and change.observed is None and change.desired is not None
 
 
+@dataclass(frozen=True)
+class Writing:
+    """What a run that may change the host says of itself: it waits up to `timeout` seconds for the project's lock,
+    and tells what it waits for. With `repair` it accepts a damaged record, and sets the damaged part aside."""
+
+    command: str
+    timeout: float = 0
+    told: Callable[[str], None] = lambda _: None
+    repair: bool = False
+
+
 @contextmanager
 def open_session(
-    uri: str | None, project: str, resources: Iterable[Resource], locate: Locate | None = None
+    uri: str | None,
+    project: str,
+    resources: Iterable[Resource],
+    locate: Locate | None = None,
+    writing: Writing | None = None,
 ) -> Iterator[Session]:
-    """Raises ConnectionFailed, or HostError when the host's record of the project cannot be read."""
-    with open_host(uri) as host:
-        yield Session(host, open_store(host, project), tuple(resources), locate)
+    """Raises ConnectionFailed, Locked, or HostError when the host's record of the project cannot be read.
+
+    A session that applies holds the project's lock while it is open; see `Writing`.
+    """
+    with open_host(uri) as host, ExitStack() as stack:
+        store = None
+        if writing:
+            lock = open_lock(host, project)
+            stack.enter_context(lock.held(writing.command, writing.timeout, writing.told))
+            store = open_store(host, project, lock.check, writing.repair)
+        yield Session(host, store or open_store(host, project), tuple(resources), locate)

@@ -7,6 +7,7 @@
     │   ├── NotFound         the object is not there
     │   └── ConnectionFailed the host cannot be reached
     ├── PlanError            the plan cannot be made or must not be applied
+    ├── Locked               another run holds the project's lock on the host, or has taken it over
     └── SandboxError         a throw-away host could not be started or found
 
 Each has a `hint`: one sentence that says what to do next, or an empty string.
@@ -51,6 +52,10 @@ class ConnectionFailed(HostError):
 
 
 class PlanError(KvmstateError):
+    pass
+
+
+class Locked(KvmstateError):
     pass
 
 

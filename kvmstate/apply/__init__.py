@@ -2,5 +2,6 @@
 
 from kvmstate.apply.executor import Event, EventKind, Result, apply_plan
 from kvmstate.apply.inventory import Store, open_store
+from kvmstate.apply.lock import Lock, open_lock
 
-__all__ = ["Event", "EventKind", "Result", "Store", "apply_plan", "open_store"]
+__all__ = ["Event", "EventKind", "Lock", "Result", "Store", "apply_plan", "open_lock", "open_store"]

@@ -126,6 +126,7 @@ def _carry_out(
         return
     steps = BY_WORD[change.id.kind].ops.steps(change, host, plan.project) if change.action is not Action.ADOPT else []
     for number, step in enumerate(steps):
+        store.guard()
         emit(Event(EventKind.STEP, change, step.describe))
         try:
             with faults():

@@ -1,98 +1,62 @@
 """The inventory on the host: which objects a project owns, and what was last applied to them.
 
-It lives in libvirt secrets, usage `kvmstate:PROJECT:SHARD`, so that every client of the host sees the same; where the
-driver has no secrets, in a file under XDG_STATE_HOME. A shard is JSON, compressed; an entry is whole in one shard, so
+It is kept in numbered shards (see `keep`). A shard is JSON, compressed; an entry is whole in one shard, so
 that writing a shard changes what it says at once. Every shard carries a serial: of two entries for one object, the
 newer counts (a crash between two writes can leave both).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from pydantic import ValidationError
 
+from kvmstate.apply.keep import VALUE_MAX, Keep, open_keep
 from kvmstate.errors import HostError
-from kvmstate.host import Host, secrets
+from kvmstate.host import Host
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.resource import Lifecycle, ResourceId
 
 FORMAT = 1
-# What a shard may hold before it is compressed: well under libvirt's limit for a secret even if nothing is saved
-SHARD_BYTES = secrets.VALUE_MAX - 4096
+# What a shard of several entries holds before it is compressed: under libvirt's limit even if nothing is saved
+SHARD_BYTES = VALUE_MAX - 4096
 FLUSH_SECONDS = 0.5
 
 
-class Shards(Protocol):
-    """Where shards are kept: a name, and bytes."""
-
-    def read(self) -> dict[int, bytes]: ...
-    def write(self, number: int, value: bytes) -> None: ...
-    def delete(self, number: int) -> None: ...
-
-
-class SecretShards:
-    def __init__(self, host: Host, project: str) -> None:
-        self._connection = host.connection
-        self._prefix = f"kvmstate:{project}:"
-        self._project = project
-
-    def read(self) -> dict[int, bytes]:
-        found = secrets.read_all(self._connection, self._prefix)
-        return {int(name.removeprefix(self._prefix)): value for name, value in found.items()}
-
-    def write(self, number: int, value: bytes) -> None:
-        secrets.write(
-            self._connection, f"{self._prefix}{number}", f"kvmstate: what project {self._project} owns here", value
-        )
-
-    def delete(self, number: int) -> None:
-        secrets.delete(self._connection, f"{self._prefix}{number}")
-
-
-class FileShards:
-    """One file a shard, replaced in one go."""
-
-    def __init__(self, host: Host, project: str) -> None:
-        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-        self._folder = state / "kvmstate" / hashlib.sha256(host.uri.encode()).hexdigest()[:16] / project
-
-    def read(self) -> dict[int, bytes]:
-        return {int(path.stem): path.read_bytes() for path in self._folder.glob("*.shard")}
-
-    def write(self, number: int, value: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = self._folder / f"{number}.{os.getpid()}.tmp"
-        temporary.write_bytes(value)
-        temporary.replace(self._folder / f"{number}.shard")
-
-    def delete(self, number: int) -> None:
-        (self._folder / f"{number}.shard").unlink(missing_ok=True)
-
-
 class Store:
-    """The inventory of one project on one host. Thread-safe; writes are gathered unless told to `flush`."""
+    """The inventory of one project on one host. Thread-safe; writes are gathered unless told to `flush`.
 
-    def __init__(self, shards: Shards, project: str, clock: Callable[[], float] = time.monotonic) -> None:
+    `guard` is called before every write of any kind, and raises when this run may not write any more. With `repair`,
+    damaged shards count for nothing and are set aside with the first flush; else they are an error.
+    """
+
+    def __init__(
+        self,
+        keep: Keep,
+        project: str,
+        clock: Callable[[], float] = time.monotonic,
+        guard: Callable[[], None] = lambda: None,
+        repair: bool = False,
+    ) -> None:
         self.project = project
-        self._shards = shards
+        self.guard = guard
+        self._keep = keep
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[ResourceId, Entry] = {}
         self._place: dict[ResourceId, int] = {}
         self._dirty: set[int] = set()
         self._present: set[int] = set()
+        self._damaged: dict[int, bytes] = {}
         self._serial = 0
         self._flushed = clock()
-        self._load()
+        self._load(repair)
 
     @property
     def inventory(self) -> Inventory:
@@ -104,7 +68,7 @@ class Store:
             for entry in entries:
                 if self._entries.get(entry.id) != entry:
                     self._entries[entry.id] = entry
-                    self._dirty.add(self._place.setdefault(entry.id, self._room()))
+                    self._dirty.add(self._place.setdefault(entry.id, max(self._place.values(), default=0)))
         self._flush_if_due()
 
     def drop(self, id_: ResourceId) -> None:
@@ -114,12 +78,18 @@ class Store:
         self._flush_if_due()
 
     def flush(self) -> None:
-        """Write what has changed. Raises HostError; the entries stay to be written."""
+        """Write what has changed. Raises HostError and whatever `guard` does; the entries stay to be written."""
         with self._lock:
-            for number in sorted(self._dirty):
-                members = {id_: e for id_, e in self._entries.items() if self._place[id_] == number}
-                for part in self._fitting(number, members):
-                    self._write(*part)
+            if self._dirty or self._damaged:
+                self.guard()
+            for number, value in list(self._damaged.items()):
+                self._keep.write(f"damaged-{number}-{zlib.crc32(value):08x}", value)
+                self._keep.delete(str(number))
+                del self._damaged[number]
+            self._spread()
+            # what moved out of a full shard is in a later one: it is written there before it goes from the old
+            for number in sorted(self._dirty, reverse=True):
+                self._write(number)
                 self._dirty.discard(number)
             self._flushed = self._clock()
 
@@ -127,66 +97,78 @@ class Store:
         if self._clock() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
-    def _room(self) -> int:
-        return max(self._place.values(), default=0)
+    def _members(self, number: int) -> list[Entry]:
+        return [entry for id_, entry in self._entries.items() if self._place[id_] == number]
 
-    def _fitting(self, number: int, members: dict[ResourceId, Entry]) -> list[tuple[int, dict[ResourceId, Entry]]]:
-        """Split a shard that has grown too large; what moves out is written to its new place first."""
-        parts: list[tuple[int, dict[ResourceId, Entry]]] = [(number, {})]
-        size = 0
-        for id_, entry in members.items():
-            length = len(json.dumps(_dump(entry)))
-            if length > SHARD_BYTES:
-                raise HostError(f"{id_}: its spec is too large to be recorded on the host ({length} bytes)")
-            if size + length > SHARD_BYTES:
-                parts.append((max([*self._place.values(), *self._present, number]) + len(parts), {}))
-                size = 0
-            parts[-1][1][id_] = entry
-            self._place[id_] = parts[-1][0]
-            size += length
-        return parts[::-1]
+    def _spread(self) -> None:
+        """Move what makes a shard too large to new ones."""
+        for number in sorted(self._dirty):
+            target, size = number, 0
+            for entry in self._members(number):
+                length = len(json.dumps(_dump(entry)))
+                if size and size + length > SHARD_BYTES:
+                    target, size = max([*self._place.values(), *self._present]) + 1, 0
+                    self._dirty.add(target)
+                self._place[entry.id] = target
+                size += length
 
-    def _write(self, number: int, members: Mapping[ResourceId, Entry]) -> None:
+    def _write(self, number: int) -> None:
+        members = self._members(number)
         if not members:
             if number in self._present:
-                self._shards.delete(number)
+                self._keep.delete(str(number))
                 self._present.discard(number)
             return
         self._serial += 1
-        value = {"format": FORMAT, "serial": self._serial, "entries": [_dump(e) for e in members.values()]}
-        self._shards.write(number, zlib.compress(json.dumps(value).encode()))
+        shard = {"format": FORMAT, "serial": self._serial, "entries": [_dump(entry) for entry in members]}
+        value = zlib.compress(json.dumps(shard).encode())
+        if len(value) > VALUE_MAX:
+            raise HostError(f"{members[0].id}: its spec is too large to be recorded on the host ({len(value)} bytes)")
+        self._keep.write(str(number), value)
         self._present.add(number)
 
-    def _load(self) -> None:
+    def _load(self, repair: bool) -> None:
         shards = []
-        for number, value in self._shards.read().items():
+        for name, value in self._keep.read().items():
+            if not name.isdecimal():
+                continue
+            number = int(name)
             try:
-                shard = json.loads(zlib.decompress(value))
-                newer = shard["format"] > FORMAT
-                shards.append((int(shard["serial"]), number, [] if newer else [_load(e) for e in shard["entries"]]))
+                shards.append((*_read(value, self.project), number))
             except (zlib.error, ValueError, KeyError, TypeError, ValidationError) as error:
-                raise HostError(
-                    f"the record of what project {self.project} owns here is damaged (part {number}: {error})",
-                    "nothing was changed; `virsh secret-list` shows it as kvmstate:"
-                    f"{self.project}:{number}. Without it, `kvmstate adopt` takes ownership anew",
-                ) from error
-            if newer:
-                raise HostError(
-                    f"the record of project {self.project} was written by a newer kvmstate",
-                    "use that version or a newer one",
-                )
-        for serial, number, entries in sorted(shards, key=lambda s: s[0]):
+                if not repair:
+                    raise HostError(
+                        f"the record of what project {self.project} owns here is damaged (part {number}: {error})",
+                        "nothing was changed; `kvmstate adopt` takes ownership of what the manifests declare anew, "
+                        f"and keeps the damaged part as kvmstate:{self.project}:damaged-{number}-…",
+                    ) from error
+                self._damaged[number] = value
+        for serial, entries, number in sorted(shards, key=lambda s: s[0]):
             self._present.add(number)
             self._serial = serial
             for entry in entries:
+                if (older := self._place.get(entry.id)) is not None:
+                    # left by a crash between two writes; it must not come back when the newer one goes
+                    self._dirty.add(older)
                 self._entries[entry.id] = entry
                 self._place[entry.id] = number
 
 
-def open_store(host: Host, project: str) -> Store:
-    """Raises HostError when the record is damaged, or was written by a newer version."""
-    kept = SecretShards(host, project) if secrets.supported(host.connection) else FileShards(host, project)
-    return Store(kept, project)
+def open_store(host: Host, project: str, guard: Callable[[], None] = lambda: None, repair: bool = False) -> Store:
+    """Raises HostError when the record is damaged (see `repair`), or was written by a newer version."""
+    return Store(open_keep(host, project), project, guard=guard, repair=repair)
+
+
+def _read(value: bytes, project: str) -> tuple[int, list[Entry]]:
+    """Serial and entries. Raises HostError for what a newer version wrote; several others for what is damaged."""
+    shard = json.loads(zlib.decompress(value))
+    if shard["format"] <= FORMAT:
+        entries = [_load(entry) for entry in shard["entries"]]
+        if all(entry.id.kind in BY_WORD for entry in entries):
+            return int(shard["serial"]), entries
+    raise HostError(
+        f"the record of project {project} was written by a newer kvmstate", "use that version or a newer one"
+    )
 
 
 def _dump(entry: Entry) -> dict[str, Any]:

@@ -23,6 +23,7 @@ COMMANDS = {
         "adopt",
         "drift",
         "status",
+        "unlock",
         "explain",
         "schema",
         "graph",

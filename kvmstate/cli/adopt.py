@@ -7,19 +7,20 @@ from typing import Any
 
 import click
 
-from kvmstate.cli.session import host_options, opened
+from kvmstate.cli.session import host_options, lock_option, opened
 from kvmstate.model.change import Action
 
 
 @click.command("adopt")
 @host_options
+@lock_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 def command(auto_approve: bool, **given: Any) -> int:
     """Take ownership of objects on the host that the manifests declare and this project does not own.
 
     Nothing on the host changes but the record of who owns what: the next plan shows how they differ.
     """
-    with opened(**given) as at:
+    with opened(repair=True, **given) as at:
         from kvmstate.cli.approve import carry_out
 
         plan = at.session.plan(at.options)

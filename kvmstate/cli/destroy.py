@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from kvmstate.cli.session import host_options, opened, parallelism_option
+from kvmstate.cli.session import host_options, lock_option, opened, parallelism_option
 
 
 @click.command("destroy")
 @host_options
+@lock_option
 @parallelism_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 def command(auto_approve: bool, parallelism: int, **given: Any) -> int:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kvmstate.cli import harmless
 from kvmstate.cli.options import Loaded, connect_option, inputs, manifest_options
+from kvmstate.model.quantity import parse_duration
 
 if TYPE_CHECKING:
     from kvmstate.app import Session
@@ -48,16 +50,49 @@ def parallelism_option(command: F) -> F:
     )(command)
 
 
+def lock_option(command: F) -> F:
+    return click.option(
+        "--lock-timeout",
+        default="0s",
+        show_default=True,
+        metavar="DURATION",
+        callback=_seconds,
+        help="Wait this long for another run on this project to end.",
+    )(command)
+
+
+def _seconds(context: click.Context, option: click.Parameter, text: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}") from None
+
+
 @contextmanager
-def opened(prune: bool | None, allow_empty: bool, max_deletes: int, **given: Any) -> Iterator[Opened]:
-    """Raises ManifestErrors, UsageError, ConnectionFailed and HostError."""
+def opened(
+    prune: bool | None,
+    allow_empty: bool,
+    max_deletes: int,
+    lock_timeout: int | None = None,
+    repair: bool = False,
+    **given: Any,
+) -> Iterator[Opened]:
+    """With `lock_timeout` (seconds) the session may write; see `Writing`.
+
+    Raises ManifestErrors, UsageError, ConnectionFailed, Locked and HostError.
+    """
     asked = inputs(**given)
     loaded = asked.load()
-    from kvmstate.app import open_session
+    from kvmstate.app import Writing, open_session
     from kvmstate.plan import Options
 
     # some of a project's files say nothing about what the others declare
     whole = loaded.project.file is None or not asked._manifests()
     options = Options(loaded.project.prune and whole if prune is None else prune, allow_empty, max_deletes)
-    with open_session(loaded.uri, loaded.project.name, loaded.manifests.resources, loaded.manifests.at) as session:
+    writing = None
+    if lock_timeout is not None:
+        command = click.get_current_context().info_name or ""
+        writing = Writing(command, lock_timeout, lambda text: click.echo(harmless(text), err=True), repair)
+    project, manifests = loaded.project, loaded.manifests
+    with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writing) as session:
         yield Opened(session, options, loaded)

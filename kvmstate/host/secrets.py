@@ -9,6 +9,7 @@ import libvirt
 
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host.faults import faults
+from kvmstate.xmlbind import document
 
 # libvirt's limit for one value (VIR_SECRET_VALUE_MAX, remote_protocol.x)
 VALUE_MAX = 65_536
@@ -48,14 +49,54 @@ def write(connection: Any, name: str, description: str, value: bytes) -> None:
         with faults():
             secret = connection.secretLookupByUsage(_USAGE, name)
     except NotFound:
-        text = (
-            f"<secret ephemeral='no' private='no'><description>{escape(description)}</description>"
-            f"<usage type='ceph'><name>{escape(name)}</name></usage></secret>"
-        )
-        with faults():
-            secret = connection.secretDefineXML(text, 0)
+        secret = _define(connection, name, description)
     with faults():
         secret.setValue(value, 0)
+
+
+def _define(connection: Any, name: str, description: str, uuid: str = "") -> Any:
+    identity = f"<uuid>{uuid}</uuid>" if uuid else ""
+    with faults():
+        return connection.secretDefineXML(
+            f"<secret ephemeral='no' private='no'>{identity}<description>{escape(description)}</description>"
+            f"<usage type='ceph'><name>{escape(name)}</name></usage></secret>",
+            0,
+        )
+
+
+def claim(connection: Any, name: str, uuid: str, description: str) -> bool:
+    """Define a secret without a value, or describe it anew; False when another UUID holds the name.
+
+    libvirt decides in one go, whoever else asks at the same time: it refuses a second UUID for one usage name
+    ("already defined for use with").
+    """
+    try:
+        _define(connection, name, description, uuid)
+    except HostError as error:
+        # a daemon may speak its machine's language
+        if "already defined" not in error.message and (holder(connection, name) or (uuid,))[0] == uuid:
+            raise
+        return False
+    return True
+
+
+def holder(connection: Any, name: str) -> tuple[str, str] | None:
+    """The UUID and the description of the secret of this name."""
+    try:
+        with faults():
+            secret = connection.secretLookupByUsage(_USAGE, name)
+            return str(secret.UUIDString()), document(secret.XMLDesc(0)).findtext("description") or ""
+    except NotFound:
+        return None
+
+
+def release(connection: Any, uuid: str) -> None:
+    """Undefine this very secret; one of another UUID that has its name by now stays."""
+    try:
+        with faults():
+            connection.secretLookupByUUIDString(uuid).undefine()
+    except NotFound:
+        pass
 
 
 def delete(connection: Any, name: str) -> None:

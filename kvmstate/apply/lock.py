@@ -1,0 +1,206 @@
+"""One writer per project and host.
+
+The lock is a libvirt secret of usage `kvmstate:PROJECT:lock`, which only one UUID can have at a time; its description
+says who holds it, since when and until when. That makes it a mutex over any transport, without a server of our own.
+The holder renews its lease; a lock whose time is up, or whose process on this machine is dead, is taken over.
+Times are of the clients' own clocks: machines that share a host should agree within a fraction of the lease.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+
+from kvmstate import __version__
+from kvmstate.apply.keep import Keep, open_keep
+from kvmstate.errors import HostError, Locked
+from kvmstate.host import Host
+
+# Seconds: how long a lock holds after its holder was last heard of, how often that is, how often a waiter asks
+LEASE = 60.0
+RENEW = 15.0
+POLL = 0.5
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock. Times are seconds since the epoch; `machine` and `born` tell processes apart for good."""
+
+    user: str
+    machine: str
+    pid: int
+    born: int
+    command: str
+    version: str
+    since: float
+    until: float
+
+    @classmethod
+    def parse(cls, note: str) -> Holder:
+        try:
+            said = json.loads(note)
+            return cls(**{f.name: said[f.name] for f in fields(cls)})
+        except (ValueError, TypeError, KeyError):
+            return cls("somebody", "", 0, 0, "", "of an unknown version", 0, 0)
+
+    def __str__(self) -> str:
+        return f"{self.user} (pid {self.pid}, kvmstate {self.version} {self.command})"
+
+    @property
+    def times(self) -> str:
+        return f"since {_when(self.since)}, until {_when(self.until)} unless renewed"
+
+    def stale(self, now: float) -> str:
+        """Why it holds no longer, or an empty string."""
+        if now >= self.until:
+            return "its time is up"
+        if self.machine and self.machine == _machine() and _born(self.pid) != self.born:
+            return "its process is dead"
+        return ""
+
+
+class Lock:
+    """The lock of one project on one host, as one process sees it. Used as `with lock.held(...)`."""
+
+    def __init__(
+        self,
+        keep: Keep,
+        project: str,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.project = project
+        self._keep = keep
+        self._clock = clock
+        self._pause = pause
+        self._token = str(uuid.uuid4())
+        self._mine: Holder | None = None
+        self._lost: Locked | None = None
+        self._renewing = threading.Lock()
+
+    def holder(self) -> tuple[str, Holder] | None:
+        """Token and holder; a note that cannot be read counts as one whose time is up."""
+        found = self._keep.claimed()
+        return (found[0], Holder.parse(found[1])) if found else None
+
+    @contextmanager
+    def held(self, command: str, timeout: float = 0, told: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Hold it, waiting up to `timeout` seconds for another holder to end. Raises Locked and HostError."""
+        self._acquire(command, timeout, told)
+        done = threading.Event()
+        keeper = threading.Thread(target=self._stay, args=(done,), name="lease", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            done.set()
+            keeper.join()
+            # one that cannot be removed runs out
+            with suppress(HostError):
+                self._keep.release(self._token)
+            self._mine = None
+
+    def check(self) -> None:
+        """Before every write. Asks the host only when the lease was not renewed in time: this process slept.
+
+        Raises Locked when somebody else has taken the lock over, or may have.
+        """
+        assert self._mine is not None
+        if self._clock() >= self._mine.until - LEASE + 2 * RENEW:
+            self._renew()
+        if self._lost:
+            raise self._lost
+
+    def remove(self, token: str) -> None:
+        """Take the lock away from its holder, who notices before its next write."""
+        self._keep.release(token)
+
+    def _acquire(self, command: str, timeout: float, told: Callable[[str], None]) -> None:
+        deadline = self._clock() + timeout
+        waiting = False
+        while not self._take(command):
+            found = self.holder()
+            if found is None:
+                continue
+            token, other = found
+            if reason := other.stale(self._clock()):
+                told(f"taking over the lock of {other}: {reason}")
+                self._keep.release(token)
+                continue
+            if self._clock() >= deadline:
+                raise Locked(
+                    f"project {self.project} is locked on this host by {other}, {other.times}",
+                    "--lock-timeout 5m waits for it; if nobody is at work there, `kvmstate unlock --force` removes it",
+                )
+            if not waiting:
+                told(f"waiting for {other}, which holds the lock {other.times}")
+                waiting = True
+            self._pause(POLL)
+
+    def _take(self, command: str) -> bool:
+        now = self._clock()
+        user = f"{os.environ.get('USER') or os.getuid()}@{socket.gethostname()}"
+        mine = Holder(user, _machine(), os.getpid(), _born(os.getpid()), command, __version__, now, now + LEASE)
+        if not self._keep.claim(self._token, json.dumps(asdict(mine))):
+            return False
+        self._mine = mine
+        return True
+
+    def _stay(self, done: threading.Event) -> None:
+        while not done.wait(RENEW):
+            # a host that does not answer now may do so in time
+            with suppress(HostError):
+                self._renew()
+
+    def _renew(self) -> None:
+        with self._renewing:
+            assert self._mine is not None
+            now = self._clock()
+            renewed = replace(self._mine, until=now + LEASE)
+            found = self._keep.claimed()
+            # removed and free again is lost too: somebody may have worked here meanwhile
+            if found and found[0] == self._token and self._keep.claim(self._token, json.dumps(asdict(renewed))):
+                self._mine = renewed
+                return
+            how = f"was taken over by {Holder.parse(found[1])}" if found else "was removed"
+            self._lost = Locked(
+                f"the lock of project {self.project} {how} while this run held it",
+                "nothing was changed since; what was begun is on record: plan and apply again",
+            )
+
+
+def open_lock(host: Host, project: str) -> Lock:
+    """Raises HostError."""
+    return Lock(open_keep(host, project), project)
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _machine() -> str:
+    """This boot of this machine, and the pid namespace in it; empty where /proc does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> int:
+    """When a process was started, in clock ticks since boot; 0 when there is none, or only a zombie."""
+    try:
+        # after the command in brackets, which may hold anything: state is the 3rd field, the start time the 22nd
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if stat[0] in "ZX" else int(stat[19])

@@ -1,0 +1,41 @@
+"""`kvmstate unlock`: who holds a project's lock, and how to be rid of one that was left behind."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from kvmstate.cli.options import connect_option, inputs, manifest_options
+from kvmstate.errors import Locked
+
+
+@click.command("unlock")
+@manifest_options
+@connect_option
+@click.option("--force", is_flag=True, help="Take the lock away even from a run that seems to be alive.")
+def command(force: bool, **given: Any) -> int:
+    """Show who holds the project's lock on the host, and remove a lock that nobody holds any more.
+
+    A run whose lock is taken away by force notices within seconds, before it changes anything more, and stops.
+    """
+    asked = inputs(**given)
+    project = asked.project()
+    from kvmstate.apply import open_lock
+    from kvmstate.host import open_host
+
+    with open_host(asked.connect or project.connection) as host:
+        lock = open_lock(host, project.name)
+        found = lock.holder()
+        if found is None:
+            click.echo(f"project {project.name} is not locked on {host.uri}")
+            return 0
+        token, holder = found
+        said = f"project {project.name} is locked on {host.uri} by {holder}, {holder.times}"
+        stale = holder.stale(time.time())
+        if not stale and not force:
+            raise Locked(said, "--force removes it, should nobody be at work there")
+        lock.remove(token)
+        click.echo(f"{said}\nremoved{f': {stale}' if stale else ''}")
+        return 0

@@ -1,0 +1,190 @@
+"""The inventory's store: whatever is cut off, what was recorded stays, and what was dropped does not come back."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvmstate.apply import inventory
+from kvmstate.apply.inventory import Store
+from kvmstate.apply.keep import Files
+from kvmstate.errors import HostError, Locked
+from kvmstate.host import Host
+from kvmstate.model.inventory import Entry
+from kvmstate.model.resource import ResourceId
+
+
+class Crash(BaseException):
+    pass
+
+
+class Fragile(Files):
+    """Files that end the process, as it were, before the write or deletion whose number is `last`."""
+
+    last = -1
+
+    def write(self, name: str, value: bytes) -> None:
+        self._tick()
+        super().write(name, value)
+
+    def delete(self, name: str) -> None:
+        self._tick()
+        super().delete(name)
+
+    def _tick(self) -> None:
+        if self.last == 0:
+            raise Crash
+        self.last -= 1
+
+
+def keep(kind: type[Files] = Files, project: str = "p") -> Files:
+    return kind(Host(None, "test:///default"), project)
+
+
+@pytest.fixture(autouse=True)
+def _state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("XDG_STATE_HOME", folder)
+        yield
+
+
+def entry(name: str, size: int = 10) -> Entry:
+    # not compressible: what is measured must hold in the worst case
+    letters = random.Random(f"{name}/{size}").choices(string.ascii_letters, k=size)
+    return Entry(ResourceId("domain", name), f"uuid-{name}", ({"description": "".join(letters)},))
+
+
+@contextmanager
+def small_shards() -> Iterator[None]:
+    with mock.patch.object(inventory, "SHARD_BYTES", 1000):
+        yield
+
+
+NAMES = st.sampled_from([f"vm-{n}" for n in range(8)])
+# a size of None drops; what is put or dropped together is flushed together
+BATCHES = st.lists(st.lists(st.tuples(NAMES, st.sampled_from([20, 300, 700, None])), max_size=6), max_size=8)
+
+
+@settings(deadline=None, max_examples=400)
+@given(BATCHES, st.integers(0, 20), st.booleans())
+def test_a_crash_at_any_write_leaves_each_entry_as_it_was_or_as_it_was_to_be(
+    batches: list[list[tuple[str, int | None]]], last: int, reload: bool
+) -> None:
+    project = f"p{random.getrandbits(64)}"
+    wanted: dict[ResourceId, Entry] = {}
+    flushed: dict[ResourceId, Entry] = {}
+    with small_shards():
+        kept = keep(Fragile, project)
+        kept.last = last
+        store = Store(kept, project, clock=lambda: 0)
+        with suppress(Crash):
+            for batch in batches:
+                for name, size in batch:
+                    if size is None:
+                        store.drop(ResourceId("domain", name))
+                        wanted.pop(ResourceId("domain", name), None)
+                    else:
+                        store.put(new := entry(name, size))
+                        wanted[new.id] = new
+                store.flush()
+                flushed = dict(wanted)
+                if reload:
+                    store = Store(kept, project, clock=lambda: 0)
+        found = Store(keep(Files, project), project).inventory.entries
+        for id_ in {*flushed, *wanted, *found}:
+            assert found.get(id_) in (flushed.get(id_), wanted.get(id_)), id_
+        after = Store(keep(Files, project), project, clock=lambda: 0)
+        for id_ in found:
+            after.drop(id_)
+        after.flush()
+        assert Store(keep(Files, project), project).inventory.entries == {}, "a dropped entry came back"
+
+
+def test_a_failed_write_is_made_up_for_by_the_next_flush() -> None:
+    class Full(Files):
+        full = True
+
+        def write(self, name: str, value: bytes) -> None:
+            if self.full:
+                raise HostError("no space left on device")
+            super().write(name, value)
+
+    with small_shards():
+        kept = keep(Full)
+        store = Store(kept, "p", clock=lambda: 0)
+        entries = [entry(f"vm-{n}", 400) for n in range(10)]
+        store.put(*entries)
+        with pytest.raises(HostError):
+            store.flush()
+        Full.full = False
+        store.flush()
+        assert Store(keep(), "p").inventory.entries == {e.id: e for e in entries}
+
+
+def test_a_thousand_entries_fit_and_no_value_is_larger_than_libvirt_takes() -> None:
+    store = Store(keep(), "p", clock=lambda: 0)
+    entries = [entry(f"vm-{n}", 2000) for n in range(1000)]
+    store.put(*entries)
+    store.flush()
+    values = keep().read().values()
+    assert max(map(len, values)) <= 65_536
+    assert len(values) < 60
+    assert Store(keep(), "p").inventory.entries == {e.id: e for e in entries}
+
+
+def test_a_spec_that_no_secret_can_hold_is_refused_by_name() -> None:
+    store = Store(keep(), "p", clock=lambda: 0)
+    store.put(entry("huge", 100_000))
+    with pytest.raises(HostError, match="domain/huge: its spec is too large"):
+        store.flush()
+
+
+def test_a_damaged_part_is_an_error_and_repair_keeps_it_aside() -> None:
+    with small_shards():
+        store = Store(keep(), "p", clock=lambda: 0)
+        entries = [entry(f"vm-{n}", 600) for n in range(3)]
+        store.put(*entries)
+        store.flush()
+    keep().write("1", b"rubbish")
+    with pytest.raises(HostError, match="damaged") as raised:
+        Store(keep(), "p")
+    assert "kvmstate adopt" in raised.value.hint
+    repaired = Store(keep(), "p", repair=True)
+    assert {e.id: e for e in (entries[0], entries[2])} == repaired.inventory.entries
+    assert keep().read()["1"] == b"rubbish", "nothing is changed before the first flush"
+    repaired.flush()
+    aside = {name: value for name, value in keep().read().items() if not name.isdecimal()}
+    assert [*aside.values()] == [b"rubbish"]
+    assert len(Store(keep(), "p").inventory.entries) == 2
+
+
+@pytest.mark.parametrize("written", [{"format": 2}, {"format": 1, "serial": 1, "entries": [{"id": "moon/full"}]}])
+def test_what_a_newer_version_wrote_is_never_repaired_away(written: dict[str, Any]) -> None:
+    for shard in written.get("entries", []):
+        shard |= {"uuid": "", "specs": [], "lifecycle": {}}
+    keep().write("0", zlib.compress(json.dumps(written).encode()))
+    for repair in (False, True):
+        with pytest.raises(HostError, match="newer kvmstate"):
+            Store(keep(), "p", repair=repair)
+
+
+def test_nothing_is_written_once_the_guard_says_no() -> None:
+    def lost() -> None:
+        raise Locked("lost")
+
+    store = Store(keep(), "p", clock=lambda: 0, guard=lost)
+    store.put(entry("vm"))
+    with pytest.raises(Locked):
+        store.flush()
+    assert keep().read() == {}
