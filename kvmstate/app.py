@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from kvmstate.apply import Event, Result, Store, apply_plan, open_lock, open_store
+from kvmstate.apply import Event, Result, Store, apply_plan, note_agreement, open_lock, open_store
 from kvmstate.host import Host, open_host
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
@@ -63,7 +63,9 @@ class Session:
         """What still differs of what was done: libvirt took it, and did not keep it."""
         self.host.forget()
         done = {change.id for change in result.done}
-        return tuple(c for c in self.plan(options).todo if c.id in done and c.action is not Action.FORGET)
+        plan = self.plan(options)
+        note_agreement(plan, self.store)
+        return tuple(c for c in plan.todo if c.id in done and c.action is not Action.FORGET)
 
 
 def _deferred(change: Change) -> bool:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import enum
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from graphlib import TopologicalSorter
 from typing import Any
 
 from kvmstate.apply.inventory import Store
@@ -71,34 +73,35 @@ def apply_plan(
     """Carry out what the plan has to do. Setting `stop` lets running resources finish and starts no more."""
     stop = stop or threading.Event()
     result = Result()
-    waiting = {change.id: change for change in plan.todo}
+    todo = {change.id: change for change in plan.todo}
     before = store.inventory
-    store.put(*(_begun(change, before.get(change.id)) for change in waiting.values() if change.desired))
-    for change in plan.changes:
-        if change.action is Action.NOOP and change.desired and change.observed and change.id in before.entries:
-            # nothing to do, but what the manifest says of it (its lifecycle, its spelling) may be new
-            entry = replace(before.entries[change.id], specs=(recorded(change),), lifecycle=change.lifecycle)
-            store.put(replace(entry, incomplete=False))
-    store.flush()
+    store.put(*(_begun(change, before.get(change.id)) for change in todo.values() if change.desired))
+    note_agreement(plan, store)
     broken: dict[ResourceId, str] = {}
     running: dict[Future[None], Change] = {}
-    with ThreadPoolExecutor(max_workers=max(1, parallelism), thread_name_prefix="apply") as pool:
-        while waiting or running:
-            for change in list(waiting.values()):
+    order = TopologicalSorter({change.id: change.needs & todo.keys() for change in todo.values()})
+    order.prepare()
+    ready: deque[ResourceId] = deque()
+    with ThreadPoolExecutor(parallelism, thread_name_prefix="apply") as pool:
+        while order.is_active():
+            ready.extend(order.get_ready())
+            # never more than there are workers: what has been handed over cannot be stopped
+            while ready and len(running) < parallelism:
+                change = todo[ready.popleft()]
                 cause = next((id_ for id_ in sorted(change.needs) if id_ in broken), None)
                 if cause or stop.is_set():
                     reason = f"{cause} {broken[cause]}" if cause else "interrupted"
-                    del waiting[change.id]
                     broken[change.id] = "was skipped"
                     result.skipped.append((change, reason))
                     _undone(change, before.get(change.id), store)
                     emit(Event(EventKind.SKIPPED, change, reason))
-                elif not (change.needs & (waiting.keys() | {c.id for c in running.values()})):
-                    del waiting[change.id]
+                    order.done(change.id)
+                else:
                     running[pool.submit(_carry_out, change, plan, host, store, before.get(change.id), emit)] = change
-            finished, _ = wait(running, timeout=0.2 if running else 0, return_when=FIRST_COMPLETED)
+            finished, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
             for future in finished:
                 change = running.pop(future)
+                order.done(change.id)
                 error = future.exception()
                 if error is None:
                     result.done.append(change)
@@ -111,6 +114,17 @@ def apply_plan(
                     raise error
     store.flush()
     return result
+
+
+def note_agreement(plan: Plan, store: Store) -> None:
+    """Record of what needs no change that it needs none, and what its manifest says: its lifecycle or spelling may be
+    new. As long as both stay as they are, no later plan has to compare them."""
+    entries = store.inventory.entries
+    for change in plan.changes:
+        if change.action is Action.NOOP and change.desired and change.observed and (entry := entries.get(change.id)):
+            known = replace(entry, specs=(recorded(change),), lifecycle=change.lifecycle, digest=change.digest)
+            store.put(replace(known, incomplete=False))
+    store.flush()
 
 
 def _carry_out(

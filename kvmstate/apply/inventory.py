@@ -178,6 +178,7 @@ def _dump(entry: Entry) -> dict[str, Any]:
         "specs": entry.specs,
         "lifecycle": entry.lifecycle.model_dump(exclude_unset=True),
         **({"incomplete": True} if entry.incomplete else {}),
+        **({"digest": entry.digest} if entry.digest else {}),
     }
 
 
@@ -188,4 +189,5 @@ def _load(value: dict[str, Any]) -> Entry:
         tuple(value["specs"]),
         Lifecycle.model_validate(value["lifecycle"]),
         bool(value.get("incomplete")),
+        value.get("digest", ""),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from functools import cache
 from typing import Any
 
 import libvirt
@@ -25,6 +26,7 @@ _PROBE = """
 _PROBE_TIMEOUT = 5.0
 
 
+@cache
 def best(host: Host) -> str:
     """kvm where a guest really runs with it, else qemu (emulation); the test driver has a type of its own."""
     kinds = {kind.get("type", "") for kind in document(host.capabilities).iterfind("guest/arch/domain")}
@@ -33,20 +35,16 @@ def best(host: Host) -> str:
     return "qemu" if "qemu" in kinds else min(kinds, default="qemu")
 
 
+@cache
 def is_x86(host: Host) -> bool:
     """Whether machines of type q35 exist on this host."""
     machines = document(host.capabilities).iterfind("guest/arch[@name='x86_64']/machine")
     return any(machine.text == "q35" for machine in machines)
 
 
+@cache
 def works(host: Host) -> bool:
     """Run a machine without disks for a moment and see whether its firmware speaks. Asked once a connection."""
-    if not hasattr(host, "_kvm_works"):
-        host._kvm_works = _probe(host)  # type: ignore[attr-defined]
-    return bool(host._kvm_works)  # type: ignore[attr-defined]
-
-
-def _probe(host: Host) -> bool:
     try:
         with faults():
             domain = host.connection.createXML(

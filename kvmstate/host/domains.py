@@ -23,6 +23,18 @@ def all_domains(connection: Any) -> list[Any]:
         return list(connection.listAllDomains(0))
 
 
+def autostarted(connection: Any) -> set[str]:
+    """The UUIDs of domains that start with the host: one call instead of one for each."""
+    with faults():
+        return {domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)}
+
+
+def active(connection: Any) -> set[str]:
+    """The UUIDs of domains that run or are paused."""
+    with faults():
+        return {domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
+
+
 def find(connection: Any, name: str) -> Any:
     """Raises NotFound."""
     with faults():

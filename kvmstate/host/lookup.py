@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from kvmstate.host import pools
@@ -17,6 +17,7 @@ class HostLookup:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._pool = cache(connection.storagePoolLookupByName)
 
     @cached_property
     def _pools(self) -> dict[str, str]:
@@ -28,6 +29,11 @@ class HostLookup:
                 found[path.rstrip("/")] = pool.name()
         return found
 
+    @cached_property
+    def meaning(self) -> str:
+        """All of it as one text: where it is the same, paths mean the same."""
+        return repr(sorted(self._pools.items()))
+
     def volume_at(self, path: str) -> VolumeRef | None:
         folder, name = posixpath.split(path)
         pool = self._pools.get(folder)
@@ -36,11 +42,10 @@ class HostLookup:
     def volume_source(self, ref: VolumeRef) -> VolumeSource:
         """Raises NotFound when there is no such volume."""
         with faults():
-            volume = self._connection.storagePoolLookupByName(ref.pool).storageVolLookupByName(ref.name)
-            node = document(volume.XMLDesc(0))
+            node = document(self._pool(ref.pool).storageVolLookupByName(ref.name).XMLDesc(0))
         format_ = node.find("target/format")
         return VolumeSource(
             "block" if node.get("type") == "block" else "file",
-            str(volume.path()),
+            node.findtext("target/path") or "",
             (format_.get("type") or "raw") if format_ is not None else "raw",
         )

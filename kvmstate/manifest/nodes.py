@@ -39,9 +39,10 @@ class Node:
 
     def __init__(self, value: Any, line: int, column: int, children: Iterable[Node] = (), raw: str = "") -> None:
         self.value, self.line, self.column, self.raw = value, line, column, raw
-        below = list(children)
-        self.size = 1 + sum(child.size for child in below)
-        self.height = 1 + max(child.height for child in below) if below else 0
+        self.size, self.height = 1, 0
+        for child in children:
+            self.size += child.size
+            self.height = max(self.height, 1 + child.height)
 
     def get(self, key: str | int) -> Node | None:
         """The child under a key or at a position of a list."""
@@ -79,7 +80,8 @@ class Composer:
         self.count = 0
 
     def place(self, event: Any) -> tuple[int, int]:
-        return event.start_mark.line + self.first_line, event.start_mark.column + 1
+        mark = event.start_mark
+        return mark.line + self.first_line, mark.column + 1
 
     def refuse(self, event: Any, message: str, hint: str = "") -> Refused:
         self.report(message, *self.place(event), hint)
@@ -129,11 +131,13 @@ class Composer:
 
     def _tag(self, event: Any) -> str:
         tag = event.tag or ""
+        if not tag:
+            return ""
         known = {"str", *_TYPES} if isinstance(event, yaml.ScalarEvent) else set()
         known |= {"seq"} if isinstance(event, yaml.SequenceStartEvent) else set()
         known |= {"map"} if isinstance(event, yaml.MappingStartEvent) else set()
         short = str(tag).removeprefix(_CORE)
-        if tag in ("", "!") or (tag.startswith(_CORE) and short in known):
+        if tag == "!" or (tag.startswith(_CORE) and short in known):
             return "str" if tag == "!" else short
         hint = "manifests are plain data; leave the tag out"
         self.report(f"the tag {tag[:60]} is not supported", *self.place(event), hint)

@@ -93,8 +93,7 @@ class Reader:
 def _events(text: str) -> Iterator[Any]:
     loader = _LOADER(text)
     try:
-        while loader.check_event():
-            yield loader.get_event()
+        yield from iter(loader.get_event, None)
     finally:
         loader.dispose()
 

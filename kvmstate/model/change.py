@@ -50,7 +50,8 @@ class Change:
 
     `fields` differ from the inactive configuration, `active_fields` from the running one. `spec` is the wanted spec,
     completed: names, MACs and defaults filled in, fields that left the manifest cleared. `uuid` is the object's,
-    chosen beforehand for one to be made. `blocked` says why nothing may be done although something should.
+    chosen beforehand for one to be made. `blocked` says why nothing may be done although something should. `digest` is
+    that of manifest and host where they agree.
     """
 
     id: ResourceId
@@ -66,10 +67,17 @@ class Change:
     blocked: str = ""
     hint: str = ""
     needs: frozenset[ResourceId] = field(default_factory=frozenset)
+    digest: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the object is there, and all of it is as it should be."""
+        nothing = self.action is Action.NOOP and not (self.fields or self.active_fields or self.reason)
+        return nothing and self.desired is not None and self.observed is not None
 
     @property
     def running(self) -> bool:
-        return self.observed is not None and self.observed.active is not None
+        return self.observed is not None and self.observed.running
 
     @property
     def live(self) -> tuple[FieldChange, ...]:

@@ -14,7 +14,8 @@ class Entry:
     """One owned object.
 
     `specs` are what was applied, as manifests write it: one, or two while a change is under way (or was cut off):
-    the last and the next. `incomplete`: it is being made, and nobody has used it yet.
+    the last and the next. `incomplete`: it is being made, and nobody has used it yet. `digest` is of manifest and host
+    when they were last seen to agree.
     """
 
     id: ResourceId
@@ -22,9 +23,10 @@ class Entry:
     specs: tuple[dict[str, Any], ...] = ()
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     incomplete: bool = False
+    digest: str = ""
 
     def beginning(self, spec: dict[str, Any]) -> Entry:
-        return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec))
+        return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec), digest="")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 from kvmstate.model.change import Action, Change
 
@@ -14,16 +15,16 @@ class Plan:
     host: str
     changes: tuple[Change, ...]
 
-    @property
+    @cached_property
     def todo(self) -> tuple[Change, ...]:
         """What apply acts on."""
         return tuple(c for c in self.changes if c.action is not Action.NOOP and not c.blocked)
 
-    @property
+    @cached_property
     def blocked(self) -> tuple[Change, ...]:
         return tuple(c for c in self.changes if c.blocked)
 
-    @property
+    @cached_property
     def waiting(self) -> tuple[Change, ...]:
         """Resources that take something on with their next restart only, after this plan."""
         return tuple(

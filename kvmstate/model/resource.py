@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -125,14 +127,39 @@ class Resource:
 
 @dataclass(frozen=True)
 class Observed:
-    """What exists on the host: the inactive configuration, the active one when it runs, and libvirt's XML of both.
+    """What exists on the host: libvirt's XML of the inactive configuration, and of the active one when it runs.
 
-    `uuid` identifies the object (a volume has its key instead); `config` and `active` are specs.
+    `uuid` identifies the object (a volume has its key instead); `calls` is what libvirt tells by calls of their own,
+    such as autostart; `volatile` matches XML that changes on its own. `config` and `active` are the specs that all this
+    says, read when they are first asked for: most objects are as they were, and nobody asks.
     """
 
     id: ResourceId
     uuid: str
-    config: Any
-    active: Any | None
     xml: str
-    active_xml: str | None = None
+    active_xml: str | None
+    calls: Mapping[str, Any]
+    read: Callable[[Observed], tuple[Any, Any | None]] = field(repr=False, compare=False)
+    volatile: re.Pattern[str] | None = None
+
+    @property
+    def steady(self) -> tuple[str, str, str]:
+        """All that was observed, but what changes on its own (`volatile`) while nobody changes anything."""
+        xml = self.volatile.sub("", self.xml) if self.volatile else self.xml
+        return xml, self.active_xml or "", repr(sorted(self.calls.items()))
+
+    @property
+    def running(self) -> bool:
+        return self.active_xml is not None
+
+    @property
+    def config(self) -> Any:
+        return self._specs[0]
+
+    @property
+    def active(self) -> Any | None:
+        return self._specs[1]
+
+    @cached_property
+    def _specs(self) -> tuple[Any, Any | None]:
+        return self.read(self)

@@ -15,6 +15,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Observed, Resource, ResourceId
+from kvmstate.plan import agreement
 from kvmstate.plan.compare import applied_specs, compare, removal
 
 Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
@@ -42,10 +43,7 @@ def make_plan(
     observed = observe(host, {*desired, *inventory.entries})
     check_references(host, desired, locate)
     changes = {
-        id_: _unknown(host, desired, observed, id_)
-        or compare(
-            BY_WORD[id_.kind], resource, observed.get(id_), inventory.get(id_), inventory.project, _uuid(inventory, id_)
-        )
+        id_: _unknown(host, desired, observed, id_) or _compared(host, resource, observed.get(id_), inventory)
         for id_, resource in desired.items()
     }
     for id_, entry in inventory.entries.items():
@@ -53,6 +51,16 @@ def make_plan(
             changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), options.prune)
     _check_deletes(changes, desired, options)
     return Plan(inventory.project, host.uri, order(changes, desired, inventory))
+
+
+def _compared(host: Host, resource: Resource, seen: Observed | None, inventory: Inventory) -> Change:
+    id_, entry = resource.id, inventory.get(resource.id)
+    now = agreement.digest(host, resource, seen) if entry and seen else ""
+    same = Change(id_, Action.NOOP, desired=resource, observed=seen, lifecycle=resource.lifecycle, digest=now)
+    if agreement.holds(entry, now):
+        return same
+    change = compare(BY_WORD[id_.kind], resource, seen, entry, inventory.project, _uuid(inventory, id_))
+    return replace(change, digest=now) if change.agrees else change
 
 
 def observe(host: Host, ids: Iterable[ResourceId]) -> dict[ResourceId, Observed]:
@@ -81,7 +89,7 @@ def _unknown(
         return None
     pool_id = ResourceId("pool", id_.name.partition("/")[0])
     pool = observed.get(pool_id) or observe(host, [pool_id]).get(pool_id)
-    if pool is None or pool.active is not None:
+    if pool is None or pool.running:
         return None
     resource = desired[id_]
     return Change(
@@ -165,6 +173,8 @@ def _targets(
     kind: Kind, resource: Resource | None, inventory: Inventory, id_: ResourceId, change: Change
 ) -> set[ResourceId]:
     """Everything that this resource refers to: as wanted, as applied before, and as it is on the host."""
+    if resource and change.agrees:
+        return {ref.target for ref in references(resource.spec)}
     specs = [resource.spec if resource else None, *applied_specs(kind, inventory.get(id_))]
     if change.observed is not None:
         specs.append(change.observed.config)

@@ -19,20 +19,22 @@ BASE = "<network><name/></network>"
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
-    found = {}
-    for network in networks.all_networks(host.connection):
-        if network.name() not in names:
-            continue
+    def look(network: Any) -> Observed:
         running = bool(network.isActive())
-        text = networks.xml(network)
-        active_text = networks.xml(network, inactive=False) if running else None
-        own = {"active": running, "autostart": bool(network.autostart())}
-        config = parse(NetworkSpec, document(text)).model_copy(update=own)
-        active = parse(NetworkSpec, document(active_text)).model_copy(update=own) if active_text else None
-        found[network.name()] = Observed(
-            ResourceId("network", network.name()), network.UUIDString(), config, active, text, active_text
-        )
-    return found
+        active_xml = networks.xml(network, inactive=False) if running else None
+        calls = {"active": running, "autostart": bool(network.autostart())}
+        id_ = ResourceId("network", network.name())
+        return Observed(id_, network.UUIDString(), networks.xml(network), active_xml, calls, _read)
+
+    wanted = [network for network in networks.all_networks(host.connection) if network.name() in names]
+    return {seen.id.name: seen for seen in host.each(look, wanted)}
+
+
+def _read(seen: Observed) -> tuple[NetworkSpec, NetworkSpec | None]:
+    def spec(text: str) -> NetworkSpec:
+        return parse(NetworkSpec, document(text)).model_copy(update=seen.calls)
+
+    return spec(seen.xml), spec(seen.active_xml) if seen.active_xml else None
 
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> NetworkSpec:

@@ -17,26 +17,22 @@ BASE = "<pool><name/></pool>"
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
-    found = {}
-    for pool in pools.all_pools(host.connection):
-        if pool.name() not in names:
-            continue
+    def look(pool: Any) -> Observed:
         running = bool(pool.isActive())
-        text = pools.xml(pool)
-        active_text = pools.xml(pool, inactive=False) if running else None
-        own = {"active": running, "autostart": bool(pool.autostart())}
-        config = _read(text, own)
-        active = _read(active_text, own) if active_text else None
-        found[pool.name()] = Observed(
-            ResourceId("pool", pool.name()), pool.UUIDString(), config, active, text, active_text
-        )
-    return found
+        active_xml = pools.xml(pool, inactive=False) if running else None
+        calls = {"active": running, "autostart": bool(pool.autostart())}
+        return Observed(ResourceId("pool", pool.name()), pool.UUIDString(), pools.xml(pool), active_xml, calls, _read)
+
+    wanted = [pool for pool in pools.all_pools(host.connection) if pool.name() in names]
+    return {seen.id.name: seen for seen in host.each(look, wanted)}
 
 
-def _read(text: str, own: dict[str, Any]) -> PoolSpec:
-    node = document(text)
-    spec: PoolSpec = parse(variant((StoragePoolSpec,), node), node).model_copy(update=own)  # type: ignore[assignment]
-    return spec
+def _read(seen: Observed) -> tuple[PoolSpec, PoolSpec | None]:
+    def spec(text: str) -> PoolSpec:
+        node = document(text)
+        return parse(variant((StoragePoolSpec,), node), node).model_copy(update=seen.calls)  # type: ignore[return-value]
+
+    return spec(seen.xml), spec(seen.active_xml) if seen.active_xml else None
 
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> PoolSpec:

@@ -27,23 +27,26 @@ CALLS = ("state", "autostart")
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
-    found = {}
-    for domain in domains.all_domains(host.connection):
-        if domain.name() not in names:
-            continue
-        state = domains.state(domain)
-        text = domains.xml(domain)
-        active_text = domains.xml(domain, inactive=False) if state != "stopped" else None
-        own = {"state": state, "autostart": bool(domain.autostart())}
-        config = parse(VirtualMachineSpec, document(text), host.lookup).model_copy(update=own)
-        active = None
-        if active_text:
-            active = parse(VirtualMachineSpec, document(active_text), host.lookup).model_copy(update=own)
-            active = _settled(config, active)
-        found[domain.name()] = Observed(
-            ResourceId("domain", domain.name()), domain.UUIDString(), config, active, text, active_text
-        )
-    return found
+    running, autostarted = domains.active(host.connection), domains.autostarted(host.connection)
+
+    def look(domain: Any) -> Observed:
+        uuid = domain.UUIDString()
+        state = domains.state(domain) if uuid in running else "stopped"
+        active_xml = domains.xml(domain, inactive=False) if state != "stopped" else None
+        calls = {"state": state, "autostart": uuid in autostarted}
+        id_ = ResourceId("domain", domain.name())
+        return Observed(id_, uuid, domains.xml(domain), active_xml, calls, lambda seen: _read(seen, host.lookup))
+
+    wanted = [domain for domain in domains.all_domains(host.connection) if domain.name() in names]
+    return {seen.id.name: seen for seen in host.each(look, wanted)}
+
+
+def _read(seen: Observed, lookup: Any) -> tuple[VirtualMachineSpec, VirtualMachineSpec | None]:
+    def spec(text: str) -> VirtualMachineSpec:
+        return parse(VirtualMachineSpec, document(text), lookup).model_copy(update=seen.calls)
+
+    config = spec(seen.xml)
+    return config, _settled(config, spec(seen.active_xml)) if seen.active_xml else None
 
 
 def _settled(config: VirtualMachineSpec, active: VirtualMachineSpec) -> VirtualMachineSpec:
@@ -109,8 +112,8 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
     def define() -> None:
         old = document(domains.xml(find(), secure=True)) if change.observed else base(host, spec)
         node = settle(written(change, old, host.lookup, project))
-        # what libvirt once accepted from others may fail its own schema; what is new here must not
-        domains.define(host.connection, to_text(node), validate=change.observed is None or bool(spec.xml))
+        # only what people write by path can be unknown to libvirt; its schema takes longer than the rest of the call
+        domains.define(host.connection, to_text(node), validate=bool(spec.xml))
 
     def shut_down() -> None:
         domains.shutdown(find(), stop.timeout, stop.on_timeout == "destroy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set
 from typing import Any
 
@@ -16,30 +17,31 @@ from kvmstate.xmlbind import document, parse, to_text
 
 # Without an allocation libvirt would reserve all of a raw volume at once.
 BASE = "<volume><name/><capacity unit='bytes'>0</capacity><allocation>0</allocation></volume>"
+# What a guest changes by reading and writing
+VOLATILE = re.compile(r"<(timestamps|allocation|physical)\b.*?</\1>", re.DOTALL)
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
     """Volumes of active pools only: what is in the others is not known."""
-    found = {}
+    found: dict[str, Observed] = {}
     for pool_name in sorted({name.partition("/")[0] for name in names}):
         try:
-            pool = pools.find(host.connection, pool_name)
+            listed = pools.volumes(pools.find(host.connection, pool_name))
         except NotFound:
             continue
-        for volume in pools.volumes(pool):
-            name = f"{pool_name}/{volume.name()}"
-            if name in names and (observed := _observe(host, name, volume)):
-                found[name] = observed
+        wanted = [volume for volume in listed if f"{pool_name}/{volume.name()}" in names]
+        found |= {seen.id.name: seen for seen in host.each(lambda v: _look(host, pool_name, v), wanted)}  # noqa: B023
     return found
 
 
-def _observe(host: Host, name: str, volume: Any) -> Observed | None:
-    try:
-        text = volumes.xml(volume)
-    except NotFound:
-        return None
-    config = parse(VolumeSpec, document(text), host.lookup).model_copy(update={"pool": name.partition("/")[0]})
-    return Observed(ResourceId("volume", name), volume.key(), config, None, text)
+def _look(host: Host, pool: str, volume: Any) -> Observed:
+    """Raises NotFound when the volume has gone."""
+
+    def read(seen: Observed) -> tuple[VolumeSpec, None]:
+        return parse(VolumeSpec, document(seen.xml), host.lookup).model_copy(update=seen.calls), None
+
+    id_ = ResourceId("volume", f"{pool}/{volume.name()}")
+    return Observed(id_, volume.key(), volumes.xml(volume), None, {"pool": pool}, read, VOLATILE)
 
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> VolumeSpec:
