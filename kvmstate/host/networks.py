@@ -9,7 +9,6 @@ import libvirt
 from kvmstate.host.faults import faults
 
 ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
-MODIFY = libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY
 DELETE = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from lxml import etree
 
-from kvmstate.model.effect import Cost, Effect, Scaling, When
+from kvmstate.model.effect import Cost, Effect
 from kvmstate.model.reference import LocalFile
 from kvmstate.model.resource import Model, Ref
 from kvmstate.xmlbind.codecs import NUMBER, TEXT, YES_NO, Element, Scalar
@@ -107,7 +107,7 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
                 name=name,
                 alias=info.alias or name,
                 xml=marks.get(Xml),
-                effect=marks.get(Effect) or marks.get(Scaling) or marks.get(When) or Effect.RESTART,
+                effect=next((marks[cost] for cost in get_args(Cost) if cost in marks), Effect.RESTART),
                 sections=tuple(t for t in types if isinstance(t, type) and issubclass(t, Section)),
                 repeated=list in types,
                 key=key.field if key else None,

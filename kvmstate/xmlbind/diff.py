@@ -35,8 +35,16 @@ def diff(want: Any, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> 
             for key in new:
                 if new[key] != before.get(key):
                     yield FieldChange((*here, Key(key)), before.get(key), new[key], b.effect.of(None, None))
-        elif not b.same(new, old) and not (b.repeated and not new and not old):
+        elif not b.same(new, old) and not (_nothing(b, new) and _nothing(b, old)):
             yield FieldChange(here, old, new, b.effect.of(old, new, want, active))
+
+
+def _nothing(b: Binding, value: Any) -> bool:
+    """libvirt drops elements that say nothing, such as `<dns/>`; some say something by being there (`Xml.fresh`)."""
+    if isinstance(value, Section):
+        said = (inner for inner in bindings(type(value)) if inner.name in value.model_fields_set)
+        return not (b.xml and b.xml.fresh) and all(_nothing(inner, getattr(value, inner.name)) for inner in said)
+    return value is None or value == []
 
 
 def _diff_items(

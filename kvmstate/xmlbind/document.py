@@ -65,9 +65,10 @@ def _read(b: Binding, node: etree._Element, lookup: Any) -> Any:
 def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Element:
     """Write the fields that the manifest owns (`model_fields_set`); leave everything else as it was.
 
-    None removes. Items of keyed lists are edited where they are; new ones follow the last of their kind.
+    None removes, before anything is set: fields may share an element. Items of keyed lists are edited where they are;
+    new ones follow the last of their kind.
     """
-    for b in bindings(type(spec)):
+    for b in sorted(bindings(type(spec)), key=lambda b: getattr(spec, b.name) is not None):
         if b.xml is None or b.name not in spec.model_fields_set:
             continue
         value, codec = getattr(spec, b.name), b.codec

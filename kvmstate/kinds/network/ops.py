@@ -1,18 +1,20 @@
-"""Networks on a host: observe, and make changes real. Fixed leases change while the network runs; see LIVE."""
+"""Networks on a host: observe, and make changes real. Fixed leases change while the network runs; see `_leases`."""
 
 from __future__ import annotations
 
 from collections.abc import Set
+from functools import partial
 from typing import Any
 
 from lxml import etree
 
 from kvmstate.host import Host, networks
 from kvmstate.kind import Step, simple, written
-from kvmstate.kinds.network.spec import NetworkSpec
-from kvmstate.model.change import Action, Change, FieldChange
+from kvmstate.kinds.network.spec import Ip, NetworkSpec
+from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
-from kvmstate.xmlbind import document, parse, patch, to_text
+from kvmstate.xmlbind import document, parse, to_text
+from kvmstate.xmlbind.path import parse_path
 
 # A network without a bridge name has none in XML until libvirt picks one: nothing to add.
 BASE = "<network><name/></network>"
@@ -59,7 +61,7 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
     if change.running and (change.restarts or not spec.active):
         todo.append(simple("stop", lambda: networks.stop(_find(host, name))))
     elif change.running:
-        todo += [_live(host, change, f) for f in change.live if f.path[0] not in ("active", "autostart")]
+        todo += _leases(host, change)
     if spec.active and (change.restarts or not change.running):
         todo.append(simple("start", lambda: networks.start(_find(host, name))))
     return todo
@@ -69,17 +71,30 @@ def _find(host: Host, name: str) -> Any:
     return networks.find(host.connection, name)
 
 
-def _live(host: Host, change: Change, field: FieldChange) -> Step:
-    """LIVE: fixed leases, `ips.ADDRESS.dhcp.hosts.IP` whole or one field of it."""
-    _, address, _, _, ip, *inner = field.path
+def _leases(host: Host, change: Change) -> list[Step]:
+    """LIVE: fixed leases. All that change go before any comes, as libvirt refuses two with one MAC, name or IP, and
+    finds the one to modify by the MAC or name that it is to have.
+    """
+    name = change.id.name
 
-    def update() -> None:
-        assert change.observed is not None
-        assert change.observed.active is not None
-        index = [i.address for i in change.observed.active.ips].index(address)
-        wanted = [h for i in change.spec.ips if i.address == address for h in i.dhcp.hosts if h.ip == ip]
-        command = networks.MODIFY if inner else networks.ADD if wanted else networks.DELETE
-        host_xml = to_text(patch(etree.Element("host"), (wanted or [field.old])[0], host.lookup))
-        networks.update_dhcp_host(_find(host, change.id.name), command, host_xml, index)
+    def update(command: int, address: str, ip: str) -> None:
+        network = _find(host, name)
+        index, running = _lease(networks.xml(network, inactive=False), address, ip)
+        _, wanted = _lease(networks.xml(network), address, ip)
+        lease = running if command == networks.DELETE else wanted
+        if lease is not None:
+            networks.update_dhcp_host(network, command, to_text(lease), index)
 
-    return simple(f"update fixed lease {ip} of the running network", update)
+    touched = dict.fromkeys((f.path[1], f.path[4]) for f in change.live if f.path[0] == "ips")
+    return [
+        simple(f"{verb} fixed lease {ip} of the running network", partial(update, command, address, ip))
+        for verb, command in (("remove", networks.DELETE), ("add", networks.ADD))
+        for address, ip in touched
+    ]
+
+
+def _lease(text: str, address: str, ip: str) -> tuple[int, etree._Element | None]:
+    """The number of the <ip> that it belongs to, and the lease, if it is there."""
+    ips = document(text).findall("ip")
+    index = [parse(Ip, node).address for node in ips].index(address)
+    return index, parse_path(f"dhcp/host[@ip='{ip}']").find(ips[index])

@@ -10,7 +10,7 @@ from itertools import product
 from lxml import etree
 
 from kvmstate.host import Host, acceleration
-from kvmstate.kinds.virtual_machine.devices import Disk, Interface
+from kvmstate.kinds.virtual_machine.devices import BUS_PREFIX, Disk, Interface
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.xmlbind import document
 from kvmstate.xmlbind.path import parse_path
@@ -68,15 +68,22 @@ def named_interfaces(interfaces: list[Interface]) -> Iterator[Interface]:
         yield interface.model_copy(update={"name": name})
 
 
-BUS_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd", "ide": "hd"}
+def placed(disk: Disk, old: Disk | None, taken: set[str]) -> dict[str, str]:
+    """Bus and device name of a disk that is new, or moves: what its manifest names, and else what goes with that."""
+    if old and disk.bus in (None, old.bus) and disk.target in (None, old.target):
+        return {}
+    bus = disk.bus or _bus_of(disk, old)
+    named = disk.target or (old.target if old else None) or ""
+    target = named if named.startswith(BUS_PREFIX[bus]) else free_target(BUS_PREFIX[bus], taken)
+    taken.add(target)
+    return {"bus": bus, "target": target}
 
 
-def bus_of(disk: Disk) -> str:
-    if disk.bus:
-        return disk.bus
-    if disk.target:
-        return {"vd": "virtio", "hd": "ide"}.get(disk.target[:2], "sata")
-    return "sata" if disk.device == "cdrom" else "virtio"
+def _bus_of(disk: Disk, old: Disk | None) -> str:
+    prefix = (disk.target or "")[:2]
+    if old and old.bus and prefix == BUS_PREFIX.get(old.bus):
+        return old.bus
+    return {"vd": "virtio", "hd": "ide", "sd": "sata"}.get(prefix, "sata" if disk.device == "cdrom" else "virtio")
 
 
 def free_target(prefix: str, taken: set[str]) -> str:

@@ -16,6 +16,8 @@ from kvmstate.xmlbind.codecs import present, same_flag
 from kvmstate.xmlbind.path import parse_path
 
 MEDIUM = When("device", ("cdrom",), then=Effect.LIVE, otherwise=Effect.RESTART)
+# How libvirt calls the disks of each bus
+BUS_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd", "ide": "hd"}
 HOT_PLUG = When("bus", ("virtio", "scsi", "usb"), then=Effect.LIVE, otherwise=Effect.RESTART)
 
 # Devices are told apart by libvirt's user aliases, which must start with ua-
@@ -75,6 +77,20 @@ def _write_source(disk: etree._Element, node: etree._Element, kind: str, path: s
         driver.set("type", format)
 
 
+def _read_bus(target: etree._Element, lookup: Any) -> str | None:
+    return target.get("bus")
+
+
+def _write_bus(target: etree._Element, value: str, lookup: Any) -> None:
+    if target.get("bus") != value:
+        target.set("bus", value)
+        disk = target.getparent()
+        assert disk is not None
+        for place in disk.findall("address"):
+            # on the old bus
+            disk.remove(place)
+
+
 class Disk(Section):
     """A disk, or a CD-ROM drive."""
 
@@ -101,7 +117,10 @@ class Disk(Section):
         Xml("driver/@type", lasting=True),
         Field(description="Of what is in the file. A volume knows its own."),
     ] = None
-    bus: Annotated[Literal["virtio", "sata", "scsi", "ide", "usb"] | None, Xml("target/@bus", lasting=True)] = None
+    bus: Annotated[
+        Literal["virtio", "sata", "scsi", "ide", "usb"] | None,
+        Xml("target/@bus", Element(_read_bus, _write_bus), lasting=True),
+    ] = None
     target: Annotated[
         str | None,
         Xml("target/@dev", lasting=True),
@@ -129,6 +148,8 @@ class Disk(Section):
             raise ValueError("a disk has either volume or file, not both")
         if self.device == "disk" and not (self.volume or self.file):
             raise ValueError("a disk needs a volume or a file")
+        if self.target and self.bus and not self.target.startswith(BUS_PREFIX[self.bus]):
+            raise ValueError(f"a target on bus {self.bus} starts with {BUS_PREFIX[self.bus]}, unlike {self.target}")
         return self
 
 
@@ -213,11 +234,24 @@ def _write_port(node: etree._Element, value: int | None, lookup: Any) -> None:
     node.set("port", str(value or -1))
 
 
+def _read_listen(node: etree._Element, lookup: Any) -> str | None:
+    return node.get("listen")
+
+
+def _write_listen(node: etree._Element, value: str | None, lookup: Any) -> None:
+    node.attrib.pop("listen", "")
+    # libvirt says it twice, and refuses two that differ
+    for again in node.findall("listen"):
+        node.remove(again)
+    if value:
+        node.set("listen", value)
+
+
 class Graphics(Section):
     type: Annotated[Literal["vnc", "spice"], Xml("@type")]
     listen: Annotated[
         IpAddress | None,
-        Xml("@listen"),
+        Xml(".", Element(_read_listen, _write_listen)),
         Field(description="The host's address to listen on. Default: 127.0.0.1."),
     ] = None
     port: Annotated[
@@ -239,7 +273,7 @@ class Rng(Section):
 
     source: Annotated[
         str | None,
-        Xml("backend"),
+        Xml("backend", lasting=True),
         Field(pattern="^/", description="A random device of the host. Default: libvirt's own."),
     ] = None
 

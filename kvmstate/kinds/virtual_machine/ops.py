@@ -8,14 +8,7 @@ from typing import Any
 from kvmstate.host import Host, domains
 from kvmstate.kind import Step, simple, written
 from kvmstate.kinds.virtual_machine import live
-from kvmstate.kinds.virtual_machine.defaults import (
-    BUS_PREFIX,
-    base,
-    bus_of,
-    derived_mac,
-    free_target,
-    named_interfaces,
-)
+from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_interfaces, placed
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Action, Change
@@ -88,15 +81,10 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
 def _with_targets(spec: VirtualMachineSpec, seen: VirtualMachineSpec | None) -> list[Any]:
     """New disks get a device name and a bus; those that exist keep theirs unless the manifest names others."""
     taken = {d.target for d in [*spec.disks, *(seen.disks if seen else [])] if d.target}
-    disks = []
-    for disk in spec.disks:
-        update: dict[str, Any] = {"device": disk.device}
-        if not _item(seen, "disks", disk.name):
-            update["bus"] = bus_of(disk)
-            update["target"] = disk.target or free_target(BUS_PREFIX[update["bus"]], taken)
-            taken.add(update["target"])
-        disks.append(disk.model_copy(update=update))
-    return disks
+    return [
+        disk.model_copy(update={"device": disk.device, **placed(disk, _item(seen, "disks", disk.name), taken)})
+        for disk in spec.disks
+    ]
 
 
 def _item(seen: VirtualMachineSpec | None, field: str, name: str | None) -> Any:

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from lxml import etree
 
-from kvmstate.kinds.virtual_machine.defaults import BUS_PREFIX, free_target
 from kvmstate.xmlbind.path import parse_path
 
 
 def settle(node: etree._Element) -> etree._Element:
-    _disks(node)
+    _console(node)
     _boot(node)
     _machine(node)
     return node
 
 
-def _disks(node: etree._Element) -> None:
-    """A disk that moved to another bus has another kind of device name, and no longer its old address."""
-    targets = node.findall("devices/disk/target")
-    taken = {t.get("dev", "") for t in targets}
-    for target in targets:
-        bus, dev = target.get("bus", ""), target.get("dev", "")
-        address = target.find("../address")
-        if address is not None and (address.get("type") == "pci") != (bus == "virtio"):
-            _drop(address)
-        if bus in BUS_PREFIX and not dev.startswith(BUS_PREFIX[bus]):
-            target.set("dev", free_target(BUS_PREFIX[bus], taken))
-            taken.add(target.get("dev", ""))
+def _console(node: etree._Element) -> None:
+    """libvirt shows the first serial port once more as a console, and would make that port anew from it."""
+    if node.find("devices/serial") is None:
+        for target in node.findall("devices/console/target[@type='serial']"):
+            if (console := target.getparent()) is not None:
+                _drop(console)
 
 
 def _boot(node: etree._Element) -> None:
