@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -75,6 +76,8 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 any error (usage errors too), 130 interrupted, or what the command says."""
+    # a command is over before its garbage matters, and looking for it takes a sixth of a large plan's time
+    gc.disable()
     sys.exit(run(args))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -37,15 +37,18 @@ class Host:
         """`call` with every item, several at a time: most of a call's time is spent on the way. An item that has gone
         meanwhile (NotFound) is left out."""
 
-        def run(item: T) -> list[R]:
-            try:
-                with faults():
-                    return [call(item)]
-            except NotFound:
-                return []
+        def run(share: list[T]) -> list[R]:
+            answers = []
+            for item in share:
+                with suppress(NotFound), faults():
+                    answers.append(call(item))
+            return answers
 
+        listed = list(items)
+        # a share for each reader: handing over items one by one costs as much as the calls
+        shares = [listed[start::READERS] for start in range(min(READERS, len(listed)))]
         with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
-            return [answer for answers in pool.map(run, items) for answer in answers]
+            return [answer for answers in pool.map(run, shares) for answer in answers]
 
     def forget(self) -> None:
         """Storage pools have changed: ask anew."""

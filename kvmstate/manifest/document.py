@@ -20,6 +20,7 @@ _ENVELOPE = ("apiVersion", "kind", "metadata", "lifecycle", "spec")
 
 METADATA: TypeAdapter[Metadata] = TypeAdapter(Metadata)
 LIFECYCLE: TypeAdapter[Lifecycle] = TypeAdapter(Lifecycle)
+_NO_LIFECYCLE = Lifecycle()
 
 
 def resource(root: Node, file: str, report: Report) -> Resource | None:
@@ -56,7 +57,7 @@ def _metadata(root: Node, report: Report) -> Metadata | None:
 
 def _lifecycle(root: Node, report: Report) -> Lifecycle | None:
     node = root.get("lifecycle")
-    return validate(LIFECYCLE, (Lifecycle,), node, ("lifecycle",), report) if node else Lifecycle()
+    return validate(LIFECYCLE, (Lifecycle,), node, ("lifecycle",), report) if node else _NO_LIFECYCLE
 
 
 def _version(root: Node, report: Report) -> None:
@@ -95,6 +96,8 @@ def _misplaced(name: str, root: Node) -> str:
 
 
 def _ignored(root: Node, kind: Kind, spec: Any, lifecycle: Lifecycle, report: Report) -> None:
+    if not lifecycle.ignore_changes:
+        return
     specs = kind.specs if spec is None else (type(spec),)
     known = list(dict.fromkeys(name for model in specs for name in fields(model)))
     listed = (root.get("lifecycle") or root).get("ignoreChanges") or root

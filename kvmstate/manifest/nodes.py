@@ -145,7 +145,8 @@ class Composer:
 
     def _scalar(self, event: Any, tag: str) -> Any:
         text = event.value
-        if bad := _UNUSABLE.search(text):
+        # only an escape can bring one in: the text itself was searched as a whole
+        if event.style == '"' and (bad := _UNUSABLE.search(text)):
             self.report(f"the control character U+{ord(bad[0]):04X} cannot be used", *self.place(event))
             return _UNUSABLE.sub("?", text)
         if tag == "str" or not (event.implicit[0] or tag):

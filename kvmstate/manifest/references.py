@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from kvmstate.errors import Problem
@@ -12,7 +13,7 @@ from kvmstate.kind import Reference, references
 from kvmstate.manifest.manifests import Loaded
 from kvmstate.model.reference import LocalFile
 from kvmstate.model.resource import Resource, ResourceId
-from kvmstate.xmlbind import Section
+from kvmstate.xmlbind import Section, bindings
 
 
 def check(loaded: Sequence[Loaded], problems: list[Problem]) -> tuple[tuple[Resource, Reference], ...]:
@@ -26,7 +27,9 @@ def check(loaded: Sequence[Loaded], problems: list[Problem]) -> tuple[tuple[Reso
     problems += _cycles(known, outgoing)
     problems += _macs(known.values())
     for item in loaded:
-        problems += _files(item, item.resource.spec, ())
+        section: type[Section] = type(item.resource.spec)
+        if _names_files(section):
+            problems += _files(item, item.resource.spec, ())
     return tuple((known[id].resource, ref) for id, refs in outgoing.items() for ref in refs if ref.target not in known)
 
 
@@ -82,6 +85,15 @@ def _macs(items: Iterable[Loaded]) -> Iterator[Problem]:
             if item is not first:
                 where = f"{first.resource.id} at {first.address(path)}"
                 yield item.problem(f"the MAC address {mac} is also that of {where}, on {place}", other)
+
+
+@cache
+def _names_files(section: type[Section]) -> bool:
+    """Whether a field of it, or of what it holds, names a local file: most do not, and need no search."""
+    infos = section.model_fields.values()
+    if any(isinstance(mark, LocalFile) for info in infos for mark in info.metadata):
+        return True
+    return any(_names_files(below) for b in bindings(section) for below in b.sections)
 
 
 def _files(item: Loaded, section: Section, at: tuple[str | int, ...]) -> Iterator[Problem]:

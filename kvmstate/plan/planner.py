@@ -166,15 +166,16 @@ def order(
         sequence = list(TopologicalSorter({k: sorted(v) for k, v in sorted(needs.items())}).static_order())
     except CycleError as error:
         raise PlanError(f"resources refer to each other in a circle: {' -> '.join(map(str, error.args[1]))}") from error
-    return tuple(replace(changes[id_], needs=frozenset(needs[id_])) for id_ in sequence)
+    return tuple(replace(changes[i], needs=frozenset(needs[i])) if needs[i] else changes[i] for i in sequence)
 
 
 def _targets(
     kind: Kind, resource: Resource | None, inventory: Inventory, id_: ResourceId, change: Change
 ) -> set[ResourceId]:
-    """Everything that this resource refers to: as wanted, as applied before, and as it is on the host."""
-    if resource and change.agrees:
-        return {ref.target for ref in references(resource.spec)}
+    """Everything that this resource refers to: as wanted, as applied before, and as it is on the host. What agrees is
+    not touched, so that nothing waits for it."""
+    if change.agrees:
+        return set()
     specs = [resource.spec if resource else None, *applied_specs(kind, inventory.get(id_))]
     if change.observed is not None:
         specs.append(change.observed.config)
