@@ -62,7 +62,7 @@ class Session:
     def left(self, result: Result, options: Options) -> tuple[Change, ...]:
         """What still differs of what was done: libvirt took it, and did not keep it."""
         self.host.forget()
-        done = {change.id for change in result.done}
+        done = {change.id for change in result.done if change.action is not Action.ADOPT}
         plan = self.plan(options)
         note_agreement(plan, self.store)
         return tuple(c for c in plan.todo if c.id in done and c.action is not Action.FORGET)

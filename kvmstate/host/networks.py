@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import libvirt
@@ -10,6 +11,7 @@ from kvmstate.host.faults import faults
 
 ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
 DELETE = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
+_DEFINING = threading.Lock()
 
 
 def all_networks(connection: Any) -> list[Any]:
@@ -29,7 +31,8 @@ def find(connection: Any, name: str) -> Any:
 
 
 def define(connection: Any, text: str) -> Any:
-    with faults():
+    # two at once may be given the same name for their bridges
+    with _DEFINING, faults():
         return connection.networkDefineXML(text)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from kvmstate.kind import Kind
 from kvmstate.kinds import BY_NAME
 from kvmstate.manifest import suggest
-from kvmstate.manifest.fields import fields
+from kvmstate.manifest.fields import below, fields
 from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.scalars import describe
 from kvmstate.manifest.translate import Report, found, validate
+from kvmstate.model.change import field_path
 from kvmstate.model.resource import API_VERSION, Lifecycle, Metadata, Origin, Resource, ResourceId
+from kvmstate.xmlbind import Keyed
 
 _ENVELOPE = ("apiVersion", "kind", "metadata", "lifecycle", "spec")
 
@@ -96,14 +98,19 @@ def _misplaced(name: str, root: Node) -> str:
 
 
 def _ignored(root: Node, kind: Kind, spec: Any, lifecycle: Lifecycle, report: Report) -> None:
-    if not lifecycle.ignore_changes:
-        return
-    specs = kind.specs if spec is None else (type(spec),)
-    known = list(dict.fromkeys(name for model in specs for name in fields(model)))
     listed = (root.get("lifecycle") or root).get("ignoreChanges") or root
-    for index, name in enumerate(lifecycle.ignore_changes):
-        if name not in known:
-            item = listed.get(index) or listed
-            path = f"lifecycle.ignoreChanges[{index}]"
-            said = suggest.hint(name, known, "fields of spec")
-            report(f"{kind.name} has no field {name!r}", item.line, item.column, said, path)
+    for index, ignored in enumerate(lifecycle.ignore_changes):
+        models: tuple[type[BaseModel], ...] = kind.specs if spec is None else (type(spec),)
+        steps = iter(field_path(ignored))
+        for name in steps:
+            known = {name: info for model in models for name, info in fields(model).items()}
+            if name not in known:
+                item = listed.get(index) or listed
+                path = f"lifecycle.ignoreChanges[{index}]"
+                said = suggest.hint(name, known, "fields")
+                report(f"{kind.name} has no field {ignored!r}", item.line, item.column, said, path)
+                break
+            models = below(models, name)
+            if any(isinstance(mark, Keyed) for mark in known[name].metadata):
+                # an item's key, which is free
+                next(steps, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,11 @@ class Key(str):
     """The part of a path that tells items of a list apart."""
 
     __slots__ = ()
+
+
+def field_path(text: str) -> list[str]:
+    """The parts of `disks[data].cache`, which is also written `disks.data.cache`."""
+    return [key or name for key, name in re.findall(r"\[([^]]+)\]|([^.[\]]+)", text)]
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class Lifecycle(Model):
     prevent_destroy: Annotated[bool, Field(description="Refuse every plan that would delete or replace it.")] = False
     ignore_changes: Annotated[
         list[str],
-        Field(description="Fields of spec, such as `cpus` or `disks`, whose differences are left alone."),
+        Field(description="Fields of spec, such as `cpus` or `disks[data].cache`, whose differences are left alone."),
     ] = []
     stop: Annotated[Stop, Field(description="How a running virtual machine is stopped.")] = Stop()
 

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from kvmstate.kind import Kind, Spec
 from kvmstate.kinds import BY_WORD
-from kvmstate.model.change import Action, Change, FieldChange
+from kvmstate.model.change import Action, Change, FieldChange, field_path
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource
-from kvmstate.xmlbind import bindings, diff, document, read_overrides, with_cleared
+from kvmstate.xmlbind import bindings, diff, document, leaving, read_overrides, with_cleared
 
 
 def applied_specs(kind: Kind, entry: Entry | None) -> list[Spec]:
@@ -67,9 +67,12 @@ def compare(
         return Change(**common, action=Action.REPLACE, reason="its upload was interrupted")
     config = _seen(spec, observed.config, observed.xml, last)
     active = _seen(spec, observed.active, observed.active_xml, last)
-    ignored = resource.lifecycle.ignore_changes
-    fields = _minus(diff(spec, config, active), ignored)
+    ignored = [field_path(path) for path in resource.lifecycle.ignore_changes]
+    for path in ignored:
+        spec = leaving(spec, config, path)
+    fields = tuple(diff(spec, config, active))
     active_fields = _minus(diff(spec, active, active), ignored) if active else ()
+    common["spec"] = spec
     return _judged(kind, Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields))
 
 
@@ -90,12 +93,8 @@ def _seen(spec: Spec, seen: Any, xml: str | None, last: list[Spec]) -> Any:
     return seen.model_copy(update=update) if update else seen
 
 
-def _minus(fields: Iterable[FieldChange], ignored: list[str]) -> tuple[FieldChange, ...]:
-    return tuple(f for f in fields if not any(_begins(f.path, entry.split(".")) for entry in ignored))
-
-
-def _begins(path: tuple[str, ...], prefix: list[str]) -> bool:
-    return list(path[: len(prefix)]) == prefix
+def _minus(fields: Iterable[FieldChange], ignored: list[list[str]]) -> tuple[FieldChange, ...]:
+    return tuple(f for f in fields if not any(list(f.path[: len(path)]) == path for path in ignored))
 
 
 def _judged(kind: Kind, change: Change) -> Change:

@@ -7,7 +7,7 @@ modelled survives, `diff` compares only what the manifest owns.
 
 from kvmstate.xmlbind.binding import Binding, Keyed, Section, Xml, bindings
 from kvmstate.xmlbind.codecs import Element, Scalar
-from kvmstate.xmlbind.diff import diff, with_cleared
+from kvmstate.xmlbind.diff import diff, leaving, with_cleared
 from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text
 from kvmstate.xmlbind.overrides import Overrides, apply_overrides, read_overrides
 
@@ -24,6 +24,7 @@ __all__ = [
     "canonical",
     "diff",
     "document",
+    "leaving",
     "parse",
     "patch",
     "read_overrides",

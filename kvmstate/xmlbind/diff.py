@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from kvmstate.model.change import FieldChange, Key
@@ -93,3 +93,28 @@ def with_cleared(want: S, last: Section | None) -> S:
             gone = {key: None for key in old if key not in new}
             update[b.name] = {**new, **gone}
     return want.model_copy(update=update) if update else want
+
+
+def leaving(want: S, seen: Section, path: Sequence[str]) -> S:
+    """`want`, which no longer owns what is at `path` (names of fields, keys of items): there it is as `seen`."""
+    name, *rest = path
+    b = next((b for b in bindings(type(want)) if b.alias == name and b.name in want.model_fields_set), None)
+    if b is None:
+        return want
+    value, here = getattr(want, b.name), getattr(seen, b.name, None)
+    if not rest:
+        left = want.model_copy(update={b.name: here})
+        left.model_fields_set.discard(b.name)
+        return left
+    if b.repeated and b.key:
+        items, present = ({b.item_key(i): i for i in found or []} for found in (value, here))
+        key, *inner = rest
+        if key in items and key in present and inner:
+            items[key] = leaving(items[key], present[key], inner)
+        else:
+            items.pop(key, None)
+            items |= {key: present[key]} if key in present else {}
+        return want.model_copy(update={b.name: list(items.values())})
+    if isinstance(value, Section) and isinstance(here, Section):
+        return want.model_copy(update={b.name: leaving(value, here, rest)})
+    return want

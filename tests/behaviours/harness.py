@@ -157,7 +157,8 @@ def wipe(uri: str) -> None:
         for found in (*connection.listAllNetworks(), *connection.listAllStoragePools()):
             if found.isActive():
                 found.destroy()
-            found.undefine()
+            if found.isPersistent():
+                found.undefine()
         for secret in connection.listAllSecrets():
             secret.undefine()
     finally:

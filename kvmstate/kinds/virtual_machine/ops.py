@@ -66,12 +66,12 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
         )
         for i in named_interfaces(spec.interfaces)
     ]
-    update: dict[str, Any] = {
-        "state": spec.state if spec.state != "ignore" else seen.state if seen else "stopped",
-        "max_memory": spec.max_memory or spec.memory,
-    }
-    if spec.cpus is not None:
-        update["max_cpus"] = spec.max_cpus or spec.cpus
+    update: dict[str, Any] = {"state": spec.state if spec.state != "ignore" else seen.state if seen else "stopped"}
+    for name in ("memory", "cpus"):
+        # what may change by itself is no measure for its limit
+        ignored = seen is not None and name in resource.lifecycle.ignore_changes
+        if limit := getattr(spec, f"max_{name}") or (None if ignored else getattr(spec, name)):
+            update[f"max_{name}"] = limit
     for name, items in (("interfaces", interfaces), ("disks", _with_targets(spec, seen))):
         if name in spec.model_fields_set:
             update[name] = items
