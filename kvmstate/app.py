@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvmstate.apply import Event, Result, Store, apply_plan, note_agreement, open_lock, open_store
 from kvmstate.host import Host, open_host
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
-from kvmstate.model.resource import Resource
-from kvmstate.plan import Options, make_plan
-from kvmstate.plan.compare import last_applied
+from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.plan import Options, make_drift, make_plan
 from kvmstate.plan.planner import Locate
 
 # A volume in a pool that is not active is known only after the pool was started: apply plans again then.
@@ -32,11 +32,10 @@ class Session:
     def plan(self, options: Options) -> Plan:
         return make_plan(self.host, self.resources, self.store.inventory, options, self.locate)
 
-    def drift(self) -> Plan:
-        """What it would take to bring back what was applied last; the manifests do not count."""
-        inventory = self.store.inventory
-        applied = [resource for entry in inventory.entries.values() if (resource := last_applied(entry))]
-        return make_plan(self.host, applied, inventory)
+    def drift(self, seen: Plan | None = None) -> Plan:
+        """What it would take to bring back what was applied last; `seen` is a plan that has just looked at the host."""
+        observed = {c.id: c.observed for c in seen.changes if c.observed} if seen and not seen.left_out else None
+        return make_drift(self.host, self.store.inventory, observed)
 
     def apply(
         self,
@@ -52,7 +51,7 @@ class Session:
             if not total.ok or not any(_deferred(c) for c in plan.changes):
                 break
             self.host.forget()
-            plan = self.plan(options)
+            plan = self._again({c.id for c in plan.changes}, options)
             result = apply_plan(plan, self.host, self.store, emit, parallelism, stop)
             total.done += result.done
             total.failed += result.failed
@@ -63,9 +62,14 @@ class Session:
         """What still differs of what was done: libvirt took it, and did not keep it."""
         self.host.forget()
         done = {change.id for change in result.done if change.action is not Action.ADOPT}
-        plan = self.plan(options)
+        plan = self._again(done, options)
         note_agreement(plan, self.store)
-        return tuple(c for c in plan.todo if c.id in done and c.action is not Action.FORGET)
+        return tuple(c for c in plan.todo if c.action is not Action.FORGET)
+
+    def _again(self, ids: set[ResourceId], options: Options) -> Plan:
+        """What a new plan says of these; what was deleted meanwhile is no address any more, nor a delete to count."""
+        plan = self.plan(Options(options.prune, allow_empty=True, max_deletes=sys.maxsize))
+        return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in plan.changes if c.id in ids))
 
 
 def _deferred(change: Change) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from kvmstate import __version__
 from kvmstate.errors import KvmstateError, UsageError
+from kvmstate.model.printable import harmless, one_line
 
 COMMANDS = {
     name: f"kvmstate.cli.{name}:command"
@@ -83,6 +86,11 @@ def main(args: list[str] | None = None) -> None:
 
 def run(args: list[str] | None = None) -> int:
     """The exit code of a command; errors have been printed."""
+    args = sys.argv[1:] if args is None else args
+    if _is_stream(args):
+        from kvmstate.views.apply_json import say_version
+
+        say_version()
     try:
         code = cli.main(args, prog_name="kvmstate", standalone_mode=False)
         sys.stdout.flush()
@@ -92,13 +100,13 @@ def run(args: list[str] | None = None) -> int:
         return 1
     except click.UsageError as error:
         known = error.ctx.command_path if error.ctx else "kvmstate"
-        complain(UsageError(error.format_message(), f"see {known} --help"))
+        complain(UsageError(error.format_message(), f"see {known} --help"), args)
         return 1
     except click.ClickException as error:
-        complain(UsageError(error.format_message()))
+        complain(UsageError(error.format_message()), args)
         return 1
     except KvmstateError as error:
-        complain(error)
+        complain(error, args)
         return 1
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("interrupted", err=True)
@@ -108,31 +116,38 @@ def run(args: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
-        return _bug(error)
+        return _bug(error, args)
 
 
-def complain(error: KvmstateError) -> None:
-    """Print an error and its hint to stderr."""
-    click.echo(click.style("error: ", fg="red", bold=True) + harmless(error.message), err=True, color=_colour())
+def _is_stream(args: Sequence[str]) -> bool:
+    """Whether JSON comes as one object a line, not as one in all."""
+    return args[:1] == ["apply"] and "--json" in args
+
+
+def complain(error: KvmstateError, args: Sequence[str] = ()) -> None:
+    """Print an error and its hint to stderr; with --json as diagnostics to stdout, in the shape of the command."""
+    if "--json" in args:
+        from kvmstate.views import apply_json, diagnostics
+
+        if _is_stream(args):
+            apply_json.say_error(error)
+        else:
+            click.echo(json.dumps(diagnostics.failed(error), indent=2))
+        return
+    click.echo(click.style("error: ", fg="red", bold=True) + harmless(error.message), err=True, color=colour())
     if error.hint:
         click.echo(f"hint: {harmless(error.hint)}", err=True)
 
 
-def harmless(text: str) -> str:
-    """Text from manifests and hosts for a terminal: control characters become visible, lines stay lines."""
-    return "".join(
-        char if char == "\n" or (char.isprintable()) else char.encode("unicode_escape").decode("ascii") for char in text
-    )
-
-
-def _colour() -> bool | None:
+def colour() -> bool | None:
+    """False where nobody wants colour (https://no-color.org); else None: where the output is a terminal."""
     return False if os.environ.get("NO_COLOR") else None
 
 
-def _bug(error: Exception) -> int:
+def _bug(error: Exception, args: Sequence[str]) -> int:
     if os.environ.get("KVMSTATE_DEBUG"):
         raise error
-    said = harmless(f"{type(error).__name__}: {error}").replace("\n", " ")
-    click.echo(f"error: this is a bug in kvmstate, please report it: {said}", err=True)
-    click.echo("hint: KVMSTATE_DEBUG=1 shows where it happened", err=True)
+    said = one_line(f"{type(error).__name__}: {error}")
+    hint = "KVMSTATE_DEBUG=1 shows where it happened"
+    complain(KvmstateError(f"this is a bug in kvmstate, please report it: {said}", hint), args)
     return 1

@@ -7,27 +7,42 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
+from kvmstate.cli import colour
 from kvmstate.cli.session import Opened
 from kvmstate.errors import UsageError
 from kvmstate.model.plan import Plan
-from kvmstate.views.apply import Lines, outcome
-from kvmstate.views.plan import render
+from kvmstate.views.apply import Lines
+
+if TYPE_CHECKING:
+    from kvmstate.views.apply_json import JsonLines
 
 
-def carry_out(at: Opened, plan: Plan, auto_approve: bool, parallelism: int, question: str) -> int:
+def carry_out(
+    at: Opened, plan: Plan, auto_approve: bool, parallelism: int, question: str, as_json: bool = False
+) -> int:
     """The exit code: 0 when all was done, 1 when something failed, was skipped or is blocked."""
-    click.echo(render(plan))
+    view = _json_view() if as_json else Lines(colour())
+    view.plan(plan)
     if plan.todo and not auto_approve:
+        if as_json:
+            raise UsageError("with --json nobody is asked to approve this plan", "say --auto-approve as well")
         _approve(question)
-    with _interrupts() as stop, Lines() as lines:
-        result = at.session.apply(plan, at.options, lines, parallelism, stop)
+    with _interrupts() as stop, view:
+        result = at.session.apply(plan, at.options, view, parallelism, stop)
         left = at.session.left(result, at.options) if result.ok and result.done else ()
-    if plan.todo:
-        click.echo("\n" + outcome(result, left))
+    if plan.todo or as_json:
+        view.outcome(result, left)
     return 0 if result.ok and not left and not plan.blocked else 1
+
+
+def _json_view() -> JsonLines:
+    from kvmstate.views.apply_json import JsonLines
+
+    return JsonLines()
 
 
 def _approve(question: str) -> None:

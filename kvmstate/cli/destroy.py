@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from kvmstate.cli.session import host_options, lock_option, opened, parallelism_option
+from kvmstate.cli.session import host_options, lock_option, opened, parallelism_option, selection_options
 
 
 @click.command("destroy")
 @host_options
 @lock_option
+@selection_options
 @parallelism_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 def command(auto_approve: bool, parallelism: int, **given: Any) -> int:

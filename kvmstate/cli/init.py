@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from kvmstate.cli import harmless
 from kvmstate.errors import UsageError
+from kvmstate.model.printable import harmless
 
 TEMPLATES = Path(__file__).with_name("templates")
 FILES = {

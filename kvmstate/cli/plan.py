@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
 
-from kvmstate.cli.session import host_options, opened
+from kvmstate.cli import colour
+from kvmstate.cli.session import host_options, json_option, opened, selection_options
 
 
 @click.command("plan")
 @host_options
+@selection_options
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 0: nothing to do; 2: changes; 1: error.")
-def command(detailed_exitcode: bool, **given: Any) -> int:
+@json_option
+def command(detailed_exitcode: bool, as_json: bool, **given: Any) -> int:
     """Show what apply would change on the host, and what it costs. Changes nothing."""
     with opened(**given) as at:
         plan = at.session.plan(at.options)
-    from kvmstate.views.plan import render
+        drift = at.session.drift(plan) if as_json else None
+    if drift is not None:
+        from kvmstate.views.plan_json import plan_object
 
-    click.echo(render(plan))
+        click.echo(json.dumps(plan_object(plan, drift), indent=2))
+    else:
+        from kvmstate.views.plan import render
+
+        click.echo(render(plan), color=colour())
     return 2 if detailed_exitcode and not plan.is_empty else 0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kvmstate.cli import harmless
 from kvmstate.cli.options import Loaded, connect_option, inputs, manifest_options
+from kvmstate.model.printable import harmless
 from kvmstate.model.quantity import parse_duration
 
 if TYPE_CHECKING:
@@ -68,6 +68,31 @@ def _seconds(context: click.Context, option: click.Parameter, text: str) -> int:
         raise click.BadParameter(f"{text!r}: {error}") from None
 
 
+def json_option(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="JSON on stdout; errors too.")(command)
+
+
+def selection_options(command: F) -> F:
+    for decorate in (
+        click.option(
+            "--exclude",
+            "excludes",
+            multiple=True,
+            metavar="ADDRESS",
+            help="Leave this out, and what needs it. Repeatable.",
+        ),
+        click.option(
+            "--target",
+            "targets",
+            multiple=True,
+            metavar="ADDRESS",
+            help="Only this, such as domain/web-1 or 'volume/images/*', and what it needs. Repeatable.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
 @contextmanager
 def opened(
     prune: bool | None,
@@ -75,6 +100,8 @@ def opened(
     max_deletes: int,
     lock_timeout: int | None = None,
     repair: bool = False,
+    targets: tuple[str, ...] = (),
+    excludes: tuple[str, ...] = (),
     **given: Any,
 ) -> Iterator[Opened]:
     """With `lock_timeout` (seconds) the session may write; see `Writing`.
@@ -88,7 +115,8 @@ def opened(
 
     # some of a project's files say nothing about what the others declare
     whole = loaded.project.file is None or not asked._manifests()
-    options = Options(loaded.project.prune and whole if prune is None else prune, allow_empty, max_deletes)
+    wanted = loaded.project.prune and whole if prune is None else prune
+    options = Options(wanted, allow_empty, max_deletes, targets, excludes)
     writing = None
     if lock_timeout is not None:
         command = click.get_current_context().info_name or ""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvmstate.cli import harmless
 from kvmstate.cli.options import Inputs, Loaded, inputs, manifest_options
 from kvmstate.errors import ManifestErrors
+from kvmstate.model.printable import harmless
 
 if TYPE_CHECKING:
     from kvmstate.manifest import Manifests

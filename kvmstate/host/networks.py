@@ -7,7 +7,7 @@ from typing import Any
 
 import libvirt
 
-from kvmstate.host.faults import faults
+from kvmstate.host.faults import described, faults
 
 ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
 DELETE = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
@@ -20,8 +20,7 @@ def all_networks(connection: Any) -> list[Any]:
 
 
 def xml(network: Any, inactive: bool = True) -> str:
-    with faults():
-        return str(network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE if inactive else 0))
+    return described(network, libvirt.VIR_NETWORK_XML_INACTIVE if inactive else 0)
 
 
 def find(connection: Any, name: str) -> Any:

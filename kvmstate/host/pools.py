@@ -8,7 +8,7 @@ from typing import Any
 import libvirt
 
 from kvmstate.errors import HostError
-from kvmstate.host.faults import faults
+from kvmstate.host.faults import described, faults
 
 
 def all_pools(connection: Any) -> list[Any]:
@@ -17,8 +17,7 @@ def all_pools(connection: Any) -> list[Any]:
 
 
 def xml(pool: Any, inactive: bool = True) -> str:
-    with faults():
-        return str(pool.XMLDesc(libvirt.VIR_STORAGE_XML_INACTIVE if inactive else 0))
+    return described(pool, libvirt.VIR_STORAGE_XML_INACTIVE if inactive else 0)
 
 
 def find(connection: Any, name: str) -> Any:

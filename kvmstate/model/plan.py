@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kvmstate.model.change import Action, Change
+from kvmstate.model.resource import ResourceId
 
 
 @dataclass(frozen=True)
 class Plan:
+    """`left_out` is what `--target` and `--exclude` keep out of a partial plan."""
+
     project: str
     host: str
     changes: tuple[Change, ...]
+    left_out: tuple[ResourceId, ...] = ()
 
     @cached_property
     def todo(self) -> tuple[Change, ...]:

@@ -14,7 +14,7 @@ from kvmstate.model.change import Action, Change, FieldChange, field_path
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource
-from kvmstate.xmlbind import bindings, diff, document, leaving, read_overrides, with_cleared
+from kvmstate.xmlbind import bindings, diff, document, is_secret, leaving, read_overrides, with_cleared
 
 
 def applied_specs(kind: Kind, entry: Entry | None) -> list[Spec]:
@@ -86,11 +86,17 @@ def _seen(spec: Spec, seen: Any, xml: str | None, last: list[Spec]) -> Any:
         return None
     update: dict[str, Any] = {}
     if spec.xml:
-        update["xml"] = read_overrides(document(xml), spec.xml)
+        update["xml"] = {**read_overrides(document(xml), spec.xml), **_remembered(spec, last)}
     for b in bindings(type(spec)):
         if b.xml is None and b.name != "xml" and b.name not in seen.model_fields_set:
             update[b.name] = getattr(last[-1], b.name, None) if last else getattr(spec, b.name)
     return seen.model_copy(update=update) if update else seen
+
+
+def _remembered(spec: Spec, last: list[Spec]) -> dict[str, str | None]:
+    """Passwords as they were applied: libvirt leaves them out of what it shows."""
+    before = {path: {applied.xml.get(path) for applied in last} for path in spec.xml if is_secret(path)}
+    return {path: values.pop() if len(values) == 1 else None for path, values in before.items()}
 
 
 def _minus(fields: Iterable[FieldChange], ignored: list[list[str]]) -> tuple[FieldChange, ...]:

@@ -1,4 +1,4 @@
-"""The whole plan, pass by pass: observe, compare, remove, check references, order."""
+"""The whole plan, pass by pass: observe, compare, remove, check references, order, select."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from kvmstate.model.inventory import Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.plan import agreement
-from kvmstate.plan.compare import applied_specs, compare, removal
+from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
+from kvmstate.plan.select import select
 
 Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
 
@@ -24,11 +25,13 @@ Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
 @dataclass(frozen=True)
 class Options:
     """`prune` deletes what left the manifests, never more than `max_deletes` at once, and never all of it
-    unless `allow_empty`."""
+    unless `allow_empty`. `targets` and `excludes` are addresses, or patterns of them; see `kvmstate.plan.select`."""
 
     prune: bool = False
     allow_empty: bool = False
     max_deletes: int = 10
+    targets: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -42,15 +45,39 @@ def make_plan(
     desired = {r.id: r for r in resources}
     observed = observe(host, {*desired, *inventory.entries})
     check_references(host, desired, locate)
+    changes = _changes(host, desired, inventory, observed, options.prune)
+    ordered, left_out = select(order(changes, desired, inventory), options.targets, options.excludes)
+    _check_deletes(ordered, desired, options)
+    return Plan(inventory.project, host.uri, ordered, left_out)
+
+
+def make_drift(host: Host, inventory: Inventory, observed: Mapping[ResourceId, Observed] | None = None) -> Plan:
+    """What it would take to bring back what was applied last; the manifests do not count.
+
+    `observed` saves looking again at what was just looked at.
+    """
+    desired = {id_: applied for id_, entry in inventory.entries.items() if (applied := last_applied(entry))}
+    if observed is None:
+        observed = observe(host, inventory.entries)
+    changes = _changes(host, desired, inventory, observed, prune=False)
+    return Plan(inventory.project, host.uri, order(changes, desired, inventory))
+
+
+def _changes(
+    host: Host,
+    desired: Mapping[ResourceId, Resource],
+    inventory: Inventory,
+    observed: Mapping[ResourceId, Observed],
+    prune: bool,
+) -> dict[ResourceId, Change]:
     changes = {
         id_: _unknown(host, desired, observed, id_) or _compared(host, resource, observed.get(id_), inventory)
         for id_, resource in desired.items()
     }
     for id_, entry in inventory.entries.items():
         if id_ not in desired:
-            changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), options.prune)
-    _check_deletes(changes, desired, options)
-    return Plan(inventory.project, host.uri, order(changes, desired, inventory))
+            changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), prune)
+    return changes
 
 
 def _compared(host: Host, resource: Resource, seen: Observed | None, inventory: Inventory) -> Change:
@@ -133,10 +160,8 @@ def check_references(host: Host, desired: Mapping[ResourceId, Resource], locate:
         raise ManifestErrors(problems)
 
 
-def _check_deletes(
-    changes: Mapping[ResourceId, Change], desired: Mapping[ResourceId, Resource], options: Options
-) -> None:
-    deletes = [c for c in changes.values() if c.action is Action.DELETE]
+def _check_deletes(changes: tuple[Change, ...], desired: Mapping[ResourceId, Resource], options: Options) -> None:
+    deletes = [c for c in changes if c.action is Action.DELETE]
     if deletes and not desired and not options.allow_empty:
         raise PlanError(
             f"the manifests are empty, and {len(deletes)} resources would be deleted",

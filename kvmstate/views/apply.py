@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -11,9 +12,12 @@ from typing import Any
 import click
 
 from kvmstate.apply import Event, EventKind, Result
+from kvmstate.errors import HostError, KvmstateError
 from kvmstate.model.change import Action, Change
+from kvmstate.model.plan import Plan
+from kvmstate.model.printable import harmless, one_line
 from kvmstate.model.resource import ResourceId
-from kvmstate.views.text import safe
+from kvmstate.views.plan import render
 
 _DOING = {
     Action.CREATE: ("Creating...", "Creation complete"),
@@ -26,16 +30,19 @@ _DOING = {
 
 
 class Lines:
-    """What happens, on stderr, with bars for uploads where there is a terminal. Called from several threads."""
+    """The plan and the outcome on stdout; what happens meanwhile on stderr, with bars for uploads where somebody
+    watches. Called from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, colour: bool | None = None) -> None:
+        """`colour`: click's meaning, None for: where it is a terminal."""
+        self._colour = colour
         self._lock = threading.Lock()
         self._since: dict[ResourceId, float] = {}
         self._bars: Any = None
         self._tasks: dict[ResourceId, Any] = {}
 
     def __enter__(self) -> Lines:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not os.environ.get("CI"):
             # rich is worth its start-up time only where somebody watches
             from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -50,6 +57,12 @@ class Lines:
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
+
+    def plan(self, plan: Plan) -> None:
+        click.echo(render(plan), color=self._colour)
+
+    def outcome(self, result: Result, left: tuple[Change, ...]) -> None:
+        click.echo("\n" + outcome(result, left))
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -80,11 +93,11 @@ class Lines:
             return
         id_ = event.change.id
         if id_ not in self._tasks:
-            self._tasks[id_] = self._bars.add_task(safe(f"{id_}: {event.text}"), total=event.total)
+            self._tasks[id_] = self._bars.add_task(one_line(f"{id_}: {event.text}"), total=event.total)
         self._bars.update(self._tasks[id_], completed=event.done)
 
     def _say(self, line: str, colour: str | None = None, dim: bool = False) -> None:
-        text = safe(line)
+        text = harmless(line)
         if self._bars is not None:
             self._bars.console.print(text, style=colour or ("dim" if dim else None), markup=False, highlight=False)
         else:
@@ -93,20 +106,39 @@ class Lines:
 
 def outcome(result: Result, left: tuple[Change, ...]) -> str:
     """The last lines: what failed and why, what was skipped, what did not take effect, and the count."""
-    lines = []
+    lines: list[str] = []
     for change, error in result.failed:
-        lines += [f"error: {change.id}: {error.message}", *([f"  hint: {error.hint}"] if error.hint else [])]
+        lines += _told(error, str(change.id))
     lines += [f"skipped: {change.id}: {reason}" for change, reason in result.skipped]
+    for error, address in not_kept(left):
+        lines += _told(error, address)
+    return "\n".join(map(harmless, [*lines, headline(result, left)]))
+
+
+def _told(error: KvmstateError, address: str) -> list[str]:
+    return [f"error: {address}: {error.message}", *([f"  hint: {error.hint}"] if error.hint else [])]
+
+
+def not_kept(left: tuple[Change, ...]) -> list[tuple[KvmstateError, str]]:
+    """What still differs after all was done, as errors with their addresses."""
+    hint = "this host's libvirt or QEMU may not support it; `kvmstate plan` shows the difference"
+    found: list[tuple[KvmstateError, str]] = []
     for change in left:
         names = ", ".join(f.where for f in change.shown) or change.action.name.lower()
-        lines += [
-            f"error: {change.id}: libvirt accepted the change, but did not keep all of it: {names}",
-            "  hint: this host's libvirt or QEMU may not support it; `kvmstate plan` shows the difference",
-        ]
+        said = f"libvirt accepted the change, but did not keep all of it: {names}"
+        found.append((HostError(said, hint), str(change.id)))
+    return found
+
+
+def headline(result: Result, left: tuple[Change, ...]) -> str:
+    added, changed, destroyed = counts(result)
+    head = "Apply complete!" if result.ok and not left else "Apply incomplete."
+    return f"{head} Resources: {added} added, {changed} changed, {destroyed} destroyed."
+
+
+def counts(result: Result) -> tuple[int, int, int]:
+    """Resources added, changed and destroyed, as Terraform counts them."""
     actions = [change.action for change in result.done]
     added = sum(a in (Action.CREATE, Action.REPLACE) for a in actions)
-    changed = sum(a is Action.UPDATE for a in actions)
     destroyed = sum(a in (Action.DELETE, Action.REPLACE) for a in actions)
-    head = "Apply complete!" if result.ok and not left else "Apply incomplete."
-    lines.append(f"{head} Resources: {added} added, {changed} changed, {destroyed} destroyed.")
-    return "\n".join(map(safe, lines))
+    return added, sum(a is Action.UPDATE for a in actions), destroyed

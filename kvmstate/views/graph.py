@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kvmstate.kind import references
+from kvmstate.model.printable import one_line
 from kvmstate.model.resource import Resource, ResourceId
-from kvmstate.views.text import safe
 
 _SHAPES = {"domain": "box", "volume": "cylinder", "pool": "folder", "network": "ellipse"}
 _MERMAID = {"domain": ("[", "]"), "volume": ("[(", ")]"), "pool": ("[/", "/]"), "network": ("([", "])")}
@@ -32,7 +32,7 @@ def dot(resources: Iterable[Resource]) -> str:
     resources = list(resources)
 
     def quoted(id_: ResourceId) -> str:
-        return '"' + safe(str(id_)).replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return '"' + one_line(str(id_)).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     lines = ["digraph kvmstate {", "  rankdir=LR"]
     lines += [f"  {quoted(id_)} [shape={_SHAPES.get(id_.kind, 'box')}]" for id_ in _nodes(resources)]
@@ -48,7 +48,7 @@ def mermaid(resources: Iterable[Resource]) -> str:
 
     def label(id_: ResourceId) -> str:
         left, right = _MERMAID.get(id_.kind, ("[", "]"))
-        return left + '"' + safe(str(id_)).replace('"', "#quot;") + '"' + right
+        return left + '"' + one_line(str(id_)).replace('"', "#quot;") + '"' + right
 
     lines = ["flowchart LR", *(f"  {number[id_]}{label(id_)}" for id_ in nodes)]
     return "\n".join([*lines, *(f"  {number[a]} --> {number[b]}" for a, b in _edges(resources))])

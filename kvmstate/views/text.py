@@ -1,19 +1,19 @@
-"""Values as text on a terminal."""
+"""Values as text for people."""
 
 from __future__ import annotations
 
-import re
+import difflib
 from typing import Any
 
+from kvmstate.model.printable import one_line
 from kvmstate.model.reference import VolumeRef
-from kvmstate.xmlbind import Section, bindings
+from kvmstate.xmlbind import Section, bindings, is_secret
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def safe(text: str) -> str:
-    """Control and direction characters spelled out: what a name says must not drive a terminal."""
-    return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", text)
+SENSITIVE = "(sensitive value)"
+# Longer values are cut, and their changes shown as a difference.
+LONG = 160
+MOST_LINES = 30
+_AROUND = 24
 
 
 def shown(value: Any, key: str | None = None) -> str:
@@ -26,17 +26,49 @@ def shown(value: Any, key: str | None = None) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, VolumeRef):
-        return safe(str(value))
+        return one_line(str(value))
     if isinstance(value, Section):
-        parts = ((b.alias, getattr(value, b.name)) for b in bindings(type(value)) if b.name in value.model_fields_set)
-        said = [(name, v) for name, v in parts if v is not None and v != []]
-        if key is not None and any(name == "volume" for name, _ in said):
-            said = [(name, v) for name, v in said if name != "file"]
-        return ", ".join(_named(name, v) for name, v in said if key is None or str(v) != key)
+        parts = [b for b in bindings(type(value)) if b.name in value.model_fields_set]
+        said = [(b.alias, v, b.sensitive) for b in parts if (v := getattr(value, b.name)) is not None and v != []]
+        if key is not None and any(name == "volume" for name, _, _ in said):
+            said = [part for part in said if part[0] != "file"]
+        return ", ".join(_named(*part) for part in said if key is None or str(part[1]) != key)
     if isinstance(value, list):
         return "[" + "; ".join(shown(item) for item in value) + "]"
-    return safe(str(value)).replace("\n", "\\n")
+    if isinstance(value, dict):
+        return "{" + "; ".join(_named(name, item, is_secret(name)) for name, item in value.items()) + "}"
+    return _cut(one_line(str(value)))
 
 
-def _named(name: str, value: Any) -> str:
-    return f"{name} ({shown(value)})" if isinstance(value, Section) else f"{name} {shown(value)}"
+def _named(name: str, value: Any, sensitive: bool) -> str:
+    text = SENSITIVE if sensitive else f"({shown(value)})" if isinstance(value, Section) else shown(value)
+    return f"{one_line(name)} {text}"
+
+
+def is_long(value: Any) -> bool:
+    return isinstance(value, str) and (len(value) > LONG or "\n" in value)
+
+
+def difference(old: str | None, new: str | None) -> list[str]:
+    """The lines that go (`-`) and come (`+`), with a line around them; a long line from where it differs."""
+    before, after = (old or "").splitlines(), (new or "").splitlines()
+    if len(before) == len(after) == 1:
+        start = max(0, _common(before[0], after[0]) - _AROUND)
+        lines = [f"- {_cut(before[0], start)}", f"+ {_cut(after[0], start)}"]
+    else:
+        found = list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]
+        lines = ["..." if line.startswith("@@") else f"{line[0]} {_cut(line[1:])}" for line in found]
+        lines = lines[1:] if lines[:1] == ["..."] else lines
+    if len(lines) > MOST_LINES:
+        lines = [*lines[:MOST_LINES], f"... {len(lines) - MOST_LINES} more lines"]
+    return [one_line(line) for line in lines]
+
+
+def _common(a: str, b: str) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _cut(text: str, start: int = 0) -> str:
+    rest = text[start:]
+    head = "..." if start else ""
+    return head + (rest if len(rest) <= LONG else f"{rest[:LONG]}... ({len(text)} characters)")

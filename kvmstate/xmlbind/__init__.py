@@ -5,11 +5,11 @@ and what a change costs (`Effect`). `parse` reads it, `patch` edits a document i
 modelled survives, `diff` compares only what the manifest owns.
 """
 
-from kvmstate.xmlbind.binding import Binding, Keyed, Section, Xml, bindings
+from kvmstate.xmlbind.binding import Binding, Keyed, Section, Sensitive, Xml, bindings
 from kvmstate.xmlbind.codecs import Element, Scalar
 from kvmstate.xmlbind.diff import diff, leaving, with_cleared
 from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text
-from kvmstate.xmlbind.overrides import Overrides, apply_overrides, read_overrides
+from kvmstate.xmlbind.overrides import Overrides, apply_overrides, is_secret, read_overrides
 
 __all__ = [
     "Binding",
@@ -18,12 +18,14 @@ __all__ = [
     "Overrides",
     "Scalar",
     "Section",
+    "Sensitive",
     "Xml",
     "apply_overrides",
     "bindings",
     "canonical",
     "diff",
     "document",
+    "is_secret",
     "leaving",
     "parse",
     "patch",

@@ -42,6 +42,11 @@ class Keyed:
     field: str
 
 
+@dataclass(frozen=True)
+class Sensitive:
+    """Marks a field whose value is a secret: no output ever shows it. The host's record of a project keeps it."""
+
+
 class Section(Model):
     """A part of a manifest that maps to an XML element (or some of its children).
 
@@ -65,6 +70,7 @@ class Binding:
     key: str | None
     ref: str | None
     local: bool
+    sensitive: bool
     scalar: Scalar
     default: Any
 
@@ -113,6 +119,7 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
                 key=key.field if key else None,
                 ref=ref.kind if ref else None,
                 local=LocalFile in marks,
+                sensitive=Sensitive in marks,
                 scalar=YES_NO if bool in types else NUMBER if int in types else TEXT,
                 default=info.get_default(call_default_factory=True) if not info.is_required() else None,
             )

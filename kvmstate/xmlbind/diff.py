@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from kvmstate.model.change import FieldChange, Key
 from kvmstate.xmlbind.binding import Binding, Section, bindings
+from kvmstate.xmlbind.overrides import is_secret
 
 S = TypeVar("S", bound=Section)
 
@@ -29,14 +30,15 @@ def diff(want: Any, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> 
             yield from diff(new, old, getattr(active, b.name, None), here)
         elif b.repeated and b.sections:
             if [_owned(item) for item in new or []] != [_seen_as(w, s) for w, s in _pairs(new or [], old or [])]:
-                yield FieldChange(here, old, new, b.effect.of(old, new))
+                yield FieldChange(here, old, new, b.effect.of(old, new), b.sensitive)
         elif isinstance(new, dict):
             before = old or {}
             for key in new:
                 if new[key] != before.get(key):
-                    yield FieldChange((*here, Key(key)), before.get(key), new[key], b.effect.of(None, None))
+                    cost, secret = b.effect.of(None, None), b.sensitive or is_secret(key)
+                    yield FieldChange((*here, Key(key)), before.get(key), new[key], cost, secret)
         elif not b.same(new, old) and not (_nothing(b, new) and _nothing(b, old)):
-            yield FieldChange(here, old, new, b.effect.of(old, new, want, active))
+            yield FieldChange(here, old, new, b.effect.of(old, new, want, active), b.sensitive)
 
 
 def _nothing(b: Binding, value: Any) -> bool:
@@ -57,7 +59,7 @@ def _diff_items(
             yield from diff(news[key], olds[key], actives.get(key), at)
         else:
             item = news.get(key) or olds.get(key)
-            yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None, item))
+            yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None, item), b.sensitive)
 
 
 def _pairs(new: list[Any], old: list[Any]) -> list[tuple[Any, Any]]:

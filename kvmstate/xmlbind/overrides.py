@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from lxml import etree
@@ -12,6 +13,14 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind.path import parse_path
+
+# https://libvirt.org/formatdomain.html#graphical-framebuffers: the passwords that domain XML itself holds
+_SECRET = re.compile(r"passw(or)?d", re.IGNORECASE)
+
+
+def is_secret(path: str) -> bool:
+    """Whether the value at this path is a password (`./devices/graphics/@passwd`), which no output shows."""
+    return bool(_SECRET.search(path.rpartition("/")[2]))
 
 
 def _check(value: dict[str, str | None]) -> dict[str, str | None]:

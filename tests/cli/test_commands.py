@@ -10,8 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from kvmstate.cli import harmless, run
+from kvmstate.cli import run
 from kvmstate.cli.schema import FILES, text
+from kvmstate.model.printable import harmless
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "manifest" / "cases"

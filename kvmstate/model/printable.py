@@ -1,0 +1,15 @@
+"""Text from manifests and hosts, made harmless for whoever prints it: what a name says must not drive a terminal."""
+
+from __future__ import annotations
+
+
+def harmless(text: str) -> str:
+    """Control, direction and invisible characters spelled out (`\\x1b`, `\\u202e`); lines stay lines."""
+    return "".join(
+        char if char == "\n" or char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
+def one_line(text: str) -> str:
+    """As `harmless`, with line breaks spelled out too."""
+    return harmless(text).replace("\n", "\\n")

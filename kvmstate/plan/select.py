@@ -1,0 +1,67 @@
+"""A part of a plan: `--target` keeps what it names and what that needs, `--exclude` drops what it names and what
+needs that.
+
+Nothing is deleted or forgotten on the way that was not named itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from kvmstate.errors import PlanError
+from kvmstate.kinds import BY_NAME
+from kvmstate.manifest.suggest import nearest
+from kvmstate.model.change import Action, Change
+from kvmstate.model.resource import ResourceId
+
+
+def select(
+    changes: tuple[Change, ...], targets: Sequence[str], excludes: Sequence[str]
+) -> tuple[tuple[Change, ...], tuple[ResourceId, ...]]:
+    """What stays of an ordered plan, and what is left out. Raises PlanError for an address that names nothing."""
+    by_id = {change.id: change for change in changes}
+    named = _named(by_id, targets, "--target")
+    kept = _closure(named, lambda id_: by_id[id_].needs) if targets else set(by_id)
+    for id_ in sorted(kept - named) if targets else ():
+        if by_id[id_].action is Action.FORGET:
+            kept.discard(id_)
+        elif by_id[id_].action is Action.DELETE:
+            user = next(change.id for change in changes if id_ in change.needs and change.id in kept)
+            raise PlanError(
+                f"{user} cannot go alone: {id_}, which leaves too, refers to it", f"say --target {id_} as well"
+            )
+    needed_by: dict[ResourceId, set[ResourceId]] = {}
+    for change in changes:
+        for id_ in change.needs:
+            needed_by.setdefault(id_, set()).add(change.id)
+    kept -= _closure(_named(by_id, excludes, "--exclude"), lambda id_: needed_by.get(id_, ()))
+    left_out = tuple(change.id for change in changes if change.id not in kept)
+    return tuple(replace(c, needs=c.needs & kept) for c in changes if c.id in kept), left_out
+
+
+def _named(known: Mapping[ResourceId, Change], patterns: Sequence[str], option: str) -> set[ResourceId]:
+    found: set[ResourceId] = set()
+    for pattern in patterns:
+        kind, slash, name = pattern.partition("/")
+        address = f"{BY_NAME[kind].word}/{name}" if slash and kind in BY_NAME else pattern
+        matching = {id_ for id_ in known if fnmatchcase(str(id_), address)}
+        if not matching:
+            guess = nearest(address, map(str, known))
+            raise PlanError(
+                f"{option} {pattern}: there is no such resource in this plan",
+                f"did you mean {guess}?" if guess else "addresses are KIND/NAME, such as domain/web-1; * is a wildcard",
+            )
+        found |= matching
+    return found
+
+
+def _closure(start: Iterable[ResourceId], onward: Callable[[ResourceId], Iterable[ResourceId]]) -> set[ResourceId]:
+    found: set[ResourceId] = set()
+    todo = list(start)
+    while todo:
+        if (id_ := todo.pop()) not in found:
+            found.add(id_)
+            todo += onward(id_)
+    return found

@@ -1,0 +1,130 @@
+"""Plans and drift for machines, in the shape that Terraform's users know; schemas/plan.schema.json describes it.
+
+https://developer.hashicorp.com/terraform/internals/json-format#plan-representation
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvmstate import __version__
+from kvmstate.kinds import BY_WORD
+from kvmstate.model.change import Action, Change, FieldChange
+from kvmstate.model.effect import Effect
+from kvmstate.model.plan import Plan
+from kvmstate.views.diagnostics import FORMAT_VERSION
+from kvmstate.views.rows import effect_here
+from kvmstate.views.values import overlaid, plain, with_unseen
+
+ACTIONS = {
+    Action.NOOP: ["no-op"],
+    Action.CREATE: ["create"],
+    Action.UPDATE: ["update"],
+    Action.REPLACE: ["delete", "create"],
+    Action.DELETE: ["delete"],
+    Action.ADOPT: ["adopt"],
+    Action.FORGET: ["forget"],
+}
+# What must have happened on the host that this would mend it.
+_HAPPENED = {Action.CREATE: ["delete"], Action.ADOPT: ["delete", "create"], Action.REPLACE: ["delete", "create"]}
+
+
+def plan_object(plan: Plan, drift: Plan) -> dict[str, Any]:
+    """`plan --json`. `drift` is live against last applied."""
+    return {
+        **_head(plan),
+        "complete": not plan.left_out,
+        "resource_changes": [_change(change) for change in plan.changes],
+        "resource_drift": _drifted(drift),
+        "summary": summary(plan),
+    }
+
+
+def drift_object(drift: Plan) -> dict[str, Any]:
+    """`drift --json`."""
+    found = _drifted(drift)
+    return {**_head(drift), "resource_drift": found, "summary": {"drifted": len(found), "total": len(drift.changes)}}
+
+
+def summary(plan: Plan) -> dict[str, int]:
+    counts = plan.counts()
+    actions = [change.action for change in plan.todo]
+    return {
+        **{name: counts[name] for name in ("add", "change", "destroy")},
+        "adopt": actions.count(Action.ADOPT),
+        "forget": actions.count(Action.FORGET),
+        "blocked": len(plan.blocked),
+        "restart_pending": len(plan.waiting),
+        "left_out": len(plan.left_out),
+    }
+
+
+def resource(change: Change) -> dict[str, str]:
+    kind = BY_WORD[change.id.kind]
+    return {"address": str(change.id), "kind": kind.name, "type": kind.word, "name": change.id.name}
+
+
+def _head(plan: Plan) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "kvmstate_version": __version__,
+        "project": plan.project,
+        "host": plan.host,
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    before = _live(change)
+    after = None if change.action is Action.DELETE else overlaid(before, change.spec) if change.spec else before
+    waiting = () if change.restarts or change.action not in (Action.NOOP, Action.UPDATE) else change.waiting
+    return {
+        **resource(change),
+        "change": _difference(change, ACTIONS[change.action], before, after, change.shown, _field),
+        "action_reason": change.reason,
+        "blocked": change.blocked,
+        "hint": change.hint,
+        "restart_pending": [f.where for f in waiting],
+    }
+
+
+def _live(change: Change) -> Any:
+    return with_unseen(change.observed.config, change.spec, change.fields) if change.observed else None
+
+
+def _drifted(drift: Plan) -> list[dict[str, Any]]:
+    return [_drift(change) for change in drift.changes if change.action is not Action.NOOP]
+
+
+def _drift(change: Change) -> dict[str, Any]:
+    after = _live(change)
+    before = overlaid(after, change.spec)
+    actions = _HAPPENED.get(change.action, ["update"])
+    return {**resource(change), "change": _difference(change, actions, before, after, change.shown, _happened)}
+
+
+def _difference(
+    change: Change, actions: list[str], before: Any, after: Any, fields: tuple[FieldChange, ...], told: Any
+) -> dict[str, Any]:
+    (old, old_marks), (new, new_marks) = plain(before), plain(after)
+    return {
+        "actions": actions,
+        "before": old,
+        "after": new,
+        "before_sensitive": old_marks,
+        "after_sensitive": new_marks,
+        "fields": [told(change, f) for f in fields] if before is not None and after is not None else [],
+    }
+
+
+def _field(change: Change, field: FieldChange) -> dict[str, Any]:
+    return _told(field, field.old, field.new, effect_here(change, field))
+
+
+def _happened(change: Change, field: FieldChange) -> dict[str, Any]:
+    return _told(field, field.new, field.old, None)
+
+
+def _told(field: FieldChange, before: Any, after: Any, effect: Effect | None) -> dict[str, Any]:
+    (old, old_mark), (new, new_mark) = plain(before, field.sensitive), plain(after, field.sensitive)
+    told = {"path": field.where, "before": old, "after": new, "sensitive": bool(old_mark or new_mark)}
+    return told if effect is None else {**told, "effect": str(effect)}

@@ -1,0 +1,134 @@
+"""What a plan says of each resource, for people: worked out here, drawn elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvmstate.model.change import Action, Change, FieldChange, Key
+from kvmstate.model.effect import Effect
+from kvmstate.model.plan import Plan
+from kvmstate.model.printable import one_line
+from kvmstate.views.text import SENSITIVE, difference, is_long, shown
+
+_WHAT = {
+    Action.CREATE: "will be created",
+    Action.UPDATE: "will be updated in place",
+    Action.REPLACE: "will be replaced",
+    Action.DELETE: "will be destroyed",
+    Action.ADOPT: "will be adopted",
+    Action.FORGET: "will be forgotten",
+}
+_COST = {
+    Effect.LIVE: "live",
+    Effect.RESTART: "restart required",
+    Effect.REPLACE: "replacement required",
+    Effect.REFUSED: "refused",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One field. `symbol`: + comes, - goes, ~ changes; `lines` (of a long value's difference) stand below `text`."""
+
+    symbol: str
+    name: str
+    text: str
+    cost: str = ""
+    effect: Effect = Effect.NONE
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One resource that something happens to, or that waits for a restart."""
+
+    action: Action
+    symbol: str
+    address: str
+    what: str
+    blocked: bool
+    hint: str
+    rows: tuple[Row, ...]
+
+
+def items(plan: Plan, waiting: bool = True) -> list[Item]:
+    """`waiting`: also what is written already and waits for a restart."""
+    return [item for c in plan.changes if (item := _item(c, waiting and c in plan.waiting))]
+
+
+def _item(change: Change, waits: bool) -> Item | None:
+    what = f"blocked: {change.blocked}" if change.blocked else _WHAT.get(change.action, "")
+    if not what and not waits and not change.reason:
+        return None
+    if not what:
+        what = change.reason or "unchanged; a restart is pending"
+    elif change.reason:
+        what += f"   ({change.reason})"
+    rows: tuple[Row, ...] = ()
+    if change.action is Action.NOOP:
+        rows = tuple(_row(change, f, "restart required") for f in change.waiting)
+    elif change.action is not Action.DELETE:
+        rows = tuple(_row(change, f) for f in change.shown)
+    symbol = "!" if change.blocked else change.action.value
+    return Item(
+        change.action,
+        symbol,
+        one_line(str(change.id)),
+        one_line(what),
+        bool(change.blocked),
+        one_line(change.hint),
+        rows,
+    )
+
+
+def _row(change: Change, field: FieldChange, cost: str | None = None) -> Row:
+    name = one_line(field.where)
+    effect = effect_here(change, field)
+    if cost is None:
+        cost = "restarts now" if effect is Effect.RESTART and change.restarts else _COST.get(effect, "")
+    symbol = "+" if field.old is None else "-" if field.new is None else "~"
+    key = field.path[-1] if isinstance(field.path[-1], Key) else None
+    old, new = (SENSITIVE if field.sensitive else shown(value, key) for value in (field.old, field.new))
+    if not field.sensitive and (is_long(field.old) or is_long(field.new)):
+        return Row(symbol, name, "", cost, effect, tuple(difference(field.old, field.new)))
+    if change.action is Action.CREATE:
+        text = new
+    elif field.sensitive:
+        text = SENSITIVE
+    else:
+        text = {"+": f"+ {new}", "-": f"- {old}"}.get(symbol, f"{old} -> {new}")
+    return Row(symbol, name, text, cost, effect)
+
+
+def effect_here(change: Change, field: FieldChange) -> Effect:
+    """What a change costs here: a machine that is off needs no restart, and what already runs so neither."""
+    if change.action is Action.CREATE:
+        return Effect.NONE
+    if field.effect is Effect.RESTART and field.path not in {f.path for f in change.waiting}:
+        return Effect.NONE
+    if field.effect is Effect.LIVE and not change.running:
+        return Effect.NONE
+    return field.effect
+
+
+def summary(plan: Plan) -> str:
+    tail = ""
+    if waiting := len(plan.waiting):
+        tail += f" {waiting} restart{'s' if waiting > 1 else ''} pending."
+    if blocked := len(plan.blocked):
+        tail += f" {blocked} blocked."
+    counts = plan.counts()
+    if not plan.todo:
+        return ("No changes." if not blocked else "Plan: nothing can be done.") + tail
+    line = f"Plan: {counts['add']} to add, {counts['change']} to change, {counts['destroy']} to destroy.{tail}"
+    forgotten = sum(c.action is Action.FORGET for c in plan.todo)
+    adopted = sum(c.action is Action.ADOPT for c in plan.todo)
+    return line + (f" {forgotten} to forget." if forgotten else "") + (f" {adopted} to adopt." if adopted else "")
+
+
+def partial_note(plan: Plan) -> str:
+    """What people must know of a plan that is not the whole one, or an empty string."""
+    count = len(plan.left_out)
+    if not count:
+        return ""
+    return f"This plan is partial: --target or --exclude leaves {count} resource{'s' if count > 1 else ''} out."

@@ -1,0 +1,74 @@
+"""Values as JSON, without the secrets among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+from kvmstate.model.change import FieldChange
+from kvmstate.views.text import SENSITIVE
+from kvmstate.xmlbind import Section, bindings, is_secret
+
+
+def plain(value: Any, secret: bool = False) -> tuple[Any, Any]:
+    """The value as JSON, and the same shape with true where something sensitive was taken out (false: nowhere)."""
+    if value is None:
+        return None, False
+    if secret:
+        return SENSITIVE, True
+    if isinstance(value, Section):
+        owned = [b for b in bindings(type(value)) if b.name in value.model_fields_set]
+        return _joined({b.alias: plain(getattr(value, b.name), b.sensitive) for b in owned})
+    if isinstance(value, dict):
+        return _joined({key: plain(item, is_secret(key)) for key, item in value.items()})
+    if isinstance(value, list):
+        pairs = [plain(item) for item in value]
+        marks = [mark for _, mark in pairs]
+        return [item for item, _ in pairs], marks if any(marks) else False
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value, False
+
+
+def _joined(pairs: dict[str, tuple[Any, Any]]) -> tuple[dict[str, Any], Any]:
+    return {k: item for k, (item, _) in pairs.items()}, {k: mark for k, (_, mark) in pairs.items() if mark} or False
+
+
+def overlaid(seen: Any, want: Any) -> Any:
+    """`seen` as it is once it is as `want` says: what the manifest does not own stays."""
+    if not isinstance(seen, Section) or type(seen) is not type(want):
+        return want
+    update: dict[str, Any] = {}
+    for b in bindings(type(want)):
+        new, old = getattr(want, b.name), getattr(seen, b.name)
+        if b.name not in want.model_fields_set or (new is None and b.xml and b.xml.lasting):
+            continue
+        if b.repeated and b.key:
+            olds = {b.item_key(item): item for item in old or []}
+            update[b.name] = [overlaid(olds.get(b.item_key(item)), item) for item in new or []]
+        elif isinstance(new, dict):
+            update[b.name] = {**(old or {}), **new}
+        elif isinstance(new, Section):
+            update[b.name] = overlaid(old, new)
+        elif not b.same(new, old):
+            update[b.name] = new
+    return seen.model_copy(update=update)
+
+
+def with_unseen(seen: Any, want: Any, fields: Iterable[FieldChange]) -> Any:
+    """`seen` with what no observation tells (overrides, content): as wanted, but for what `fields` says it was."""
+    if not isinstance(seen, Section) or type(seen) is not type(want):
+        return seen
+    old = {field.path: field.old for field in fields}
+    update: dict[str, Any] = {}
+    for b in bindings(type(want)):
+        if b.xml is not None or b.name not in want.model_fields_set or b.name in seen.model_fields_set:
+            continue
+        value = getattr(want, b.name)
+        if isinstance(value, dict):
+            value = {key: old.get((b.alias, key), item) for key, item in value.items()}
+        elif isinstance(value, Section):
+            parts = bindings(type(value))
+            value = value.model_copy(update={p.name: old[b.alias, p.alias] for p in parts if (b.alias, p.alias) in old})
+        update[b.name] = old.get((b.alias,), value)
+    return seen.model_copy(update=update)
