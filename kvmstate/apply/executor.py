@@ -16,8 +16,9 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from kvmstate.apply.inventory import Store
-from kvmstate.errors import HostError, KvmstateError
+from kvmstate.errors import ConnectionFailed, HostError, KvmstateError
 from kvmstate.host import Host, faults
+from kvmstate.host.access import explained
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
@@ -70,8 +71,12 @@ def apply_plan(
     parallelism: int = 10,
     stop: threading.Event | None = None,
 ) -> Result:
-    """Carry out what the plan has to do. Setting `stop` lets running resources finish and starts no more."""
+    """Carry out what the plan has to do. Setting `stop` lets running resources finish and starts no more.
+
+    So does the loss of the connection: what is recorded on the host by then is what the next run goes on from.
+    """
     stop = stop or threading.Event()
+    lost = False
     result = Result()
     todo = {change.id: change for change in plan.todo}
     before = store.inventory
@@ -89,11 +94,12 @@ def apply_plan(
             while ready and len(running) < parallelism:
                 change = todo[ready.popleft()]
                 cause = next((id_ for id_ in sorted(change.needs) if id_ in broken), None)
-                if cause or stop.is_set():
-                    reason = f"{cause} {broken[cause]}" if cause else "interrupted"
+                if cause or lost or stop.is_set():
+                    reason = f"{cause} {broken[cause]}" if cause else "no connection" if lost else "interrupted"
                     broken[change.id] = "was skipped"
                     result.skipped.append((change, reason))
-                    _undone(change, before.get(change.id), store)
+                    if not lost:
+                        _undone(change, before.get(change.id), store)
                     emit(Event(EventKind.SKIPPED, change, reason))
                     order.done(change.id)
                 else:
@@ -108,11 +114,13 @@ def apply_plan(
                     emit(Event(EventKind.DONE, change))
                 elif isinstance(error, KvmstateError):
                     broken[change.id] = "failed"
+                    lost = lost or isinstance(error, ConnectionFailed)
                     result.failed.append((change, error))
                     emit(Event(EventKind.FAILED, change, error.message, error.hint))
                 else:
                     raise error
-    store.flush()
+    if not lost:
+        store.flush()
     return result
 
 
@@ -145,11 +153,13 @@ def _carry_out(
         try:
             with faults():
                 step.run(lambda done, total: emit(Event(EventKind.PROGRESS, change, step.describe, "", done, total)))  # noqa: B023
-        except HostError:
+        except ConnectionFailed:
+            raise
+        except HostError as error:
             if number == 0 and change.action is Action.CREATE:
                 # nothing was made, and what stands in the way is not ours
                 _undone(change, before, store)
-            raise
+            raise explained(error, host) from error
     if change.action is Action.DELETE:
         store.drop(change.id)
     else:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def carry_out(
     at: Opened, plan: Plan, auto_approve: bool, parallelism: int, question: str, as_json: bool = False
 ) -> int:
-    """The exit code: 0 when all was done, 1 when something failed, was skipped or is blocked."""
+    """The exit code: 0 when all was done, 1 when something failed, was skipped or is blocked, and as of a process that
+    the signal ended when it was interrupted before all was done."""
     view = _json_view() if as_json else Lines(colour())
     view.plan(plan)
     if plan.todo and not auto_approve:
@@ -36,6 +37,8 @@ def carry_out(
         left = at.session.left(result, at.options) if result.ok and result.done else ()
     if plan.todo or as_json:
         view.outcome(result, left)
+    if not result.ok and stop.number:
+        return 128 + stop.number
     return 0 if result.ok and not left and not plan.blocked else 1
 
 
@@ -54,15 +57,22 @@ def _approve(question: str) -> None:
         raise click.Abort
 
 
+class _Stop(threading.Event):
+    """Set by a signal; `number` is the signal's."""
+
+    number = 0
+
+
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
+def _interrupts() -> Iterator[_Stop]:
     """The first Ctrl-C lets running resources finish and starts no more; the second one ends at once."""
-    stop = threading.Event()
+    stop = _Stop()
 
     def on_signal(number: int, frame: object) -> None:
-        if stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+        # the kernel itself ends the program next time: Python's handlers wait until a call into libvirt returns
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        stop.number = number
         stop.set()
         click.echo("interrupted: finishing what runs; once more to abort at once", err=True)
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 import libvirt
 
-from kvmstate.errors import ConnectionFailed, NotFound
-from kvmstate.host.faults import faults, translate
+from kvmstate.errors import NotFound
+from kvmstate.host.faults import faults, unreachable
+from kvmstate.host.liveness import Watched
 from kvmstate.host.lookup import HostLookup
 
 T = TypeVar("T")
@@ -27,6 +29,11 @@ class Host:
     def __init__(self, connection: Any, uri: str) -> None:
         self.connection = connection
         self.uri = uri
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the host's files are those of this machine."""
+        return is_local(self.uri)
 
     @cached_property
     def lookup(self) -> HostLookup:
@@ -66,9 +73,11 @@ class Host:
         with faults():
             return str(self.connection.getCapabilities())
 
-    def close(self) -> None:
-        with faults():
-            self.connection.close()
+
+def is_local(uri: str) -> bool:
+    """Whether a connection URI (https://libvirt.org/uri.html) reaches a daemon by a socket of this machine."""
+    parts = urlsplit(uri)
+    return not parts.hostname and parts.scheme.partition("+")[2] in ("", "unix")
 
 
 def default_uri() -> str:
@@ -81,19 +90,18 @@ def default_uri() -> str:
 
 @contextmanager
 def open_host(uri: str | None) -> Iterator[Host]:
-    """Connect, and disconnect at the end. Raises ConnectionFailed."""
+    """Connect, and disconnect at the end. Raises ConnectionFailed, after a bounded time also when nobody answers.
+
+    When the host falls silent later, the calls that wait for it raise ConnectionFailed, see `liveness`.
+    """
     # libvirt prints every error on stderr unless told otherwise
     libvirt.registerErrorHandler(lambda *_: None, None)
     uri = uri or default_uri()
     try:
-        connection = libvirt.open(uri)
+        watched = Watched(uri, is_local(uri))
     except libvirt.libvirtError as error:
-        raise ConnectionFailed(
-            f"cannot connect to {uri}: {translate(error).message}",
-            "is libvirtd (or virtqemud) running there, and are you in the group libvirt? -c URI chooses another host",
-        ) from error
-    host = Host(connection, uri)
+        raise unreachable(uri, error) from error
     try:
-        yield host
+        yield Host(watched.connection, uri)
     finally:
-        host.close()
+        watched.close()

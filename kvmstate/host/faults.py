@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import libvirt
 
-from kvmstate.errors import HostError, NotFound
+from kvmstate.errors import ConnectionFailed, HostError, NotFound
+from kvmstate.host.hints import CONNECTING, DAEMON, hint_for
 
 _NOT_FOUND = {
     libvirt.VIR_ERR_NO_DOMAIN,
@@ -18,34 +20,46 @@ _NOT_FOUND = {
     libvirt.VIR_ERR_NO_SECRET,
     libvirt.VIR_ERR_NO_DOMAIN_METADATA,
 }
+# How libvirt's client says that its daemon is gone (errors of its RPC layer; others there are about messages)
+_LOST = {libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR}
 
-# What users meet, by a part of libvirt's message.
-_HINTS = (
-    ("Permission denied", "QEMU's user cannot read this file: check its owner, the modes of the folders above it, and "
-     "AppArmor's or SELinux' log; images belong in a storage pool"),
-    ("network is not active", "start it: `virsh net-start NAME`, or declare it as a Network with active: true"),
-    ("is not active", "start it first, or let its manifest say active: true"),
-    ("Failed to get \"write\" lock", "another virtual machine has this image open"),
-    ("Network is already in use by interface", "this address range is taken on the host: choose another subnet"),
-    ("already in use", "another virtual machine or network holds it"),
-    ("already exists", "something that kvmstate does not own has this name; `kvmstate adopt` takes ownership of it"),
-    ("No more available PCI slots", "the machine has no free PCI slot for a hot-plugged device until it is restarted"),
-    ("No space left on device", "the storage is full: free some space, then apply again"),
-    ("Cannot check dnsmasq binary", "install dnsmasq (Debian: dnsmasq-base)"),
-    ("Unable to find any firmware", "install UEFI firmware (Debian: ovmf, Fedora: edk2-ovmf)"),
-)  # fmt: skip
+# What libvirt and QEMU put around the words that matter, in the order in which it is taken off
+_WRAPPING = (
+    (r"^internal error: ", ""),
+    (r"^(?:process exited while connecting to monitor|qemu unexpectedly closed the monitor): ", "QEMU did not start: "),
+    (r"\d{4}-\d\d-\d\dT[\d:.]+Z ", ""),
+    (r"(?<= )qemu(?:-system-\w+)?: ", ""),
+    (r"-(?:device|blockdev|netdev|object|chardev) \{[^\n]*\}: ", ""),
+)
+
+
+def readable(message: str) -> str:
+    for pattern, instead in _WRAPPING:
+        message = re.sub(pattern, instead, message)
+    return message.strip()
 
 
 def translate(error: libvirt.libvirtError) -> HostError:
-    message = (error.get_error_message() or str(error)).strip()
-    hint = next((hint for part, hint in _HINTS if part.lower() in message.lower()), "")
+    message = readable(error.get_error_message() or str(error))
     code = error.get_error_code() or 0
-    return (NotFound if code in _NOT_FOUND else HostError)(message, hint, code)
+    if error.get_error_domain() == libvirt.VIR_FROM_RPC and code in _LOST:
+        return ConnectionFailed(
+            f"the connection to the host was lost: {message}",
+            "nothing is lost: see that libvirtd (or virtqemud) runs there, then apply again, which goes on from here",
+            code,
+        )
+    return (NotFound if code in _NOT_FOUND else HostError)(message, hint_for(message), code)
+
+
+def unreachable(uri: str, error: libvirt.libvirtError) -> ConnectionFailed:
+    """The error of a connection that could not be opened."""
+    message = readable(error.get_error_message() or str(error))
+    return ConnectionFailed(f"cannot connect to {uri}: {message}", hint_for(message, CONNECTING, DAEMON))
 
 
 @contextmanager
 def faults() -> Iterator[None]:
-    """Raises HostError, or NotFound, for what libvirt raises inside."""
+    """Raises HostError, NotFound, or ConnectionFailed, for what libvirt raises inside."""
     try:
         yield
     except libvirt.libvirtError as error:

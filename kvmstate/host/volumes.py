@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import libvirt
@@ -78,5 +79,7 @@ def upload(connection: Any, volume: Any, chunks: Iterable[bytes], length: int, d
                 done(position)
             stream.finish()
         except BaseException:
-            stream.abort()
+            # it says once more what went wrong
+            with suppress(libvirt.libvirtError):
+                stream.abort()
             raise

@@ -21,6 +21,7 @@ from kvmstate.cli import run
 from kvmstate.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
+MAIN = "from kvmstate.cli import main; main()"
 
 
 def resource(kind: str, name: str, lifecycle: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
@@ -75,15 +76,27 @@ class Project:
         assert "bug in kvmstate" not in err.getvalue(), err.getvalue()
         return Run(code, out.getvalue(), err.getvalue())
 
-    def start_apply(self, *options: str) -> subprocess.Popen[bytes]:
-        """An apply in a process of its own, to be killed."""
-        return subprocess.Popen(
-            [sys.executable, "-c", "from kvmstate.cli import main; main()", "apply", "--auto-approve", *options],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    def start_apply(self, *options: str, first: str = "") -> subprocess.Popen[bytes]:
+        """An apply in a process of its own, to be killed; what it says is in `log`. `first` is Python, run before."""
+        with self.log.open("w") as log:
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    f"{first}\nfrom kvmstate.cli import main; main()",
+                    "apply",
+                    "--auto-approve",
+                    *options,
+                ],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "apply.log"
 
     def plan(self, *options: str) -> Run:
         return self.kvmstate("plan", "--detailed-exitcode", *options)

@@ -1,0 +1,219 @@
+"""What people meet, by libvirt's words: the likely cause, and the mend.
+
+A pattern is looked for anywhere in the message, whatever its case, the first that fits wins; `{0}` in a hint is the
+pattern's first group. tests/host/test_hints.py has the messages as real hosts gave them.
+"""
+
+from __future__ import annotations
+
+import re
+
+HINTS = (
+    (
+        r"Permission denied.*SASL|authentication failed|authentication unavailable|polkit",
+        "the daemon does not let you in: become a member of the group libvirt (`usermod -aG libvirt $USER`, then "
+        "log in anew), or connect as root",
+    ),
+    (
+        r"cannot execute binary (\S+):",
+        "the host lacks {0}, or may not run it: install it there, then restart libvirtd",
+    ),
+    (
+        r"'(/[^']+)'.*: Permission denied",
+        "QEMU's user on the host may not open it: look at `namei -l {0}` on the host; a file there needs to be "
+        "readable, and every folder above it executable (x) for that user. Images belong in a storage pool's "
+        "folder; AppArmor and SELinux refuse others",
+    ),
+    (
+        r"Permission denied",
+        "the daemon or QEMU may not open this: check owner and modes there, and AppArmor's or SELinux' log",
+    ),
+    (
+        r"No space left on device|Disk quota exceeded",
+        "the storage is full: free some space, then apply again",
+    ),
+    (
+        r"cannot extend file .*File too large",
+        "the file system does not hold files of this size: lower capacity or allocation, or use another pool",
+    ),
+    (
+        r"network '([^']+)' is not active",
+        "start it (`virsh net-start {0}`), or let the manifest of network {0} say active: true",
+    ),
+    (
+        r"storage pool '([^']+)' is not active",
+        "start it (`virsh pool-start {0}`), or let the manifest of pool {0} say active: true",
+    ),
+    (
+        r"Network is already in use by interface (\S+)",
+        "its address range is taken by {0} on the host: choose another subnet",
+    ),
+    (
+        r"bridge name '([^']+)' already in use",
+        "another network has the bridge {0}: choose another bridge.name",
+    ),
+    (
+        r"no network with matching name '([^']+)'",
+        "declare a Network named {0}, or correct the name",
+    ),
+    (
+        r"MTU on '([^']+)': No such device",
+        "the host has no bridge or interface {0}: make it there, or correct the name",
+    ),
+    (
+        r'Failed to get (?:shared )?"\w+" lock',
+        "another process has this image open, most likely another virtual machine: stop that one, or give this one "
+        "a volume of its own (`backing` makes a cheap layer)",
+    ),
+    (
+        r"Failed to reserve port (\d+)|Address already in use",
+        "something on the host listens there already: leave the port out, and libvirt chooses a free one",
+    ),
+    (
+        r"Cannot assign requested address",
+        "the host has no such address: listen on 0.0.0.0, 127.0.0.1 or one of its own",
+    ),
+    (
+        r"Unable to find any firmware",
+        "install UEFI firmware on the host (Debian: ovmf, Fedora: edk2-ovmf); if it is there, none fits the machine "
+        "type and the features asked for",
+    ),
+    (
+        r"unable to find any master var store for loader",
+        "the firmware file is missing on the host, or unknown to qemu.conf's nvram list: leave the loader out and "
+        "say firmware: efi, then libvirt chooses",
+    ),
+    (
+        r"Emulator '[^']+' does not support virt type 'kvm'",
+        "KVM is not available on this host: see `kvmstate doctor`; without it say type: qemu (emulation, slow)",
+    ),
+    (
+        r"Emulator '[^']+' does not support (?:os type|machine type|arch|virt type)|No PCI buses available|"
+        r"does not support machine type",
+        "this QEMU does not know the machine type: `virsh capabilities` lists those it knows",
+    ),
+    (
+        r"No emulator found for arch '([^']+)'",
+        "install QEMU for {0} on the host (Debian: qemu-system-arm, qemu-system-misc and so on)",
+    ),
+    (
+        r"CPU mode '(host-\w+)'.* not supported",
+        "{0} needs KVM, see `kvmstate doctor`; emulated machines take cpu.mode maximum or a model",
+    ),
+    (
+        r"Unknown CPU model|CPU is incompatible|guest CPU doesn't match|not provide required features|"
+        r"unsupported CPU model",
+        "`virsh domcapabilities` lists the CPU models that work on this host; cpu.mode: host-model always does with "
+        "KVM",
+    ),
+    (
+        r"Maximum CPUs greater than",
+        "lower maxCpus, or use a machine type that takes more (q35)",
+    ),
+    (
+        r"cannot set up guest memory|Cannot allocate memory",
+        "the host has not enough free memory: lower memory",
+    ),
+    (
+        r"hugetlbfs",
+        "the host has no huge pages: reserve some (sysctl vm.nr_hugepages), mount hugetlbfs, restart libvirtd",
+    ),
+    (
+        r"passthrough of host PCI devices",
+        "the host's IOMMU is off: switch it on in its firmware and on the kernel's command line (intel_iommu=on or "
+        "amd_iommu=on)",
+    ),
+    (
+        r"TPM version '[^']+' is not supported|swtpm",
+        "install swtpm on the host (Debian: swtpm swtpm-tools)",
+    ),
+    (
+        r"Image is not in (\w+) format|Could not read (\w+) header",
+        "the disk's format in the manifest is not that of its image: `qemu-img info` tells it",
+    ),
+    (
+        r"could not open kernel file '([^']+)'|Cannot access storage file '([^']+)'|cannot open directory '([^']+)'",
+        "the path is one of the host's, not of the machine that kvmstate runs on: put it there, or correct the path",
+    ),
+    (
+        r"No more available PCI slots",
+        "the machine has no free PCI slot for a hot-plugged device until it is restarted",
+    ),
+    (
+        r"Cannot check dnsmasq binary",
+        "install dnsmasq on the host (Debian: dnsmasq-base)",
+    ),
+    (
+        r"missing backend for pool type \d+ \((\w+)\)",
+        "install libvirt's storage driver for {0} on the host (Debian: libvirt-daemon-driver-storage-{0})",
+    ),
+    (
+        r"Storage source conflict with pool: '([^']+)'",
+        "pool {0} has the same folder or source: use that one",
+    ),
+    (
+        r"already exists|exists already",
+        "something that kvmstate does not own has this name; `kvmstate adopt` takes ownership of it",
+    ),
+    (
+        r"referenced filter '([^']+)' is missing",
+        "the host has no nwfilter {0}: `virsh nwfilter-list` shows those it has",
+    ),
+    (
+        r"is not active",
+        "start it first, or let its manifest say active: true",
+    ),
+    (
+        r"already in use",
+        "another virtual machine or network holds it",
+    ),
+)
+
+CONNECTING = (
+    (
+        r"Host key verification failed",
+        "the host's key is unknown or has changed: log in once with ssh by hand and look at it, or name a "
+        "known_hosts file in the URI (known_hosts=)",
+    ),
+    (
+        r"Permission denied \(|Authentications? that can continue|authentication failed",
+        "ssh does not accept you there: check user and key (keyfile= in the URI), first with ssh by hand",
+    ),
+    (
+        r"Could not resolve hostname|Name or service not known",
+        "the name of the host is unknown: check its spelling, and DNS",
+    ),
+    (
+        r"No route to host|Connection timed out|Network is unreachable",
+        "the host does not answer: is it up, and reachable from here?",
+    ),
+    (
+        r"virt-ssh-helper|nc: |netcat|command not found",
+        "the host has neither virt-ssh-helper (libvirt-daemon 6.8 and newer) nor nc: install libvirt there",
+    ),
+    (
+        r"ssh: connect to .*Connection refused",
+        "no ssh server listens there: check name and port",
+    ),
+    (
+        r"ssh: (?:.*)'?/\S+'?: Permission denied|socket.* Permission denied|socket to '[^']+': Permission denied",
+        "become a member of the group libvirt (`usermod -aG libvirt $USER`, then log in anew), or connect as root",
+    ),
+    (
+        r"authentication unavailable|polkit",
+        "the daemon does not let you in: become a member of the group libvirt (`usermod -aG libvirt $USER`, then "
+        "log in anew), or connect as root",
+    ),
+    (
+        r"(?:CA|client|server) (?:certificate|key)|TLS",
+        "TLS needs certificates on both sides: https://libvirt.org/kbase/tlscerts.html; qemu+ssh:// needs none",
+    ),
+)
+DAEMON = "is libvirtd (or virtqemud) running there, and are you in the group libvirt? -c URI chooses another host"
+
+
+def hint_for(message: str, table: tuple[tuple[str, str], ...] = HINTS, otherwise: str = "") -> str:
+    for pattern, hint in table:
+        if match := re.search(pattern, message, re.IGNORECASE | re.DOTALL):
+            return hint.format(*(group for group in match.groups() if group))
+    return otherwise

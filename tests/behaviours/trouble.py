@@ -1,0 +1,101 @@
+"""What goes wrong on hosts, on purpose and at a moment that is known."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import libvirt
+from harness import resource, until
+
+from kvmstate import sandbox
+from kvmstate.sandbox import Sandbox
+
+IMAGE = os.urandom(1 << 20)
+
+
+@dataclass
+class Download:
+    """Content whose server stops in the middle, as soon as `halfway` is set, until `goes_on` is."""
+
+    url: str = ""
+    halfway: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event = field(default_factory=threading.Event)
+
+    def volume(self, name: str = "base") -> dict[str, Any]:
+        checksum = "sha256:" + hashlib.sha256(IMAGE).hexdigest()
+        return resource("Volume", name, pool="images", format="raw", content={"url": self.url, "checksum": checksum})
+
+
+@contextmanager
+def stalling_download() -> Iterator[Download]:
+    """IMAGE, with a stop in the middle of its second and later readings: the first one looks at the head."""
+    download = Download()
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(IMAGE)))
+            self.end_headers()
+            half = len(IMAGE) // 2
+            try:
+                self.wfile.write(IMAGE[:half])
+                if len(asked) > 1:
+                    download.halfway.set()
+                    download.goes_on.wait(60)
+                self.wfile.write(IMAGE[half:])
+            except OSError:
+                pass  # the reader has gone
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    download.url = f"http://127.0.0.1:{server.server_port}/base.img"
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield download
+    finally:
+        download.goes_on.set()
+        server.shutdown()
+        server.server_close()
+
+
+def inside(host: Sandbox, script: str) -> None:
+    assert sandbox.execute(host, ["sh", "-c", script]) == 0, script
+
+
+@contextmanager
+def silent(host: Sandbox) -> Iterator[None]:
+    """The daemon is there and does not answer."""
+    inside(host, "kill -STOP $(cat /run/libvirtd.pid)")
+    try:
+        yield
+    finally:
+        inside(host, "kill -CONT $(cat /run/libvirtd.pid)")
+
+
+def kill_daemon(host: Sandbox) -> None:
+    """It comes back by itself, unless it was younger than two seconds: so let it grow older."""
+    inside(host, "until [ $(ps -o etimes= -p $(cat /run/libvirtd.pid)) -gt 2 ]; do sleep 0.1; done")
+    inside(host, "kill -KILL $(cat /run/libvirtd.pid)")
+
+
+def answers(host: Sandbox) -> bool:
+    try:
+        libvirt.open(host.uri).close()
+    except libvirt.libvirtError:
+        return False
+    return True
+
+
+def wait_for_daemon(host: Sandbox) -> None:
+    until(lambda: answers(host), "libvirtd answers again")
