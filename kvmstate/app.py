@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from kvmstate.apply import Event, Result, Store, apply_plan, note_agreement, open_lock, open_store
+from kvmstate.apply.owners import lost, with_owners
 from kvmstate.host import Host, open_host
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
@@ -30,7 +31,10 @@ class Session:
     locate: Locate | None = None
 
     def plan(self, options: Options) -> Plan:
-        return make_plan(self.host, self.resources, self.store.inventory, options, self.locate)
+        inventory = self.store.inventory
+        plan = with_owners(make_plan(self.host, self.resources, inventory, options, self.locate), self.host)
+        note = "" if inventory.entries else lost(self.host, inventory.project)
+        return replace(plan, notes=(*plan.notes, note)) if note else plan
 
     def drift(self, seen: Plan | None = None) -> Plan:
         """What it would take to bring back what was applied last; `seen` is a plan that has just looked at the host."""

@@ -17,8 +17,8 @@ from lxml import etree
 from pydantic import TypeAdapter
 
 from kvmstate.model.change import Change
-from kvmstate.model.resource import ResourceId
-from kvmstate.xmlbind import Overrides, Section, apply_overrides, bindings, patch
+from kvmstate.model.resource import Lifecycle, ResourceId
+from kvmstate.xmlbind import Overrides, Section, apply_overrides, bindings, document, patch
 from kvmstate.xmlbind.path import parse_path
 
 
@@ -91,8 +91,24 @@ def written(change: Change, node: etree._Element, lookup: Any, project: str | No
     if change.uuid:
         parse_path("uuid").set(node, change.uuid)
     if project:
-        parse_path("metadata/kvmstate:resource/@project").set(node, project)
+        stamp(node, project, change.lifecycle)
     return node
+
+
+STAMP = "metadata/kvmstate:resource"
+
+
+def stamp(node: etree._Element, project: str, lifecycle: Lifecycle) -> None:
+    """Say in the object's own XML whose it is, and what protects it. For people: the project's record decides."""
+    protected = "yes" if lifecycle.prevent_destroy else None
+    for name, value in (("project", project), ("preventDestroy", protected), ("deletion", lifecycle.deletion)):
+        path = parse_path(f"{STAMP}/@{name}")
+        path.set(node, value) if value else path.remove(node)
+
+
+def stamped_by(xml: str) -> str | None:
+    """The project whose stamp is in an object's XML."""
+    return parse_path(f"{STAMP}/@project").text(document(xml))
 
 
 @dataclass(frozen=True)

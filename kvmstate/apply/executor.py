@@ -143,9 +143,11 @@ def _carry_out(
     if change.action is Action.FORGET:
         store.drop(change.id)
         return
-    if change.action is Action.DELETE and not _still_ours(change, host):
-        store.drop(change.id)
-        return
+    if change.action in (Action.DELETE, Action.REPLACE) and not _still_ours(change, host):
+        if change.action is Action.DELETE:
+            store.drop(change.id)
+            return
+        raise HostError(f"{change.id} has gone since the plan was made", "plan again")
     steps = BY_WORD[change.id.kind].ops.steps(change, host, plan.project) if change.action is not Action.ADOPT else []
     for number, step in enumerate(steps):
         store.guard()
@@ -193,7 +195,6 @@ def _begun(change: Change, entry: Entry | None) -> Entry:
     return replace(
         entry.beginning(spec),
         uuid=change.uuid or entry.uuid,
-        lifecycle=change.lifecycle,
         incomplete=entry.incomplete or change.action in MAKES,
     )
 

@@ -19,6 +19,10 @@ VALUE_MAX = secrets.VALUE_MAX
 class Keep(Protocol):
     """Values by name, and one claim. Every call does all or nothing, and raises HostError."""
 
+    def projects(self) -> set[str]:
+        """All projects that keep something on this host."""
+        ...
+
     def read(self) -> dict[str, bytes]: ...
     def write(self, name: str, value: bytes) -> None: ...
     def delete(self, name: str) -> None: ...
@@ -46,6 +50,9 @@ class Secrets:
         self._prefix = f"kvmstate:{project}:"
         self._description = f"kvmstate: what project {project} owns here"
 
+    def projects(self) -> set[str]:
+        return {name.split(":")[1] for name in secrets.names(self._connection, "kvmstate:") if name.count(":") == 2}
+
     def read(self) -> dict[str, bytes]:
         found = secrets.read_all(self._connection, self._prefix)
         return {name.removeprefix(self._prefix): value for name, value in found.items()}
@@ -72,6 +79,9 @@ class Files:
     def __init__(self, host: Host, project: str) -> None:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
         self._folder = state / "kvmstate" / hashlib.sha256(host.uri.encode()).hexdigest()[:16] / project
+
+    def projects(self) -> set[str]:
+        return {path.name for path in self._folder.parent.glob("*")}
 
     def read(self) -> dict[str, bytes]:
         return {path.stem: path.read_bytes() for path in self._folder.glob("*.value")}

@@ -18,12 +18,14 @@ from kvmstate.model.change import Action
 def command(auto_approve: bool, **given: Any) -> int:
     """Take ownership of objects on the host that the manifests declare and this project does not own.
 
-    Nothing on the host changes but the record of who owns what: the next plan shows how they differ.
+    Nothing on the host changes but the record of who owns what: the next plan shows how they differ. What another
+    project owns stays with it.
     """
     with opened(repair=True, **given) as at:
         from kvmstate.cli.approve import carry_out
 
         plan = at.session.plan(at.options)
-        adopted = tuple(dataclasses.replace(c, blocked="", hint="") for c in plan.changes if c.action is Action.ADOPT)
+        found = [change for change in plan.changes if change.action is Action.ADOPT]
+        adopted = tuple(c if c.owner else dataclasses.replace(c, blocked="", hint="") for c in found)
         plan = dataclasses.replace(plan, changes=adopted)
         return carry_out(at, plan, auto_approve, 1, f"Do you want project {plan.project} to own these?")

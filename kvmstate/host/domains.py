@@ -66,18 +66,16 @@ def define(connection: Any, text: str, validate: bool) -> Any:
 
 
 def start(domain: Any, paused: bool = False) -> None:
-    with faults():
-        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
+    flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
+    _reach("paused" if paused else "running", domain, lambda: domain.createWithFlags(flags))
 
 
 def suspend(domain: Any) -> None:
-    with faults():
-        domain.suspend()
+    _reach("paused", domain, domain.suspend)
 
 
 def resume(domain: Any) -> None:
-    with faults():
-        domain.resume()
+    _reach("running", domain, domain.resume)
 
 
 def set_autostart(domain: Any, value: bool) -> None:
@@ -97,25 +95,26 @@ def shutdown(domain: Any, timeout: float, power_off: bool, clock: Callable[[], f
             resume(domain)
         if clock() >= deadline:
             if power_off:
-                _unless_stopped(domain, domain.destroy)
+                _reach("stopped", domain, domain.destroy)
                 return
             raise HostError(
                 f"the guest did not shut down within {timeout:g} s",
                 "shut it down by hand, or let lifecycle.stop say onTimeout: destroy",
             )
         if clock() - asked >= SHUTDOWN_AGAIN:
-            _unless_stopped(domain, lambda: domain.shutdownFlags(0))
+            _reach("stopped", domain, lambda: domain.shutdownFlags(0))
             asked = clock()
         time.sleep(0.1)
 
 
-def _unless_stopped(domain: Any, call: Callable[[], Any]) -> None:
-    """The guest may have stopped on its own in between."""
+def _reach(wanted: str, domain: Any, call: Callable[[], Any]) -> None:
+    """Somebody else may have brought the domain there meanwhile: its guest, or a run that was killed and whose call
+    libvirt carries on with (a domain that is being started is seen as paused)."""
     try:
         with faults():
             call()
     except HostError:
-        if state(domain) != "stopped":
+        if state(domain) != wanted:
             raise
 
 

@@ -29,6 +29,16 @@ def supported(connection: Any) -> bool:
     return True
 
 
+def names(connection: Any, prefix: str) -> list[str]:
+    """The usage names that begin so."""
+    with faults():
+        return [
+            str(secret.usageID())
+            for secret in connection.listAllSecrets(0)
+            if secret.usageType() == _USAGE and secret.usageID().startswith(prefix)
+        ]
+
+
 def read_all(connection: Any, prefix: str) -> dict[str, bytes]:
     """The values of all secrets whose usage name begins so."""
     found = {}

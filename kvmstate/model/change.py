@@ -57,7 +57,7 @@ class Change:
     `fields` differ from the inactive configuration, `active_fields` from the running one. `spec` is the wanted spec,
     completed: names, MACs and defaults filled in, fields that left the manifest cleared. `uuid` is the object's,
     chosen beforehand for one to be made. `blocked` says why nothing may be done although something should. `digest` is
-    that of manifest and host where they agree.
+    that of manifest and host where they agree. `owner` is another project that owns the object.
     """
 
     id: ResourceId
@@ -74,6 +74,7 @@ class Change:
     hint: str = ""
     needs: frozenset[ResourceId] = field(default_factory=frozenset)
     digest: str = ""
+    owner: str = ""
 
     @property
     def agrees(self) -> bool:

@@ -12,12 +12,13 @@ from kvmstate.model.resource import ResourceId
 
 @dataclass(frozen=True)
 class Plan:
-    """`left_out` is what `--target` and `--exclude` keep out of a partial plan."""
+    """`left_out` is what `--target` and `--exclude` keep out of a partial plan; `notes` are what people should know."""
 
     project: str
     host: str
     changes: tuple[Change, ...]
     left_out: tuple[ResourceId, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def todo(self) -> tuple[Change, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 
 from kvmstate.kind import Kind, Spec
 from kvmstate.kinds import BY_WORD
@@ -70,7 +71,7 @@ def compare(
     ignored = [field_path(path) for path in resource.lifecycle.ignore_changes]
     for path in ignored:
         spec = leaving(spec, config, path)
-    fields = tuple(diff(spec, config, active))
+    fields = (*diff(spec, config, active), *_protection(entry.lifecycle, resource.lifecycle))
     active_fields = _minus(diff(spec, active, active), ignored) if active else ()
     common["spec"] = spec
     return _judged(kind, Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields))
@@ -91,6 +92,14 @@ def _seen(spec: Spec, seen: Any, xml: str | None, last: list[Spec]) -> Any:
         if b.xml is None and b.name != "xml" and b.name not in seen.model_fields_set:
             update[b.name] = getattr(last[-1], b.name, None) if last else getattr(spec, b.name)
     return seen.model_copy(update=update) if update else seen
+
+
+def _protection(old: Lifecycle, new: Lifecycle) -> Iterator[FieldChange]:
+    """What the host must know of a lifecycle, because it holds when the manifest has gone."""
+    for name in ("prevent_destroy", "deletion"):
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            yield FieldChange(("lifecycle", to_camel(name)), before, after, Effect.NONE)
 
 
 def _remembered(spec: Spec, last: list[Spec]) -> dict[str, str | None]:

@@ -77,6 +77,7 @@ def _changes(
     for id_, entry in inventory.entries.items():
         if id_ not in desired:
             changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), prune)
+    _keep_what_is_used(changes, desired, inventory)
     return changes
 
 
@@ -160,8 +161,30 @@ def check_references(host: Host, desired: Mapping[ResourceId, Resource], locate:
         raise ManifestErrors(problems)
 
 
+def _keep_what_is_used(
+    changes: dict[ResourceId, Change], desired: Mapping[ResourceId, Resource], inventory: Inventory
+) -> None:
+    """What stays, because a manifest declares it or preventDestroy keeps it, is not cut off from what it uses."""
+    stays = [id_ for id_, change in changes.items() if id_ in desired or _kept(change)]
+    while stays:
+        user = stays.pop()
+        specs = [desired[user].spec] if user in desired else applied_specs(BY_WORD[user.kind], inventory.get(user))
+        for used in {ref.target for spec in specs for ref in references(spec)}:
+            change = changes.get(used)
+            if change and change.action is Action.DELETE and not change.blocked:
+                why = "the manifests declare" if user in desired else "stays"
+                changes[used] = replace(
+                    change, blocked=f"{user}, which {why}, uses it", hint=f"take it out of {user} first"
+                )
+                stays.append(used)
+
+
+def _kept(change: Change) -> bool:
+    return change.action is Action.DELETE and bool(change.blocked)
+
+
 def _check_deletes(changes: tuple[Change, ...], desired: Mapping[ResourceId, Resource], options: Options) -> None:
-    deletes = [c for c in changes if c.action is Action.DELETE]
+    deletes = [c for c in changes if c.action is Action.DELETE and not c.blocked]
     if deletes and not desired and not options.allow_empty:
         raise PlanError(
             f"the manifests are empty, and {len(deletes)} resources would be deleted",

@@ -9,7 +9,7 @@ import click
 from kvmstate.model.change import Action
 from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
-from kvmstate.views.rows import Item, items, partial_note, summary
+from kvmstate.views.rows import Item, items, notes, summary
 
 # Colour never says what the symbol or the words do not.
 _COLOUR = {
@@ -26,8 +26,7 @@ _SYMBOL_COLOUR = {"+": "green", "-": "red"}
 def render(plan: Plan) -> str:
     """Every resource that something happens to, then the summary line."""
     lines = [line for item in items(plan) for line in _drawn(item)]
-    note = partial_note(plan)
-    return "\n".join([*lines, *([""] if lines else []), *([note] if note else []), summary(plan)])
+    return "\n".join([*lines, *([""] if lines else []), *notes(plan), summary(plan)])
 
 
 def render_drift(plan: Plan) -> str:

@@ -126,9 +126,10 @@ def summary(plan: Plan) -> str:
     return line + (f" {forgotten} to forget." if forgotten else "") + (f" {adopted} to adopt." if adopted else "")
 
 
-def partial_note(plan: Plan) -> str:
-    """What people must know of a plan that is not the whole one, or an empty string."""
-    count = len(plan.left_out)
-    if not count:
-        return ""
-    return f"This plan is partial: --target or --exclude leaves {count} resource{'s' if count > 1 else ''} out."
+def notes(plan: Plan) -> list[str]:
+    """What people must know of a plan besides its changes."""
+    found = [f"note: {one_line(note)}" for note in plan.notes]
+    if count := len(plan.left_out):
+        which = f"{count} resource{'s' if count > 1 else ''}"
+        found.append(f"This plan is partial: --target or --exclude leaves {which} out.")
+    return found

@@ -78,8 +78,8 @@ def test_what_is_still_used_does_not_go_alone(kvmstate: Project) -> None:
 
 
 def test_the_brake_on_deletes_counts_what_is_selected(kvmstate: Project) -> None:
+    kvmstate.write(POOL, VOLUME, MACHINE, OTHER)
     assert kvmstate("apply", "--auto-approve").code == 0
-    kvmstate.write(VOLUME)
-    assert kvmstate("plan", "--prune", "--max-deletes", "1").code == 1
     kvmstate.write(POOL, VOLUME)
-    assert kvmstate("plan", "--prune", "--max-deletes", "0", "--exclude", "domain/web-1").code == 0
+    assert kvmstate("plan", "--prune", "--max-deletes", "1").code == 1
+    assert kvmstate("plan", "--prune", "--max-deletes", "1", "--exclude", "domain/web-1").code == 0

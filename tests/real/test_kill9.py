@@ -24,7 +24,7 @@ from kvmstate.errors import ConnectionFailed
 from kvmstate.host import open_host
 from kvmstate.sandbox import Sandbox
 
-KILLS = int(os.environ.get("KVMSTATE_KILLS", "5"))
+KILLS = int(os.environ.get("KVMSTATE_KILLS", "3"))
 DAEMON_KILLS = int(os.environ.get("KVMSTATE_DAEMON_KILLS", "2"))
 SEED = int(os.environ.get("KVMSTATE_SEED", "9"))
 # the sandbox gives up a libvirtd that ends younger than this

@@ -64,7 +64,7 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         if change.action is Action.DELETE:
             return todo
     fresh = change.action in (Action.CREATE, Action.REPLACE)
-    if fresh or any(f.path[0] not in ("active", "autostart") for f in change.fields):
+    if fresh or any(f.path[0] not in ("active", "autostart", "lifecycle") for f in change.fields):
         todo.append(simple("define", define))
     if spec.autostart is not None:
         todo.append(simple("set autostart", lambda: pools.set_autostart(find(), spec.autostart)))

@@ -64,6 +64,8 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
     if change.action is Action.DELETE:
         return [simple("delete", delete)]
     if change.action is Action.UPDATE:
+        if all(f.path[0] == "lifecycle" for f in change.fields):
+            return []
         return [simple("grow", lambda: grow(host, volumes.find(pool(), name), spec.capacity or 0))]
     todo = [simple("delete", delete)] if change.action is Action.REPLACE else []
     source = content.Source(spec.content) if spec.content else None
