@@ -13,7 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
-from typing import Any
 
 from kvmstate.apply.inventory import Store
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError
@@ -23,7 +22,7 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.plan import Plan
-from kvmstate.model.resource import ResourceId
+from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan.planner import observe
 
 MAKES = (Action.CREATE, Action.REPLACE)
@@ -80,7 +79,7 @@ def apply_plan(
     result = Result()
     todo = {change.id: change for change in plan.todo}
     before = store.inventory
-    store.put(*(_begun(change, before.get(change.id)) for change in todo.values() if change.desired))
+    store.put(*(_begun(c, c.desired, before.get(c.id)) for c in todo.values() if c.desired))
     note_agreement(plan, store)
     broken: dict[ResourceId, str] = {}
     running: dict[Future[None], Change] = {}
@@ -130,7 +129,7 @@ def note_agreement(plan: Plan, store: Store) -> None:
     entries = store.inventory.entries
     for change in plan.changes:
         if change.action is Action.NOOP and change.desired and change.observed and (entry := entries.get(change.id)):
-            known = replace(entry, specs=(recorded(change),), lifecycle=change.lifecycle, digest=change.digest)
+            known = replace(entry, specs=(change.desired.written,), lifecycle=change.lifecycle, digest=change.digest)
             store.put(replace(known, incomplete=False))
     store.flush()
 
@@ -164,8 +163,8 @@ def _carry_out(
             raise explained(error, host) from error
     if change.action is Action.DELETE:
         store.drop(change.id)
-    else:
-        store.put(Entry(change.id, change.uuid, (recorded(change),), change.lifecycle))
+    elif change.desired:
+        store.put(Entry(change.id, change.uuid, (change.desired.written,), change.lifecycle))
         if change.action in MAKES and getattr(change.spec, "content", None):
             # before anybody uses it: a volume whose upload is not known to be whole is made anew
             store.flush()
@@ -181,15 +180,8 @@ def _still_ours(change: Change, host: Host) -> bool:
     return True
 
 
-def recorded(change: Change) -> dict[str, Any]:
-    """The spec as its manifest wrote it, to compare with the next time."""
-    assert change.desired is not None
-    spec: dict[str, Any] = change.desired.spec.model_dump(mode="json", exclude_unset=True)
-    return spec
-
-
-def _begun(change: Change, entry: Entry | None) -> Entry:
-    spec = recorded(change)
+def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
+    spec = desired.written
     if entry is None:
         return Entry(change.id, change.uuid, (spec,), change.lifecycle, incomplete=True)
     return replace(

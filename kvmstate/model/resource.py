@@ -124,6 +124,12 @@ class Resource:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     origin: Origin = Origin("-")
 
+    @cached_property
+    def written(self) -> dict[str, Any]:
+        """The spec as its manifest wrote it: what is recorded, to compare with the next time."""
+        said: dict[str, Any] = self.spec.model_dump(mode="json", exclude_unset=True)
+        return said
+
 
 @dataclass(frozen=True)
 class Observed:

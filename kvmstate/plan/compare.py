@@ -18,10 +18,14 @@ from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource
 from kvmstate.xmlbind import bindings, diff, document, is_secret, leaving, read_overrides, with_cleared
 
 
-def applied_specs(kind: Kind, entry: Entry | None) -> list[Spec]:
-    """What was applied last (and begun since). A record that this version cannot read counts for nothing."""
+def applied_specs(kind: Kind, entry: Entry | None, resource: Resource | None = None) -> list[Spec]:
+    """What was applied last (and begun since); where the manifest says the same, `resource`'s own spec. A record that
+    this version cannot read counts for nothing."""
     found = []
     for spec in entry.specs if entry else ():
+        if resource and spec == resource.written:
+            found.append(resource.spec)
+            continue
         try:
             found.append(kind.adapter.validate_python(spec))
         except ValidationError:
@@ -41,9 +45,10 @@ def compare(
     kind: Kind, resource: Resource, observed: Observed | None, entry: Entry | None, project: str, uuid: str
 ) -> Change:
     spec = kind.ops.complete(resource, observed, project)
-    last = applied_specs(kind, entry)
+    last = applied_specs(kind, entry, resource)
     for before in last:
-        spec = with_cleared(spec, kind.ops.complete(_as(resource, before), observed, project))
+        if before is not resource.spec:
+            spec = with_cleared(spec, kind.ops.complete(_as(resource, before), observed, project))
     common: dict[str, Any] = {
         "id": resource.id,
         "desired": resource,

@@ -224,7 +224,7 @@ def _targets(
     not touched, so that nothing waits for it."""
     if change.agrees:
         return set()
-    specs = [resource.spec if resource else None, *applied_specs(kind, inventory.get(id_))]
+    specs = [resource.spec if resource else None, *applied_specs(kind, inventory.get(id_), resource)]
     if change.observed is not None:
         specs.append(change.observed.config)
     return {ref.target for spec in specs for ref in references(spec)}
