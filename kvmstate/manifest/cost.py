@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic.alias_generators import to_camel
 
-from kvmstate.model.effect import Effect, Scaling
+from kvmstate.model.effect import Cost, Effect, Scaling, When
 
 _SENTENCES = {
     Effect.NONE: "Used when it is made; a later change does nothing.",
@@ -15,15 +15,21 @@ _SENTENCES = {
 _SHRINK = {Effect.RESTART: "takes effect at the next restart", Effect.REPLACE: "needs a replacement"}
 
 
-def label(effect: Effect | Scaling) -> str:
+def label(effect: Cost) -> str:
     """In a word or a few: `live`, `grow: live up to maxCpus, shrink: restart`."""
     text = str(effect)
     limit = effect.limit if isinstance(effect, Scaling) else None
     return text.replace(limit, to_camel(limit)) if limit else text
 
 
-def sentence(effect: Effect | Scaling) -> str:
+def sentence(effect: Cost) -> str:
     if isinstance(effect, Effect):
         return _SENTENCES[effect]
+    if isinstance(effect, When):
+        return f"{effect.condition.capitalize()}: {_lower(effect.then)} Otherwise: {_lower(effect.otherwise)}"
     limit = f" up to {to_camel(effect.limit)}" if effect.limit else ""
     return f"Grows {effect.grow}{limit}; shrinking {_SHRINK.get(effect.shrink, str(effect.shrink))}."
+
+
+def _lower(effect: Effect) -> str:
+    return _SENTENCES[effect][0].lower() + _SENTENCES[effect][1:]

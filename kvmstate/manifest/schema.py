@@ -15,7 +15,7 @@ from kvmstate.kinds import ALL_KINDS
 from kvmstate.manifest import cost
 from kvmstate.manifest.document import LIFECYCLE, METADATA
 from kvmstate.manifest.project import ADAPTER
-from kvmstate.model.effect import Effect, Scaling
+from kvmstate.model.effect import Cost
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import API_VERSION
 from kvmstate.xmlbind import Section, bindings
@@ -34,13 +34,11 @@ class Generator(GenerateJsonSchema):
         if issubclass(schema["cls"], Section):
             for binding in bindings(schema["cls"]):
                 field = made["properties"][binding.alias]
-                declared = _declared(schema["cls"], binding.name)
                 if binding.xml:
                     field["x-kvmstate-xml"] = binding.xml.path
-                if declared or binding.repeated or not binding.sections:
-                    effect = declared or Effect.RESTART
-                    field["x-kvmstate-effect"] = cost.label(effect)
-                    field["description"] = _sentences(field.get("description"), cost.sentence(effect))
+                if _declared(schema["cls"], binding.name) or binding.repeated or not binding.sections:
+                    field["x-kvmstate-effect"] = cost.label(binding.effect)
+                    field["description"] = _sentences(field.get("description"), cost.sentence(binding.effect))
                 if binding.name == "xml":
                     field["additionalProperties"] = {"type": ["string", "number", "boolean", "null"]}
         if schema["cls"] is VolumeRef:
@@ -91,8 +89,9 @@ def project_schema() -> Schema:
     return {"$schema": DIALECT, **made, "title": "kvmstate project"}
 
 
-def _declared(model: type[Section], name: str) -> Effect | Scaling | None:
-    return next((mark for mark in model.model_fields[name].metadata if isinstance(mark, Effect | Scaling)), None)
+def _declared(model: type[Section], name: str) -> bool:
+    """Whether the field itself says what a change costs."""
+    return any(isinstance(mark, Cost) for mark in model.model_fields[name].metadata)
 
 
 def _tidy(node: Any, inside: str = "") -> Any:

@@ -16,9 +16,6 @@ class Effect(enum.IntEnum):
     REPLACE = 3
     REFUSED = 4
 
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        return {**handler(core), "x-kvmstate-effect": str(self)}
-
     def of(self, old: Any, new: Any, want: Any = None, active: Any = None) -> Effect:
         """The cost of going from `old` to `new` in the section `want`, while `active` is what runs."""
         return self
@@ -47,9 +44,6 @@ class Scaling:
             return self.shrink
         return self.grow
 
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        return {**handler(core), "x-kvmstate-effect": str(self)}
-
     def __str__(self) -> str:
         bound = f" up to {self.limit}" if self.limit else ""
         return f"grow: {self.grow}{bound}, shrink: {self.shrink}"
@@ -70,11 +64,13 @@ class When:
     def of(self, old: Any, new: Any, want: Any = None, active: Any = None) -> Effect:
         return self.then if getattr(want, self.field, None) in self.values else self.otherwise
 
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        return {**handler(core), "x-kvmstate-effect": str(self)}
+    @property
+    def condition(self) -> str:
+        named = ", ".join(str(value) for value in self.values if value is not None)
+        return f"with {self.field} {named}" if named else f"without {self.field}"
 
     def __str__(self) -> str:
-        return f"{self.then} for {self.field} {', '.join(map(str, self.values))}, else {self.otherwise}"
+        return f"{self.then} {self.condition}, else {self.otherwise}"
 
 
 Cost = Effect | Scaling | When
