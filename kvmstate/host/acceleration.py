@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from functools import cache
@@ -24,6 +25,7 @@ _PROBE = """
 </domain>
 """
 _PROBE_TIMEOUT = 5.0
+_ASKING = threading.Lock()
 
 
 @cache
@@ -42,9 +44,14 @@ def is_x86(host: Host) -> bool:
     return any(machine.text == "q35" for machine in machines)
 
 
-@cache
 def works(host: Host) -> bool:
     """Run a machine without disks for a moment and see whether its firmware speaks. Asked once a connection."""
+    with _ASKING:
+        return _probe(host)
+
+
+@cache
+def _probe(host: Host) -> bool:
     try:
         with faults():
             domain = host.connection.createXML(

@@ -59,7 +59,7 @@ init() {
   cd /
   hostname "$name"
   ip link set lo up
-  mkdir -p "$dir"/{run/libvirt,lib/images,etc/qemu,log/qemu,cache,dev}
+  mkdir -p "$dir"/{run/libvirt,run/lock,lib/images,etc/qemu,log/qemu,cache,dev}
   mount -t proc proc /proc
   # the caller's /sys shows the caller's network cards; where a new one is forbidden it has to do
   mount -t sysfs sysfs /sys 2>/dev/null || :
