@@ -58,13 +58,23 @@ class Run:
 class Project:
     """A folder of manifests for one host."""
 
-    def __init__(self, host: Sandbox, folder: Path, name: str = "shop") -> None:
-        self.host = host
+    def __init__(self, host: Sandbox | str, folder: Path, name: str = "shop") -> None:
+        """`host` is a throw-away host, or the URI of another one."""
+        self._host = host
         self.folder = folder
         self.name = name
         folder.mkdir(exist_ok=True)
-        (folder / "kvmstate.yaml").write_text(f"project: {name}\nconnection: {host.uri}\nmanifests: [manifests.yaml]\n")
+        (folder / "kvmstate.yaml").write_text(f"project: {name}\nconnection: {self.uri}\nmanifests: [manifests.yaml]\n")
         self.write()
+
+    @property
+    def host(self) -> Sandbox:
+        assert isinstance(self._host, Sandbox)
+        return self._host
+
+    @property
+    def uri(self) -> str:
+        return self._host if isinstance(self._host, str) else self._host.uri
 
     def write(self, *documents: dict[str, Any]) -> None:
         (self.folder / "manifests.yaml").write_text(yaml.safe_dump_all(documents, sort_keys=False))
