@@ -15,7 +15,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import Options, make_drift, make_plan
-from kvmstate.plan.planner import Locate
+from kvmstate.plan.planner import Locate, check_references
 
 # A volume in a pool that is not active is known only after the pool was started: apply plans again then.
 PASSES = 3
@@ -89,6 +89,12 @@ class Writing:
     timeout: float = 0
     told: Callable[[str], None] = lambda _: None
     repair: bool = False
+
+
+def check_references_on(uri: str, resources: Iterable[Resource], locate: Locate) -> None:
+    """Raises ManifestErrors for references to what is neither in the manifests nor on the host, ConnectionFailed."""
+    with open_host(uri) as host:
+        check_references(host, {r.id: r for r in resources}, locate)
 
 
 @contextmanager

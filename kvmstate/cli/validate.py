@@ -1,4 +1,4 @@
-"""`kvmstate validate`: are the manifests right? Talks to no host."""
+"""`kvmstate validate`: are the manifests right? Talks to no host unless one is named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvmstate.cli.options import Inputs, Loaded, inputs, manifest_options
+from kvmstate.cli.options import Inputs, Loaded, connect_option, inputs, manifest_options
 from kvmstate.errors import ManifestErrors
 from kvmstate.model.printable import harmless
 
@@ -21,15 +21,22 @@ FORMAT_VERSION = "1.0"
 
 @click.command("validate")
 @manifest_options
+@connect_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(as_json: bool, **options: Any) -> int:
     """Check manifests: syntax, fields, values and references, all at once.
 
-    PATH is a file, a folder, or - for standard input. Default: what kvmstate.yaml says.
+    PATH is a file, a folder, or - for standard input. Default: what kvmstate.yaml says. With -c, what the manifests
+    refer to and do not declare must be on that host; without, no host is talked to.
     """
     given = inputs(**options)
     try:
         loaded = given.load()
+        if given.connect and loaded.manifests.dangling:
+            from kvmstate.app import check_references_on
+
+            check_references_on(given.connect, loaded.manifests.resources, loaded.manifests.at)
+            loaded = dataclasses.replace(loaded, manifests=dataclasses.replace(loaded.manifests, dangling=()))
     except ManifestErrors as errors:
         return _refused(errors, as_json)
     if as_json:

@@ -145,20 +145,29 @@ def check_references(host: Host, desired: Mapping[ResourceId, Resource], locate:
     for resource, ref in missing:
         if ref.target in present:
             continue
-        path = ("spec", *ref.path)
-        file, line, column = locate(resource.id, path) if locate else (resource.origin.file, resource.origin.line, 0)
+        file, line, column = (
+            locate(resource.id, ref.path) if locate else (resource.origin.file, resource.origin.line, 0)
+        )
         problems.append(
             Problem(
                 f"there is no {ref.target}, neither in the manifests nor on the host",
                 file,
                 line,
                 column,
-                "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip("."),
-                f"declare a {BY_WORD[ref.target.kind].name} named {ref.target.name}, or correct the name",
+                "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in ("spec", *ref.path)).lstrip("."),
+                _mend(host, ref.target),
             )
         )
     if problems:
         raise ManifestErrors(problems)
+
+
+def _mend(host: Host, target: ResourceId) -> str:
+    """What to do about a reference to nothing."""
+    pool_id = ResourceId("pool", target.name.partition("/")[0])
+    if target.kind == "volume" and (pool := observe(host, [pool_id]).get(pool_id)) and not pool.running:
+        return f"{pool_id} is not active, so what is in it is not known: start it (`virsh pool-start {pool_id.name}`)"
+    return f"declare a {BY_WORD[target.kind].name} named {target.name}, or correct the name"
 
 
 def _keep_what_is_used(

@@ -1,0 +1,83 @@
+"""What a manifest refers to is declared or on the host; else its place is named, before anything is done."""
+
+from __future__ import annotations
+
+import json
+
+import libvirt
+import pytest
+from harness import Project, pool, resource
+
+pytestmark = pytest.mark.real
+
+MACHINE = resource(
+    "VirtualMachine",
+    "web",
+    memory="32MiB",
+    state="stopped",
+    disks=[{"name": "root", "volume": "images/root"}],
+    interfaces=[{"network": "lan"}],
+)
+
+
+def place(project: Project, text: str) -> str:
+    """file:line:column of a value in the manifests."""
+    file = project.folder / "manifests.yaml"
+    lines = file.read_text().splitlines()
+    line = next(number for number, line in enumerate(lines, 1) if line.endswith(f" {text}"))
+    return f"{file}:{line}:{lines[line - 1].index(text) + 1}"
+
+
+def expected(project: Project) -> list[str]:
+    return [
+        f"{place(project, 'images/root')}: spec.disks[0].volume: "
+        "there is no volume/images/root, neither in the manifests nor on the host",
+        "  hint: declare a Volume named images/root, or correct the name",
+        f"{place(project, 'lan')}: spec.interfaces[0].network: "
+        "there is no network/lan, neither in the manifests nor on the host",
+        "  hint: declare a Network named lan, or correct the name",
+    ]
+
+
+def test_a_plan_names_every_reference_to_nothing(project: Project) -> None:
+    project.write(MACHINE, resource("Network", "other"))
+    for command in ("plan", "apply"):
+        done = project.kvmstate(command)
+        assert done.code == 1
+        assert done.err.removeprefix("error: ").splitlines() == expected(project)
+        assert done.out == ""
+
+
+def test_validate_asks_a_host_only_when_one_is_named(project: Project, connection: libvirt.virConnect) -> None:
+    project.write(MACHINE)
+    offline = project.kvmstate("validate")
+    assert offline.code == 0
+    assert offline.err.count("is not in these manifests; it must be on the host") == 2
+    asked = project.kvmstate("validate", "-c", project.uri)
+    assert asked.code == 1
+    assert asked.err.splitlines() == [*expected(project), "2 problems"]
+    told = json.loads(project.kvmstate("validate", "--json", "-c", project.uri).out)
+    assert [d["path"] for d in told["diagnostics"]] == ["spec.disks[0].volume", "spec.interfaces[0].network"]
+    connection.networkDefineXML("<network><name>lan</name></network>")
+    project.converge(pool(), resource("Volume", "root", pool="images", capacity="1MiB"))
+    project.write(MACHINE)
+    asked = project.kvmstate("validate", "-c", project.uri)
+    assert (asked.code, asked.err) == (0, "")
+
+
+def test_a_reference_into_a_pool_that_is_off_says_so(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), resource("Volume", "root", pool="images", capacity="1MiB"))
+    connection.storagePoolLookupByName("images").destroy()
+    project.write(resource("VirtualMachine", "web", memory="32MiB", disks=[{"name": "root", "volume": "images/root"}]))
+    planned = project.plan()
+    assert planned.code == 1
+    assert "hint: pool/images is not active, so what is in it is not known: start it" in planned.err
+
+
+def test_what_is_on_the_host_and_nobodys_may_be_used(project: Project, connection: libvirt.virConnect) -> None:
+    connection.networkDefineXML("<network><name>lan</name></network>")
+    project.converge(
+        resource("VirtualMachine", "web", memory="32MiB", state="stopped", interfaces=[{"network": "lan"}])
+    )
+    project.kvmstate("destroy", "--auto-approve")
+    assert [network.name() for network in connection.listAllNetworks()] == ["lan"]
