@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kvmstate.apply import Event, Result, Store, apply_plan, note_agreement, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
@@ -16,6 +17,7 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import Options, make_drift, make_plan
 from kvmstate.plan.planner import Locate, check_references
+from kvmstate.plan.saved import SavedPlan, restored, saved
 
 # A volume in a pool that is not active is known only after the pool was started: apply plans again then.
 PASSES = 3
@@ -36,6 +38,14 @@ class Session:
         note = "" if inventory.entries else lost(self.host, inventory.project)
         return replace(plan, notes=(*plan.notes, note)) if note else plan
 
+    def saved(self, plan: Plan, options: Options) -> dict[str, Any]:
+        """The plan as the content of a file; see `kvmstate.plan.saved`."""
+        return saved(plan, self.host, self.store.inventory, options.prune)
+
+    def restored(self, plan: SavedPlan) -> Plan:
+        """Raises Stale, or PlanError for the plan of another host."""
+        return restored(plan, self.host, self.store.inventory)
+
     def drift(self, seen: Plan | None = None) -> Plan:
         """What it would take to bring back what was applied last; `seen` is a plan that has just looked at the host."""
         observed = {c.id: c.observed for c in seen.changes if c.observed} if seen and not seen.left_out else None
@@ -48,10 +58,11 @@ class Session:
         emit: Callable[[Event], None],
         parallelism: int = 10,
         stop: threading.Event | None = None,
+        exact: bool = False,
     ) -> Result:
-        """Carry out the plan; then what became known on the way; then look whether it all took effect."""
+        """Carry out the plan, then (unless `exact`) what became known on the way."""
         total = apply_plan(plan, self.host, self.store, emit, parallelism, stop)
-        for _ in range(PASSES):
+        for _ in range(0 if exact else PASSES):
             if not total.ok or not any(_deferred(c) for c in plan.changes):
                 break
             self.host.forget()

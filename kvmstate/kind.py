@@ -34,13 +34,17 @@ class Spec(Section):
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind: `name` as manifests write it, `word` as libvirt does, `spec` a Spec or a union of them."""
+    """One kind: `name` as manifests write it, `word` as libvirt does, `spec` a Spec or a union of them.
+
+    `volatile` are the XPaths of what libvirt's XML says anew while nobody changes anything.
+    """
 
     name: str
     word: str
     title: str
     spec: Any
     holds_data: bool = False
+    volatile: tuple[str, ...] = ()
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:

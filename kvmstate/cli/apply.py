@@ -1,19 +1,28 @@
-"""`kvmstate apply`: make the host as the manifests say."""
+"""`kvmstate apply`: make the host as the manifests say, or as a saved plan does."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmstate.cli import plan_file
 from kvmstate.cli.session import (
     host_options,
     json_option,
     lock_option,
     opened,
+    opened_saved,
     parallelism_option,
     selection_options,
 )
+from kvmstate.errors import PlanError
+
+if TYPE_CHECKING:
+    from kvmstate.app import Session
+    from kvmstate.model.plan import Plan
+    from kvmstate.plan.saved import SavedPlan
 
 
 @click.command("apply")
@@ -23,15 +32,35 @@ from kvmstate.cli.session import (
 @parallelism_option
 @json_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
-def command(auto_approve: bool, parallelism: int, as_json: bool, **given: Any) -> int:
+def command(auto_approve: bool, parallelism: int, as_json: bool, paths: tuple[Path, ...], **given: Any) -> int:
     """Plan, ask, and carry the plan out.
+
+    PATH may be a plan saved with `plan --out`: exactly that is carried out, without asking, or nothing at all when the
+    host has changed since.
 
     A failure stops only what depends on it; the next apply goes on from there. Exit 0: all done; 1: something failed,
     was skipped or is blocked.
     """
-    with opened(**given) as at:
+    if saved := plan_file.find(paths):
+        with opened_saved(saved, given["connect"], given["lock_timeout"]) as at:
+            from kvmstate.cli.approve import carry_out
+
+            return carry_out(at, _restored(at.session, saved), True, parallelism, "", as_json, exact=True)
+    with opened(paths=paths, **given) as at:
         from kvmstate.cli.approve import carry_out
 
         plan = at.session.plan(at.options)
         question = f"Do you want to make these changes on {plan.host}?"
         return carry_out(at, plan, auto_approve, parallelism, question, as_json)
+
+
+def _restored(session: Session, saved: SavedPlan) -> Plan:
+    """Raises PlanError that says what moved, when the plan is stale."""
+    from kvmstate.plan.saved import Stale
+
+    try:
+        return session.restored(saved)
+    except Stale as stale:
+        from kvmstate.views.rows import moved
+
+        raise PlanError("\n  ".join([stale.message, *moved(stale)]), stale.hint) from stale

@@ -22,10 +22,19 @@ if TYPE_CHECKING:
 
 
 def carry_out(
-    at: Opened, plan: Plan, auto_approve: bool, parallelism: int, question: str, as_json: bool = False
+    at: Opened,
+    plan: Plan,
+    auto_approve: bool,
+    parallelism: int,
+    question: str,
+    as_json: bool = False,
+    exact: bool = False,
 ) -> int:
     """The exit code: 0 when all was done, 1 when something failed, was skipped or is blocked, and as of a process that
-    the signal ended when it was interrupted before all was done."""
+    the signal ended when it was interrupted before all was done.
+
+    `exact`: the plan and nothing that becomes known on the way.
+    """
     view = _json_view() if as_json else Lines(colour())
     view.plan(plan)
     if plan.todo and not auto_approve:
@@ -33,7 +42,7 @@ def carry_out(
             raise UsageError("with --json nobody is asked to approve this plan", "say --auto-approve as well")
         _approve(question)
     with _interrupts() as stop, view:
-        result = at.session.apply(plan, at.options, view, parallelism, stop)
+        result = at.session.apply(plan, at.options, view, parallelism, stop, exact)
         left = at.session.left(result, at.options) if result.ok and result.done else ()
     if plan.todo or as_json:
         view.outcome(result, left)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
-from kvmstate.cli import colour
+from kvmstate.cli import colour, plan_file
 from kvmstate.cli.session import host_options, json_option, opened, selection_options
+from kvmstate.model.printable import harmless
 
 
 @click.command("plan")
@@ -16,11 +18,18 @@ from kvmstate.cli.session import host_options, json_option, opened, selection_op
 @selection_options
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 0: nothing to do; 2: changes; 1: error.")
 @json_option
-def command(detailed_exitcode: bool, as_json: bool, **given: Any) -> int:
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Save the plan, for `kvmstate apply FILE`."
+)
+def command(detailed_exitcode: bool, as_json: bool, out: Path | None, **given: Any) -> int:
     """Show what apply would change on the host, and what it costs. Changes nothing."""
+    if out:
+        plan_file.check_out(out)
     with opened(**given) as at:
         plan = at.session.plan(at.options)
         drift = at.session.drift(plan) if as_json else None
+        if out:
+            plan_file.write(out, at.session.saved(plan, at.options))
     if drift is not None:
         from kvmstate.views.plan_json import plan_object
 
@@ -29,4 +38,6 @@ def command(detailed_exitcode: bool, as_json: bool, **given: Any) -> int:
         from kvmstate.views.plan import render
 
         click.echo(render(plan), color=colour())
+    if out:
+        click.echo(harmless(f"\nThe plan is saved. To apply exactly this: kvmstate apply {out}"), err=True)
     return 2 if detailed_exitcode and not plan.is_empty else 0

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kvmstate.cli.options import Loaded, connect_option, inputs, manifest_options
+from kvmstate.cli.options import connect_option, inputs, manifest_options
 from kvmstate.model.printable import harmless
 from kvmstate.model.quantity import parse_duration
 
 if TYPE_CHECKING:
-    from kvmstate.app import Session
+    from kvmstate.app import Session, Writing
     from kvmstate.plan import Options
+    from kvmstate.plan.saved import SavedPlan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A project, its manifests, and the host that they are for."""
+    """A project's session on its host, and what was asked of plans."""
 
     session: Session
     options: Options
-    loaded: Loaded
 
 
 def host_options(command: F) -> F:
@@ -110,17 +110,35 @@ def opened(
     """
     asked = inputs(**given)
     loaded = asked.load()
-    from kvmstate.app import Writing, open_session
+    from kvmstate.app import open_session
     from kvmstate.plan import Options
 
     # some of a project's files say nothing about what the others declare
     whole = loaded.project.file is None or not asked._manifests()
     wanted = loaded.project.prune and whole if prune is None else prune
     options = Options(wanted, allow_empty, max_deletes, targets, excludes)
-    writing = None
-    if lock_timeout is not None:
-        command = click.get_current_context().info_name or ""
-        writing = Writing(command, lock_timeout, lambda text: click.echo(harmless(text), err=True), repair)
+    writing = None if lock_timeout is None else _writing(lock_timeout, repair)
     project, manifests = loaded.project, loaded.manifests
     with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writing) as session:
-        yield Opened(session, options, loaded)
+        yield Opened(session, options)
+
+
+@contextmanager
+def opened_saved(plan: SavedPlan, connect: str | None, lock_timeout: int) -> Iterator[Opened]:
+    """A session that may write, for a saved plan: on its own host unless `connect` is another way to it.
+
+    Raises ConnectionFailed, Locked and HostError.
+    """
+    from kvmstate.app import open_session
+
+    with open_session(
+        connect or plan.host, plan.project, plan.resources, writing=_writing(lock_timeout, False)
+    ) as session:
+        yield Opened(session, plan.options)
+
+
+def _writing(lock_timeout: int, repair: bool) -> Writing:
+    from kvmstate.app import Writing
+
+    command = click.get_current_context().info_name or ""
+    return Writing(command, lock_timeout, lambda text: click.echo(harmless(text), err=True), repair)

@@ -16,6 +16,7 @@ from kvmstate.errors import NotFound
 from kvmstate.host.faults import faults, unreachable
 from kvmstate.host.liveness import Watched
 from kvmstate.host.lookup import HostLookup
+from kvmstate.xmlbind import document
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,6 +73,14 @@ class Host:
         """The host's capabilities, as XML: https://libvirt.org/formatcaps.html"""
         with faults():
             return str(self.connection.getCapabilities())
+
+    @cached_property
+    def identity(self) -> str:
+        """The same for every way to reach this host: its driver and its UUID; without a UUID, the URI."""
+        with faults():
+            found = urlsplit(str(self.connection.getURI()))
+        uuid = document(self.capabilities).findtext("host/uuid")
+        return f"{found.scheme.partition('+')[0]}:{found.path} {uuid}" if uuid else self.uri
 
 
 def is_local(uri: str) -> bool:

@@ -10,14 +10,39 @@ A kind's `ops` module has:
 from kvmstate.kind import Kind
 from kvmstate.kinds.network.spec import NetworkSpec
 from kvmstate.kinds.storage_pool.spec import StoragePoolSpec
-from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
+from kvmstate.kinds.virtual_machine.spec import VOLATILE, VirtualMachineSpec
 from kvmstate.kinds.volume.spec import VolumeSpec
 
 ALL_KINDS = (
-    Kind("Network", "network", "A virtual network: NAT, routed, open, isolated, or a host bridge.", NetworkSpec),
-    Kind("StoragePool", "pool", "A place where libvirt keeps volumes, such as a directory.", StoragePoolSpec),
-    Kind("Volume", "volume", "A disk image in a storage pool.", VolumeSpec, holds_data=True),
-    Kind("VirtualMachine", "domain", "A virtual machine (libvirt's domain).", VirtualMachineSpec),
+    Kind(
+        "Network",
+        "network",
+        "A virtual network: NAT, routed, open, isolated, or a host bridge.",
+        NetworkSpec,
+        volatile=("@connections",),
+    ),
+    Kind(
+        "StoragePool",
+        "pool",
+        "A place where libvirt keeps volumes, such as a directory.",
+        StoragePoolSpec,
+        volatile=("capacity", "allocation", "available"),
+    ),
+    Kind(
+        "Volume",
+        "volume",
+        "A disk image in a storage pool.",
+        VolumeSpec,
+        holds_data=True,
+        volatile=("allocation", "physical", "//timestamps", "//permissions"),
+    ),
+    Kind(
+        "VirtualMachine",
+        "domain",
+        "A virtual machine (libvirt's domain).",
+        VirtualMachineSpec,
+        volatile=VOLATILE,
+    ),
 )
 BY_NAME = {kind.name: kind for kind in ALL_KINDS}
 BY_WORD = {kind.word: kind for kind in ALL_KINDS}

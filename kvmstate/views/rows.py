@@ -8,8 +8,10 @@ from kvmstate.model.change import Action, Change, FieldChange, Key
 from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import one_line
+from kvmstate.plan.saved import Stale
 from kvmstate.views.text import SENSITIVE, difference, is_long, shown
 
+MOST_MOVES = 5
 _WHAT = {
     Action.CREATE: "will be created",
     Action.UPDATE: "will be updated in place",
@@ -133,3 +135,15 @@ def notes(plan: Plan) -> list[str]:
         which = f"{count} resource{'s' if count > 1 else ''}"
         found.append(f"This plan is partial: --target or --exclude leaves {which} out.")
     return found
+
+
+def moved(stale: Stale) -> list[str]:
+    """What is no longer as the plan saw it, a line each."""
+    return [f"{m.id}: {m.what or '; '.join(map(_move, m.fields[:MOST_MOVES]))}" for m in stale.moved]
+
+
+def _move(field: FieldChange) -> str:
+    text = SENSITIVE if field.sensitive else f"{shown(field.old)} -> {shown(field.new)}"
+    return f"{field.where}: {text}"
+
+

@@ -8,7 +8,7 @@ modelled survives, `diff` compares only what the manifest owns.
 from kvmstate.xmlbind.binding import Binding, Keyed, Section, Sensitive, Xml, bindings
 from kvmstate.xmlbind.codecs import Element, Scalar
 from kvmstate.xmlbind.diff import diff, leaving, with_cleared
-from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text
+from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text, without
 from kvmstate.xmlbind.overrides import Overrides, apply_overrides, is_secret, read_overrides
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "read_overrides",
     "to_text",
     "with_cleared",
+    "without",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 from lxml import etree
@@ -28,7 +29,21 @@ def to_text(node: etree._Element) -> str:
 
 def canonical(text: str) -> str:
     """One text per meaning: W3C canonical XML, without white space between elements."""
-    return etree.tostring(document(text), method="c14n").decode()
+    return without(text, ())
+
+
+def without(text: str, volatile: Iterable[str]) -> str:
+    """As `canonical`, without the elements and attributes at these XPaths."""
+    root = document(text)
+    for xpath in volatile:
+        for found in cast("list[Any]", root.xpath(xpath)):
+            if isinstance(found, etree._Element):
+                parent = found.getparent()
+                assert parent is not None
+                parent.remove(found)
+            else:
+                del found.getparent().attrib[found.attrname]
+    return etree.tostring(root, method="c14n").decode()
 
 
 def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:

@@ -17,6 +17,23 @@ from kvmstate.xmlbind import Element, Keyed, Section, Xml
 from kvmstate.xmlbind.codecs import same_flag, size
 
 MIB = 1 << 20
+# What the XML of a running machine says anew with every start, as its guest's drivers come, or as its devices work.
+VOLATILE = (
+    "self::*[@id]/currentMemory",
+    "@id",
+    "devices//alias[not(starts-with(@name, 'ua-'))]",
+    "devices/interface/target[starts-with(@dev, 'vnet')]",
+    "devices/interface/source/@portid",
+    "devices/*[@type='pty']/source",
+    "devices/*/@tty",
+    "devices/graphics[@autoport='yes']/@port",
+    "devices/graphics[@autoport='yes']/@tlsPort",
+    "devices/graphics/@websocket",
+    "devices/channel[@type='unix']/source",
+    "devices/channel/target/@state",
+    "devices/disk//source/@index",
+    "seclabel[@type='dynamic']",
+)
 
 
 def _same_machine(want: str, seen: str | None) -> bool:

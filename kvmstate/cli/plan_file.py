@@ -1,0 +1,75 @@
+"""Saved plans as files: told from manifests by what is in them, and for their owner's eyes only."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from kvmstate.errors import PlanError, UsageError
+
+if TYPE_CHECKING:
+    from kvmstate.plan.saved import SavedPlan
+
+# What `apply FILE` takes beside FILE: nothing that would make it another plan.
+_TAKES = {"paths", "connect", "lock_timeout", "parallelism", "as_json", "auto_approve"}
+
+
+def check_out(path: Path) -> None:
+    """Raises UsageError when the file must not be written: it is something else than an old plan."""
+    if path.exists() and not (path.is_file() and _is_plan(path)):
+        raise UsageError(f"{path} exists and is no saved plan", "choose another file: it would be overwritten")
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """In one go, readable by its owner only: it may hold secrets. Raises UsageError when it cannot be written."""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                json.dump(content, file)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+
+
+def find(paths: Sequence[Path]) -> SavedPlan | None:
+    """The saved plan among these, if there is one.
+
+    Raises PlanError when it cannot be used, UsageError beside manifests or options that a plan has in it.
+    """
+    plan = next((path for path in paths if path.is_file() and _is_plan(path)), None)
+    if plan is None:
+        return None
+    context = click.get_current_context()
+    given = [name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    options = [p.opts[0] for p in context.command.params if p.name in given and p.name not in _TAKES]
+    if options or len(paths) > 1:
+        said = ", ".join(options) or "other manifests"
+        raise UsageError(f"{plan} is a saved plan: it takes no {said}", "say that when the plan is made")
+    from kvmstate.manifest.project import find_project, load_project
+    from kvmstate.plan.saved import read
+
+    found = read(plan.read_text(encoding="utf-8", errors="replace"), str(plan))
+    if find_project(Path(".")) and (here := load_project(Path(".")).name) != found.project:
+        raise PlanError(f"{plan} is a plan of project {found.project}, and this folder belongs to {here}")
+    return found
+
+
+def _is_plan(path: Path) -> bool:
+    from kvmstate.plan.saved import is_saved
+
+    try:
+        with path.open("rb") as file:
+            return is_saved(file.read(200).decode(errors="replace"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None

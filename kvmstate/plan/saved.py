@@ -1,0 +1,219 @@
+"""A plan as a file: what was shown is what is applied, or nothing is.
+
+The file holds what the plan was made from (the manifests' resources, the project's record of them, what the host was
+seen to be) and a digest of each change. `restored` looks at the host again and plans from the same manifests: anything
+that moved since, or a change that would be another one, makes the plan stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from kvmstate import __version__
+from kvmstate.errors import PlanError
+from kvmstate.host import Host
+from kvmstate.kinds import BY_WORD
+from kvmstate.model.change import Change, FieldChange
+from kvmstate.model.inventory import Entry, Inventory
+from kvmstate.model.plan import Plan
+from kvmstate.model.resource import Lifecycle, Metadata, Observed, Origin, Resource, ResourceId
+from kvmstate.plan.planner import Options, make_plan
+from kvmstate.xmlbind import diff, without
+
+FORMAT_VERSION = "1.0"
+KIND = "SavedPlan"
+_AGAIN = "make the plan anew: `kvmstate plan --out FILE`"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Why a plan is stale: what is no longer as it was seen, as `old -> new` where fields tell."""
+
+    id: ResourceId
+    what: str
+    fields: tuple[FieldChange, ...] = ()
+
+
+class Stale(PlanError):
+    """The host or the project's record has moved on since the plan was made."""
+
+    def __init__(self, moved: Sequence[Moved]) -> None:
+        self.moved = tuple(moved)
+        names = ", ".join(str(m.id) for m in moved)
+        super().__init__(f"this plan is stale, and nothing was done: {names} changed since it was made", _AGAIN)
+
+
+@dataclass(frozen=True)
+class SavedPlan:
+    """The content of the file, with everything still as JSON but for its resources."""
+
+    project: str
+    host: str
+    host_id: str
+    prune: bool
+    resources: tuple[Resource, ...]
+    record: Mapping[str, Any]
+    observed: Mapping[str, Any]
+    uuids: Mapping[str, str]
+    changes: Mapping[str, str]
+    left_out: tuple[ResourceId, ...]
+
+    @property
+    def options(self) -> Options:
+        """As the plan was made; deletions were counted then."""
+        return Options(self.prune, allow_empty=True, max_deletes=sys.maxsize)
+
+
+def saved(plan: Plan, host: Host, inventory: Inventory, prune: bool) -> dict[str, Any]:
+    """The plan as JSON. It may hold secrets: it is for files that nobody else reads."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "kind": KIND,
+        "kvmstate_version": __version__,
+        "project": plan.project,
+        "host": plan.host,
+        "host_id": host.identity,
+        "prune": prune,
+        "resources": [_dumped(change.desired) for change in plan.changes if change.desired],
+        "record": {str(c.id): _record(inventory.get(c.id)) for c in plan.changes},
+        "observed": {str(c.id): _seen(c.observed) for c in plan.changes},
+        "uuids": {str(c.id): c.uuid for c in plan.changes if c.uuid and c.observed is None},
+        "changes": {str(c.id): _digest(c) for c in plan.changes},
+        "left_out": [str(id_) for id_ in plan.left_out],
+    }
+
+
+def is_saved(head: str) -> bool:
+    """Whether a file that begins so is a plan, saved or printed, and no manifest."""
+    return head.lstrip().startswith("{") and '"format_version"' in head
+
+
+def read(text: str, name: str) -> SavedPlan:
+    """Raises PlanError for anything but a whole plan that this version saved."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise PlanError(f"{name} is no whole plan: {error}", _AGAIN) from None
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise PlanError(f"{name} is no saved plan", "`plan --json` is for reading; `plan --out FILE` saves a plan")
+    made_by = content.get("kvmstate_version"), content.get("format_version")
+    if made_by != (__version__, FORMAT_VERSION):
+        raise PlanError(f"{name} was made by kvmstate {made_by[0]}, and this is {__version__}", _AGAIN)
+    try:
+        return SavedPlan(
+            content["project"],
+            content["host"],
+            content["host_id"],
+            content["prune"],
+            tuple(map(_loaded, content["resources"])),
+            dict(content["record"]),
+            dict(content["observed"]),
+            dict(content["uuids"]),
+            dict(content["changes"]),
+            tuple(map(ResourceId.parse, content["left_out"])),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PlanError(f"{name} is damaged ({type(error).__name__}: {error})", _AGAIN) from None
+
+
+def restored(plan: SavedPlan, host: Host, inventory: Inventory) -> Plan:
+    """The plan, exactly as it was shown. Raises PlanError for another host, Stale when anything moved."""
+    if host.identity != plan.host_id:
+        raise PlanError(f"this plan was made for the host {plan.host}, not for {host.uri}", _AGAIN)
+    known = {ResourceId.parse(address) for address in plan.changes}
+    entries = {id_: entry for id_, entry in inventory.entries.items() if id_ in known}
+    made = make_plan(host, plan.resources, Inventory(plan.project, entries), plan.options)
+    changes = tuple(replace(c, uuid=plan.uuids.get(str(c.id), c.uuid)) for c in made.changes)
+    moved = [m for change in changes if (m := _moved(plan, change, inventory.get(change.id)))]
+    moved += [Moved(id_, "is gone") for id_ in sorted(known - {change.id for change in changes})]
+    if moved:
+        raise Stale(moved)
+    return replace(made, changes=changes, left_out=plan.left_out)
+
+
+def _moved(plan: SavedPlan, change: Change, entry: Entry | None) -> Moved | None:
+    address = str(change.id)
+    before, now = plan.observed.get(address), _seen(change.observed)
+    if before != now:
+        if change.observed is None or now is None:
+            return Moved(change.id, "has gone from the host")
+        if before is None:
+            return Moved(change.id, "has come to be on the host")
+        if before["uuid"] != now["uuid"]:
+            return Moved(change.id, "is another object of this name")
+        then = replace(change.observed, **{key: before[key] for key in ("xml", "active_xml", "calls")})
+        fields = tuple(_differences(then, change.observed))
+        return Moved(change.id, "" if fields else "its XML differs where no field tells", fields)
+    if plan.record.get(address) != _record(entry):
+        return Moved(change.id, "was applied, adopted or forgotten by another run")
+    if plan.changes.get(address) != _digest(change):
+        return Moved(change.id, "would be changed otherwise now: something that it refers to is another")
+    return None
+
+
+def _differences(then: Observed, now: Observed) -> list[FieldChange]:
+    """Fields of the configuration; where that is the same, of what runs."""
+    for old, new in ((then.config, now.config), (then.active, now.active)):
+        if old is None or new is None:
+            continue
+        found = {f.path: f for f in diff(new, old)}
+        gone = {f.path: replace(f, old=f.new, new=f.old) for f in diff(old, new)}
+        if found or gone:
+            return list({**gone, **found}.values())
+    return []
+
+
+def _seen(observed: Observed | None) -> dict[str, Any] | None:
+    """All of it, but what changes on its own."""
+    if observed is None:
+        return None
+    volatile = BY_WORD[observed.id.kind].volatile
+    return {
+        "uuid": observed.uuid,
+        "xml": without(observed.xml, volatile),
+        "active_xml": without(observed.active_xml, volatile) if observed.active_xml else None,
+        "calls": dict(observed.calls),
+    }
+
+
+def _record(entry: Entry | None) -> Any:
+    """As JSON has it. What was seen to agree since (`digest`) changes nothing."""
+    if entry is None:
+        return None
+    lifecycle = entry.lifecycle.model_dump(mode="json", exclude_unset=True)
+    return json.loads(json.dumps([entry.uuid, entry.specs, lifecycle, entry.incomplete]))
+
+
+def _digest(change: Change) -> str:
+    fields = [[(f.path, f.old, f.new, str(f.effect)) for f in part] for part in (change.fields, change.active_fields)]
+    said = [change.action.name, change.blocked, change.reason, change.uuid, sorted(map(str, change.needs)), fields]
+    text = json.dumps(said, default=lambda v: v.model_dump(mode="json", exclude_unset=True, warnings=False))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _dumped(resource: Resource) -> dict[str, Any]:
+    parts: dict[str, BaseModel] = {
+        "metadata": resource.metadata,
+        "lifecycle": resource.lifecycle,
+        "spec": resource.spec,
+    }
+    dumped = {name: part.model_dump(mode="json", exclude_unset=True) for name, part in parts.items()}
+    return {"id": str(resource.id), **dumped, "origin": asdict(resource.origin)}
+
+
+def _loaded(value: dict[str, Any]) -> Resource:
+    id_ = ResourceId.parse(value["id"])
+    return Resource(
+        id_,
+        BY_WORD[id_.kind].adapter.validate_python(value["spec"]),
+        Metadata.model_validate(value["metadata"]),
+        Lifecycle.model_validate(value["lifecycle"]),
+        Origin(**value["origin"]),
+    )
