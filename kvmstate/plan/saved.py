@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from kvmstate import __version__
 from kvmstate.errors import PlanError
 from kvmstate.host import Host
+from kvmstate.kind import Kind
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Change, FieldChange
 from kvmstate.model.inventory import Entry, Inventory
@@ -139,15 +140,16 @@ def restored(plan: SavedPlan, host: Host, inventory: Inventory) -> Plan:
 
 
 def _moved(plan: SavedPlan, change: Change, entry: Entry | None) -> Moved | None:
-    address = str(change.id)
+    address, kind = str(change.id), BY_WORD[change.id.kind]
     before, now = plan.observed.get(address), _seen(change.observed)
-    if before != now:
-        if change.observed is None or now is None:
+    if change.observed is None or now is None:
+        if before is not None:
             return Moved(change.id, "has gone from the host")
-        if before is None:
-            return Moved(change.id, "has come to be on the host")
-        if before["uuid"] != now["uuid"]:
-            return Moved(change.id, "is another object of this name")
+    elif before is None:
+        return Moved(change.id, "has come to be on the host")
+    elif before["uuid"] != now["uuid"]:
+        return Moved(change.id, "is another object of this name")
+    elif _steady(kind, before) != _steady(kind, now):
         then = replace(change.observed, **{key: before[key] for key in ("xml", "active_xml", "calls")})
         fields = tuple(_differences(then, change.observed))
         return Moved(change.id, "" if fields else "its XML differs where no field tells", fields)
@@ -171,16 +173,16 @@ def _differences(then: Observed, now: Observed) -> list[FieldChange]:
 
 
 def _seen(observed: Observed | None) -> dict[str, Any] | None:
-    """All of it, but what changes on its own."""
     if observed is None:
         return None
-    volatile = BY_WORD[observed.id.kind].volatile
-    return {
-        "uuid": observed.uuid,
-        "xml": without(observed.xml, volatile),
-        "active_xml": without(observed.active_xml, volatile) if observed.active_xml else None,
-        "calls": dict(observed.calls),
-    }
+    parts = ("uuid", "xml", "active_xml")
+    return {**{part: getattr(observed, part) for part in parts}, "calls": dict(observed.calls)}
+
+
+def _steady(kind: Kind, seen: Mapping[str, Any]) -> dict[str, Any]:
+    """All of it, but what changes on its own."""
+    xml = {part: without(seen[part], kind.volatile) if seen[part] else None for part in ("xml", "active_xml")}
+    return {**seen, **xml}
 
 
 def _record(entry: Entry | None) -> Any:

@@ -145,5 +145,3 @@ def moved(stale: Stale) -> list[str]:
 def _move(field: FieldChange) -> str:
     text = SENSITIVE if field.sensitive else f"{shown(field.old)} -> {shown(field.new)}"
     return f"{field.where}: {text}"
-
-

@@ -12,9 +12,6 @@ import pytest
 from tests.artefacts.conftest import MACHINE, POOL, VOLUME, Done, Project
 
 
-MORE = {"kind": "StoragePool", "metadata": {"name": "more"}, "spec": {"type": "dir", "target": {"path": "/more"}}}
-
-
 def machine(**spec: Any) -> dict[str, Any]:
     return {**MACHINE, "spec": {**MACHINE["spec"], **spec}}
 
@@ -158,10 +155,15 @@ def test_a_partial_plan_stays_partial(kvmstate: Project) -> None:
 
 
 def test_deletions_are_counted_when_the_plan_is_made(planned: Project) -> None:
-    planned.write(VOLUME)
-    assert planned("plan", "--prune", "--max-deletes", "1", "--out", "plan.json").code == 1
-    planned.write(POOL, VOLUME, MORE)
+    more = [
+        {"kind": "StoragePool", "metadata": {"name": n}, "spec": {**POOL["spec"], "target": {"path": f"/{n}"}}}
+        for n in "ab"
+    ]
+    planned.write(POOL, VOLUME, *more)
     assert planned("apply", "--auto-approve").code == 0
-    planned.write(POOL, VOLUME, machine(autostart=False))
-    assert planned("plan", "--prune", "--out", "plan.json").code == 0
-    assert planned("apply", "plan.json").out.endswith("0 added, 0 changed, 1 destroyed.\n")
+    planned.write(POOL, VOLUME)
+    options = ["--prune", "--exclude", "domain/web-1"]
+    assert planned("plan", *options, "--max-deletes", "1", "--out", "few.json").code == 1
+    assert not Path("few.json").exists()
+    assert planned("plan", *options, "--max-deletes", "2", "--out", "plan.json").code == 0
+    assert planned("apply", "plan.json").out.endswith("0 added, 0 changed, 2 destroyed.\n")
