@@ -25,6 +25,7 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan.planner import observe
 
+SIGNALS_SECONDS = 0.5
 MAKES = (Action.CREATE, Action.REPLACE)
 
 
@@ -103,7 +104,8 @@ def apply_plan(
                     order.done(change.id)
                 else:
                     running[pool.submit(_carry_out, change, plan, host, store, before.get(change.id), emit)] = change
-            finished, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
+            # not for ever: a signal that comes just before the wait is handled after it
+            finished, _ = wait(running, SIGNALS_SECONDS, return_when=FIRST_COMPLETED) if running else ((), ())
             for future in finished:
                 change = running.pop(future)
                 order.done(change.id)

@@ -6,6 +6,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -79,9 +80,16 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 any error (usage errors too), 130 interrupted, or what the command says."""
+    signal.signal(signal.SIGINT, _interrupted)
     # a command is over before its garbage matters, and looking for it takes a sixth of a large plan's time
     gc.disable()
     sys.exit(run(args))
+
+
+def _interrupted(number: int, frame: object) -> None:
+    # the second Ctrl-C is the kernel's: Python waits with its own until a call into libvirt returns
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def run(args: list[str] | None = None) -> int:
