@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libvirt
 import pytest
-from harness import Guest, Project, pool, resource
+from harness import Project, idle, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -13,34 +13,32 @@ def network(name: str, address: str) -> dict:
     return resource("Network", name, ips=[{"address": address}])
 
 
-def test_a_failure_skips_its_dependents_and_nothing_else(
-    project: Project, tiny: Guest, connection: libvirt.virConnect
-) -> None:
+def test_a_failure_skips_its_dependents_and_nothing_else(project: Project, connection: libvirt.virConnect) -> None:
     connection.networkCreateXML("<network><name>first</name><ip address='192.168.90.1' prefix='24'/></network>")
     machines = [
-        tiny.machine("web", interfaces=[{"network": "lan"}]),
-        resource("VirtualMachine", "db", memory="32MiB", interfaces=[{"network": "backend"}]),
+        idle("web", interfaces=[{"network": "lan"}]),
+        idle("db", interfaces=[{"network": "backend"}]),
     ]
     project.write(network("lan", "192.168.90.1/24"), network("backend", "192.168.91.1/24"), *machines)
     applied = project.apply()
     assert applied.code == 1
     assert "error: network/lan: " in applied.out
     assert "already in use by interface" in applied.out
-    assert "hint: this address range is taken on the host: choose another subnet" in applied.out
+    assert "choose another subnet" in applied.out
     assert "skipped: domain/web: network/lan failed" in applied.out
     assert "Apply incomplete. Resources: 2 added, 0 changed, 0 destroyed." in applied.out
     assert [domain.name() for domain in connection.listAllDomains()] == ["db"]
     # mended on the host, or in the manifests
     connection.networkLookupByName("first").destroy()
     project.converge()
-    tiny.boot()
+    assert connection.lookupByName("web").isActive()
 
 
 def test_a_machine_that_was_defined_and_not_started_is_started_next_time(
-    project: Project, tiny: Guest, connection: libvirt.virConnect
+    project: Project, connection: libvirt.virConnect
 ) -> None:
     disk = project.folder / "disk.img"
-    project.write(tiny.machine("web", disks=[{"name": "root", "file": str(disk), "format": "raw"}]))
+    project.write(idle("web", disks=[{"name": "root", "file": str(disk), "format": "raw"}]))
     applied = project.apply()
     assert applied.code == 1
     assert "error: domain/web: Cannot access storage file" in applied.out
@@ -48,7 +46,7 @@ def test_a_machine_that_was_defined_and_not_started_is_started_next_time(
     assert not connection.lookupByName("web").isActive()
     disk.write_bytes(b"\0" * (1 << 20))
     project.converge()
-    tiny.says("vda:1MiB")
+    assert connection.lookupByName("web").isActive()
 
 
 def test_what_has_gone_behind_its_back_is_made_again(project: Project, connection: libvirt.virConnect) -> None:

@@ -12,25 +12,21 @@ def volume(name: str, capacity: str, format: str) -> dict:
     return resource("Volume", name, pool="images", format=format, capacity=capacity)
 
 
-@pytest.mark.parametrize("format", ["raw", "qcow2"])
-def test_a_volume_grows_under_its_running_guest(project: Project, tiny: Guest, format: str) -> None:
-    machine = tiny.machine("web", disks=[{"name": "root", "volume": "images/root"}])
-    project.converge(pool(), volume("root", "4MiB", format), machine)
-    tiny.says("vda:4MiB")
+def test_volumes_grow_while_their_machine_is_off_and_under_its_running_guest(project: Project, tiny: Guest) -> None:
+    disks = [{"name": format, "volume": f"images/{format}"} for format in ("raw", "qcow2")]
+
+    def sized(raw: str, qcow2: str, state: str) -> list[dict]:
+        machine = tiny.machine("web", state=state, disks=disks)
+        return [pool(), volume("raw", raw, "raw"), volume("qcow2", qcow2, "qcow2"), machine]
+
+    project.converge(*sized("4MiB", "4MiB", "stopped"))
+    project.converge(*sized("6MiB", "8MiB", "stopped"))
+    project.converge(*sized("6MiB", "8MiB", "running"))
+    tiny.says("vda:6MiB,vdb:8MiB")
     boot = tiny.boot()
-    project.converge(pool(), volume("root", "8MiB", format), machine)
-    tiny.says("vda:8MiB")
+    project.converge(*sized("10MiB", "12MiB", "running"))
+    tiny.says("vda:10MiB,vdb:12MiB")
     assert tiny.boot() == boot
-
-
-def test_a_volume_grows_while_its_machine_is_off(project: Project, tiny: Guest) -> None:
-    off = tiny.machine("web", state="stopped", disks=[{"name": n, "volume": f"images/{n}"} for n in ("raw", "qcow2")])
-    project.converge(pool(), volume("raw", "4MiB", "raw"), volume("qcow2", "4MiB", "qcow2"), off)
-    grown = [volume("raw", "8MiB", "raw"), volume("qcow2", "12MiB", "qcow2")]
-    project.converge(pool(), *grown, off)
-    off["spec"]["state"] = "running"
-    project.converge(pool(), *grown, off)
-    tiny.says("vda:8MiB,vdb:12MiB")
 
 
 def test_shrinking_is_refused_and_the_rest_goes_on(project: Project) -> None:
