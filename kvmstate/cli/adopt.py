@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from kvmstate.cli.session import host_options, lock_option, opened
-from kvmstate.model.change import Action
 
 
 @click.command("adopt")
@@ -25,7 +24,7 @@ def command(auto_approve: bool, **given: Any) -> int:
         from kvmstate.cli.approve import carry_out
 
         plan = at.session.plan(at.options)
-        found = [change for change in plan.changes if change.action is Action.ADOPT]
+        found = [change for change in plan.changes if change.action.name == "ADOPT"]
         adopted = tuple(c if c.owner else dataclasses.replace(c, blocked="", hint="") for c in found)
         plan = dataclasses.replace(plan, changes=adopted)
         return carry_out(at, plan, auto_approve, 1, f"Do you want project {plan.project} to own these?")

@@ -11,7 +11,6 @@ import click
 
 from kvmstate.cli.options import connect_option, inputs, manifest_options
 from kvmstate.model.printable import harmless
-from kvmstate.model.quantity import parse_duration
 
 if TYPE_CHECKING:
     from kvmstate.app import Session, Writing
@@ -62,6 +61,8 @@ def lock_option(command: F) -> F:
 
 
 def _seconds(context: click.Context, option: click.Parameter, text: str) -> int:
+    from kvmstate.model.quantity import parse_duration
+
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -92,7 +92,7 @@ def test_what_is_not_needed_is_not_imported(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text(NETWORK)
     script = (
         "import sys\nfrom kvmstate.cli import run\n"
-        "assert run(['--version']) == 0\n"
+        "assert run(['--version']) == run(['--help']) == run(['plan', '--help']) == 0\n"
         "assert not {'pydantic', 'yaml', 'lxml'} & set(sys.modules)\n"
         "assert run(['validate', 'm.yaml']) == 0\n"
         "print(sorted({'libvirt', 'rich', 'structlog', 'jinja2', 'watchdog'} & set(sys.modules)))"
