@@ -83,7 +83,7 @@ class Session:
 
     def _again(self, ids: set[ResourceId], options: Options) -> Plan:
         """What a new plan says of these; what was deleted meanwhile is no address any more, nor a delete to count."""
-        plan = self.plan(Options(options.prune, allow_empty=True, max_deletes=sys.maxsize))
+        plan = self.plan(replace(options, allow_empty=True, max_deletes=sys.maxsize, targets=(), excludes=()))
         return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in plan.changes if c.id in ids))
 
 

@@ -79,8 +79,9 @@ def apply_plan(
     lost = False
     result = Result()
     todo = {change.id: change for change in plan.todo}
-    before = store.inventory
-    store.put(*(_begun(c, c.desired, before.get(c.id)) for c in todo.values() if c.desired))
+    owned = store.inventory
+    before = {change.id: owned.get(change.moved_from or change.id) for change in todo.values()}
+    store.put(*(_begun(c, c.desired, before[c.id]) for c in todo.values() if c.desired))
     note_agreement(plan, store)
     broken: dict[ResourceId, str] = {}
     running: dict[Future[None], Change] = {}
@@ -99,11 +100,11 @@ def apply_plan(
                     broken[change.id] = "was skipped"
                     result.skipped.append((change, reason))
                     if not lost:
-                        _undone(change, before.get(change.id), store)
+                        _undone(change, before[change.id], store)
                     emit(Event(EventKind.SKIPPED, change, reason))
                     order.done(change.id)
                 else:
-                    running[pool.submit(_carry_out, change, plan, host, store, before.get(change.id), emit)] = change
+                    running[pool.submit(_carry_out, change, plan, host, store, before[change.id], emit)] = change
             # not for ever: a signal that comes just before the wait is handled after it
             finished, _ = wait(running, SIGNALS_SECONDS, return_when=FIRST_COMPLETED) if running else ((), ())
             for future in finished:
@@ -167,6 +168,8 @@ def _carry_out(
         store.drop(change.id)
     elif change.desired:
         store.put(Entry(change.id, change.uuid, (change.desired.written,), change.lifecycle))
+        if change.moved_from:
+            store.drop(change.moved_from)
         if change.action in MAKES and getattr(change.spec, "content", None):
             # before anybody uses it: a volume whose upload is not known to be whole is made anew
             store.flush()
@@ -188,6 +191,7 @@ def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
         return Entry(change.id, change.uuid, (spec,), change.lifecycle, incomplete=True)
     return replace(
         entry.beginning(spec),
+        id=change.id,
         uuid=change.uuid or entry.uuid,
         incomplete=entry.incomplete or change.action in MAKES,
     )
@@ -196,5 +200,5 @@ def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
 def _undone(change: Change, before: Entry | None, store: Store) -> None:
     if before is not None:
         store.put(before)
-    elif change.desired is not None:
+    if change.desired is not None and (before is None or before.id != change.id):
         store.drop(change.id)

@@ -18,9 +18,10 @@ from kvmstate.model.resource import ResourceId
 def with_owners(plan: Plan, host: Host) -> Plan:
     """The plan, with the owners of what is not this project's named, and a note where the host has lost its record of
     this project. Raises HostError."""
-    if any(change.action is Action.ADOPT for change in plan.changes):
+    strange = {c.id for c in plan.blocked if c.action is Action.ADOPT}
+    if strange:
         owned = _owned_by_others(host, plan.project)
-        changes = tuple(_named(c, plan.project, owned) if c.action is Action.ADOPT else c for c in plan.changes)
+        changes = tuple(_named(c, plan.project, owned) if c.id in strange else c for c in plan.changes)
         plan = replace(plan, changes=changes)
     return plan
 

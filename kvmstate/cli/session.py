@@ -117,7 +117,7 @@ def opened(
     # some of a project's files say nothing about what the others declare
     whole = loaded.project.file is None or not asked._manifests()
     wanted = loaded.project.prune and whole if prune is None else prune
-    options = Options(wanted, allow_empty, max_deletes, targets, excludes)
+    options = Options(wanted, allow_empty, max_deletes, targets, excludes, loaded.project.moves)
     writing = None if lock_timeout is None else _writing(lock_timeout, repair)
     project, manifests = loaded.project, loaded.manifests
     with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writing) as session:

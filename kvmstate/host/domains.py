@@ -78,6 +78,12 @@ def resume(domain: Any) -> None:
     _reach("running", domain, domain.resume)
 
 
+def rename(connection: Any, old: str, new: str) -> None:
+    """Of an inactive domain; what belongs to it (NVRAM, saved state) goes with it as far as libvirt knows how."""
+    with faults():
+        connection.lookupByName(old).rename(new, 0)
+
+
 def set_autostart(domain: Any, value: bool) -> None:
     with faults():
         domain.setAutostart(int(value))

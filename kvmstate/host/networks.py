@@ -7,7 +7,10 @@ from typing import Any
 
 import libvirt
 
+from kvmstate.errors import HostError
 from kvmstate.host.faults import described, faults
+from kvmstate.xmlbind import document, to_text
+from kvmstate.xmlbind.path import parse_path
 
 ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
 DELETE = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
@@ -46,6 +49,20 @@ def stop(network: Any) -> None:
     with faults():
         if network.isActive():
             network.destroy()
+
+
+def rename(connection: Any, old: str, new: str) -> None:
+    """libvirt has no call for it: stop the network, undefine it, and define it under its new name with its UUID."""
+    network = find(connection, old)
+    before, autostart = xml(network), network.autostart()
+    node = document(before)
+    parse_path("name").set(node, new)
+    undefine(network)
+    try:
+        set_autostart(define(connection, to_text(node)), autostart)
+    except HostError:
+        set_autostart(define(connection, before), autostart)
+        raise
 
 
 def set_autostart(network: Any, value: bool) -> None:

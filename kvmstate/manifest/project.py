@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from kvmstate.errors import ManifestErrors, Problem, UsageError
 from kvmstate.manifest.load import load
@@ -18,7 +18,7 @@ from kvmstate.manifest.suggest import hint
 from kvmstate.manifest.text import problem
 from kvmstate.manifest.translate import validate
 from kvmstate.manifest.values import assignments, merge, read_mapping
-from kvmstate.model.resource import Model
+from kvmstate.model.resource import Model, Move, ResourceId
 
 DEFAULT_NAME = "default"
 ProjectName = Annotated[
@@ -48,6 +48,27 @@ class Environment(Model):
     prune: Annotated[bool | None, Field(description="Instead of the project's.")] = None
 
 
+Address = Annotated[
+    str,
+    Field(
+        pattern=r"^(domain|network|pool|volume)/.+$", description="As plans show it: domain/web-1, volume/images/root."
+    ),
+]
+
+
+class Moved(Model):
+    """A resource that has been renamed in the manifests: it is renamed on the host, not made anew."""
+
+    old: Annotated[Address, Field(alias="from")]
+    new: Annotated[Address, Field(alias="to")]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Moved:
+        if self.old.partition("/")[0] != self.new.partition("/")[0]:
+            raise ValueError(f"{self.old} and {self.new} are of different kinds")
+        return self
+
+
 class ProjectFile(Model):
     """`kvmstate.yaml`."""
 
@@ -59,6 +80,10 @@ class ProjectFile(Model):
     values: Annotated[Paths, Field(description="Values files for templates; the later wins.")] = []
     environments: Annotated[dict[str, Environment], Field(description="By name, as `--env` takes them.")] = {}
     prune: Annotated[bool, Field(description="Whether apply deletes what is owned and left the manifests.")] = False
+    moved: Annotated[
+        list[Moved],
+        Field(description="What was renamed. Entries that are done on every host do no harm, and may be deleted."),
+    ] = []
 
 
 ADAPTER: TypeAdapter[ProjectFile] = TypeAdapter(ProjectFile)
@@ -79,6 +104,7 @@ class Project:
     environment: str | None = None
     file: Path | None = None
     skip: tuple[Path, ...] = ()
+    moves: tuple[Move, ...] = ()
 
     def load(self, paths: Sequence[Path] = ()) -> Manifests:
         """The manifests of the project, or those in `paths`. Raises ManifestErrors."""
@@ -124,6 +150,7 @@ def load_project(
         env,
         file,
         tuple(path for path in (*named, *others, *values_files) if path.exists()),
+        tuple(Move(ResourceId.parse(moved.old), ResourceId.parse(moved.new)) for moved in declared.moved),
     )
 
 

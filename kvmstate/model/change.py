@@ -58,6 +58,7 @@ class Change:
     completed: names, MACs and defaults filled in, fields that left the manifest cleared. `uuid` is the object's,
     chosen beforehand for one to be made. `blocked` says why nothing may be done although something should. `digest` is
     that of manifest and host where they agree. `owner` is another project that owns the object.
+    `moved_from` is the address whose object this is, to be renamed first.
     """
 
     id: ResourceId
@@ -75,6 +76,7 @@ class Change:
     needs: frozenset[ResourceId] = field(default_factory=frozenset)
     digest: str = ""
     owner: str = ""
+    moved_from: ResourceId | None = None
 
     @property
     def agrees(self) -> bool:
@@ -99,7 +101,8 @@ class Change:
     @property
     def restarts(self) -> bool:
         """Whether the running object is restarted for this change, because its lifecycle allows it."""
-        return bool(self.waiting) and self.lifecycle.restart == "now"
+        renamed = self.running and self.moved_from is not None
+        return (bool(self.waiting) or renamed) and self.lifecycle.restart == "now"
 
     @property
     def effect(self) -> Effect:

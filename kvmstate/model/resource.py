@@ -33,6 +33,14 @@ class ResourceId:
 
 
 @dataclass(frozen=True)
+class Move:
+    """A resource that has another name by now."""
+
+    old: ResourceId
+    new: ResourceId
+
+
+@dataclass(frozen=True)
 class Ref:
     """Marks a field whose value names another resource of this kind (a libvirt word)."""
 

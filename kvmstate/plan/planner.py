@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
@@ -14,8 +14,8 @@ from kvmstate.kinds import ALL_KINDS, BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Inventory
 from kvmstate.model.plan import Plan
-from kvmstate.model.resource import Observed, Resource, ResourceId
-from kvmstate.plan import agreement
+from kvmstate.model.resource import Move, Observed, Resource, ResourceId
+from kvmstate.plan import agreement, moves
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.select import select
 
@@ -25,13 +25,15 @@ Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
 @dataclass(frozen=True)
 class Options:
     """`prune` deletes what left the manifests, never more than `max_deletes` at once, and never all of it
-    unless `allow_empty`. `targets` and `excludes` are addresses, or patterns of them; see `kvmstate.plan.select`."""
+    unless `allow_empty`. `targets` and `excludes` are addresses, or patterns of them; see `kvmstate.plan.select`.
+    `moves` are what the project has renamed."""
 
     prune: bool = False
     allow_empty: bool = False
     max_deletes: int = 10
     targets: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
+    moves: tuple[Move, ...] = ()
 
 
 def make_plan(
@@ -43,9 +45,13 @@ def make_plan(
 ) -> Plan:
     """Raises ManifestErrors for references to nothing, PlanError for a plan that must not be."""
     desired = {r.id: r for r in resources}
-    observed = observe(host, {*desired, *inventory.entries})
-    check_references(host, desired, locate)
-    changes = _changes(host, desired, inventory, observed, options.prune)
+    moved = moves.follow(options.moves, desired, inventory, observe(host, {*desired, *inventory.entries}))
+    inventory = moved.inventory
+    check_references(host, desired, locate, moved.origins.values())
+    changes = _changes(host, desired, inventory, moved.observed, options.prune)
+    for new, old in moved.origins.items():
+        changes[new] = moves.judge(changes[new], old)
+    moves.hints(changes, inventory)
     ordered, left_out = select(order(changes, desired, inventory), options.targets, options.excludes)
     _check_deletes(ordered, desired, options)
     return Plan(inventory.project, host.uri, ordered, left_out)
@@ -130,7 +136,9 @@ def _unknown(
     )
 
 
-def check_references(host: Host, desired: Mapping[ResourceId, Resource], locate: Locate | None) -> None:
+def check_references(
+    host: Host, desired: Mapping[ResourceId, Resource], locate: Locate | None, gone: Collection[ResourceId] = ()
+) -> None:
     """Everything that a manifest names is in the manifests or on the host. Raises ManifestErrors."""
     missing: list[tuple[Resource, Reference]] = [
         (resource, ref)
@@ -143,7 +151,7 @@ def check_references(host: Host, desired: Mapping[ResourceId, Resource], locate:
     present = observe(host, {ref.target for _, ref in missing})
     problems = []
     for resource, ref in missing:
-        if ref.target in present:
+        if ref.target in present and ref.target not in gone:
             continue
         file, line, column = (
             locate(resource.id, ref.path) if locate else (resource.origin.file, resource.origin.line, 0)

@@ -24,7 +24,7 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Change, FieldChange
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
-from kvmstate.model.resource import Lifecycle, Metadata, Observed, Origin, Resource, ResourceId
+from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
 from kvmstate.plan.planner import Options, make_plan
 from kvmstate.xmlbind import diff, without
 
@@ -65,11 +65,12 @@ class SavedPlan:
     uuids: Mapping[str, str]
     changes: Mapping[str, str]
     left_out: tuple[ResourceId, ...]
+    moves: tuple[Move, ...]
 
     @property
     def options(self) -> Options:
         """As the plan was made; deletions were counted then."""
-        return Options(self.prune, allow_empty=True, max_deletes=sys.maxsize)
+        return Options(self.prune, allow_empty=True, max_deletes=sys.maxsize, moves=self.moves)
 
 
 def saved(plan: Plan, host: Host, inventory: Inventory, prune: bool) -> dict[str, Any]:
@@ -83,11 +84,12 @@ def saved(plan: Plan, host: Host, inventory: Inventory, prune: bool) -> dict[str
         "host_id": host.identity,
         "prune": prune,
         "resources": [_dumped(change.desired) for change in plan.changes if change.desired],
-        "record": {str(c.id): _record(inventory.get(c.id)) for c in plan.changes},
+        "record": {str(c.id): _record(inventory.get(c.moved_from or c.id)) for c in plan.changes},
         "observed": {str(c.id): _seen(c.observed) for c in plan.changes},
         "uuids": {str(c.id): c.uuid for c in plan.changes if c.uuid and c.observed is None},
         "changes": {str(c.id): _digest(c) for c in plan.changes},
         "left_out": [str(id_) for id_ in plan.left_out],
+        "moved": {str(c.moved_from): str(c.id) for c in plan.changes if c.moved_from},
     }
 
 
@@ -119,6 +121,7 @@ def read(text: str, name: str) -> SavedPlan:
             dict(content["uuids"]),
             dict(content["changes"]),
             tuple(map(ResourceId.parse, content["left_out"])),
+            tuple(Move(ResourceId.parse(old), ResourceId.parse(new)) for old, new in content["moved"].items()),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanError(f"{name} is damaged ({type(error).__name__}: {error})", _AGAIN) from None
@@ -129,10 +132,11 @@ def restored(plan: SavedPlan, host: Host, inventory: Inventory) -> Plan:
     if host.identity != plan.host_id:
         raise PlanError(f"this plan was made for the host {plan.host}, not for {host.uri}", _AGAIN)
     known = {ResourceId.parse(address) for address in plan.changes}
-    entries = {id_: entry for id_, entry in inventory.entries.items() if id_ in known}
+    named = known | {move.old for move in plan.moves}
+    entries = {id_: entry for id_, entry in inventory.entries.items() if id_ in named}
     made = make_plan(host, plan.resources, Inventory(plan.project, entries), plan.options)
     changes = tuple(replace(c, uuid=plan.uuids.get(str(c.id), c.uuid)) for c in made.changes)
-    moved = [m for change in changes if (m := _moved(plan, change, inventory.get(change.id)))]
+    moved = [m for change in changes if (m := _moved(plan, change, inventory.get(change.moved_from or change.id)))]
     moved += [Moved(id_, "is gone") for id_ in sorted(known - {change.id for change in changes})]
     if moved:
         raise Stale(moved)
@@ -195,7 +199,14 @@ def _record(entry: Entry | None) -> Any:
 
 def _digest(change: Change) -> str:
     fields = [[(f.path, f.old, f.new, str(f.effect)) for f in part] for part in (change.fields, change.active_fields)]
-    said = [change.action.name, change.blocked, change.reason, change.uuid, sorted(map(str, change.needs)), fields]
+    said = [
+        change.action.name,
+        bool(change.blocked),
+        change.reason,
+        change.uuid,
+        sorted(map(str, change.needs)),
+        fields,
+    ]
     text = json.dumps(said, default=lambda v: v.model_dump(mode="json", exclude_unset=True, warnings=False))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

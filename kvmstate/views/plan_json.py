@@ -79,6 +79,7 @@ def _change(change: Change) -> dict[str, Any]:
     waiting = () if change.restarts or change.action not in (Action.NOOP, Action.UPDATE) else change.waiting
     return {
         **resource(change),
+        **({"previous_address": str(change.moved_from)} if change.moved_from else {}),
         "change": _difference(change, ACTIONS[change.action], before, after, change.shown, _field),
         "action_reason": change.reason,
         "blocked": change.blocked,

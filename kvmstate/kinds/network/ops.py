@@ -54,6 +54,8 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         networks.define(host.connection, to_text(written(change, node, host.lookup, project)))
 
     todo = []
+    if old := change.moved_from:
+        todo.append(simple(f"rename {old.name}", lambda: networks.rename(host.connection, old.name, name)))
     if change.observed is None or any(f.path[0] not in ("active", "autostart") for f in change.fields):
         todo.append(simple("define", define))
     if spec.autostart is not None:

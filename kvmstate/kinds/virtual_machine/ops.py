@@ -60,7 +60,10 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
     interfaces = [
         i.model_copy(
             update={
-                "mac": i.mac or derived_mac(project, resource.id.name, i.name or ""),
+                # one that it has stays, also when the machine is renamed
+                "mac": i.mac
+                or getattr(_item(seen, "interfaces", i.name), "mac", None)
+                or derived_mac(project, resource.id.name, i.name or ""),
                 **({} if i.model or _item(seen, "interfaces", i.name) else {"model": "virtio"}),
             }
         )
@@ -103,8 +106,8 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         # only what people write by path can be unknown to libvirt; its schema takes longer than the rest of the call
         domains.define(host.connection, to_text(node), validate=bool(spec.xml))
 
-    def shut_down() -> None:
-        domains.shutdown(find(), stop.timeout, stop.on_timeout == "destroy")
+    def shut_down(name: str = name) -> None:
+        domains.shutdown(domains.find(host.connection, name), stop.timeout, stop.on_timeout == "destroy")
 
     if change.action is Action.DELETE:
         drop = change.lifecycle.deletion == "delete"
@@ -113,6 +116,10 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
             simple("undefine", lambda: domains.undefine(find(), drop_state=drop)),
         ]
     todo = []
+    if old := change.moved_from:
+        if change.running:
+            todo.append(simple("shut down", lambda: shut_down(old.name)))
+        todo.append(simple(f"rename {old.name}", lambda: domains.rename(host.connection, old.name, name)))
     if change.observed is None or any(f.path[0] not in CALLS for f in change.fields):
         todo.append(simple("define", define))
     if spec.autostart is not None:

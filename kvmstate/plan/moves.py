@@ -1,0 +1,96 @@
+"""Renames: what `moved:` in kvmstate.yaml says, applied to the record and to what was observed, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Inventory
+from kvmstate.model.resource import Move, Observed, Resource, ResourceId
+
+# Why libvirt cannot rename the others in place, and what people can do.
+_CANNOT = {
+    "pool": (
+        "libvirt cannot rename a storage pool, and its name is part of its volumes' addresses",
+        "declare the pool under both names with the same target, or keep the old name",
+    ),
+    "volume": (
+        "a volume's name is its file's name: libvirt cannot rename it without copying its data",
+        "keep the old name, or copy it by hand (`virsh vol-clone`) and `kvmstate adopt` the copy",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The world as if what has moved had its new name already. `origins` is by new address."""
+
+    inventory: Inventory
+    observed: Mapping[ResourceId, Observed]
+    origins: Mapping[ResourceId, ResourceId]
+
+
+def follow(
+    moves: Iterable[Move],
+    desired: Mapping[ResourceId, Resource],
+    inventory: Inventory,
+    observed: Mapping[ResourceId, Observed],
+) -> Moved:
+    """A move counts while the project owns an object of the old name, no manifest declares that name, and the new one
+    is declared and free, or the object has it already. All others are history, and no error."""
+    onward = {move.old: move.new for move in moves}
+    entries, seen, origins = dict(inventory.entries), dict(observed), {}
+    for old in onward:
+        new, passed = onward[old], {old}
+        while new not in desired and new in onward and new not in passed:
+            passed.add(new)
+            new = onward[new]
+        entry, there = inventory.get(old), observed.get(old) or observed.get(new)
+        if old in desired or new not in desired or (old in observed and new in observed) or not entry or not there:
+            continue
+        if there.uuid == entry.uuid or not entry.uuid:
+            # without its digest: it is compared whatever was agreed on
+            entries[new] = replace(entries.pop(old), id=new, digest="")
+            seen.pop(old, None)
+            seen[new] = there
+            origins[new] = old
+    return Moved(Inventory(inventory.project, entries), seen, origins)
+
+
+def judge(change: Change, old: ResourceId) -> Change:
+    """The change of what has a new name, with its renaming; whether and when that can be done."""
+    said = f"{old} has moved to {change.id}"
+    change = replace(change, moved_from=old)
+    if change.observed and change.observed.id == change.id:
+        # the host knows already: by hand, or by a run that was cut off
+        return replace(change, action=Action.ADOPT, blocked="", hint="", reason=said)
+    if old.kind in _CANNOT:
+        why, hint = _CANNOT[old.kind]
+        return replace(change, action=Action.UPDATE, reason=said, blocked=f"{said}: {why}", hint=hint)
+    if change.blocked:
+        return replace(change, reason=said)
+    if change.action is Action.REPLACE:
+        return replace(change, blocked=f"{said}, and would be replaced", hint="rename it first, then change the rest")
+    if change.running and change.lifecycle.restart == "never":
+        hint = "stop it, then apply; or let lifecycle.restart allow it"
+        return replace(change, action=Action.UPDATE, blocked=f"{said}: it cannot be renamed while it runs", hint=hint)
+    if change.running and change.lifecycle.restart == "whenOff":
+        waits = f"{said}: it is renamed, and changed otherwise, once it is off; lifecycle.restart: now does it at once"
+        return replace(change, action=Action.NOOP, fields=(), active_fields=(), reason=waits)
+    return replace(change, action=Action.UPDATE, reason=f"{said}; restarts for that" if change.running else said)
+
+
+def hints(changes: dict[ResourceId, Change], inventory: Inventory) -> None:
+    """Where something goes and its like comes, say how a rename would be told."""
+    come = [c for c in changes.values() if c.action is Action.CREATE and c.id.kind not in _CANNOT and not c.hint]
+    gone = [c for c in changes.values() if c.desired is None and c.observed and c.id.kind not in _CANNOT]
+    for new in come:
+        assert new.desired is not None
+        rivals = [c for c in come if c.id.kind == new.id.kind]
+        alike = [c for c in gone if c.id.kind == new.id.kind]
+        same = [c for c in alike if inventory.entries[c.id].specs[-1:] == (new.desired.written,)]
+        if len(same) == 1 or len(alike) == len(rivals) == 1:
+            old = (same or alike)[0].id
+            told = f"if this is {old} renamed, write `moved: [{{from: {old}, to: {new.id}}}]` into kvmstate.yaml"
+            changes[new.id] = replace(new, hint=told)
