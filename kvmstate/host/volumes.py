@@ -14,6 +14,7 @@ from kvmstate.host.faults import faults
 
 # The most that one message of libvirt's protocol carries (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX)
 CHUNK = 262_120
+_ZEROS = bytes(CHUNK)
 
 
 def find(pool: Any, name: str) -> Any:
@@ -69,7 +70,7 @@ def upload(connection: Any, volume: Any, chunks: Iterable[bytes], length: int, d
         position = 0
         try:
             for chunk in chunks:
-                if not any(chunk):
+                if chunk == _ZEROS[: len(chunk)]:
                     stream.sendHole(len(chunk), 0)
                 else:
                     sent = 0

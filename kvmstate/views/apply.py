@@ -33,11 +33,14 @@ class Lines:
     """The plan and the outcome on stdout; what happens meanwhile on stderr, with bars for uploads where somebody
     watches. Called from several threads."""
 
-    def __init__(self, colour: bool | None = None) -> None:
-        """`colour`: click's meaning, None for: where it is a terminal."""
+    def __init__(self, colour: bool | None = None, remind: float = 10.0) -> None:
+        """`colour`: click's meaning, None for: where it is a terminal. `remind`: seconds between two reminders."""
         self._colour = colour
         self._lock = threading.Lock()
         self._since: dict[ResourceId, float] = {}
+        self._steps: dict[ResourceId, str] = {}
+        self._every = remind
+        self._ended = threading.Event()
         self._bars: Any = None
         self._tasks: dict[ResourceId, Any] = {}
 
@@ -50,11 +53,13 @@ class Lines:
             columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
             self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bars.start()
+        threading.Thread(target=self._remind, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
         if self._bars is not None:
             self._bars.stop()
 
@@ -68,6 +73,16 @@ class Lines:
         with self._lock:
             self._tell(event)
 
+    def _remind(self) -> None:
+        """What takes long (a guest that shuts down) is told from time to time."""
+        while not self._ended.wait(self._every):
+            with self._lock:
+                for id_, since in self._since.items():
+                    took = time.monotonic() - since
+                    self._say(
+                        f"{id_}: Still working... [{self._steps.get(id_, 'wait')}, {took:.0f}s elapsed]", dim=True
+                    )
+
     def _tell(self, event: Event) -> None:
         id_ = event.change.id
         if event.kind is EventKind.PROGRESS:
@@ -78,12 +93,15 @@ class Lines:
         if event.kind is EventKind.STARTED:
             self._since[id_] = time.monotonic()
             self._say(f"{id_}: {_DOING[event.change.action][0]}")
-        elif event.kind is EventKind.STEP and self._bars is not None:
-            self._say(f"{id_}:   {event.text}", dim=True)
+        elif event.kind is EventKind.STEP:
+            self._steps[id_] = event.text
+            if self._bars is not None:
+                self._say(f"{id_}:   {event.text}", dim=True)
         elif event.kind is EventKind.DONE:
-            took = time.monotonic() - self._since.get(id_, time.monotonic())
+            took = time.monotonic() - self._since.pop(id_, time.monotonic())
             self._say(f"{id_}: {_DOING[event.change.action][1]} after {took:.1f}s")
         elif event.kind is EventKind.FAILED:
+            self._since.pop(id_, None)
             self._say(f"{id_}: failed: {event.text}", colour="red")
         elif event.kind is EventKind.SKIPPED:
             self._say(f"{id_}: skipped: {event.text}", colour="yellow")
@@ -93,7 +111,7 @@ class Lines:
             return
         id_ = event.change.id
         if id_ not in self._tasks:
-            self._tasks[id_] = self._bars.add_task(one_line(f"{id_}: {event.text}"), total=event.total)
+            self._tasks[id_] = self._bars.add_task(one_line(str(id_)), total=event.total)
         self._bars.update(self._tasks[id_], completed=event.done)
 
     def _say(self, line: str, colour: str | None = None, dim: bool = False) -> None:

@@ -98,7 +98,7 @@ def _row(change: Change, field: FieldChange, cost: str | None = None) -> Row:
     elif field.sensitive:
         text = SENSITIVE
     else:
-        text = {"+": f"+ {new}", "-": f"- {old}"}.get(symbol, f"{old} -> {new}")
+        text = {"+": f"+ {new}".rstrip(), "-": f"- {old}".rstrip()}.get(symbol, f"{old} -> {new}")
     return Row(symbol, name, text, cost, effect)
 
 
