@@ -35,8 +35,14 @@ class Session:
     def plan(self, options: Options) -> Plan:
         inventory = self.store.inventory
         plan = with_owners(make_plan(self.host, self.resources, inventory, options, self.locate), self.host)
-        note = "" if inventory.entries else lost(self.host, inventory.project)
-        return replace(plan, notes=(*plan.notes, note)) if note else plan
+        notes = [
+            f"part {part} of the record is damaged and will be kept as kvmstate:{inventory.project}:damaged-{part}-…; "
+            "what only that part knew, and no manifest declares, is nobody's then"
+            for part in self.store.damaged
+        ]
+        if not inventory.entries and (note := lost(self.host, inventory.project)):
+            notes.append(note)
+        return replace(plan, notes=tuple(notes)) if notes else plan
 
     def saved(self, plan: Plan, options: Options) -> dict[str, Any]:
         """The plan as the content of a file; see `kvmstate.plan.saved`."""

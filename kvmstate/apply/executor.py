@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 
 from kvmstate.apply.inventory import Store
-from kvmstate.errors import ConnectionFailed, HostError, KvmstateError
+from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked
 from kvmstate.host import Host, faults
 from kvmstate.host.access import explained
 from kvmstate.kinds import BY_WORD
@@ -26,6 +26,8 @@ from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan.planner import observe
 
 SIGNALS_SECONDS = 0.5
+# After these nothing more can be written, not even to the record.
+_LOST = {ConnectionFailed: "no connection", Locked: "no lock"}
 MAKES = (Action.CREATE, Action.REPLACE)
 
 
@@ -73,10 +75,11 @@ def apply_plan(
 ) -> Result:
     """Carry out what the plan has to do. Setting `stop` lets running resources finish and starts no more.
 
-    So does the loss of the connection: what is recorded on the host by then is what the next run goes on from.
+    So does the loss of the connection, or of the lock: what is recorded on the host by then is what the next run goes
+    on from.
     """
     stop = stop or threading.Event()
-    lost = False
+    lost = ""
     result = Result()
     todo = {change.id: change for change in plan.todo}
     owned = store.inventory
@@ -96,7 +99,7 @@ def apply_plan(
                 change = todo[ready.popleft()]
                 cause = next((id_ for id_ in sorted(change.needs) if id_ in broken), None)
                 if cause or lost or stop.is_set():
-                    reason = f"{cause} {broken[cause]}" if cause else "no connection" if lost else "interrupted"
+                    reason = f"{cause} {broken[cause]}" if cause else lost or "interrupted"
                     broken[change.id] = "was skipped"
                     result.skipped.append((change, reason))
                     if not lost:
@@ -116,7 +119,7 @@ def apply_plan(
                     emit(Event(EventKind.DONE, change))
                 elif isinstance(error, KvmstateError):
                     broken[change.id] = "failed"
-                    lost = lost or isinstance(error, ConnectionFailed)
+                    lost = lost or _LOST.get(type(error), "")
                     result.failed.append((change, error))
                     emit(Event(EventKind.FAILED, change, error.message, error.hint))
                 else:

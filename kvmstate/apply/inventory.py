@@ -63,6 +63,11 @@ class Store:
         with self._lock:
             return Inventory(self.project, dict(self._entries))
 
+    @property
+    def damaged(self) -> tuple[int, ...]:
+        """The parts of the record that cannot be read, and are set aside with the first flush."""
+        return tuple(self._damaged)
+
     def put(self, *entries: Entry) -> None:
         with self._lock:
             for entry in entries:

@@ -36,7 +36,8 @@ pytestmark = pytest.mark.real
 def test_kvmstate_killed_at_any_moment_converges_with_the_next_apply(host: Sandbox, tmp_path: Path) -> None:
     world = World(host, tmp_path, "kill9")
     duration = world.measure()
-    for number in range(KILLS):
+    killed = 0
+    while killed < KILLS:
         world.turn()
         moment = world.random.uniform(0, duration)
         process = world.start("apply")
@@ -45,13 +46,15 @@ def test_kvmstate_killed_at_any_moment_converges_with_the_next_apply(host: Sandb
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-        world.recover(f"kill {number}, seed {SEED}, after {moment:.2f} s of {duration:.2f}")
+            killed += 1
+        world.recover(f"kill {killed}, seed {SEED}, after {moment:.2f} s of {duration:.2f}")
 
 
 def test_libvirtd_killed_at_any_moment_converges_with_the_next_apply(host: Sandbox, tmp_path: Path) -> None:
     world = World(host, tmp_path, "kill9d")
     duration = world.measure()
-    for number in range(DAEMON_KILLS):
+    killed = 0
+    while killed < DAEMON_KILLS:
         world.turn()
         moment = world.random.uniform(0, duration)
         daemon = await_old(host)
@@ -63,8 +66,9 @@ def test_libvirtd_killed_at_any_moment_converges_with_the_next_apply(host: Sandb
             _, said = process.communicate(timeout=120)
             assert "Traceback" not in said
             assert "bug" not in said
+            killed += 1
         await_answer(host)
-        world.recover(f"kill {number}, seed {SEED}, after {moment:.2f} s of {duration:.2f}")
+        world.recover(f"kill {killed}, seed {SEED}, after {moment:.2f} s of {duration:.2f}")
 
 
 @dataclass

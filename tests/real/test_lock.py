@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kvmstate.app import Writing, open_session
+from kvmstate.apply import Event, EventKind
 from kvmstate.apply import lock as locks
 from kvmstate.apply.keep import open_keep
 from kvmstate.apply.lock import LEASE, Lock
@@ -191,6 +192,31 @@ def test_a_run_that_lost_its_lock_changes_nothing_more(host: Sandbox, project: s
         assert [n.name() for n in session.host.connection.listAllNetworks()].count("locked-out") == 0
     with open_session(host.uri, project, [network]) as session:
         assert session.store.inventory.entries == {}
+
+
+@pytest.mark.real
+def test_a_run_that_loses_its_lock_in_the_middle_stops_before_the_next_step(host: Sandbox, project: str) -> None:
+    names = [f"cut-{n}" for n in range(3)]
+    spec = BY_WORD["network"].adapter.validate_python({"autostart": True})
+    networks = [Resource(ResourceId("network", name), spec, Metadata(name=name)) for name in names]
+    with open_session(host.uri, project, networks, writing=Writing("apply")) as session:
+        lock = session.store.guard.__self__  # type: ignore[attr-defined]
+
+        def lose(event: Event) -> None:
+            if event.kind is EventKind.STEP:
+                lock.remove(lock.holder()[0])
+                lock._clock = lambda: 5e9
+
+        result = session.apply(session.plan(Options()), Options(), lose, parallelism=1)
+        assert [type(error) for _, error in result.failed] == [Locked]
+        assert [reason for _, reason in result.skipped] == ["no lock", "no lock"]
+        made = [n for n in session.host.connection.listAllNetworks() if n.name() in names]
+        assert [(n.isActive(), n.autostart()) for n in made] == [(0, 0)], "one is defined, and nothing more was done"
+    with open_session(host.uri, project, networks, writing=Writing("apply")) as session:
+        assert session.apply(session.plan(Options()), Options(), lambda event: None).ok
+    with open_session(host.uri, project, [], writing=Writing("destroy")) as session:
+        options = Options(prune=True, allow_empty=True)
+        assert session.apply(session.plan(options), options, lambda event: None).ok
 
 
 @pytest.mark.real
