@@ -10,6 +10,7 @@ import click
 
 from kvmstate.cli import colour, plan_file
 from kvmstate.cli.session import host_options, json_option, opened, selection_options
+from kvmstate.errors import UsageError
 from kvmstate.model.printable import harmless
 
 
@@ -18,11 +19,14 @@ from kvmstate.model.printable import harmless
 @selection_options
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 0: nothing to do; 2: changes; 1: error.")
 @json_option
+@click.option("--markdown", "as_markdown", is_flag=True, help="Markdown on stdout, for a merge request's comment.")
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="Save the plan, for `kvmstate apply FILE`."
 )
-def command(detailed_exitcode: bool, as_json: bool, out: Path | None, **given: Any) -> int:
+def command(detailed_exitcode: bool, as_json: bool, as_markdown: bool, out: Path | None, **given: Any) -> int:
     """Show what apply would change on the host, and what it costs. Changes nothing."""
+    if as_json and as_markdown:
+        raise UsageError("--json and --markdown are two outputs", "choose one of them")
     if out:
         plan_file.check_out(out)
     with opened(**given) as at:
@@ -34,6 +38,10 @@ def command(detailed_exitcode: bool, as_json: bool, out: Path | None, **given: A
         from kvmstate.views.plan_json import plan_object
 
         click.echo(json.dumps(plan_object(plan, drift), indent=2))
+    elif as_markdown:
+        from kvmstate.views import markdown
+
+        click.echo(markdown.render(plan))
     else:
         from kvmstate.views.plan import render
 

@@ -20,6 +20,8 @@ _COLOUR = {
     Action.ADOPT: "cyan",
     Action.FORGET: "cyan",
 }
+# Longer names of fields do not push the values of the others away.
+WIDEST = 32
 _SYMBOL_COLOUR = {"+": "green", "-": "red"}
 
 
@@ -38,17 +40,26 @@ def render_drift(plan: Plan) -> str:
 
 
 def _drawn(item: Item) -> Iterator[str]:
-    yield _styled(
-        f"{item.symbol:>3} {item.address:<32} {item.what}", "red" if item.blocked else _COLOUR.get(item.action)
-    )
+    colour = "red" if item.blocked else _COLOUR.get(item.action)
+    yield _styled(f"{item.symbol:>3} {item.address:<32} {_what(item)}", colour)
     if item.hint:
         yield f"        hint: {item.hint}"
-    width = max((len(row.name) + 1 for row in item.rows), default=0)
+    width = min(WIDEST, max((len(row.name) + 1 for row in item.rows), default=0))
     for row in item.rows:
+        signed = item.action is not Action.CREATE and row.symbol != "~" and not row.lines
+        text = f"{row.symbol} {row.text}".rstrip() if signed else row.text
         cost = _styled(f"   ({row.cost})", "magenta" if row.effect >= Effect.RESTART else None) if row.cost else ""
-        yield f"      {row.name + ':':<{width}}  {row.text}{cost}".rstrip()
+        yield f"      {row.name + ':':<{width}}  {text}{cost}".rstrip()
         for line in row.lines:
             yield "        " + _styled(line, _SYMBOL_COLOUR.get(line[:1]))
+
+
+def _what(item: Item) -> str:
+    if item.blocked:
+        return f"blocked: {item.reason}"
+    if item.action is Action.NOOP:
+        return item.reason or "unchanged; a restart is pending"
+    return f"{item.verb}   ({item.reason})" if item.reason else item.verb
 
 
 def _styled(text: str, colour: str | None) -> str:

@@ -19,6 +19,7 @@ _WHAT = {
     Action.DELETE: "will be destroyed",
     Action.ADOPT: "will be adopted",
     Action.FORGET: "will be forgotten",
+    Action.NOOP: "stays as it is",
 }
 _COST = {
     Effect.LIVE: "live",
@@ -30,7 +31,7 @@ _COST = {
 
 @dataclass(frozen=True)
 class Row:
-    """One field. `symbol`: + comes, - goes, ~ changes; `lines` (of a long value's difference) stand below `text`."""
+    """One field. `symbol`: + comes, - goes, ~ changes (`old -> new`); `lines` are a long value's difference."""
 
     symbol: str
     name: str
@@ -42,12 +43,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Item:
-    """One resource that something happens to, or that waits for a restart."""
+    """One resource that something happens to, or that waits for a restart. `reason` is free text, `verb` is ours."""
 
     action: Action
     symbol: str
     address: str
-    what: str
+    verb: str
+    reason: str
     blocked: bool
     hint: str
     rows: tuple[Row, ...]
@@ -59,13 +61,9 @@ def items(plan: Plan, waiting: bool = True) -> list[Item]:
 
 
 def _item(change: Change, waits: bool) -> Item | None:
-    what = f"blocked: {change.blocked}" if change.blocked else _WHAT.get(change.action, "")
-    if not what and not waits and not change.reason:
+    if change.action is Action.NOOP and not (change.blocked or change.reason or waits):
         return None
-    if not what:
-        what = change.reason or "unchanged; a restart is pending"
-    elif change.reason:
-        what += f"   ({change.reason})"
+    verb = "blocked" if change.blocked else _WHAT[change.action]
     rows: tuple[Row, ...] = ()
     if change.action is Action.NOOP:
         rows = tuple(_row(change, f, "restart required") for f in change.waiting)
@@ -76,7 +74,8 @@ def _item(change: Change, waits: bool) -> Item | None:
         change.action,
         symbol,
         one_line(str(change.id)),
-        one_line(what),
+        verb,
+        one_line(change.blocked or change.reason),
         bool(change.blocked),
         one_line(change.hint),
         rows,
@@ -89,17 +88,13 @@ def _row(change: Change, field: FieldChange, cost: str | None = None) -> Row:
     if cost is None:
         cost = "restarts now" if effect is Effect.RESTART and change.restarts else _COST.get(effect, "")
     symbol = "+" if field.old is None else "-" if field.new is None else "~"
-    key = field.path[-1] if isinstance(field.path[-1], Key) else None
-    old, new = (SENSITIVE if field.sensitive else shown(value, key) for value in (field.old, field.new))
-    if not field.sensitive and (is_long(field.old) or is_long(field.new)):
+    if field.sensitive:
+        return Row(symbol, name, SENSITIVE, cost, effect)
+    if is_long(field.old) or is_long(field.new):
         return Row(symbol, name, "", cost, effect, tuple(difference(field.old, field.new)))
-    if change.action is Action.CREATE:
-        text = new
-    elif field.sensitive:
-        text = SENSITIVE
-    else:
-        text = {"+": f"+ {new}".rstrip(), "-": f"- {old}".rstrip()}.get(symbol, f"{old} -> {new}")
-    return Row(symbol, name, text, cost, effect)
+    key = field.path[-1] if isinstance(field.path[-1], Key) else None
+    old, new = shown(field.old, key), shown(field.new, key)
+    return Row(symbol, name, {"+": new, "-": old}.get(symbol, f"{old} -> {new}"), cost, effect)
 
 
 def effect_here(change: Change, field: FieldChange) -> Effect:
