@@ -61,7 +61,10 @@ def find(paths: Sequence[Path]) -> SavedPlan | None:
 
     found = read(plan.read_text(encoding="utf-8", errors="replace"), str(plan))
     if find_project(Path(".")) and (here := load_project(Path(".")).name) != found.project:
-        raise PlanError(f"{plan} is a plan of project {found.project}, and this folder belongs to {here}")
+        raise PlanError(
+            f"{plan} is a plan of project {found.project}, and this folder belongs to project {here}",
+            f"if that is meant, apply it in a folder of project {found.project}, or of none",
+        )
     return found
 
 

@@ -199,14 +199,8 @@ def _record(entry: Entry | None) -> Any:
 
 def _digest(change: Change) -> str:
     fields = [[(f.path, f.old, f.new, str(f.effect)) for f in part] for part in (change.fields, change.active_fields)]
-    said = [
-        change.action.name,
-        bool(change.blocked),
-        change.reason,
-        change.uuid,
-        sorted(map(str, change.needs)),
-        fields,
-    ]
+    uuid = change.uuid if change.observed is None else ""
+    said = [change.action.name, bool(change.blocked), change.reason, uuid, sorted(map(str, change.needs)), fields]
     text = json.dumps(said, default=lambda v: v.model_dump(mode="json", exclude_unset=True, warnings=False))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
