@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,9 +18,6 @@ from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import Options, make_drift, make_plan
 from kvmstate.plan.planner import Locate, check_references
 from kvmstate.plan.saved import SavedPlan, restored, saved
-
-# A volume in a pool that is not active is known only after the pool was started: apply plans again then.
-PASSES = 3
 
 
 @dataclass
@@ -67,17 +64,21 @@ class Session:
         exact: bool = False,
     ) -> Result:
         """Carry out the plan, then (unless `exact`) what became known on the way."""
-        total = apply_plan(plan, self.host, self.store, emit, parallelism, stop)
-        for _ in range(0 if exact else PASSES):
-            if not total.ok or not any(_deferred(c) for c in plan.changes):
-                break
-            self.host.forget()
-            plan = self._again({c.id for c in plan.changes}, options)
-            result = apply_plan(plan, self.host, self.store, emit, parallelism, stop)
+        total, ids, unknown = Result(), {c.id for c in plan.changes}, frozenset[ResourceId]()
+        while True:
+            before, unknown = unknown, frozenset(c.id for c in plan.changes if c.unknown)
+            # what nothing made known is gone on without: libvirt says what is the matter
+            last = exact or not unknown or unknown == before
+            result = apply_plan(
+                plan if last else _without(plan, unknown), self.host, self.store, emit, parallelism, stop
+            )
             total.done += result.done
             total.failed += result.failed
             total.skipped += result.skipped
-        return total
+            if last or not total.ok:
+                return total
+            self.host.forget()
+            plan = self._again(ids, options)
 
     def left(self, result: Result, options: Options) -> tuple[Change, ...]:
         """What still differs of what was done: libvirt took it, and did not keep it."""
@@ -93,8 +94,13 @@ class Session:
         return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in plan.changes if c.id in ids))
 
 
-def _deferred(change: Change) -> bool:
-    return change.action is Action.NOOP and change.observed is None and change.desired is not None
+def _without(plan: Plan, unknown: Set[ResourceId]) -> Plan:
+    """The plan without what needs the unknown; a plan's changes are in the order of their needs."""
+    waiting = set(unknown)
+    for change in plan.changes:
+        if change.needs & waiting:
+            waiting.add(change.id)
+    return replace(plan, changes=tuple(c for c in plan.changes if c.id in unknown or c.id not in waiting))
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Change:
     chosen beforehand for one to be made. `blocked` says why nothing may be done although something should. `digest` is
     that of manifest and host where they agree. `owner` is another project that owns the object.
     `moved_from` is the address whose object this is, to be renamed first.
+    What is `unknown` can be seen, and decided, after others have changed.
     """
 
     id: ResourceId
@@ -75,6 +76,7 @@ class Change:
     hint: str = ""
     needs: frozenset[ResourceId] = field(default_factory=frozenset)
     digest: str = ""
+    unknown: bool = False
     owner: str = ""
     moved_from: ResourceId | None = None
 

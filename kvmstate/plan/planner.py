@@ -14,7 +14,7 @@ from kvmstate.kinds import ALL_KINDS, BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Inventory
 from kvmstate.model.plan import Plan
-from kvmstate.model.resource import Move, Observed, Resource, ResourceId
+from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
 from kvmstate.plan import agreement, moves
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.select import select
@@ -76,12 +76,15 @@ def _changes(
     observed: Mapping[ResourceId, Observed],
     prune: bool,
 ) -> dict[ResourceId, Change]:
-    changes = {
-        id_: _unknown(host, desired, observed, id_) or _compared(host, resource, observed.get(id_), inventory)
-        for id_, resource in desired.items()
-    }
-    for id_, entry in inventory.entries.items():
-        if id_ not in desired:
+    changes = {}
+    for id_ in {**desired, **inventory.entries}:
+        resource, entry = desired.get(id_), inventory.get(id_)
+        if _is_hidden(host, id_, observed):
+            lifecycle = resource.lifecycle if resource else entry.lifecycle if entry else Lifecycle()
+            changes[id_] = _unknown(id_, resource, lifecycle)
+        elif resource:
+            changes[id_] = _compared(host, resource, observed.get(id_), inventory)
+        elif entry:
             changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), prune)
     _keep_what_is_used(changes, desired, inventory)
     return changes
@@ -115,25 +118,19 @@ def _uuid(inventory: Inventory, id_: ResourceId) -> str:
     return entry.uuid if entry and entry.uuid else str(uuid.uuid4()) if id_.kind != "volume" else ""
 
 
-def _unknown(
-    host: Host, desired: Mapping[ResourceId, Resource], observed: Mapping[ResourceId, Observed], id_: ResourceId
-) -> Change | None:
+def _is_hidden(host: Host, id_: ResourceId, observed: Mapping[ResourceId, Observed]) -> bool:
     """What is in a pool that is not active cannot be seen."""
     if id_.kind != "volume" or id_ in observed:
-        return None
+        return False
     pool_id = ResourceId("pool", id_.name.partition("/")[0])
     pool = observed.get(pool_id) or observe(host, [pool_id]).get(pool_id)
-    if pool is None or pool.running:
-        return None
-    resource = desired[id_]
-    return Change(
-        id_,
-        Action.NOOP,
-        reason="its pool is not active: known after the pool is started",
-        desired=resource,
-        spec=resource.spec,
-        lifecycle=resource.lifecycle,
-    )
+    return pool is not None and not pool.running
+
+
+def _unknown(id_: ResourceId, resource: Resource | None, lifecycle: Lifecycle) -> Change:
+    reason = "its pool is not active: known after the pool is started"
+    spec = resource.spec if resource else None
+    return Change(id_, Action.NOOP, reason, desired=resource, spec=spec, lifecycle=lifecycle, unknown=True)
 
 
 def check_references(

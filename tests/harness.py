@@ -20,7 +20,7 @@ import yaml
 from kvmstate.cli import run
 from kvmstate.sandbox import Sandbox
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 MAIN = "from kvmstate.cli import main; main()"
 
 

@@ -1,0 +1,43 @@
+"""KVMSTATE_REAL_HISTORIES says how many; a history has up to 12 steps."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from harness import wipe
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from machine import Histories
+
+from kvmstate.sandbox import Sandbox
+
+COUNT = int(os.environ.get("KVMSTATE_REAL_HISTORIES", "6"))
+
+
+@pytest.mark.real
+def test_every_history_ends_as_the_manifests_say(host: Sandbox) -> None:
+    folder = host.directory / "lib" / "histories"
+
+    class OnARealHost(Histories):
+        uri = host.uri
+        is_real = True
+        pool_path = "/var/lib/libvirt/histories"
+
+        def teardown(self) -> None:
+            super().teardown()
+            wipe(host.uri)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    run_state_machine_as_test(
+        OnARealHost,
+        settings=settings(
+            max_examples=COUNT,
+            stateful_step_count=12,
+            deadline=None,
+            phases=[Phase.reuse, Phase.generate],
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

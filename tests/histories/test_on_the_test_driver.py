@@ -1,0 +1,40 @@
+"""KVMSTATE_HISTORIES says how many; a history has up to 15 steps."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from machine import Histories
+
+COUNT = int(os.environ.get("KVMSTATE_HISTORIES", "60"))
+
+
+def test_every_history_ends_as_the_manifests_say(tmp_path: Path) -> None:
+    node = tmp_path / "node.xml"
+    node.write_text("<node/>")
+
+    class OnTheTestDriver(Histories):
+        # each connection to a file has a host of its own
+        uri = f"test://{node}"
+        is_real = False
+        pool_path = "/kvmstate-histories"
+
+        def teardown(self) -> None:
+            super().teardown()
+            shutil.rmtree(Path(os.environ["XDG_STATE_HOME"]) / "kvmstate", ignore_errors=True)
+
+    run_state_machine_as_test(
+        OnTheTestDriver,
+        settings=settings(
+            max_examples=COUNT,
+            stateful_step_count=15,
+            deadline=None,
+            phases=[Phase.reuse, Phase.generate],
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
