@@ -19,6 +19,7 @@ from kvmstate.plan import agreement, moves
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.select import select
 
+LEAVES = (Action.DELETE, Action.FORGET)
 Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
 
 
@@ -214,15 +215,15 @@ def _check_deletes(changes: tuple[Change, ...], desired: Mapping[ResourceId, Res
 def order(
     changes: Mapping[ResourceId, Change], desired: Mapping[ResourceId, Resource], inventory: Inventory
 ) -> tuple[Change, ...]:
-    """What is referred to comes first; on deletion, what refers comes first. Raises PlanError for a cycle."""
+    """What is referred to comes first; of what leaves, what refers comes first. Raises PlanError for a cycle."""
     needs: dict[ResourceId, set[ResourceId]] = {id_: set() for id_ in changes}
     for id_, change in changes.items():
         for target in _targets(BY_WORD[id_.kind], desired.get(id_), inventory, id_, change):
             if target not in changes or target == id_:
                 continue
-            if changes[target].action is Action.DELETE:
+            if changes[target].action in LEAVES:
                 needs[target].add(id_)
-            elif change.action is not Action.DELETE:
+            elif change.action not in LEAVES:
                 needs[id_].add(target)
     try:
         sequence = list(TopologicalSorter({k: sorted(v) for k, v in sorted(needs.items())}).static_order())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libvirt
 import pytest
-from harness import Project, pool, resource
+from harness import Project, idle, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -127,3 +127,22 @@ def test_ignored_changes_are_left_alone_by_other_changes_too(project: Project, c
     assert domain.vcpusFlags(libvirt.VIR_DOMAIN_AFFECT_CONFIG | libvirt.VIR_DOMAIN_VCPU_MAXIMUM) == 3
     assert "<link state='down'/>" in after
     assert "by hand" in after
+
+
+def test_a_machine_that_will_not_stop_keeps_what_it_uses(project: Project, connection: libvirt.virConnect) -> None:
+    volume = resource("Volume", "data", pool="images", capacity="1MiB")
+    disks = [{"name": "root", "volume": "images/data"}]
+    machine = idle("web", {"stop": {"timeout": "1s"}}, disks=disks, interfaces=[{"network": "lan"}])
+    project.converge(pool(), volume, network("lan"), network("other"), machine)
+    destroyed = project.kvmstate("destroy", "--auto-approve")
+    assert destroyed.code == 1
+    assert "error: domain/web: the guest did not shut down within 1 s" in destroyed.out
+    assert "Resources: 0 added, 0 changed, 1 destroyed." in destroyed.out
+    assert names(connection) == {"lan"}
+    assert [pool.name() for pool in connection.listAllStoragePools()] == ["images"]
+    assert project.plan().out.count("will be created") == 1
+    # powered off by hand, all of it goes
+    connection.lookupByName("web").destroy()
+    assert project.kvmstate("destroy", "--auto-approve").code == 0
+    assert names(connection) == set()
+    assert project.path("images/data").exists()
