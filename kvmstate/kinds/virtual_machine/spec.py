@@ -168,6 +168,11 @@ class VirtualMachineSpec(Spec):
     cpu: Annotated[
         Cpu | None, Xml("cpu"), Field(description="Default: host-passthrough with KVM, else QEMU's own.")
     ] = None
+    clock: Annotated[
+        Literal["utc", "localtime"] | None,
+        Xml("clock/@offset", lasting=True),
+        Field(description="What the guest's hardware clock shows. Windows wants localtime."),
+    ] = None
     disks: Annotated[list[Disk], Xml("devices/disk", fresh={"driver/@name": "qemu"}), Keyed("name"), HOT_PLUG] = []
     interfaces: Annotated[list[Interface], Xml("devices/interface"), Keyed("name"), Effect.LIVE] = []
     graphics: Annotated[list[Graphics], Xml("devices/graphics", fresh={"@autoport": "yes"}), Keyed("type")] = []
