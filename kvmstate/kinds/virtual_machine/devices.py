@@ -133,6 +133,11 @@ class Disk(Section):
         Literal["default", "none", "writethrough", "writeback", "directsync", "unsafe"] | None,
         Xml("driver/@cache"),
     ] = None
+    io: Annotated[
+        Literal["threads", "native", "io_uring"] | None,
+        Xml("driver/@io"),
+        Field(description="How QEMU does input and output; native needs cache none or directsync."),
+    ] = None
     discard: Annotated[
         Literal["unmap", "ignore"] | None,
         Xml("driver/@discard"),
