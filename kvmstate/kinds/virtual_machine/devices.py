@@ -220,6 +220,11 @@ class Interface(Section):
         Effect.LIVE,
         Field(description="Whether the cable is in."),
     ] = None
+    isolated: Annotated[
+        bool | None,
+        Xml("port/@isolated", same=same_flag),
+        Field(description="Whether other isolated guests on its bridge are out of reach."),
+    ] = None
     mtu: Annotated[int | None, Xml("mtu/@size"), Field(ge=68, le=65535, description="In bytes.")] = None
     boot_order: Annotated[int | None, Xml("boot/@order"), Field(ge=1, description="1 boots first.")] = None
 
