@@ -32,6 +32,7 @@ COMMANDS = {
         "explain",
         "schema",
         "graph",
+        "doctor",
         "sandbox",
     )
 }

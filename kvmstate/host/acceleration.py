@@ -16,9 +16,10 @@ from kvmstate.host.faults import faults
 from kvmstate.xmlbind.document import document
 
 # SeaBIOS says its name on the serial port as soon as the virtual CPU runs its first instructions.
+PROBE_NAME = "kvmstate-probe-"
 _PROBE = """
 <domain type='kvm'>
-  <name>kvmstate-probe-{id}</name>
+  <name>{name}</name>
   <memory unit='MiB'>16</memory>
   <os><type>hvm</type><bios useserial='yes'/></os>
   <devices><serial type='pty'/></devices>
@@ -55,7 +56,7 @@ def _probe(host: Host) -> bool:
     try:
         with faults():
             domain = host.connection.createXML(
-                _PROBE.format(id=uuid.uuid4().hex[:8]), libvirt.VIR_DOMAIN_START_AUTODESTROY
+                _PROBE.format(name=PROBE_NAME + uuid.uuid4().hex[:8]), libvirt.VIR_DOMAIN_START_AUTODESTROY
             )
     except HostError:
         return False

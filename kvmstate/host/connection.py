@@ -82,6 +82,12 @@ class Host:
         uuid = document(self.capabilities).findtext("host/uuid")
         return f"{found.scheme.partition('+')[0]}:{found.path} {uuid}" if uuid else self.uri
 
+    @cached_property
+    def domain_capabilities(self) -> str:
+        """What machines of the default kind may have, as XML: https://libvirt.org/formatdomaincaps.html"""
+        with faults():
+            return str(self.connection.getDomainCapabilities(None, None, None, None, 0))
+
 
 def is_local(uri: str) -> bool:
     """Whether a connection URI (https://libvirt.org/uri.html) reaches a daemon by a socket of this machine."""

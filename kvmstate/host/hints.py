@@ -57,6 +57,10 @@ HINTS = (
         "declare a Network named {0}, or correct the name",
     ),
     (
+        r"no storage vol with matching name '([^']+)'",
+        "volume {0} has gone from the host meanwhile: apply again, which makes a new plan",
+    ),
+    (
         r"MTU on '([^']+)': No such device",
         "the host has no bridge or interface {0}: make it there, or correct the name",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import libvirt
@@ -76,3 +77,13 @@ def volumes(pool: Any) -> list[Any]:
     """Those that libvirt knows of; none for a pool that is not active."""
     with faults():
         return list(pool.listAllVolumes(0)) if pool.isActive() else []
+
+
+def space(pool: Any) -> tuple[int, int]:
+    """Capacity and what is available of it, in bytes; the pool must be active."""
+    # libvirt counts when it looks at the folder; what it counted before has to do while a volume is being filled
+    with suppress(HostError):
+        refresh(pool, timeout=0)
+    with faults():
+        _, capacity, _, available = pool.info()
+    return int(capacity), int(available)

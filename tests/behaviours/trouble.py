@@ -89,6 +89,32 @@ def kill_daemon(host: Sandbox) -> None:
     inside(host, "kill -KILL $(cat /run/libvirtd.pid)")
 
 
+@contextmanager
+def guests_run_as_nobody(host: Sandbox) -> Iterator[None]:
+    """As on a real host, QEMU is not root."""
+    conf = host.directory / "etc" / "qemu.conf"
+    usual = conf.read_text()
+    conf.write_text(usual.replace('user = "root"', 'user = "nobody"').replace('group = "root"', 'group = "nogroup"'))
+    kill_daemon(host)
+    wait_for_daemon(host)
+    try:
+        yield
+    finally:
+        conf.write_text(usual)
+        kill_daemon(host)
+        wait_for_daemon(host)
+
+
+@contextmanager
+def small_disk(host: Sandbox, path: str, size: str) -> Iterator[None]:
+    """The folder is a file system of its own."""
+    inside(host, f"mkdir -p {path} && mount -t tmpfs -o size={size} tmpfs {path}")
+    try:
+        yield
+    finally:
+        inside(host, f"umount {path}")
+
+
 def answers(host: Sandbox) -> bool:
     try:
         libvirt.open(host.uri).close()

@@ -1,0 +1,37 @@
+"""`kvmstate doctor`: what a host lacks, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from kvmstate.cli import colour
+from kvmstate.cli.options import connect_option, inputs
+
+
+@click.command("doctor")
+@connect_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 0: nothing is wrong; 2: warnings; 1: errors.")
+def command(connect: str | None, as_json: bool, detailed_exitcode: bool) -> int:
+    """Examine a host: its libvirt, virtualisation, programs, storage, and what interrupted runs have left.
+
+    Exit 0: it will do, though there may be warnings; 1: something essential is missing. Run it on the host itself to
+    have everything looked at. Nothing is changed.
+    """
+    uri = connect or inputs(()).project().connection
+    from kvmstate.doctor import Severity, examine
+    from kvmstate.views import doctor
+
+    findings = []
+    for finding in examine(uri):
+        findings.append(finding)
+        if not as_json:
+            text, hue = doctor.line(finding), doctor.COLOURS.get(finding.severity)
+            click.echo(click.style(text, fg=hue) if hue else text, color=colour())
+    click.echo(json.dumps(doctor.as_json(findings), indent=2) if as_json else "\n" + doctor.summary(findings))
+    worst = {finding.severity for finding in findings}
+    if Severity.ERROR in worst:
+        return 1
+    return 2 if detailed_exitcode and Severity.WARNING in worst else 0
