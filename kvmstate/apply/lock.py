@@ -2,12 +2,13 @@
 
 The lock is a libvirt secret of usage `kvmstate:PROJECT:lock`, which only one UUID can have at a time; its description
 says who holds it, since when and until when. That makes it a mutex over any transport, without a server of our own.
-The holder renews its lease; a lock whose time is up, or whose process on this machine is dead, is taken over.
-Times are of the clients' own clocks: machines that share a host should agree within a fraction of the lease.
+The holder renews its lease; a lock whose time is up, or whose process on this machine is dead, is taken over, that of
+another machine after it was watched for a while, as clocks differ.
 """
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import socket
@@ -25,9 +26,11 @@ from kvmstate.apply.keep import Keep, open_keep
 from kvmstate.errors import HostError, Locked
 from kvmstate.host import Host
 
-# Seconds: how long a lock holds after its holder was last heard of, how often that is, how often a waiter asks
+# Seconds: how long a lock holds after its holder was last heard of, how often that is, how long another's is watched
+# before it is taken over, how often a waiter asks
 LEASE = 60.0
 RENEW = 15.0
+WATCH = RENEW + 5
 POLL = 0.5
 
 
@@ -132,7 +135,7 @@ class Lock:
             if found is None:
                 continue
             token, other = found
-            if reason := other.stale(self._clock()):
+            if (reason := other.stale(self._clock())) and self._stays(found, told):
                 told(f"taking over the lock of {other}: {reason}")
                 self._keep.release(token)
                 continue
@@ -146,9 +149,18 @@ class Lock:
                 waiting = True
             self._pause(POLL)
 
+    def _stays(self, found: tuple[str, Holder], told: Callable[[str], None]) -> bool:
+        """Whether a lock that seems to be over is left as it is for longer than a living holder leaves it: on another
+        machine, which may have another time, this is how to tell."""
+        if found[1].machine == _machine():
+            return True
+        told(f"the lock of {found[1]} seems to be left behind: watching it for {WATCH:g} s")
+        self._pause(WATCH)
+        return self.holder() == found
+
     def _take(self, command: str) -> bool:
         now = self._clock()
-        user = f"{os.environ.get('USER') or os.getuid()}@{socket.gethostname()}"
+        user = f"{_user()}@{socket.gethostname()}"
         mine = Holder(user, _machine(), os.getpid(), _born(os.getpid()), command, __version__, now, now + LEASE)
         if not self._keep.claim(self._token, json.dumps(asdict(mine))):
             return False
@@ -185,6 +197,14 @@ def open_lock(host: Host, project: str) -> Lock:
 
 def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # a container's user may have no name
+        return str(os.getuid())
 
 
 def _machine() -> str:

@@ -19,6 +19,9 @@ NAMESPACES = {
     "dnsmasq": "http://libvirt.org/schemas/network/dnsmasq/1.0",
     "libosinfo": "http://libosinfo.org/xmlns/libvirt/domain/1.0",
 }
+for _prefix, _uri in NAMESPACES.items():
+    # people read the XML that libvirt keeps: their prefixes, not ns0
+    etree.register_namespace(_prefix, _uri)
 _NAME = r"(?:[A-Za-z_][\w.-]*:)?[A-Za-z_][\w.-]*"
 _STEP = re.compile(rf"({_NAME})(?:\[(?:((?:{_NAME}/)*@{_NAME})=(?:'([^']*)'|\"([^\"]*)\")|(\d+))\])?")
 _SPLIT = re.compile(r"/(?![^\[]*\])")

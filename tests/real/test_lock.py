@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,7 @@ from kvmstate.app import Writing, open_session
 from kvmstate.apply import Event, EventKind
 from kvmstate.apply import lock as locks
 from kvmstate.apply.keep import open_keep
-from kvmstate.apply.lock import LEASE, Lock
+from kvmstate.apply.lock import LEASE, Holder, Lock
 from kvmstate.errors import Locked
 from kvmstate.host import open_host
 from kvmstate.kinds import BY_WORD
@@ -146,11 +150,34 @@ def test_a_long_run_renews_its_lease(two: tuple[Lock, Lock, Clock], monkeypatch:
         first.check()
 
 
+@pytest.mark.parametrize("alive", [False, True])
+def test_the_lock_of_another_machine_is_watched_before_it_is_taken_over(uri: str, project: str, alive: bool) -> None:
+    """Its clock may be late: what it renews meanwhile is held, whatever its note says of the time."""
+    token = str(uuid.uuid4())
+    there = Holder("root@elsewhere", "boot/1", 1, 1, "apply", "0.1.0", since=0, until=1)
+    watched: list[float] = []
+    with open_host(uri) as host:
+        keep = open_keep(host, project)
+        assert keep.claim(token, json.dumps(asdict(there)))
+
+        def watch(seconds: float) -> None:
+            watched.append(seconds)
+            if alive:
+                keep.claim(token, json.dumps(asdict(replace(there, until=2))))
+
+        lock = Lock(keep, project, pause=watch)
+        with pytest.raises(Locked) if alive else nullcontext(), lock.held("apply"):
+            pass
+        assert watched == [locks.WATCH]
+        assert (lock.holder() is not None) == alive
+        keep.release(token)
+
+
 def test_a_note_from_nowhere_does_not_lock_for_ever(uri: str, project: str) -> None:
     with open_host(uri) as host:
         keep = open_keep(host, project)
         assert keep.claim("3a4c8a3e-0c0c-4f0e-9d5b-3f2f6f0a9d11", "no JSON")
-        with Lock(keep, project).held("apply"):
+        with Lock(keep, project, pause=lambda seconds: None).held("apply"):
             pass
 
 
