@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class Project:
 
 @pytest.fixture
 def kvmstate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Project]:
+    # errors of an earlier test may hold its frames, and so its connection
+    gc.collect()
     connection = libvirt.open("test:///default")
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
