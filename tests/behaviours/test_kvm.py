@@ -45,7 +45,7 @@ def test_guests_run_whatever_kvm_is_worth_and_no_probe_stays(with_kvm: Project, 
     killed.wait()
     until(lambda: not probes(connection), "the probe goes with the connection that started it")
     applying = with_kvm.start_apply()
-    assert applying.wait(timeout=60) == 0
+    assert applying.wait(timeout=120) == 0
     tiny.boot()
     assert probes(connection) == []
     connection.close()

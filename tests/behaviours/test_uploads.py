@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,20 @@ def volume(lifecycle: dict[str, Any] | None = None, **spec: Any) -> dict[str, An
     return resource("Volume", "base", lifecycle, pool="images", **{"format": "raw", **spec})
 
 
-@contextmanager
-def web_server(content: bytes, said_length: int | None = None) -> Iterator[str]:
-    """Serves `content` at the address given; `said_length` is what it claims beforehand."""
+@contextlib.contextmanager
+def web_server(content: bytes, said_length: int | None = None, halfway: threading.Event | None = None) -> Iterator[str]:
+    """Serves `content` at the address given. `said_length` is what it claims beforehand; it waits for `halfway`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(content) if said_length is None else said_length))
             self.end_headers()
-            self.wfile.write(content)
+            self.wfile.write(content[: len(content) // 2])
+            if halfway:
+                halfway.wait()
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(content[len(content) // 2 :])
 
         def log_message(self, *words: object) -> None:
             pass
@@ -90,22 +94,22 @@ def test_a_server_that_is_not_there_is_named(project: Project) -> None:
     assert "Connection refused" in applied.out
 
 
-def test_an_upload_that_was_killed_is_redone(project: Project, tmp_path: Path) -> None:
-    pipe = tmp_path / "slow.img"
-    image = os.urandom(64 * MIB)
-    pipe.write_bytes(image)
-    project.write(pool(), volume(content={"file": str(pipe), "checksum": sha256(image)}))
-    applying = project.start_apply()
-    target = project.path("images/base")
-    until(lambda: target.exists() and target.stat().st_blocks * 512 > MIB, "the upload has begun")
-    applying.kill()
-    applying.wait()
-    assert target.read_bytes() != image
-    planned = project.plan()
-    assert planned.code == 2
-    assert "its upload was interrupted" in planned.out
-    project.converge()
-    assert target.read_bytes() == image
+def test_an_upload_that_was_killed_is_redone(project: Project) -> None:
+    going_on = threading.Event()
+    with web_server(IMAGE, halfway=going_on) as url:
+        project.write(pool(), volume(content={"url": url, "checksum": sha256(IMAGE)}))
+        applying = project.start_apply()
+        target = project.path("images/base")
+        until(lambda: target.exists() and target.stat().st_blocks > 0, "the upload has begun")
+        applying.kill()
+        applying.wait()
+        assert target.read_bytes() != IMAGE
+        going_on.set()
+        planned = project.plan()
+        assert planned.code == 2
+        assert "its upload was interrupted" in planned.out
+        project.converge()
+    assert target.read_bytes() == IMAGE
 
 
 def test_holes_stay_holes(project: Project, tmp_path: Path) -> None:
