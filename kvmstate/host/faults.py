@@ -26,6 +26,7 @@ _LOST = {libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR}
 # What libvirt and QEMU put around the words that matter, in the order in which it is taken off
 _WRAPPING = (
     (r"^internal error: ", ""),
+    (r"\r|(?s:@{20,}.*?(?=Host key for ))", ""),  # ssh's banner about a changed key
     (r"^(?:process exited while connecting to monitor|qemu unexpectedly closed the monitor): ", "QEMU did not start: "),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z ", ""),
     (r"(?<= )qemu(?:-system-\w+)?: ", ""),

@@ -176,8 +176,7 @@ HINTS = (
 CONNECTING = (
     (
         r"Host key verification failed",
-        "the host's key is unknown or has changed: log in once with ssh by hand and look at it, or name a "
-        "known_hosts file in the URI (known_hosts=)",
+        "the host's key is unknown or has changed: see that it is the right one, then log in once with ssh by hand",
     ),
     (
         r"Permission denied \(|Authentications? that can continue|authentication failed",

@@ -82,7 +82,7 @@ CONNECTIONS = [
         "by peer",
         "check its spelling",
     ),
-    ("Cannot recv data: Host key verification failed.: Connection reset by peer", "known_hosts"),
+    ("Cannot recv data: Host key verification failed.: Connection reset by peer", "log in once"),
     ("Cannot recv data: root@127.0.0.1: Permission denied (publickey).: Connection reset by peer", "keyfile="),
     ("Cannot recv data: sh: 1: nc: not found: Connection reset by peer", "virt-ssh-helper"),
 ]

@@ -1,0 +1,101 @@
+"""A host that is reached over ssh is like any other; what goes wrong on the way there is readable."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import MAIN, ROOT, Guest, Project, pool, resource
+from trouble import IMAGE, inside
+
+from kvmstate.sandbox import Sandbox
+
+pytestmark = pytest.mark.real
+
+SSHD = """
+HostKey {0}/host
+AuthorizedKeysFile {0}/id.pub
+StrictModes no
+UsePAM no
+PermitRootLogin yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+"""
+
+
+class Server:
+    """An ssh server on the throw-away host. It has no network to be reached by: ssh starts it as its proxy command."""
+
+    def __init__(self, host: Sandbox, folder: Path) -> None:
+        self.folder = folder
+        for name in ("host", "id", "other"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        inside(host, "mkdir -p /run/sshd")
+        (folder / "sshd_config").write_text(SSHD.format(folder))
+        self.knows("host")
+        proxy = [sys.executable, "-c", MAIN, "sandbox", "exec", "-n", host.name, "--"]
+        command = shlex.join([*proxy, "/usr/sbin/sshd", "-i", "-f", f"{folder}/sshd_config"])
+        (folder / "ssh").write_text(
+            f"#!/bin/sh\nexport PYTHONPATH={ROOT}\nexec ssh -F none -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes "
+            f'-o UserKnownHostsFile={folder}/known_hosts -o {shlex.quote(f"ProxyCommand={command}")} "$@"\n'
+        )
+        (folder / "ssh").chmod(0o755)
+
+    def knows(self, key: str) -> None:
+        """The client takes this for the server's key."""
+        (self.folder / "known_hosts").write_text(f"sandbox {(self.folder / f'{key}.pub').read_text()}")
+
+    def uri(self, key: str = "id", command: str = "ssh") -> str:
+        folder = self.folder
+        return f"qemu+ssh://root@sandbox/system?keyfile={folder}/{key}&command={folder}/{command}&no_tty=1"
+
+
+@pytest.fixture
+def server(project: Project, tmp_path: Path) -> Server:
+    (tmp_path / "ssh").mkdir()
+    return Server(project.host, tmp_path / "ssh")
+
+
+def test_an_apply_over_ssh_converges_uploads_included(
+    project: Project, server: Server, tiny: Guest, tmp_path: Path
+) -> None:
+    (tmp_path / "base.img").write_bytes(IMAGE)
+    base = resource("Volume", "base", pool="images", format="raw", content={"file": str(tmp_path / "base.img")})
+    layer = resource("Volume", "layer", pool="images", backing="images/base")
+    machine = tiny.machine("web", disks=[{"name": "root", "volume": "images/layer"}])
+    project.write(pool(), base, layer, machine)
+    there = ("-c", server.uri())
+    applied = project.apply(*there)
+    assert applied.code == 0, applied
+    assert project.path("images/base").read_bytes() == IMAGE
+    planned = project.plan(*there)
+    assert planned.code == 0, planned
+    # and it is the same host as the one that is reached by its socket
+    assert project.plan().code == 0
+
+
+DENIED = (r"Permission denied \(publickey\)", "ssh does not accept you there: check user and key")
+CHANGED = ("Host key for sandbox has changed", "the host's key is unknown or has changed")
+
+
+@pytest.mark.parametrize(("key", "known", "said"), [("other", "host", DENIED), ("id", "other", CHANGED)])
+def test_a_login_that_fails_is_explained(
+    project: Project, server: Server, key: str, known: str, said: tuple[str, str]
+) -> None:
+    server.knows(known)
+    planned = project.plan("-c", server.uri(key))
+    assert planned.code == 1
+    # in the first line, whatever else ssh has to say
+    error = rf"error: cannot connect to qemu\+ssh://root@sandbox/system\S*: Cannot recv data: .*{said[0]}"
+    assert re.match(error, planned.err), planned.err
+    assert f"hint: {said[1]}" in planned.err
+
+
+def test_a_server_that_is_not_there_is_explained(project: Project) -> None:
+    planned = project.plan("-c", "qemu+ssh://root@127.0.0.1:9/system?no_tty=1")
+    assert planned.code == 1
+    assert "hint: no ssh server listens there: check name and port" in planned.err
