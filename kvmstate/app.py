@@ -6,18 +6,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kvmstate.apply import Event, Result, Store, apply_plan, note_agreement, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
+from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, open_host
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
-from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.model.resource import Lifecycle, Observed, Resource, ResourceId
 from kvmstate.plan import Options, make_drift, make_plan
-from kvmstate.plan.planner import Locate, check_references
+from kvmstate.plan.planner import Locate, check_references, observe
 from kvmstate.plan.saved import SavedPlan, restored, saved
+from kvmstate.plan.takeover import everything, takeover
 
 
 @dataclass
@@ -92,6 +95,53 @@ class Session:
         """What a new plan says of these; what was deleted meanwhile is no address any more, nor a delete to count."""
         plan = self.plan(replace(options, allow_empty=True, max_deletes=sys.maxsize, targets=(), excludes=()))
         return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in plan.changes if c.id in ids))
+
+    def existing(self, ids: Iterable[ResourceId] | None = None) -> Existing:
+        """These objects, or all of the host, as resources. Raises NotFound for one that is not there."""
+        wanted = list(everything(self.host) if ids is None else ids)
+        seen = observe(self.host, wanted)
+        if ids is not None and (missing := [id_ for id_ in wanted if id_ not in seen]):
+            raise NotFound(f"there is no {missing[0]} on the host", "`virsh list --all` and its like show what is")
+        found = Existing()
+        for id_ in sorted(seen):
+            try:
+                found.changes.append(self._taken(seen[id_]))
+            except HostError as error:
+                found.refused[id_] = error
+        plan = with_owners(Plan(self.store.project, self.host.uri, tuple(found.changes)), self.host)
+        found.refused |= {c.id: HostError(c.blocked, c.hint) for c in plan.changes if c.owner}
+        found.changes = [replace(c, blocked="") for c in plan.changes if not c.owner]
+        return found
+
+    def _taken(self, seen: Observed) -> Change:
+        """Ownership to be taken of what was observed; what its lifecycle was applied with last, stays."""
+        resource = takeover(BY_WORD[seen.id.kind], seen, self.host, self.store.project)
+        entry = self.store.inventory.get(seen.id)
+        lifecycle = entry.lifecycle if entry else Lifecycle()
+        resource = replace(resource, lifecycle=lifecycle)
+        uuid = "" if seen.id.kind == "volume" else seen.uuid
+        return Change(
+            seen.id,
+            Action.ADOPT,
+            desired=resource,
+            spec=resource.spec,
+            observed=seen,
+            lifecycle=lifecycle,
+            uuid=uuid,
+            blocked="" if entry else "not owned yet",
+        )
+
+    def own(self, changes: Iterable[Change]) -> Result:
+        """Record that the project owns what these change, as it is."""
+        return apply_plan(Plan(self.store.project, self.host.uri, tuple(changes)), self.host, self.store)
+
+
+@dataclass
+class Existing:
+    """What there is on a host, to be owned; and what no manifest can say, with the reason."""
+
+    changes: list[Change] = field(default_factory=list)
+    refused: dict[ResourceId, HostError] = field(default_factory=dict)
 
 
 def _without(plan: Plan, unknown: Set[ResourceId]) -> Plan:

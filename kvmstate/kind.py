@@ -11,21 +11,45 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from lxml import etree
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, field_validator
 
 from kvmstate.model.change import Change
 from kvmstate.model.resource import Lifecycle, ResourceId
-from kvmstate.xmlbind import Overrides, Section, apply_overrides, bindings, document, patch
+from kvmstate.xmlbind import (
+    Overrides,
+    Remainder,
+    Section,
+    apply_overrides,
+    bindings,
+    contained,
+    document,
+    merge,
+    patch,
+)
 from kvmstate.xmlbind.path import parse_path
 
 
 class Spec(Section):
     """The spec of a kind: the model of libvirt's document element."""
 
+    element: ClassVar[str]
     xml: Overrides = {}
+    remainder: Remainder = None
+
+    @field_validator("remainder")
+    @classmethod
+    def _same_element(cls, text: str | None) -> str | None:
+        if text is not None and document(text).tag != cls.element:
+            raise ValueError(f"expected one <{cls.element}> element")
+        return text
+
+    @property
+    def rest(self) -> etree._Element | None:
+        """The remainder, read."""
+        return document(self.remainder) if self.remainder else None
 
     def id_name(self, name: str) -> str:
         """The name within the kind's address; `name` is metadata's."""
@@ -88,13 +112,18 @@ def simple(describe: str, run: Callable[[], object]) -> Step:
 
 
 def written(change: Change, node: etree._Element, lookup: Any, project: str | None = None) -> etree._Element:
-    """`node` as the change wants it: fields, overrides, name, UUID and, with `project`, the owner's stamp."""
+    """`node` as the change wants it: fields, remainder, overrides, name, UUID and, with `project`, the owner's stamp.
+
+    What has a remainder gets no stamp: it says all that there shall be.
+    """
     patch(node, change.spec, lookup)
+    if (rest := change.spec.rest) is not None and not contained(rest, node):
+        merge(patch(rest, change.spec, lookup), node)
     apply_overrides(node, change.spec.xml)
     parse_path("name").set(node, change.id.name)
     if change.uuid:
         parse_path("uuid").set(node, change.uuid)
-    if project:
+    if project and (rest is None or change.observed or change.lifecycle.prevent_destroy):
         stamp(node, project, change.lifecycle)
     return node
 
@@ -108,6 +137,12 @@ def stamp(node: etree._Element, project: str, lifecycle: Lifecycle) -> None:
     for name, value in (("project", project), ("preventDestroy", protected), ("deletion", lifecycle.deletion)):
         path = parse_path(f"{STAMP}/@{name}")
         path.set(node, value) if value else path.remove(node)
+
+
+def unstamp(node: etree._Element) -> None:
+    parse_path(STAMP).remove(node)
+    if (metadata := node.find("metadata")) is not None and not len(metadata):
+        node.remove(metadata)
 
 
 def stamped_by(xml: str) -> str | None:

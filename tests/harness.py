@@ -55,6 +55,15 @@ class Run:
         return f"exit code {self.code}\n{self.out}\n{self.err}"
 
 
+def kvmstate(*args: str) -> Run:
+    """The command line, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(list(args))
+    assert "bug in kvmstate" not in err.getvalue(), err.getvalue()
+    return Run(code, out.getvalue(), err.getvalue())
+
+
 class Project:
     """A folder of manifests for one host."""
 
@@ -80,11 +89,7 @@ class Project:
         (self.folder / "manifests.yaml").write_text(yaml.safe_dump_all(documents, sort_keys=False))
 
     def kvmstate(self, command: str, *options: str) -> Run:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = run([command, str(self.folder), *options])
-        assert "bug in kvmstate" not in err.getvalue(), err.getvalue()
-        return Run(code, out.getvalue(), err.getvalue())
+        return kvmstate(command, str(self.folder), *options)
 
     def start_apply(self, *options: str, first: str = "") -> subprocess.Popen[bytes]:
         """An apply in a process of its own, to be killed; what it says is in `log`. `first` is Python, run before."""
@@ -179,9 +184,10 @@ def wipe(uri: str) -> None:
     connection = libvirt.open(uri)
     try:
         for domain in connection.listAllDomains():
+            persistent = domain.isPersistent()
             if domain.isActive():
                 domain.destroy()
-            if domain.isPersistent():
+            if persistent:
                 domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
         for found in (*connection.listAllNetworks(), *connection.listAllStoragePools()):
             persistent = found.isPersistent()

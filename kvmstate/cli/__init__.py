@@ -35,7 +35,7 @@ COMMANDS = {
         "doctor",
         "sandbox",
     )
-}
+} | {"import": "kvmstate.cli.import_:command"}
 
 
 class LazyGroup(click.Group):

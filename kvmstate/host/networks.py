@@ -7,7 +7,7 @@ from typing import Any
 
 import libvirt
 
-from kvmstate.errors import HostError
+from kvmstate.errors import HostError, NotFound
 from kvmstate.host.faults import described, faults
 from kvmstate.xmlbind import document, to_text
 from kvmstate.xmlbind.path import parse_path
@@ -30,6 +30,13 @@ def find(connection: Any, name: str) -> Any:
     """Raises NotFound."""
     with faults():
         return connection.networkLookupByName(name)
+
+
+def exists(connection: Any, name: str) -> bool:
+    try:
+        return bool(find(connection, name))
+    except NotFound:
+        return False
 
 
 def define(connection: Any, text: str) -> Any:

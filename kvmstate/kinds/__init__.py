@@ -3,6 +3,8 @@
 A kind's `ops` module has:
 
     observe(host, names)               -> {name: Observed} of those that exist
+    names(host)                        -> the names of those that exist and have a configuration to keep
+    portable(observed, host)           -> the spec and the document that a manifest has to say, without what is volatile
     complete(resource, observed, project) -> spec with names, MACs and defaults filled in
     steps(change, host)                -> the Steps that make the change real, in order
 """

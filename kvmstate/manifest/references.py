@@ -73,7 +73,7 @@ def _cycle(
 
 
 def _macs(items: Iterable[Loaded]) -> Iterator[Problem]:
-    """Two machines with one address on one network take each other's packets."""
+    """Two machines with one address on one network take each other's packets. Imported ones may be as they are."""
     seen: dict[tuple[str, str], list[tuple[Loaded, tuple[str | int, ...]]]] = defaultdict(list)
     for item in items:
         for index, interface in enumerate(getattr(item.resource.spec, "interfaces", None) or []):
@@ -82,7 +82,8 @@ def _macs(items: Iterable[Loaded]) -> Iterator[Problem]:
                 seen[place, interface.mac].append((item, ("interfaces", index, "mac")))
     for (place, mac), ((first, path), *others) in seen.items():
         for item, other in others:
-            if item is not first:
+            imported = item.resource.spec.remainder and first.resource.spec.remainder
+            if item is not first and not imported:
                 where = f"{first.resource.id} at {first.address(path)}"
                 yield item.problem(f"the MAC address {mac} is also that of {where}, on {place}", other)
 

@@ -26,5 +26,5 @@ def digest(host: Host, resource: Resource, seen: Observed) -> str:
 
 
 def holds(entry: Entry | None, now: str) -> bool:
-    """Whether this is what they agreed on. Never while a change is under way, or was cut off."""
-    return entry is not None and entry.digest == now and not entry.incomplete and len(entry.specs) == 1
+    """Whether this is what they agreed on. Never of what is not there, while a change is under way, or was cut off."""
+    return bool(now) and entry is not None and entry.digest == now and not entry.incomplete and len(entry.specs) == 1

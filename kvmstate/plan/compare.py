@@ -11,11 +11,23 @@ from pydantic.alias_generators import to_camel
 
 from kvmstate.kind import Kind, Spec
 from kvmstate.kinds import BY_WORD
-from kvmstate.model.change import Action, Change, FieldChange, field_path
+from kvmstate.model.change import Action, Change, FieldChange, Key, field_path
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
+from kvmstate.model.reference import Unlocated
 from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource
-from kvmstate.xmlbind import bindings, diff, document, is_secret, leaving, read_overrides, with_cleared
+from kvmstate.xmlbind import (
+    bindings,
+    contained,
+    diff,
+    differences,
+    document,
+    is_secret,
+    leaving,
+    patch,
+    read_overrides,
+    with_cleared,
+)
 
 
 def applied_specs(kind: Kind, entry: Entry | None, resource: Resource | None = None) -> list[Spec]:
@@ -48,7 +60,7 @@ def compare(
     last = applied_specs(kind, entry, resource)
     for before in last:
         if before is not resource.spec:
-            spec = with_cleared(spec, kind.ops.complete(_as(resource, before), observed, project))
+            spec = with_cleared(spec, kind.ops.complete(_as(resource, before), observed, project), spec.rest)
     common: dict[str, Any] = {
         "id": resource.id,
         "desired": resource,
@@ -76,7 +88,11 @@ def compare(
     ignored = [field_path(path) for path in resource.lifecycle.ignore_changes]
     for path in ignored:
         spec = leaving(spec, config, path)
-    fields = (*diff(spec, config, active), *_protection(entry.lifecycle, resource.lifecycle))
+    fields = (
+        *diff(spec, config, active),
+        *_minus(_remainder(spec, observed), ignored),
+        *_protection(entry.lifecycle, resource.lifecycle),
+    )
     active_fields = _minus(diff(spec, active, active), ignored) if active else ()
     common["spec"] = spec
     return _judged(kind, Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields))
@@ -94,7 +110,9 @@ def _seen(spec: Spec, seen: Any, xml: str | None, last: list[Spec]) -> Any:
     if spec.xml:
         update["xml"] = {**read_overrides(document(xml), spec.xml), **_remembered(spec, last)}
     for b in bindings(type(spec)):
-        if b.xml is None and b.name != "xml" and b.name not in seen.model_fields_set:
+        if b.name == "remainder":
+            update[b.name] = spec.remainder
+        elif b.xml is None and b.name != "xml" and b.name not in seen.model_fields_set:
             update[b.name] = getattr(last[-1], b.name, None) if last else getattr(spec, b.name)
     return seen.model_copy(update=update) if update else seen
 
@@ -105,6 +123,19 @@ def _protection(old: Lifecycle, new: Lifecycle) -> Iterator[FieldChange]:
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield FieldChange(("lifecycle", to_camel(name)), before, after, Effect.NONE)
+
+
+def _remainder(spec: Spec, observed: Observed) -> Iterator[FieldChange]:
+    """Where the remainder does not hold on the host; what fields say of the same XML counts more."""
+    cost = next(b.effect for b in bindings(type(spec)) if b.name == "remainder")
+    rest = spec.rest
+    if rest is None or cost is Effect.NONE:
+        return
+    seen = document(observed.xml)
+    if contained(rest, seen):
+        return
+    for path, new, old in differences(patch(rest, spec, Unlocated()), patch(seen, spec, Unlocated())):
+        yield FieldChange(("remainder", Key("/".join(path))), old, new, cost.of(old, new))
 
 
 def _remembered(spec: Spec, last: list[Spec]) -> dict[str, str | None]:

@@ -97,7 +97,7 @@ def _compared(host: Host, resource: Resource, seen: Observed | None, inventory: 
     same = Change(id_, Action.NOOP, desired=resource, observed=seen, lifecycle=resource.lifecycle, digest=now)
     if agreement.holds(entry, now):
         return same
-    change = compare(BY_WORD[id_.kind], resource, seen, entry, inventory.project, _uuid(inventory, id_))
+    change = compare(BY_WORD[id_.kind], resource, seen, entry, inventory.project, _uuid(inventory, resource))
     return replace(change, digest=now) if change.agrees else change
 
 
@@ -113,10 +113,11 @@ def observe(host: Host, ids: Iterable[ResourceId]) -> dict[ResourceId, Observed]
     return found
 
 
-def _uuid(inventory: Inventory, id_: ResourceId) -> str:
-    """For an object to be made: the one that was chosen before, should its making have been cut off."""
-    entry = inventory.get(id_)
-    return entry.uuid if entry and entry.uuid else str(uuid.uuid4()) if id_.kind != "volume" else ""
+def _uuid(inventory: Inventory, resource: Resource) -> str:
+    """For an object to be made: the one it had, or was chosen before, should its making have been cut off."""
+    entry, rest = inventory.get(resource.id), resource.spec.rest
+    known = (entry.uuid if entry else "") or (rest.findtext("uuid") if rest is not None else "")
+    return known or (str(uuid.uuid4()) if resource.id.kind != "volume" else "")
 
 
 def _is_hidden(host: Host, id_: ResourceId, observed: Mapping[ResourceId, Observed]) -> bool:

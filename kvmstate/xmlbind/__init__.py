@@ -10,12 +10,16 @@ from kvmstate.xmlbind.codecs import Element, Scalar
 from kvmstate.xmlbind.diff import diff, leaving, with_cleared
 from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text, without
 from kvmstate.xmlbind.overrides import Overrides, apply_overrides, is_secret, read_overrides
+from kvmstate.xmlbind.remainder import NeededRemainder, Remainder, contained, differences, meaning, merge
+from kvmstate.xmlbind.strip import owning, strip
 
 __all__ = [
     "Binding",
     "Element",
     "Keyed",
+    "NeededRemainder",
     "Overrides",
+    "Remainder",
     "Scalar",
     "Section",
     "Sensitive",
@@ -23,13 +27,19 @@ __all__ = [
     "apply_overrides",
     "bindings",
     "canonical",
+    "contained",
     "diff",
+    "differences",
     "document",
     "is_secret",
     "leaving",
+    "meaning",
+    "merge",
+    "owning",
     "parse",
     "patch",
     "read_overrides",
+    "strip",
     "to_text",
     "with_cleared",
     "without",

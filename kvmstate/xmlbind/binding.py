@@ -25,6 +25,8 @@ class Xml:
     A `shared` section lives in an element with others: clearing it takes its own fields only.
     A `lasting` value stays when the manifest no longer names it: libvirt must have one, or would pick another.
     `fresh` is what an element needs besides when it is made: values by their paths in it.
+    Of a list, `only` are the elements whose attributes have one of these values, or are not there: the others of
+    that tag are something else, and are left alone.
     """
 
     path: str = "."
@@ -33,6 +35,7 @@ class Xml:
     shared: bool = False
     lasting: bool = False
     fresh: Mapping[str, str] = field(default_factory=dict)
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,15 @@ class Binding:
         if self.local and want and seen:
             return bool(basename(want) == basename(seen))
         return bool(want == seen or (self.xml and self.xml.same and self.xml.same(want, seen)))
+
+    def find_all(self, node: etree._Element) -> list[etree._Element]:
+        """The elements of a list."""
+        only = self.xml.only if self.xml else {}
+        return [
+            found
+            for found in self.path.find_all(node)
+            if all(found.get(name, values[0]) in values for name, values in only.items())
+        ]
 
     def item_key(self, item: Any) -> str:
         assert self.key is not None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+from lxml import etree
+
 from kvmstate.model.change import FieldChange, Key
 from kvmstate.xmlbind.binding import Binding, Section, bindings
 from kvmstate.xmlbind.overrides import is_secret
@@ -74,8 +76,11 @@ def _seen_as(want: Section | None, seen: Section) -> dict[str, Any] | None:
     return {name: getattr(seen, name) for name in want.model_fields_set} if want is not None else None
 
 
-def with_cleared(want: S, last: Section | None) -> S:
-    """`want`, with what was applied before and has left the manifest cleared: set to the field's default."""
+def with_cleared(want: S, last: Section | None, rest: etree._Element | None = None) -> S:
+    """`want`, with what was applied before and has left the manifest cleared: set to the field's default.
+
+    Not what `rest`, XML beside the fields, says now.
+    """
     if last is None or type(want) is not type(last):
         return want
     update: dict[str, Any] = {}
@@ -83,14 +88,17 @@ def with_cleared(want: S, last: Section | None) -> S:
         if b.name not in last.model_fields_set:
             continue
         new, old = getattr(want, b.name), getattr(last, b.name)
+        said = b.path.find(rest) if rest is not None and b.xml else None
+        if said is not None and b.path.attribute and b.path.attribute not in said.attrib:
+            said = None
         if b.name not in want.model_fields_set:
-            if old is not None and old != b.default and not (b.xml and b.xml.lasting):
+            if old is not None and old != b.default and said is None and not (b.xml and b.xml.lasting):
                 update[b.name] = b.default
         elif b.repeated and b.key and new:
             before = {b.item_key(item): item for item in old or []}
             update[b.name] = [with_cleared(item, before.get(b.item_key(item))) for item in new]
         elif b.sections and not b.repeated and isinstance(new, Section):
-            update[b.name] = with_cleared(new, old)
+            update[b.name] = with_cleared(new, old, said)
         elif isinstance(new, dict) and isinstance(old, dict):
             gone = {key: None for key in old if key not in new}
             update[b.name] = {**new, **gone}

@@ -56,7 +56,7 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
         if b.xml is None:
             continue
         if b.repeated:
-            read = [_read(b, found, lookup) for found in b.path.find_all(node)]
+            read = [_read(b, found, lookup) for found in b.find_all(node)]
             items = [value for value in read if value is not None]
             if items:
                 values[b.name] = items
@@ -83,9 +83,9 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
     None removes, before anything is set: fields may share an element. Items of keyed lists are edited where they are;
     new ones follow the last of their kind.
     """
-    for b in sorted(bindings(type(spec)), key=lambda b: getattr(spec, b.name) is not None):
-        if b.xml is None or b.name not in spec.model_fields_set:
-            continue
+    owned = [b for b in bindings(type(spec)) if b.xml and b.name in spec.model_fields_set]
+    for b in sorted(owned, key=lambda b: getattr(spec, b.name) is not None):
+        assert b.xml is not None
         value, codec = getattr(spec, b.name), b.codec
         if value is None and b.xml.lasting:
             continue
@@ -96,7 +96,11 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
         elif b.xml.shared:
             _clear(b.path.find(node), b.sections)
         elif isinstance(codec, Element) and not b.sections:
-            target = b.path.find(node) if value is None else b.path.ensure(node)
+            found = b.path.find(node)
+            # what says so already keeps its spelling
+            if found is not None and value is not None and codec.read(found, lookup) == value:
+                continue
+            target = found if found is not None or value is None else b.path.ensure(node)
             if target is not None:
                 codec.write(target, value, lookup)
         elif value is None or not isinstance(codec, Scalar):
@@ -135,7 +139,7 @@ def _switch(node: etree._Element, b: Binding, value: Section) -> etree._Element:
 
 
 def _patch_items(node: etree._Element, b: Binding, items: list[Any], lookup: Any) -> None:
-    present = b.path.find_all(node)
+    present = b.find_all(node)
     known = {b.item_key(_read(b, found, lookup)): found for found in present} if b.key else {}
     parent = b.path.parent().ensure(node)
     wanted = {b.item_key(item): item for item in items} if b.key else {}

@@ -39,7 +39,10 @@ PLAIN: TypeAdapter[object] = TypeAdapter(Dir | Netfs)
             "{type: netfs, source: {host: 1}}",
             'f:1:30: spec.source.host: expected text; found 1\n  hint: put it in quotes: "1"',
         ),
-        ("{type: dir, path: x, sorce: 1}", "f:1:22: spec.sorce: unknown field\n  hint: known fields: path, type, xml"),
+        (
+            "{type: dir, path: x, sorce: 1}",
+            "f:1:22: spec.sorce: unknown field\n  hint: known fields: path, remainder, type, xml",
+        ),
     ],
 )
 def test_a_discriminated_union(text: str, said: str) -> None:

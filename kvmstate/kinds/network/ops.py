@@ -8,6 +8,7 @@ from typing import Any
 
 from lxml import etree
 
+from kvmstate.errors import HostError
 from kvmstate.host import Host, networks
 from kvmstate.kind import Step, simple, written
 from kvmstate.kinds.network.spec import Ip, NetworkSpec
@@ -18,6 +19,10 @@ from kvmstate.xmlbind.path import parse_path
 
 # A network without a bridge name has none in XML until libvirt picks one: nothing to add.
 BASE = "<network><name/></network>"
+
+
+def names(host: Host) -> set[str]:
+    return {each.name() for each in networks.all_networks(host.connection)}
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
@@ -44,13 +49,19 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Net
     return spec.model_copy(update={"active": spec.active})
 
 
+def portable(observed: Observed, host: Host) -> tuple[NetworkSpec, etree._Element]:
+    if not _find(host, observed.id.name).isPersistent():
+        raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
+    return observed.config, document(observed.xml)
+
+
 def steps(change: Change, host: Host, project: str) -> list[Step]:
     name, spec = change.id.name, change.spec
     if change.action is Action.DELETE:
         return [simple("stop and undefine", lambda: networks.undefine(_find(host, name)))]
 
     def define() -> None:
-        node = document(networks.xml(_find(host, name)) if change.observed else BASE)
+        node = document(networks.xml(_find(host, name)) if change.observed else spec.remainder or BASE)
         networks.define(host.connection, to_text(written(change, node, host.lookup, project)))
 
     todo = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from lxml import etree
 from pydantic import Field, model_validator
@@ -105,6 +105,8 @@ class Forward(Section):
 
 class NetworkSpec(Spec):
     """A virtual network. Without `forward` it is isolated."""
+
+    element: ClassVar[str] = "network"
 
     active: Annotated[bool, Effect.LIVE, Field(description="Whether the network is started.")] = True
     autostart: Annotated[bool | None, Effect.LIVE, Field(description="Started when the host boots.")] = None

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from typing import Any
 
+from lxml import etree
+
+from kvmstate.errors import HostError
 from kvmstate.host import Host, pools
 from kvmstate.kind import Step, simple, written
-from kvmstate.kinds.storage_pool.spec import DirPool, PoolSpec, StoragePoolSpec
+from kvmstate.kinds.storage_pool.spec import DirPool, OtherPool, PoolSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.xmlbind import document, parse, to_text
 from kvmstate.xmlbind.binding import variant
+from kvmstate.xmlbind.path import parse_path
 
 BASE = "<pool><name/></pool>"
+
+
+def names(host: Host) -> set[str]:
+    return {each.name() for each in pools.all_pools(host.connection)}
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
@@ -30,14 +38,25 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
 def _read(seen: Observed) -> tuple[PoolSpec, PoolSpec | None]:
     def spec(text: str) -> PoolSpec:
         node = document(text)
-        return parse(variant((StoragePoolSpec,), node), node).model_copy(update=seen.calls)  # type: ignore[return-value]
+        return parse(variant((OtherPool, DirPool), node), node).model_copy(update=seen.calls)  # type: ignore[return-value]
 
     return spec(seen.xml), spec(seen.active_xml) if seen.active_xml else None
 
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> PoolSpec:
-    spec: DirPool = resource.spec
+    spec: PoolSpec = resource.spec
     return spec.model_copy(update={"active": spec.active})
+
+
+def portable(observed: Observed, host: Host) -> tuple[PoolSpec, etree._Element]:
+    node = document(observed.xml)
+    for path in ("capacity", "allocation", "available"):
+        parse_path(path).remove(node)
+    if (source := node.find("source")) is not None and not len(source) and not source.attrib:
+        node.remove(source)
+    if not pools.find(host.connection, observed.id.name).isPersistent():
+        raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
+    return observed.config, node
 
 
 def steps(change: Change, host: Host, project: str) -> list[Step]:
@@ -47,7 +66,8 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         return pools.find(host.connection, name)
 
     def define() -> None:
-        node = document(pools.xml(find()) if change.observed and change.action is Action.UPDATE else BASE)
+        kept = change.observed and change.action is Action.UPDATE
+        node = document(pools.xml(find()) if kept else spec.remainder or BASE)
         pools.define(host.connection, to_text(written(change, node, host.lookup)))
         host.forget()
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from kvmstate.kind import Spec
 from kvmstate.model.effect import Effect
-from kvmstate.xmlbind import Section, Xml
+from kvmstate.xmlbind import NeededRemainder, Section, Xml
 
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*$")]
 
@@ -44,6 +44,7 @@ class Target(Section):
 class PoolSpec(Spec):
     """What pools of every type have."""
 
+    element: ClassVar[str] = "pool"
     active: Annotated[bool, Effect.LIVE, Field(description="Whether the pool is started.")] = True
     autostart: Annotated[bool | None, Effect.LIVE, Field(description="Started when the host boots.")] = None
 
@@ -57,5 +58,31 @@ class DirPool(PoolSpec):
     target: Annotated[Target, Xml("target")]
 
 
-# A union, discriminated by `type`, once there is a second member: one class per type of pool.
-StoragePoolSpec = DirPool
+class OtherPool(PoolSpec):
+    """A pool of another type. Its source and target are in `remainder`, as `kvmstate import` writes them."""
+
+    type: Annotated[
+        Literal[
+            "disk",
+            "fs",
+            "gluster",
+            "iscsi",
+            "iscsi-direct",
+            "logical",
+            "mpath",
+            "netfs",
+            "rbd",
+            "scsi",
+            "sheepdog",
+            "vstorage",
+            "zfs",
+        ],
+        Xml("@type"),
+        Effect.REPLACE,
+    ]
+
+    remainder: NeededRemainder
+
+
+# `variant` takes the first one for what no other says is its own
+StoragePoolSpec = Annotated[OtherPool | DirPool, Field(discriminator="type")]

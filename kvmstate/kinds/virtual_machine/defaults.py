@@ -31,6 +31,8 @@ SPARE_PCIE_PORTS = 10
 
 def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
     """The document that a new domain's spec is written into."""
+    if spec.remainder:
+        return document(spec.remainder)
     node = document(BASE)
     kind = spec.type or acceleration.best(host)
     node.set("type", kind)
@@ -54,12 +56,16 @@ def derived_mac(project: str, machine: str, interface: str) -> str:
     return f"52:54:00:{digest[:2]}:{digest[2:4]}:{digest[4:6]}"
 
 
-def named_interfaces(interfaces: list[Interface]) -> Iterator[Interface]:
-    """Each with a name: its network's, made unique by a number."""
+def named_interfaces(interfaces: list[Interface], seen: list[Interface]) -> Iterator[Interface]:
+    """Each with a name: that of the one seen with its MAC, else its network's, made unique by a number."""
+    known = {i.mac: i.name for i in seen if i.mac}
     taken = {i.name for i in interfaces if i.name}
     for interface in interfaces:
         if interface.name:
             yield interface
+            continue
+        if interface.mac in known:
+            yield interface.model_copy(update={"name": known[interface.mac]})
             continue
         stem = "".join(c if c.isalnum() or c in "_-" else "-" for c in interface.network or interface.bridge or "")
         candidates = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(interfaces) + 2))

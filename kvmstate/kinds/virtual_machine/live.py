@@ -48,7 +48,7 @@ def _device(text: str, field: FieldChange) -> etree._Element | None:
     """The device in this XML that has the field's item's name."""
     section: type[Disk] | type[Interface] = {"disks": Disk, "interfaces": Interface}[field.path[0]]  # type: ignore[assignment]
     binding = next(b for b in bindings(VirtualMachineSpec) if b.alias == field.path[0])
-    for node in binding.path.find_all(document(text)):
+    for node in binding.find_all(document(text)):
         if parse(section, node).name == field.path[1]:
             return node
     return None

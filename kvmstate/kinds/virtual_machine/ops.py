@@ -9,6 +9,8 @@ from kvmstate.host import Host, domains
 from kvmstate.kind import Step, simple, written
 from kvmstate.kinds.virtual_machine import live
 from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_interfaces, placed
+from kvmstate.kinds.virtual_machine.portable import portable as portable
+from kvmstate.kinds.virtual_machine.rebuild import rebuild
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Action, Change
@@ -17,6 +19,10 @@ from kvmstate.xmlbind import document, parse, to_text
 
 # Fields that are not in the XML: libvirt has calls of their own for them.
 CALLS = ("state", "autostart")
+
+
+def names(host: Host) -> set[str]:
+    return {each.name() for each in domains.all_domains(host.connection)}
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
@@ -56,7 +62,7 @@ def _settled(config: VirtualMachineSpec, active: VirtualMachineSpec) -> VirtualM
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> VirtualMachineSpec:
     spec: VirtualMachineSpec = resource.spec
-    seen: VirtualMachineSpec | None = observed.config if observed else None
+    seen: VirtualMachineSpec | None = observed.config if observed else _remembered(spec)
     interfaces = [
         i.model_copy(
             update={
@@ -67,18 +73,28 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
                 **({} if i.model or _item(seen, "interfaces", i.name) else {"model": "virtio"}),
             }
         )
-        for i in named_interfaces(spec.interfaces)
+        for i in named_interfaces(spec.interfaces, seen.interfaces if seen else [])
     ]
-    update: dict[str, Any] = {"state": spec.state if spec.state != "ignore" else seen.state if seen else "stopped"}
+    update: dict[str, Any] = {
+        "state": spec.state if spec.state != "ignore" else observed.config.state if observed else "stopped"
+    }
     for name in ("memory", "cpus"):
         # what may change by itself is no measure for its limit
-        ignored = seen is not None and name in resource.lifecycle.ignore_changes
+        ignored = observed is not None and name in resource.lifecycle.ignore_changes
         if limit := getattr(spec, f"max_{name}") or (None if ignored else getattr(spec, name)):
             update[f"max_{name}"] = limit
     for name, items in (("interfaces", interfaces), ("disks", _with_targets(spec, seen))):
         if name in spec.model_fields_set:
             update[name] = items
     return spec.model_copy(update=update)
+
+
+def _remembered(spec: VirtualMachineSpec) -> VirtualMachineSpec | None:
+    """Devices that the remainder has a part of are as good as seen, as their fields say: nothing is defaulted."""
+    if (rest := spec.rest) is None:
+        return None
+    seen = parse(VirtualMachineSpec, rest)
+    return seen.model_copy(update={"disks": [disk for disk in spec.disks if _item(seen, "disks", disk.name)]})
 
 
 def _with_targets(spec: VirtualMachineSpec, seen: VirtualMachineSpec | None) -> list[Any]:
@@ -102,9 +118,14 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
 
     def define() -> None:
         old = document(domains.xml(find(), secure=True)) if change.observed else base(host, spec)
-        node = settle(written(change, old, host.lookup, project))
+        node = written(change, old, host.lookup, project)
         # only what people write by path can be unknown to libvirt; its schema takes longer than the rest of the call
-        domains.define(host.connection, to_text(node), validate=bool(spec.xml))
+        validate = bool(spec.xml)
+        if spec.remainder and not change.observed:
+            rebuild(host, node, validate)
+        else:
+            settle(node)
+            domains.define(host.connection, to_text(node), validate)
 
     def shut_down(name: str = name) -> None:
         domains.shutdown(domains.find(host.connection, name), stop.timeout, stop.on_timeout == "destroy")

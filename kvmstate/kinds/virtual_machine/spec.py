@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from lxml import etree
 from pydantic import Field, model_validator
@@ -16,7 +16,7 @@ from kvmstate.model.quantity import Size
 from kvmstate.xmlbind import Element, Keyed, Section, Xml
 from kvmstate.xmlbind.codecs import same_flag, size
 
-MIB = 1 << 20
+KIB = 1 << 10
 # What the XML of a running machine says anew with every start, as its guest's drivers come, or as its devices work.
 VOLATILE = (
     "self::*[@id]/currentMemory",
@@ -120,6 +120,7 @@ class Kernel(Section):
 class VirtualMachineSpec(Spec):
     """A virtual machine."""
 
+    element: ClassVar[str] = "domain"
     state: Annotated[
         Literal["running", "stopped", "paused", "ignore"],
         Effect.LIVE,
@@ -147,13 +148,13 @@ class VirtualMachineSpec(Spec):
     max_memory: Annotated[
         Size | None,
         Xml("memory", size("KiB")),
-        Field(gt=0, multiple_of=MIB, description="How far memory can be raised while it runs. Default: memory."),
+        Field(gt=0, multiple_of=KIB, description="How far memory can be raised while it runs. Default: memory."),
     ] = None
     memory: Annotated[
         Size,
         Xml("currentMemory", size("KiB")),
         Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit="max_memory"),
-        Field(gt=0, multiple_of=MIB, description="What the guest may use, in whole MiB."),
+        Field(gt=0, multiple_of=KIB, description="What the guest may use, in whole KiB."),
     ]
     machine: Annotated[
         str | None,
@@ -173,12 +174,27 @@ class VirtualMachineSpec(Spec):
         Xml("clock/@offset", lasting=True),
         Field(description="What the guest's hardware clock shows. Windows wants localtime."),
     ] = None
-    disks: Annotated[list[Disk], Xml("devices/disk", fresh={"driver/@name": "qemu"}), Keyed("name"), HOT_PLUG] = []
-    interfaces: Annotated[list[Interface], Xml("devices/interface"), Keyed("name"), Effect.LIVE] = []
-    graphics: Annotated[list[Graphics], Xml("devices/graphics", fresh={"@autoport": "yes"}), Keyed("type")] = []
+    disks: Annotated[
+        list[Disk],
+        Xml(
+            "devices/disk",
+            fresh={"driver/@name": "qemu"},
+            only={"type": ("file", "block"), "device": ("disk", "cdrom")},
+        ),
+        Keyed("name"),
+        HOT_PLUG,
+    ] = []
+    interfaces: Annotated[
+        list[Interface], Xml("devices/interface", only={"type": ("network", "bridge")}), Keyed("name"), Effect.LIVE
+    ] = []
+    graphics: Annotated[
+        list[Graphics],
+        Xml("devices/graphics", fresh={"@autoport": "yes"}, only={"type": ("vnc", "spice")}),
+        Keyed("type"),
+    ] = []
     serials: Annotated[
         list[Serial],
-        Xml("devices/serial", fresh={"@type": "pty"}),
+        Xml("devices/serial", fresh={"@type": "pty"}, only={"type": ("pty",)}),
         Keyed("port"),
         Field(description="Serial consoles."),
     ] = []

@@ -6,19 +6,28 @@ import re
 from collections.abc import Set
 from typing import Any
 
+from lxml import etree
+
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, domains, pools, volumes
 from kvmstate.kind import Progress, Step, simple, written
 from kvmstate.kinds.volume import content
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
+from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
-from kvmstate.xmlbind import document, parse, to_text
+from kvmstate.xmlbind import document, owning, parse, to_text
+from kvmstate.xmlbind.path import parse_path
 
-# Without an allocation libvirt would reserve all of a raw volume at once.
-BASE = "<volume><name/><capacity unit='bytes'>0</capacity><allocation>0</allocation></volume>"
+BASE = "<volume><name/><capacity unit='bytes'>0</capacity></volume>"
 # What a guest changes by reading and writing
 VOLATILE = re.compile(r"<(timestamps|allocation|physical)\b.*?</\1>", re.DOTALL)
+
+
+def names(host: Host) -> set[str]:
+    """Those of active pools."""
+    every = pools.all_pools(host.connection)
+    return {f"{pool.name()}/{volume.name()}" for pool in every for volume in pools.volumes(pool)}
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
@@ -46,7 +55,33 @@ def _look(host: Host, pool: str, volume: Any) -> Observed:
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> VolumeSpec:
     spec: VolumeSpec = resource.spec
-    return spec.model_copy(update={"format": spec.format})
+    return spec if spec.remainder else spec.model_copy(update={"format": spec.format})
+
+
+def portable(observed: Observed, host: Host) -> tuple[VolumeSpec, etree._Element]:
+    """Not where its file is, when it was used and how much of it is filled."""
+    node, spec = document(observed.xml), observed.config
+    full = spec.format == "raw" and 0 < spec.capacity <= spec.allocation
+    node.attrib.pop("type", "")
+    for path in ("key", "physical", "target/path", "allocation"):
+        parse_path(path).remove(node)
+    if full:
+        # in blocks of the file system, of which the last may reach beyond its end
+        spec = spec.model_copy(update={"allocation": spec.capacity})
+        parse_path("allocation").set(node, f"{spec.capacity:d}")
+        parse_path("allocation/@unit").set(node, "bytes")
+    for part in ("target", "backingStore"):
+        parse_path(f"{part}/timestamps").remove(node)
+    parse_path("backingStore/permissions").remove(node)
+    omitted = {*(() if full else ("allocation",)), *(() if _exists(host, spec.backing) else ("backing",))}
+    return owning(spec, *(spec.model_fields_set - omitted)), node
+
+
+def _exists(host: Host, ref: VolumeRef | None) -> bool:
+    try:
+        return ref is not None and bool(host.lookup.volume_source(ref))
+    except NotFound:
+        return False
 
 
 def steps(change: Change, host: Host, project: str) -> list[Step]:
@@ -71,7 +106,7 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
     source = content.Source(spec.content) if spec.content else None
 
     def create() -> None:
-        node = written(change, document(BASE), host.lookup)
+        node = written(change, document(spec.remainder or BASE), host.lookup)
         _set_name_and_size(node, name, spec, source, host)
         volumes.create(pool(), to_text(node))
 
@@ -92,6 +127,9 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
 
 def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.Source | None, host: Host) -> None:
     node.find("name").text = name
+    if node.find("allocation") is None:
+        # libvirt would reserve all of a raw volume at once
+        parse_path("allocation").set(node, "0")
     if source:
         with source.open() as stream:
             capacity = stream.check_format(spec.format)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from lxml import etree
 from pydantic import Field, model_validator
@@ -12,7 +12,7 @@ from kvmstate.model.effect import Effect, Scaling, When
 from kvmstate.model.quantity import Size
 from kvmstate.model.reference import LocalFile, VolumeRef
 from kvmstate.model.resource import Name, Ref
-from kvmstate.xmlbind import Element, Section, Xml
+from kvmstate.xmlbind import Element, Remainder, Section, Xml
 from kvmstate.xmlbind.codecs import size
 
 
@@ -73,13 +73,16 @@ class Content(Section):
 class VolumeSpec(Spec):
     """A disk image. It holds data: it never shrinks, and goes only when its lifecycle allows it."""
 
+    element: ClassVar[str] = "volume"
+    # what a volume is made from; what becomes of its file's mode and owner is no difference
+    remainder: Annotated[Remainder, Effect.NONE] = None
     pool: Annotated[Name, Ref("pool"), Effect.REPLACE, Field(description="The storage pool that it is in.")]
     format: Annotated[Literal["raw", "qcow2"], Xml("target/format/@type"), Effect.REPLACE] = "qcow2"
     capacity: Annotated[
         Size | None,
         Xml("capacity", size("bytes"), same=_same_capacity),
         Scaling(grow=Effect.LIVE, shrink=Effect.REFUSED),
-        Field(gt=0, description="What the guest sees. Default: that of the content or the backing volume."),
+        Field(description="What the guest sees. Default: that of the content or the backing volume."),
     ] = None
     allocation: Annotated[
         Size | None,
@@ -109,6 +112,6 @@ class VolumeSpec(Spec):
             raise ValueError("a volume with a backing volume must have format qcow2")
         if self.backing and self.content:
             raise ValueError("a volume has either backing or content, not both")
-        if not (self.capacity or self.backing or self.content):
+        if self.capacity is None and not self.backing and not self.content:
             raise ValueError("capacity is needed for an empty volume")
         return self

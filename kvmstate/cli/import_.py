@@ -1,0 +1,84 @@
+"""`kvmstate import`: manifests of what exists, and ownership of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kvmstate.cli import complain
+from kvmstate.cli.init import project_name
+from kvmstate.cli.options import connect_option
+from kvmstate.cli.session import lock_option
+from kvmstate.errors import HostError, UsageError
+from kvmstate.model.printable import harmless
+
+
+@click.command("import")
+@click.argument("addresses", metavar="[KIND/NAME]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every machine, network, pool, and volume of an active pool.")
+@click.option("-o", "--output", default=".", metavar="DIR", type=click.Path(path_type=Path), help="Default: here.")
+@click.option("--project", metavar="NAME", help="Default: that of DIR's kvmstate.yaml, or its folder's name.")
+@click.option("--no-adopt", is_flag=True, help="Write manifests only; take no ownership.")
+@click.option("--force", is_flag=True, help="Overwrite files.")
+@connect_option
+@lock_option
+def command(
+    addresses: tuple[str, ...],
+    every: bool,
+    output: Path,
+    project: str | None,
+    no_adopt: bool,
+    force: bool,
+    connect: str | None,
+    lock_timeout: int,
+) -> int:
+    """Write manifests of what exists on a host, and take ownership of it: the next plan is empty.
+
+    Objects are named by kind and name, such as domain/web, network/lan, pool/images or volume/images/web.qcow2. What no
+    field of a manifest can say is kept as its remainder. Passwords are never written. Exit 1 when something could not
+    be imported; the rest is.
+    """
+    if every == bool(addresses):
+        raise UsageError("say what to import", "--all, or addresses such as domain/web and network/lan")
+    from kvmstate.app import Writing, open_session
+    from kvmstate.manifest import folder
+    from kvmstate.manifest.project import find_project, load_project
+    from kvmstate.manifest.write import project_file
+
+    known = load_project(output) if find_project(output) else None
+    declared = {resource.id for resource in known.load().resources} if known else set()
+    if known and project not in (None, known.name):
+        raise UsageError(f"{known.file} is of project {known.name}", "choose another --output, or leave --project out")
+    name = known.name if known else project or project_name(output)
+    wanted = None if every else [_address(text) for text in addresses]
+    writing = None if no_adopt else Writing("import", lock_timeout, lambda text: click.echo(harmless(text), err=True))
+    with open_session(connect or (known.connection if known else None), name, (), writing=writing) as session:
+        existing = session.existing(wanted)
+        changes = [c for c in existing.changes if every is False or force or c.id not in declared]
+        files = folder.layout(c.desired for c in changes if c.desired)
+        if not known:
+            files[Path("kvmstate.yaml")] = project_file(name, session.host.uri)
+        folder.write(output, files, force)
+        for path in files:
+            click.echo(harmless(f"wrote {output / path}"))
+        result = None if no_adopt else session.own(changes)
+    for id_, error in existing.refused.items():
+        complain(HostError(f"{id_}: {error.message}", error.hint))
+    click.echo(f"\nImport complete! Resources: {len(changes)} imported, {len(existing.refused)} refused.")
+    return 0 if not existing.refused and (result is None or result.ok) else 1
+
+
+def _address(text: str) -> Any:
+    """Raises UsageError."""
+    from kvmstate.kinds import BY_NAME, BY_WORD
+    from kvmstate.model.resource import ResourceId
+
+    kind, _, name = text.partition("/")
+    word = BY_NAME[kind].word if kind in BY_NAME else kind
+    if word not in BY_WORD or not name or (word == "volume") != ("/" in name):
+        raise UsageError(
+            f"{text} is no address of an object", "write domain/NAME, network/NAME, pool/NAME or volume/POOL/NAME"
+        )
+    return ResourceId(word, name)

@@ -1,0 +1,80 @@
+"""What a manifest says of a domain that exists: without what libvirt adds again, the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lxml import etree
+
+from kvmstate.errors import HostError
+from kvmstate.host import Host, domains, networks
+from kvmstate.kinds.virtual_machine.devices import Disk
+from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
+from kvmstate.model.reference import VolumeSource
+from kvmstate.model.resource import Observed
+from kvmstate.xmlbind import bindings, document, owning
+from kvmstate.xmlbind.path import parse_path
+from kvmstate.xmlbind.remainder import HIDDEN
+
+# https://libvirt.org/formatdomain.html#events-configuration; #time-keeping; #cpu-allocation
+_ADDED = {"on_poweroff": "destroy", "on_reboot": "restart", "on_crash": "destroy", "vcpu/@placement": "static"}
+
+
+def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree._Element]:
+    if not domains.find(host.connection, observed.id.name).isPersistent():
+        raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
+    node, spec = document(observed.xml), observed.config
+    _hide_passwords(node, host, observed)
+    _drop_added(node, host)
+    if any(i.network and not networks.exists(host.connection, i.network) for i in spec.interfaces):
+        spec = owning(spec, *(spec.model_fields_set - {"interfaces"}))
+    derived = {"max_memory": spec.memory, "max_cpus": spec.cpus, "firmware": "bios", "clock": "utc"}
+    omitted = {name for name, value in derived.items() if getattr(spec, name) == value}
+    spec = owning(spec, *(spec.model_fields_set - omitted))
+    if "disks" in spec.model_fields_set:
+        listed = next(b for b in bindings(VirtualMachineSpec) if b.name == "disks").find_all(node)
+        spec = spec.model_copy(update={"disks": list(_disks(listed, spec.disks, host))})
+    return spec, node
+
+
+def _hide_passwords(node: etree._Element, host: Host, observed: Observed) -> None:
+    """That there is one is told, for a rebuilt machine to have one too; what it is stays on the host."""
+    if node.find("devices/graphics") is None:
+        return
+    domain = domains.find(host.connection, observed.id.name)
+    secure = document(domains.xml(domain, secure=True)).iterfind("devices/graphics")
+    for graphics, known in zip(node.iterfind("devices/graphics"), secure, strict=True):
+        if known.get("passwd") is not None:
+            graphics.set("passwd", HIDDEN)
+
+
+def _disks(nodes: list[etree._Element], disks: list[Disk], host: Host) -> Iterator[Disk]:
+    """By its volume where there is one that is as the XML says, else by its file."""
+    for node, disk in zip(nodes, disks, strict=True):
+        named = _is_volume(node, disk, host)
+        yield owning(disk, *(disk.model_fields_set - ({"file", "format"} if named else {"volume"})))
+
+
+def _is_volume(node: etree._Element, disk: Disk, host: Host) -> bool:
+    if disk.volume is None:
+        return False
+    said = VolumeSource(node.get("type", ""), disk.file or "", parse_path("driver/@type").text(node) or "")
+    try:
+        return host.lookup.volume_source(disk.volume) == said
+    except HostError:
+        # there is none, or nobody knows while the pool is not active
+        return False
+
+
+def _drop_added(node: etree._Element, host: Host) -> None:
+    for path, value in _ADDED.items():
+        if parse_path(path).text(node) == value:
+            parse_path(path).remove(node)
+    clock = node.find("clock")
+    if clock is not None and not len(clock) and clock.items() == [("offset", "utc")]:
+        node.remove(clock)
+    machine = parse_path("os/type").find(node)
+    arch = machine.get("arch") if machine is not None else None
+    emulators = parse_path(f"guest/arch[@name='{arch}']/emulator").find_all(document(host.capabilities))
+    if node.findtext("devices/emulator") in [emulator.text for emulator in emulators]:
+        parse_path("devices/emulator").remove(node)

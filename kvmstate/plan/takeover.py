@@ -1,0 +1,204 @@
+"""What exists, as a manifest would say it: faithful, so that a rebuilt object is the same, and as readable as can be.
+
+The spec has what its fields can say, the remainder all else. That nothing is lost does not hang on the rules here: what
+creation would write is compared with what is there, and where it differs, more is left in the remainder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from kvmstate.errors import HostError
+from kvmstate.host import Host
+from kvmstate.kind import Kind, Spec, unstamp, written
+from kvmstate.kinds import ALL_KINDS
+from kvmstate.model.change import Action, Change
+from kvmstate.model.reference import Lookup, VolumeRef, VolumeSource
+from kvmstate.model.resource import Metadata, Observed, Origin, Resource, ResourceId
+from kvmstate.xmlbind import Section, bindings, document, meaning, owning, patch, strip, to_text
+from kvmstate.xmlbind.path import parse_path
+
+Path = tuple[str | int, ...]
+
+
+def everything(host: Host) -> list[ResourceId]:
+    """What `kvmstate import --all` takes."""
+    return [ResourceId(kind.word, name) for kind in ALL_KINDS for name in sorted(kind.ops.names(host))]
+
+
+def takeover(kind: Kind, observed: Observed, host: Host, project: str) -> Resource:
+    """The resource that `observed` is. Raises HostError when no manifest can say it."""
+    name = observed.id.name.rpartition("/")[2] if kind.word == "volume" else observed.id.name
+    try:
+        metadata = Metadata(name=name)
+    except ValidationError as error:
+        raise HostError(f"no manifest can name it: {error.errors()[0]['msg']}") from None
+    return _Takeover(kind, observed, host, project, metadata).resource()
+
+
+class _Takeover:
+    def __init__(self, kind: Kind, observed: Observed, host: Host, project: str, metadata: Metadata) -> None:
+        self.kind, self.observed, self.project, self.metadata = kind, observed, project, metadata
+        self.lookup = _Remembered(host.lookup)
+        self.seen, self.node = kind.ops.portable(observed, host)
+        parse_path("name").remove(self.node)
+        unstamp(self.node)
+        self.whole = to_text(self.node)
+
+    def resource(self) -> Resource:
+        spec = self._valid(_values(self.seen))
+        if not self._faithful(spec, self.whole):
+            spec = self._valid(_values(self._truthful(spec)))
+            if not self._faithful(spec, self.whole):
+                raise HostError("its XML cannot be written as it is")
+        spec = self._without_defaults(spec)
+        shortest = to_text(strip(self.node, self._complete(spec, self.whole), self.lookup))
+        remainder = shortest if self._faithful(spec, shortest) else self.whole
+        return self._resource(self._valid({**_values(spec), "remainder": remainder}))
+
+    def _resource(self, spec: Spec) -> Resource:
+        return Resource(self.observed.id, spec, self.metadata, origin=Origin("the host"))
+
+    def _complete(self, spec: Spec, remainder: str) -> Spec:
+        spec = spec.model_copy(update={"remainder": remainder})
+        completed: Spec = self.kind.ops.complete(self._resource(spec), None, self.project)
+        return completed
+
+    def _faithful(self, spec: Spec, remainder: str) -> bool:
+        """Whether an object made from the two would be as what is there."""
+        completed = self._complete(spec, remainder)
+        uuid = self.observed.uuid if self.node.find("uuid") is not None else ""
+        change = Change(self.observed.id, Action.CREATE, spec=completed, uuid=uuid)
+        made = written(change, document(remainder), self.lookup)
+        parse_path("name").remove(made)
+        return bool(meaning(made) == meaning(self.node))
+
+    def _truthful(self, spec: Spec) -> Spec:
+        """Without the fields that would be written otherwise than they are."""
+        completed = self._complete(spec, self.whole)
+        kept = [
+            name
+            for name in spec.model_fields_set
+            if meaning(patch(document(self.whole), owning(completed, name), self.lookup)) == meaning(self.node)
+        ]
+        required = [name for name, info in type(spec).model_fields.items() if info.is_required()]
+        return owning(spec, *kept, *required)
+
+    def _without_defaults(self, spec: Spec) -> Spec:
+        """Each field that says what holds without it goes, in every section."""
+        slim = self._valid(_undefaulted(spec))
+        return slim if self._faithful(slim, self.whole) else spec
+
+    def _valid(self, values: dict[str, Any]) -> Spec:
+        """The spec of all values that a manifest may have. Raises HostError when what is required is not among them."""
+        while True:
+            try:
+                # until it has one of its own, the whole is the remainder: kinds may require one
+                spec: Spec = self.kind.adapter.validate_python({"remainder": self.whole, **values})
+            except ValidationError as error:
+                values = self._smaller(values, error)
+            else:
+                return spec
+
+    def _smaller(self, values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+        """Without a field that is wrong; of several that do not go together, without one of them."""
+        first = error.errors(include_url=False)[0]
+        at = _locate(values, first["loc"])
+        for path in [*_optional(values, at), *(at[:length] for length in range(len(at), 0, -1))]:
+            smaller = _dropped(values, path)
+            if smaller and self._better(smaller, first):
+                return dict(smaller)
+        raise HostError(f"no manifest can say it: {'.'.join(map(str, at)) or 'spec'}: {first['msg']}")
+
+    def _better(self, values: dict[str, Any], first: Any) -> bool:
+        try:
+            self.kind.adapter.validate_python({"remainder": self.whole, **values})
+        except ValidationError as error:
+            now = error.errors(include_url=False)
+            gone = all((e["loc"], e["msg"]) != (first["loc"], first["msg"]) for e in now)
+            return gone and all(e["type"] != "missing" for e in now)
+        return True
+
+
+class _Remembered:
+    """Asks the host for each volume once."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._known: dict[VolumeRef, VolumeSource] = {}
+
+    def volume_source(self, ref: VolumeRef) -> VolumeSource:
+        if ref not in self._known:
+            self._known[ref] = self._lookup.volume_source(ref)
+        return self._known[ref]
+
+    def volume_at(self, path: str) -> VolumeRef | None:
+        return self._lookup.volume_at(path)
+
+
+def _values(spec: Any) -> dict[str, Any]:
+    values: dict[str, Any] = spec.model_dump(exclude_unset=True, exclude={"remainder"}, warnings=False)
+    return values
+
+
+def _undefaulted(spec: Section) -> dict[str, Any]:
+    """The values that are not what the fields' own defaults are."""
+    values = _values(spec)
+    section: type[Section] = type(spec)
+    for b in bindings(section):
+        value = getattr(spec, b.name)
+        if b.alias not in values:
+            continue
+        if section.model_fields[b.name].is_required():
+            pass
+        elif value == b.default or (value is False and b.default is None and b.xml is None):
+            del values[b.alias]
+            continue
+        if b.sections and b.repeated:
+            values[b.alias] = [_undefaulted(item) for item in value]
+        elif b.sections:
+            values[b.alias] = _undefaulted(value)
+    return values
+
+
+def _locate(values: Any, loc: Path) -> Path:
+    """The part of an error's place that is a path into the values; a union's members have steps of their own."""
+    path: list[str | int] = []
+    for step in loc:
+        if (isinstance(values, dict) and step in values) or (isinstance(values, list) and isinstance(step, int)):
+            values = values[step]  # type: ignore[index]
+            path.append(step)
+    return tuple(path)
+
+
+def _optional(values: Any, at: Path) -> list[Path]:
+    """What is below a place, the deepest first."""
+    for step in at:
+        values = values[step]
+    found: list[Path] = []
+
+    def walk(value: Any, path: Path) -> None:
+        children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, child in children:
+            walk(child, (*path, key))
+            if isinstance(key, str):
+                found.append((*path, key))
+
+    walk(values, at)
+    return found
+
+
+def _dropped(values: Any, path: Path) -> Any:
+    """A copy without the field at this path; of a list's item, without the list."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    if not path:
+        return None
+    step, rest = path[0], path[1:]
+    if isinstance(values, list):
+        return [_dropped(child, rest) if i == step else child for i, child in enumerate(values)]
+    if not rest:
+        return {key: value for key, value in values.items() if key != step}
+    return {key: _dropped(value, rest) if key == step else value for key, value in values.items()}

@@ -1,0 +1,165 @@
+"""XML that no field models, kept beside the fields: comparing it with a document, and writing it into one.
+
+A remainder is a part of a document. It holds where every element of it is found in the document, with at least its
+attributes, text and children; elements of one tag may stand among others, in any order.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from lxml import etree
+from pydantic import AfterValidator, Field
+
+from kvmstate.model.effect import Effect
+from kvmstate.xmlbind.document import document
+
+# What tells siblings of one tag apart, the surest first.
+_KEYS = ("target/@dev", "mac/@address", "target/@name", "@index", "@id", "@name", "@ip", "@address", "@domain")
+# Stands for a password: that there is one, not which.
+HIDDEN = "*****"
+
+
+def _check(text: str) -> str:
+    try:
+        document(text)
+    except etree.XMLSyntaxError as error:
+        raise ValueError(f"this is not XML: {error.msg}") from None
+    return text
+
+
+_DESCRIBED = Field(
+    description="XML that no field models, as `kvmstate import` writes it: the object is made from it, with the fields "
+    "written in, and it must hold on the host. With one, nothing is defaulted but by libvirt."
+)
+_Text = Annotated[str, AfterValidator(_check)]
+Remainder = Annotated[_Text | None, _DESCRIBED, Effect.RESTART]
+NeededRemainder = Annotated[_Text, _DESCRIBED, Effect.RESTART]
+Difference = tuple[tuple[str, ...], str | None, str | None]
+
+
+def meaning(node: etree._Element) -> Any:
+    """Equal for documents that say the same: libvirt regards the order of elements among those of one tag only."""
+    children = sorted(((str(child.tag), meaning(child)) for child in node), key=lambda pair: pair[0])
+    tail = node.tail if node.tail and node.tail.strip() else ""
+    return (str(node.tag), tuple(sorted(node.attrib.items())), _text(node), tail, tuple(children))
+
+
+def contained(want: etree._Element, seen: etree._Element) -> bool:
+    """Whether the remainder holds in the document. Comments count for nothing."""
+    if any(seen.get(name) != value for name, value in _shown(want)) or _text(want) not in ("", _text(seen)):
+        return False
+    return all(None not in _matched(wants, seens, contained) for wants, seens in _groups(want, seen))
+
+
+def differences(want: etree._Element, seen: etree._Element, at: tuple[str, ...] = ()) -> Iterator[Difference]:
+    """Where the remainder does not hold: the path, what it says there, and what the document does."""
+    for name, value in _shown(want):
+        if seen.get(name) != value:
+            yield (*at, f"@{name}"), value, seen.get(name)
+    if _text(want) not in ("", _text(seen)):
+        yield at, _text(want), _text(seen)
+    for wants, seens in _groups(want, seen):
+        for child, found in zip(wants, _paired(wants, seens), strict=True):
+            if found is None:
+                yield (*at, _label(child, len(wants) > 1)), _brief(child), None
+            elif not contained(child, found):
+                yield from differences(child, found, (*at, _label(child, len(wants) > 1)))
+
+
+def merge(want: etree._Element, into: etree._Element) -> None:
+    """Make the remainder hold in the document."""
+    for name, value in _shown(want):
+        into.set(name, value)
+    if _text(want):
+        into.text = want.text
+    for wants, seens in list(_groups(want, into)):
+        for child, found in zip(wants, _paired(wants, seens), strict=True):
+            if found is None:
+                into.append(copy.deepcopy(child))
+            else:
+                merge(child, found)
+
+
+def _shown(node: etree._Element) -> list[tuple[str, str]]:
+    return [(str(name), str(value)) for name, value in node.attrib.items() if value != HIDDEN]
+
+
+def _text(node: etree._Element) -> str:
+    """As it is; white space alone is only there to be looked at."""
+    return node.text if node.text and node.text.strip() else ""
+
+
+def _groups(want: etree._Element, seen: etree._Element) -> Iterator[tuple[list[etree._Element], list[etree._Element]]]:
+    """Children by their tag: those of the remainder, and those of the document."""
+    wants: dict[str, list[etree._Element]] = {}
+    for child in want:
+        if isinstance(child.tag, str):
+            wants.setdefault(child.tag, []).append(child)
+    for tag, children in wants.items():
+        yield children, [child for child in seen if child.tag == tag]
+
+
+def _matched(
+    wants: list[etree._Element], seens: list[etree._Element], fits: Callable[[Any, Any], bool]
+) -> list[etree._Element | None]:
+    """For each of `wants` one of `seens` of its own, as many as can be (bipartite matching by augmenting paths)."""
+    holder: dict[int, int] = {}
+
+    def place(want: int, tried: set[int]) -> bool:
+        # in the order of the document, where most are
+        for number in sorted(range(len(seens)), key=lambda n: n != want):
+            if number not in tried and fits(wants[want], seens[number]):
+                tried.add(number)
+                if number not in holder or place(holder[number], tried):
+                    holder[number] = want
+                    return True
+        return False
+
+    for want in range(len(wants)):
+        place(want, set())
+    found: list[etree._Element | None] = [None] * len(wants)
+    for number, want in holder.items():
+        found[want] = seens[number]
+    return found
+
+
+def _paired(wants: list[etree._Element], seens: list[etree._Element]) -> list[etree._Element | None]:
+    """What each is in the document, although it may differ there: by content, else by key, or as the only one."""
+    found = _matched(wants, seens, contained)
+    free = [seen for seen in seens if seen not in found]
+    alike = _matched([want for want, at in zip(wants, found, strict=True) if at is None], free, _alike)
+    if len(wants) == len(seens) == 1:
+        return list(seens)
+    rest = iter(alike)
+    return [next(rest) if at is None else at for at in found]
+
+
+def _alike(want: etree._Element, seen: etree._Element) -> bool:
+    places = [child.find("address") for child in (want, seen)]
+    if None not in places and places[0].attrib == places[1].attrib:  # type: ignore[union-attr]
+        # two devices are never at one address
+        return True
+    if want.get("type") and seen.get("type") and want.get("type") != seen.get("type"):
+        return False
+    keys = next(((key, value) for key in _KEYS if (value := _key(want, key))), None)
+    return keys is not None and _key(seen, keys[0]) == keys[1]
+
+
+def _key(node: etree._Element, path: str) -> str | None:
+    tag, _, attribute = path.rpartition("@")
+    target = node.find(tag.rstrip("/")) if tag else node
+    return target.get(attribute) if target is not None else None
+
+
+def _label(node: etree._Element, several: bool) -> str:
+    name = etree.QName(node).localname
+    key = next((value for path in _KEYS if several and (value := _key(node, path))), None)
+    return f"{name}[{key}]" if key else name
+
+
+def _brief(node: etree._Element) -> str:
+    text = etree.tostring(node, encoding="unicode")
+    return text if len(text) <= 100 else f"{text[:97]}…"

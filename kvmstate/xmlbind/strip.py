@@ -1,0 +1,128 @@
+"""Taking out of a document what a section's fields say: the reverse of `patch`.
+
+What goes is found by trying: whatever `patch` brings back can go. So this needs to know nothing of how fields are
+written, and is right by construction.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from lxml import etree
+
+from kvmstate.xmlbind.binding import Binding, Section, bindings
+from kvmstate.xmlbind.document import patch
+from kvmstate.xmlbind.remainder import meaning
+
+S = TypeVar("S", bound=Section)
+
+
+def strip(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Element:
+    """What is left of `node` without all that patching `spec` brings back. `node` must be as `spec` says.
+
+    Items of lists leave their key behind, where anything else of them is left.
+    """
+    rest = copy.deepcopy(node)
+    order = {element: number for number, element in enumerate(rest.iter())}
+    lists = [b for b in bindings(type(spec)) if b.xml and b.key and b.name in spec.model_fields_set]
+    left: list[tuple[etree._Element, etree._Element]] = []
+    for b in lists:
+        left += _strip_items(rest, b, spec, lookup)
+    others = owning(spec, *(spec.model_fields_set - {b.name for b in lists}))
+    _reduce(rest, others, lookup)
+    for parent, item in left:
+        parent.append(item)
+    for parent in rest.iter():
+        parent[:] = sorted(parent, key=order.__getitem__)
+    return rest
+
+
+def owning(spec: S, *names: str, **values: Any) -> S:
+    """`spec` with these fields alone as its own, and others set to these values."""
+    return cast("S", type(spec).model_construct({*names, *values}, **{n: getattr(spec, n) for n in names}, **values))
+
+
+def _strip_items(
+    node: etree._Element, b: Binding, spec: Section, lookup: Any
+) -> list[tuple[etree._Element, etree._Element]]:
+    """Takes the items out of `node`: what is left of each, and its parent."""
+    items, left, wholly = getattr(spec, b.name), [], True
+    for found, item in zip(b.find_all(node), items, strict=True):
+        parent = found.getparent()
+        assert parent is not None
+        parent.remove(found)
+        # alone in a document, so that trying is quick
+        shell = etree.Element(node.tag)
+        b.path.parent().ensure(shell).append(found)
+        sole = owning(spec, **{b.name: [item]})
+        wholly = wholly and meaning(patch(etree.Element(node.tag), sole, lookup)) == meaning(shell)
+        _reduce(shell, sole, lookup, kept=found)
+        left.append((parent, found))
+    return [] if wholly else left
+
+
+def _reduce(node: etree._Element, spec: Section, lookup: Any, kept: etree._Element | None = None) -> None:
+    """`kept` is what must stay, as empty as it may be; of a whole document, what is not touched is set apart."""
+    written = patch(etree.Element(node.tag), spec, lookup)
+    apart: list[tuple[etree._Element, etree._Element]] = []
+
+    def restored() -> bool:
+        return bool(meaning(patch(copy.deepcopy(node), spec, lookup)) == target)
+
+    def rejoin() -> None:
+        while apart:
+            parent, child = apart.pop()
+            parent.append(child)
+
+    if kept is None:
+        _set_apart(node, [written], apart)
+    target = meaning(node)
+    if apart and not restored():
+        # something is written with a look at what was set apart
+        rejoin()
+        target = meaning(node)
+    keep = {e for parent, _ in apart for e in (parent, *parent.iterancestors())} | {kept}
+    _visit(node, [written], restored, keep)
+    rejoin()
+
+
+def _set_apart(
+    node: etree._Element, like: list[etree._Element], apart: list[tuple[etree._Element, etree._Element]]
+) -> None:
+    """Out of the way: elements that patching never touches."""
+    for child in list(node):
+        alike = [other for one in like for other in one if other.tag == child.tag]
+        if alike:
+            _set_apart(child, alike, apart)
+        else:
+            node.remove(child)
+            apart.append((node, child))
+
+
+def _visit(
+    node: etree._Element, like: list[etree._Element], restored: Callable[[], bool], keep: set[etree._Element | None]
+) -> None:
+    """Try each element, then each attribute and text of those that must stay."""
+    # the last first: what an element says (a source) is written before what qualifies it (a driver)
+    for child in reversed(list(node)):
+        alike = [other for one in like for other in one if other.tag == child.tag]
+        place = node.index(child)
+        if child not in keep:
+            node.remove(child)
+            if restored():
+                continue
+            node.insert(place, child)
+        _visit(child, alike, restored, keep)
+    for name in [name for name in node.attrib if any(name in one.attrib for one in like)]:
+        before = list(node.attrib.items())
+        del node.attrib[name]
+        if not restored():
+            # in their order
+            node.attrib.clear()
+            node.attrib.update(before)
+    if node.text and any(one.text for one in like):
+        text, node.text = node.text, None
+        if not restored():
+            node.text = text

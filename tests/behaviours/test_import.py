@@ -1,0 +1,311 @@
+"""import takes over what exists: the next plan is empty, and what is lost is rebuilt as it was, to the last address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+import yaml
+from harness import Guest, Project, Run, kvmstate, resource
+from lxml import etree
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+REFUSED = yaml.safe_load((CORPUS / "refused.yaml").read_text())
+FLAGS = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
+
+pytestmark = pytest.mark.real
+
+
+class Objects:
+    """One kind of libvirt's objects: to define from XML, to look at, to undefine."""
+
+    def __init__(self, connection: libvirt.virConnect, kind: str) -> None:
+        self.kind = kind
+        self.define: Callable[[str], Any] = {
+            "domain": lambda text: connection.defineXMLFlags(text, 0),
+            "network": connection.networkDefineXML,
+            "pool": lambda text: connection.storagePoolDefineXML(text, 0),
+            "volume": lambda text: self.pool().createXML(text, 0),
+        }[kind]
+        self.find: Callable[[str], Any] = {
+            "domain": connection.lookupByName,
+            "network": connection.networkLookupByName,
+            "pool": connection.storagePoolLookupByName,
+            "volume": lambda name: self.pool().storageVolLookupByName(name),
+        }[kind]
+        self.pool = lambda: connection.storagePoolLookupByName("corpus")
+
+    def shown(self, name: str) -> str:
+        """Canonical XML of the inactive configuration, without what changes on its own."""
+        found = self.find(name)
+        inactive = {"domain": libvirt.VIR_DOMAIN_XML_INACTIVE, "network": 1, "pool": 1, "volume": 0}[self.kind]
+        node = etree.fromstring(found.XMLDesc(inactive), etree.XMLParser(remove_blank_text=True))
+        volatile = {
+            "pool": "capacity | allocation | available",
+            "volume": "key | allocation | physical | .//timestamps",
+        }
+        for each in node.xpath(volatile.get(self.kind, "nothing")):
+            each.getparent().remove(each)
+        etree.indent(node)
+        return etree.tostring(node, method="c14n").decode()
+
+    def remove(self, name: str) -> None:
+        found = self.find(name)
+        if self.kind == "domain":
+            found.undefineFlags(FLAGS)
+        elif self.kind == "volume":
+            found.delete(0)
+        else:
+            found.undefine()
+
+
+class Takeover:
+    """The host of `project`, imported into a folder of its own."""
+
+    def __init__(self, project: Project, folder: Path) -> None:
+        self.uri, self.folder = project.host.uri, folder
+
+    def take(self, *options: str) -> Run:
+        return kvmstate("import", "-c", self.uri, "-o", str(self.folder), *options)
+
+    def plan(self) -> Run:
+        return kvmstate("plan", str(self.folder), "--detailed-exitcode")
+
+    def apply(self) -> Run:
+        return kvmstate("apply", str(self.folder), "--auto-approve")
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """The document in a file, such as machines/web."""
+        document: dict[str, Any] = yaml.safe_load((self.folder / f"{name}.yaml").read_text())
+        return document
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.folder / f"{name}.yaml"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def taken(project: Project, tmp_path: Path) -> Takeover:
+    return Takeover(project, tmp_path / "taken")
+
+
+@pytest.fixture
+def corpus_pool(connection: libvirt.virConnect, project: Project) -> Iterator[None]:
+    folder = "/var/lib/libvirt/corpus"
+    made = connection.storagePoolDefineXML(
+        f"<pool type='dir'><name>corpus</name><target><path>{folder}</path></target></pool>", 0
+    )
+    made.build(0)
+    made.create(0)
+    yield
+    for volume in made.listAllVolumes(0):
+        volume.delete(0)
+
+
+@pytest.mark.parametrize("kind", ["network", "pool", "volume", "domain"])
+def test_what_was_imported_is_rebuilt_as_it_was(
+    kind: str, taken: Takeover, connection: libvirt.virConnect, corpus_pool: None
+) -> None:
+    objects = Objects(connection, kind)
+    refused, made = [], []
+    for path in sorted((CORPUS / kind).glob("*.xml")):
+        try:
+            made.append(objects.define(path.read_text()).name())
+        except libvirt.libvirtError:
+            refused.append(f"{kind}/{path.name}")
+    version = connection.getLibVersion() // 1_000_000
+    assert refused == [name for name in REFUSED[version] if name.startswith(f"{kind}/")]
+    before = {name: objects.shown(name) for name in made}
+
+    assert (imported := taken.take("--all")).code == 0, imported
+    # what fields say is nowhere said twice
+    assert [path for path in taken.folder.rglob("*.yaml") if "<currentMemory" in path.read_text()] == []
+    assert (plan := taken.plan()).code == 0, plan
+    for name in made:
+        objects.remove(name)
+    assert (applied := taken.apply()).code == 0, applied
+    after = {name: objects.shown(name) for name in made}
+    assert {name: (before[name], after[name]) for name in made if before[name] != after[name]} == {}
+    assert (plan := taken.plan()).code == 0, plan
+
+
+def test_a_machine_reads_well(taken: Takeover, connection: libvirt.virConnect) -> None:
+    """Fields first; left to the remainder is what none of them can say, and nothing that libvirt adds anyway."""
+    Objects(connection, "domain").define((CORPUS / "domain" / "virt-install-i440fx.xml").read_text())
+    assert (imported := taken.take("domain/virt-install-i440fx")).code == 0, imported
+    document = taken.manifest("machines/virt-install-i440fx")
+    assert document["metadata"] == {"name": "virt-install-i440fx"}
+    spec = document["spec"]
+    assert spec.pop("machine").startswith("pc-i440fx-")
+    remainder = spec.pop("remainder")
+    assert spec == {
+        "state": "stopped",
+        "type": "qemu",
+        "cpus": 1,
+        "memory": "512MiB",
+        "cpu": {"mode": "custom", "model": "qemu64"},
+        "disks": [
+            {
+                "name": "hda",
+                "file": "/var/lib/libvirt/images/virt-install-i440fx.qcow2",
+                "format": "qcow2",
+                "bus": "ide",
+                "target": "hda",
+                "discard": "unmap",
+            }
+        ],
+        "graphics": [{"type": "vnc", "listen": "0.0.0.0", "port": 5910}],
+        "serials": [{}],
+    }
+    assert "<controller" in remainder
+    for added in ("on_poweroff", "emulator", "file=", "placement"):
+        assert added not in remainder
+
+
+SMALL = """
+<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>64</memory>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <features><acpi/></features>
+  <devices>
+    {devices}
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+
+
+def small(connection: libvirt.virConnect, name: str = "small", devices: str = "") -> libvirt.virDomain:
+    return connection.defineXMLFlags(SMALL.format(name=name, devices=devices), 0)
+
+
+def test_a_guest_is_taken_over_while_it_runs(
+    taken: Takeover, project: Project, connection: libvirt.virConnect, tiny: Guest
+) -> None:
+    project.converge(tiny.machine("web", interfaces=[]))
+    boot = tiny.boot()
+    for secret in connection.listAllSecrets():
+        secret.undefine()
+    connection.lookupByName("web").setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, "kept", None, None, 3)
+
+    assert (imported := taken.take("--all")).code == 0, imported
+    assert "state" not in taken.manifest("machines/web")["spec"]
+    assert (plan := taken.plan()).code == 0, plan
+    taken.edit("machines/web", "title: kept", "title: changed")
+    assert (applied := taken.apply()).code == 0, applied
+    assert "<title>changed</title>" in connection.lookupByName("web").XMLDesc(0)
+    assert tiny.boot() == boot
+
+
+def test_a_change_by_hand_of_what_no_field_says_is_drift(taken: Takeover, connection: libvirt.virConnect) -> None:
+    small(connection, devices="<input type='tablet' bus='usb'/><panic model='isa'/>")
+    assert taken.take("--all").code == 0
+    text = connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    panic = text[text.index("    <panic") : text.index("</devices>")]
+    connection.defineXMLFlags(text.replace(panic, "").replace("type='tablet'", "type='mouse'"), 0)
+
+    plan = taken.plan()
+    assert plan.code == 2
+    assert "remainder[devices/panic]" in plan.out
+    assert "remainder[devices/input" in plan.out
+    assert (applied := taken.apply()).code == 0, applied
+    text = connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    assert "<panic model='isa'" in text
+    assert "type='tablet'" in text
+    assert taken.plan().code == 0
+
+
+def test_an_edit_of_the_remainder_is_applied_and_fields_count_more(
+    taken: Takeover, connection: libvirt.virConnect
+) -> None:
+    small(connection, devices="<watchdog model='i6300esb' action='reset'/>")
+    assert taken.take("--all").code == 0
+    taken.edit("machines/small", 'action="reset"', 'action="poweroff"')
+    taken.edit("machines/small", "  cpu:", "  title: from the field\n  cpu:")
+    taken.edit("machines/small", "<features>", "<title>from the remainder</title><features>")
+    plan = taken.plan()
+    assert "remainder[devices/watchdog/@action]:  reset -> poweroff" in plan.out
+    assert (applied := taken.apply()).code == 0, applied
+    text = connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    assert "action='poweroff'" in text
+    assert "<title>from the field</title>" in text
+    assert taken.plan().code == 0
+
+
+def test_no_password_is_written_and_what_had_one_is_not_left_without(
+    taken: Takeover, connection: libvirt.virConnect
+) -> None:
+    def password() -> str | None:
+        text = connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE)
+        return etree.fromstring(text).find("devices/graphics").get("passwd")
+
+    small(connection, devices="<graphics type='vnc' passwd='hunter2'/>")
+    assert taken.take("--all").code == 0
+    assert not [path for path in taken.folder.rglob("*.yaml") if "hunter2" in path.read_text()]
+    taken.edit("machines/small", "memory: 64MiB", "memory: 65MiB")
+    assert taken.apply().code == 0
+    assert password() == "hunter2"
+
+    connection.lookupByName("small").undefine()
+    assert (applied := taken.apply()).code == 0, applied
+    assert len(password() or "") == 8
+    assert taken.plan().code == 0
+
+
+def test_files_are_not_overwritten_unless_forced(taken: Takeover, connection: libvirt.virConnect) -> None:
+    small(connection)
+    assert taken.take("domain/small").code == 0
+    mine = taken.folder / "machines" / "small.yaml"
+    mine.write_text("# mine\n" + mine.read_text())
+    refused = taken.take("domain/small")
+    assert refused.code == 1
+    assert f"{mine} is there already\nhint: --force overwrites" in refused.err
+    assert mine.read_text().startswith("# mine")
+    assert taken.take("domain/small", "--force").code == 0
+    assert not mine.read_text().startswith("# mine")
+
+
+def test_a_second_import_adds_what_is_new(taken: Takeover, connection: libvirt.virConnect) -> None:
+    small(connection)
+    assert taken.take("--all").code == 0
+    small(connection, "other")
+    imported = taken.take("--all")
+    assert imported.code == 0, imported
+    assert "1 imported" in imported.out
+    assert taken.manifest("machines/other")["metadata"] == {"name": "other"}
+    assert taken.plan().code == 0
+
+
+def test_without_adoption_only_files_are_written(taken: Takeover, connection: libvirt.virConnect) -> None:
+    small(connection)
+    assert taken.take("--all", "--no-adopt").code == 0
+    assert connection.listAllSecrets() == []
+    plan = taken.plan()
+    assert "this project does not own it" in plan.out
+
+
+def test_what_cannot_be_imported_is_named_and_the_rest_is_imported(
+    taken: Takeover, project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(resource("Network", "theirs", bridge={"name": "kvmimport"}))
+    small(connection)
+    connection.createXML(SMALL.format(name="passing", devices=""), libvirt.VIR_DOMAIN_START_PAUSED)
+    imported = taken.take("--all")
+    assert imported.code == 1
+    assert "domain/passing: it is transient" in imported.err
+    assert "network/theirs: it is owned by project shop" in imported.err
+    assert "Resources: 1 imported, 2 refused." in imported.out
+    assert taken.plan().code == 0
+
+
+def test_names_that_are_wrong_are_explained(taken: Takeover) -> None:
+    assert "there is no domain/nowhere on the host\nhint:" in taken.take("domain/nowhere").err
+    assert "web is no address of an object\nhint: write domain/NAME" in taken.take("web").err
+    assert "say what to import\nhint: --all, or addresses" in taken.take().err
+    assert not taken.folder.exists()
