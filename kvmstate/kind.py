@@ -116,10 +116,12 @@ def written(change: Change, node: etree._Element, lookup: Any, project: str | No
 
     What has a remainder gets no stamp: it says all that there shall be.
     """
+    # what overrides take away goes first: a field may own that place by now
+    apply_overrides(node, {path: value for path, value in change.spec.xml.items() if value is None})
     patch(node, change.spec, lookup)
     if (rest := change.spec.rest) is not None and not contained(rest, node):
         merge(patch(rest, change.spec, lookup), node)
-    apply_overrides(node, change.spec.xml)
+    apply_overrides(node, {path: value for path, value in change.spec.xml.items() if value is not None})
     parse_path("name").set(node, change.id.name)
     if change.uuid:
         parse_path("uuid").set(node, change.uuid)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import one_line
-from kvmstate.views.rows import Item, Row, items, notes, summary
+from kvmstate.views.rows import Item, items, notes, summary
 
 # Bytes: GitHub takes 65,536 in a comment, and whoever posts it adds words of their own.
 LIMIT = 60_000
@@ -80,12 +80,11 @@ def _lines(item: Item) -> Iterator[str]:
     if item.hint:
         yield f"# hint: {item.hint}"
     for row in item.rows:
-        yield f"{_mark(row)} {row.name}: {row.text}{f'   ({row.cost})' if row.cost else ''}".rstrip()
+        costs = row.effect >= Effect.RESTART
+        sign = f"{row.symbol} " if costs and row.symbol != "~" and row.text else ""
+        text = f"{row.name}: {sign}{row.text}{f'   ({row.cost})' if row.cost else ''}"
+        yield f"{'!' if costs else row.symbol} {text}".rstrip()
         yield from row.lines
-
-
-def _mark(row: Row) -> str:
-    return "!" if row.effect >= Effect.RESTART else row.symbol
 
 
 def _code(text: str) -> str:

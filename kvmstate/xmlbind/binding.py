@@ -89,6 +89,9 @@ class Binding:
     def same(self, want: Any, seen: Any) -> bool:
         if self.local and want and seen:
             return bool(basename(want) == basename(seen))
+        if isinstance(want, str) and self.xml and not self.path.attribute:
+            # an element's text is read without the white space around it, such as a YAML block's last line break
+            want = want.strip()
         return bool(want == seen or (self.xml and self.xml.same and self.xml.same(want, seen)))
 
     def find_all(self, node: etree._Element) -> list[etree._Element]:

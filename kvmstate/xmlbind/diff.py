@@ -91,7 +91,11 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
         said = b.path.find(rest) if rest is not None and b.xml else None
         if said is not None and b.path.attribute and b.path.attribute not in said.attrib:
             said = None
-        if b.name not in want.model_fields_set:
+        if isinstance(old, dict):
+            # by key, whether others stay or the whole field has left
+            if gone := {key: None for key in old if key not in (new or {})}:
+                update[b.name] = {**(new or {}), **gone}
+        elif b.name not in want.model_fields_set:
             if old is not None and old != b.default and said is None and not (b.xml and b.xml.lasting):
                 update[b.name] = b.default
         elif b.repeated and b.key and new:
@@ -99,9 +103,6 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
             update[b.name] = [with_cleared(item, before.get(b.item_key(item))) for item in new]
         elif b.sections and not b.repeated and isinstance(new, Section):
             update[b.name] = with_cleared(new, old, said)
-        elif isinstance(new, dict) and isinstance(old, dict):
-            gone = {key: None for key in old if key not in new}
-            update[b.name] = {**new, **gone}
     return want.model_copy(update=update) if update else want
 
 
