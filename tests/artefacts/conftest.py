@@ -79,5 +79,3 @@ def kvmstate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     project.write(POOL, VOLUME, MACHINE)
     yield project
     connection.close()
-    # what an error's frames still hold keeps the driver's state for the next test
-    gc.collect(1)
