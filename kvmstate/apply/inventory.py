@@ -79,7 +79,8 @@ class Store:
     def drop(self, id_: ResourceId) -> None:
         with self._lock:
             if self._entries.pop(id_, None):
-                self._dirty.add(self._place.pop(id_))
+                # its place stays until that is written: put again before, it must not move without having been there
+                self._dirty.add(self._place[id_])
         self._flush_if_due()
 
     def flush(self) -> None:
@@ -96,6 +97,7 @@ class Store:
             for number in sorted(self._dirty, reverse=True):
                 self._write(number)
                 self._dirty.discard(number)
+            self._place = {id_: number for id_, number in self._place.items() if id_ in self._entries}
             self._flushed = self._clock()
 
     def _flush_if_due(self) -> None:

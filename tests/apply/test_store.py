@@ -111,6 +111,23 @@ def test_a_crash_at_any_write_leaves_each_entry_as_it_was_or_as_it_was_to_be(
         assert Store(keep(Files, project), project).inventory.entries == {}, "a dropped entry came back"
 
 
+@pytest.mark.parametrize("last", [0, 1, 2])
+def test_an_entry_dropped_and_put_again_at_once_is_never_lost(last: int) -> None:
+    with small_shards():
+        first = Store(keep(), "p", clock=lambda: 0)
+        first.put(entry("vm-0", 200), entry("vm-1", 800))
+        first.flush()
+        kept = keep(Fragile)
+        kept.last = last
+        second = Store(kept, "p", clock=lambda: 0)
+        second.drop(entry("vm-1").id)
+        second.put(entry("vm-1", 100))
+        with suppress(Crash):
+            second.flush()
+    found = Store(keep(), "p").inventory.entries
+    assert found[entry("vm-1").id] in (entry("vm-1", 800), entry("vm-1", 100))
+
+
 def test_a_failed_write_is_made_up_for_by_the_next_flush() -> None:
     class Full(Files):
         full = True
