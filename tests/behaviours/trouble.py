@@ -83,9 +83,13 @@ def silent(host: Sandbox) -> Iterator[None]:
         inside(host, "kill -CONT $(cat /run/libvirtd.pid)")
 
 
-def kill_daemon(host: Sandbox) -> None:
-    """It comes back by itself, unless it was younger than two seconds: so let it grow older."""
+def until_it_may_die(host: Sandbox) -> None:
+    """The daemon comes back by itself, unless it was younger than two seconds: so let it grow older."""
     inside(host, "until [ $(ps -o etimes= -p $(cat /run/libvirtd.pid)) -gt 2 ]; do sleep 0.1; done")
+
+
+def kill_daemon(host: Sandbox) -> None:
+    until_it_may_die(host)
     inside(host, "kill -KILL $(cat /run/libvirtd.pid)")
 
 
