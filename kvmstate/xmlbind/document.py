@@ -140,22 +140,36 @@ def _switch(node: etree._Element, b: Binding, value: Section) -> etree._Element:
 
 def _patch_items(node: etree._Element, b: Binding, items: list[Any], lookup: Any) -> None:
     present = b.find_all(node)
-    known = {b.item_key(_read(b, found, lookup)): found for found in present} if b.key else {}
+    read = [_read(b, found, lookup) for found in present]
     parent = b.path.parent().ensure(node)
-    wanted = {b.item_key(item): item for item in items} if b.key else {}
     place = max((parent.index(found) + 1 for found in present), default=len(parent))
+    if b.key:
+        known = {b.item_key(value): found for value, found in zip(read, present, strict=True)}
+        kept = [known.get(b.item_key(item)) for item in items]
+    else:
+        kept = _in_place(items, read, present)
     for found in present:
-        if found not in [known.get(key) for key in wanted]:
+        if found not in kept:
             parent.remove(found)
             place -= 1
     tag = b.path.steps[-1]
-    for item in items:
-        kept = known.get(b.item_key(item)) if b.key else None
-        child = kept if kept is not None else _freshen(tag.make(parent), b)
-        if kept is None:
+    for item, stays in zip(items, kept, strict=True):
+        child = stays if stays is not None else _freshen(tag.make(parent), b)
+        if stays is None:
             parent.insert(place, child)
             place += 1
         _write_item(child, b, item, lookup)
+
+
+def _in_place(items: list[Any], read: list[Any], present: list[etree._Element]) -> list[etree._Element | None]:
+    """Of a list whose items have no key, those at the beginning that say what is wanted keep what else they have."""
+    kept: list[etree._Element | None] = [None] * len(items)
+    for number, (item, value, found) in enumerate(zip(items, read, present, strict=False)):
+        names = item.model_fields_set if isinstance(item, Section) else ()
+        if not (item == value or (names and all(getattr(item, n) == getattr(value, n, None) for n in names))):
+            break
+        kept[number] = found
+    return kept
 
 
 def _write_item(node: etree._Element, b: Binding, item: Any, lookup: Any) -> None:

@@ -35,7 +35,8 @@ def strip(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
     for parent, item in left:
         parent.append(item)
     for parent in rest.iter():
-        parent[:] = sorted(parent, key=order.__getitem__)
+        if len(parent):
+            parent[:] = sorted(parent, key=order.__getitem__)
     return rest
 
 

@@ -75,6 +75,22 @@ def _drop_added(node: etree._Element, host: Host) -> None:
         node.remove(clock)
     machine = parse_path("os/type").find(node)
     arch = machine.get("arch") if machine is not None else None
+    if arch in ("x86_64", "i686"):
+        _drop_serial(node)
     emulators = parse_path(f"guest/arch[@name='{arch}']/emulator").find_all(document(host.capabilities))
     if node.findtext("devices/emulator") in [emulator.text for emulator in emulators]:
         parse_path("devices/emulator").remove(node)
+
+
+def _drop_serial(node: etree._Element) -> None:
+    """What an x86 machine's serial ports are unless they say otherwise, and the first of them once more as a console.
+
+    https://libvirt.org/formatdomain.html#console
+    """
+    targets = parse_path("devices/serial/target[@type='isa-serial']").find_all(node)
+    consoles = node.findall("devices/console")
+    if targets and len(consoles) == 1 and parse_path("target/@type").text(consoles[0]) == "serial":
+        parse_path("devices/console").remove(node)
+    for target in targets:
+        del target.attrib["type"]
+        parse_path("model[@name='isa-serial']").remove(target)

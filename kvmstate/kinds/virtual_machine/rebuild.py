@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains
-from kvmstate.xmlbind import document, meaning, to_text
+from kvmstate.xmlbind import contained, document, meaning, to_text
 from kvmstate.xmlbind.remainder import HIDDEN
 
 
 def rebuild(host: Host, node: etree._Element, validate: bool) -> None:
+    """Raises HostError."""
     for graphics in node.iterfind(f"devices/graphics[@passwd='{HIDDEN}']"):
         # nobody knows the old one here, and nobody shall get in without one; VNC's have 8 characters
         graphics.set("passwd", secrets.token_urlsafe(6))
-    for part in _without_late_controllers(node):
+    for part in _as_first_written(node):
         try:
             domain = domains.define(host.connection, to_text(part), validate)
         except HostError:
             continue
-        if _controllers(document(domains.xml(domain))) == _controllers(node):
+        made = document(domains.xml(domain, secure=True))
+        if _controllers(made) == _controllers(node) and contained(node, made):
             return
     domains.define(host.connection, to_text(node), validate)
 
@@ -33,26 +35,42 @@ def _controllers(node: etree._Element) -> list[Any]:
     return [meaning(controller) for controller in node.iterfind("devices/controller")]
 
 
-def _without_late_controllers(node: etree._Element) -> Iterator[etree._Element]:
-    """libvirt shows controllers that it added itself last, but sorts them among their like when it reads them back.
+def _as_first_written(node: etree._Element) -> Iterator[etree._Element]:
+    """Documents that libvirt may complete to this one; nothing where it takes this one as it is.
 
-    So they are left out, for it to add them once more: with all that follow, as these may have been added too, or
-    without; and their like without an index, should they have come to theirs later. Nothing when they are in the order
-    in which they would be read. See virDomainControllerInsertPreAlloced in libvirt's src/conf/domain_conf.c.
+    It shows controllers that it added itself last, but sorts them among their like when it reads them back. So they are
+    left out, for it to add them once more: with all that follow, as these may have been added too, or without; with PCI
+    addresses, by which it tells how many it needs, or without. Where an index is lower than one before, it may have
+    been the one or the other that came to its index later. See virDomainControllerInsertPreAlloced in libvirt's
+    src/conf/domain_conf.c.
     """
     controllers = node.findall("devices/controller")
     late = [number for number, controller in enumerate(controllers) if _is_late(controllers[:number], controller)]
     if not late:
         return
-    following = [*range(late[0], len(controllers))]
-    for numbers, indexed in ((following, True), (late, True), (following, False)):
-        part = copy.deepcopy(node)
-        for number, controller in enumerate(part.findall("devices/controller")):
-            if number in numbers:
-                controller.getparent().remove(controller)  # type: ignore[union-attr]
-            elif not indexed and controller.get("type") == controllers[late[0]].get("type"):
-                del controller.attrib["index"]
-        yield part
+    following = range(late[0], len(controllers))
+    like = [n for n in range(late[0]) if controllers[n].get("type") == controllers[late[0]].get("type")]
+    yield _part(node, following)
+    yield _part(node, late)
+    yield _part(node, following, unindexed=like)
+    yield _part(node, (), unindexed=late)
+    yield _part(node, following, addresses=False)
+    yield _part(node, range(len(controllers)), addresses=False)
+
+
+def _part(
+    node: etree._Element, dropped: Collection[int], unindexed: Collection[int] = (), addresses: bool = True
+) -> etree._Element:
+    part = copy.deepcopy(node)
+    for number, controller in enumerate(part.findall("devices/controller")):
+        if number in unindexed:
+            del controller.attrib["index"]
+        if number in dropped:
+            controller.getparent().remove(controller)  # type: ignore[union-attr]
+    if not addresses:
+        for address in part.findall("devices/*/address[@type='pci']"):
+            address.getparent().remove(address)  # type: ignore[union-attr]
+    return part
 
 
 def _is_late(before: list[etree._Element], controller: etree._Element) -> bool:
