@@ -49,6 +49,11 @@ HINTS = (
         "its address range is taken by {0} on the host: choose another subnet",
     ),
     (
+        r"error creating bridge interface (\S+): File exists",
+        "the host has a device {0} already, perhaps left by a libvirtd that was killed: `ip link delete {0}` there "
+        "removes it, or choose another bridge.name",
+    ),
+    (
         r"bridge name '([^']+)' already in use",
         "another network has the bridge {0}: choose another bridge.name",
     ),

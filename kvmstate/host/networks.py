@@ -51,6 +51,21 @@ def start(network: Any) -> None:
             network.create()
 
 
+def start_over_taken_bridge(connection: Any, name: str) -> None:
+    """Start; where the name that libvirt once chose for the bridge is taken, have it choose another.
+
+    A libvirtd that is killed while it starts a network leaves the device behind, and the next one does not know it.
+    """
+    try:
+        start(find(connection, name))
+    except HostError as error:
+        if "creating bridge interface" not in error.message:
+            raise
+        node = document(xml(find(connection, name)))
+        parse_path("bridge/@name").remove(node)
+        start(define(connection, to_text(node)))
+
+
 def stop(network: Any) -> None:
     """libvirt calls it destroy."""
     with faults():

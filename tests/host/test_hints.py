@@ -27,6 +27,7 @@ MESSAGES = [
     ("Network not found: no network with matching name 'lan'", "declare a Network named lan"),
     ("Cannot get interface MTU on 'br0': No such device", "no bridge or interface br0"),
     ("internal error: Network is already in use by interface virbr0", "taken by virbr0"),
+    ("error creating bridge interface virbr0: File exists", "ip link delete virbr0"),
     ("internal error: bridge name 'virbr0' already in use.", "another network has the bridge virbr0"),
     (
         "unsupported configuration: Emulator '/usr/bin/qemu-system-x86_64' does not support virt type 'kvm'",

@@ -64,6 +64,12 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         node = document(networks.xml(_find(host, name)) if change.observed else spec.remainder or BASE)
         networks.define(host.connection, to_text(written(change, node, host.lookup, project)))
 
+    def start() -> None:
+        if spec.bridge and spec.bridge.name:
+            networks.start(_find(host, name))
+        else:
+            networks.start_over_taken_bridge(host.connection, name)
+
     todo = []
     if old := change.moved_from:
         todo.append(simple(f"rename {old.name}", lambda: networks.rename(host.connection, old.name, name)))
@@ -76,7 +82,7 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
     elif change.running:
         todo += _leases(host, change)
     if spec.active and (change.restarts or not change.running):
-        todo.append(simple("start", lambda: networks.start(_find(host, name))))
+        todo.append(simple("start", start))
     return todo
 
 
