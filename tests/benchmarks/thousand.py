@@ -134,15 +134,14 @@ def measure(host: sandbox.Sandbox, folder: Path, count: int) -> None:
 
 
 def redefine(host: sandbox.Sandbox, folder: Path, bare: Callable[..., None]) -> None:
-    """The same machines once more under other names, from XML written beforehand."""
+    """The same machines once more, from libvirt's own XML of them."""
     import libvirt
 
     folder.mkdir()
     connection = libvirt.open(host.uri)
     for domain in connection.listAllDomains():
-        text = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-        text = text.replace(f"<uuid>{domain.UUIDString()}</uuid>", "").replace("<name>vm-", "<name>bare-")
-        (folder / domain.name()).write_text(text)
+        (folder / domain.name()).write_text(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        domain.undefine()
     begun.append(time.perf_counter())
     bare(DEFINE, str(folder))
 
