@@ -48,7 +48,7 @@ def command(
     from kvmstate.manifest.write import project_file
 
     known = load_project(output) if find_project(output) else None
-    declared = {resource.id for resource in known.load().resources} if known else set()
+    declared = {resource.id: Path(resource.origin.file) for resource in known.load().resources} if known else {}
     if known and project not in (None, known.name):
         raise UsageError(f"{known.file} is of project {known.name}", "choose another --output, or leave --project out")
     name = known.name if known else project or project_name(output)
@@ -56,18 +56,37 @@ def command(
     writing = None if no_adopt else Writing("import", lock_timeout, lambda text: click.echo(harmless(text), err=True))
     with open_session(connect or (known.connection if known else None), name, (), writing=writing) as session:
         existing = session.existing(wanted)
-        changes = [c for c in existing.changes if every is False or force or c.id not in declared]
+        standing = {
+            id_: file for id_, file in declared.items() if not force or not _is(file, output / folder.place(id_))
+        }
+        if not every and (clash := next((c.id for c in existing.changes if c.id in standing), None)):
+            raise UsageError(
+                f"{clash} is declared in {standing[clash]} already",
+                "edit it there; --force writes anew what import wrote",
+            )
+        changes = [c for c in existing.changes if c.id not in standing]
         files = folder.layout(c.desired for c in changes if c.desired)
         if not known:
             files[Path("kvmstate.yaml")] = project_file(name, session.host.uri)
         folder.write(output, files, force)
         for path in files:
             click.echo(harmless(f"wrote {output / path}"))
+        # what is owned and not in the manifests counts as to be deleted: be sure that it is there before it is owned
+        there = load_project(output).load()
+        if lost := next((c.id for c in changes if there.get(c.id) is None), None):
+            raise UsageError(
+                f"{output} is not among the manifests of its project: {lost} and what else was written is not owned",
+                "add the folder to `manifests` in kvmstate.yaml, then `kvmstate adopt`",
+            )
         result = None if no_adopt else session.own(changes)
     for id_, error in existing.refused.items():
         complain(HostError(f"{id_}: {error.message}", error.hint))
     click.echo(f"\nImport complete! Resources: {len(changes)} imported, {len(existing.refused)} refused.")
     return 0 if not existing.refused and (result is None or result.ok) else 1
+
+
+def _is(file: Path, other: Path) -> bool:
+    return file.resolve() == other.resolve()
 
 
 def _address(text: str) -> Any:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from kvmstate.errors import UsageError
 from kvmstate.manifest.sources import PROJECT_FILE
 from kvmstate.manifest.write import manifest
-from kvmstate.model.resource import Resource
+from kvmstate.model.resource import Resource, ResourceId
 
 FOLDERS = {"network": "networks", "pool": "pools", "volume": "volumes", "domain": "machines"}
 # The most bytes that common file systems take for a name, with some left for what editors append
@@ -18,12 +18,14 @@ _LONGEST = 200
 
 
 def layout(resources: Iterable[Resource]) -> dict[Path, str]:
-    """Texts by their files. Volumes share a file for each pool."""
-    files: dict[Path, list[Resource]] = {}
-    for resource in sorted(resources, key=lambda r: r.id):
-        name = resource.id.name.partition("/")[0] if resource.id.kind == "volume" else resource.id.name
-        files.setdefault(Path(FOLDERS[resource.id.kind], f"{_file_name(name)}.yaml"), []).append(resource)
-    return {path: manifest(members) for path, members in files.items()}
+    """Texts by their files; see `place`."""
+    return {place(resource.id): manifest([resource]) for resource in resources}
+
+
+def place(id_: ResourceId) -> Path:
+    """machines/web.yaml, volumes/images/web.qcow2.yaml"""
+    *folders, name = (_file_name(part) for part in id_.name.split("/"))
+    return Path(FOLDERS[id_.kind], *folders, f"{name}.yaml")
 
 
 def _file_name(name: str) -> str:

@@ -238,6 +238,29 @@ def test_an_edit_of_the_remainder_is_applied_and_fields_count_more(
     assert taken.plan().code == 0
 
 
+def test_devices_come_and_go_by_their_fields_alone(taken: Takeover, connection: libvirt.virConnect) -> None:
+    nic = "<interface type='bridge'><mac address='52:54:00:00:00:0{}'/><source bridge='br0'/></interface>"
+    small(
+        connection,
+        devices=nic.format(1) + nic.format(2) + "<disk type='file'><source file='/a'/><target dev='hda'/></disk>",
+    )
+    assert taken.take("--all").code == 0
+    document = taken.manifest("machines/small")
+    del document["spec"]["interfaces"][0]
+    document["spec"]["interfaces"].append({"bridge": "br1"})
+    document["spec"]["disks"].append({"name": "data", "file": "/var/lib/libvirt/data.img", "format": "raw"})
+    (taken.folder / "machines" / "small.yaml").write_text(yaml.safe_dump(document))
+    assert (applied := taken.apply()).code == 0, applied
+    node = etree.fromstring(connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    assert [mac.get("address") for mac in node.iterfind("devices/interface/mac")][:1] == ["52:54:00:00:00:02"]
+    assert [model.get("type") for model in node.iterfind("devices/interface/model")] == ["rtl8139", "virtio"]
+    assert [(t.get("dev"), t.get("bus")) for t in node.iterfind("devices/disk/target")] == [
+        ("hda", "ide"),
+        ("vda", "virtio"),
+    ]
+    assert (plan := taken.plan()).code == 0, plan
+
+
 def test_no_password_is_written_and_what_had_one_is_not_left_without(
     taken: Takeover, connection: libvirt.virConnect
 ) -> None:
@@ -265,7 +288,7 @@ def test_files_are_not_overwritten_unless_forced(taken: Takeover, connection: li
     mine.write_text("# mine\n" + mine.read_text())
     refused = taken.take("domain/small")
     assert refused.code == 1
-    assert f"{mine} is there already\nhint: --force overwrites" in refused.err
+    assert f"domain/small is declared in {mine} already\nhint: " in refused.err
     assert mine.read_text().startswith("# mine")
     assert taken.take("domain/small", "--force").code == 0
     assert not mine.read_text().startswith("# mine")
@@ -280,6 +303,30 @@ def test_a_second_import_adds_what_is_new(taken: Takeover, connection: libvirt.v
     assert "1 imported" in imported.out
     assert taken.manifest("machines/other")["metadata"] == {"name": "other"}
     assert taken.plan().code == 0
+
+
+def test_what_another_file_declares_is_not_declared_twice(taken: Takeover, connection: libvirt.virConnect) -> None:
+    small(connection)
+    assert taken.take("--all").code == 0
+    (taken.folder / "machines" / "small.yaml").rename(taken.folder / "mine.yaml")
+    again = taken.take("domain/small", "--force")
+    assert again.code == 1
+    assert f"domain/small is declared in {taken.folder / 'mine.yaml'} already\nhint:" in again.err
+    assert "0 imported" in taken.take("--all").out
+    assert taken.plan().code == 0
+
+
+def test_nothing_is_owned_whose_manifest_its_project_does_not_read(
+    taken: Takeover, connection: libvirt.virConnect
+) -> None:
+    small(connection)
+    taken.folder.mkdir()
+    (taken.folder / "manifests").mkdir()
+    (taken.folder / "kvmstate.yaml").write_text("project: narrow\nmanifests: [manifests]\nprune: true\n")
+    imported = taken.take("--all")
+    assert imported.code == 1
+    assert "is not among the manifests of its project" in imported.err
+    assert [s.usageID() for s in connection.listAllSecrets() if "narrow" in s.usageID()] == []
 
 
 def test_without_adoption_only_files_are_written(taken: Takeover, connection: libvirt.virConnect) -> None:

@@ -108,7 +108,6 @@ def test_a_long_name_is_cut_and_stays_its_own() -> None:
     assert all(len(path.name) < 255 for path in files)
 
 
-def test_volumes_of_a_pool_share_a_file() -> None:
-    files = layout([resource("volume", name, pool="images", capacity="1GiB") for name in ("b", "a")])
-    assert list(map(str, files)) == ["volumes/images.yaml"]
-    assert [text.count("---") for text in files.values()] == [1]
+def test_volumes_are_in_a_folder_of_their_pool() -> None:
+    files = layout([resource("volume", name, pool="images", capacity="1GiB") for name in ("a", "b.qcow2")])
+    assert list(map(str, files)) == ["volumes/images/a.yaml", "volumes/images/b.qcow2.yaml"]

@@ -88,8 +88,10 @@ def _drop_serial(node: etree._Element) -> None:
     https://libvirt.org/formatdomain.html#console
     """
     targets = parse_path("devices/serial/target[@type='isa-serial']").find_all(node)
-    consoles = node.findall("devices/console")
-    if targets and len(consoles) == 1 and parse_path("target/@type").text(consoles[0]) == "serial":
+    consoles = parse_path("devices/console/target").find_all(node)
+    mirrored = bool(targets and consoles) and consoles[0].get("type") == "serial"
+    # a console's port may be its place among those that are written
+    if mirrored and all(console.get("port") == str(n) for n, console in enumerate(consoles[1:])):
         parse_path("devices/console").remove(node)
     for target in targets:
         del target.attrib["type"]
