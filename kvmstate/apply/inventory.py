@@ -12,6 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -189,12 +190,18 @@ def _dump(entry: Entry) -> dict[str, Any]:
     }
 
 
+@cache
+def _lifecycle(text: str) -> Lifecycle:
+    """Most entries have one of a few."""
+    return Lifecycle.model_validate_json(text)
+
+
 def _load(value: dict[str, Any]) -> Entry:
     return Entry(
         ResourceId.parse(value["id"]),
         value["uuid"],
         tuple(value["specs"]),
-        Lifecycle.model_validate(value["lifecycle"]),
+        _lifecycle(json.dumps(value["lifecycle"])),
         bool(value.get("incomplete")),
         value.get("digest", ""),
     )

@@ -107,7 +107,9 @@ def measure(host: sandbox.Sandbox, folder: Path, count: int) -> None:
             "-c",
             host.uri,
         ]
-        done = subprocess.run(program, capture_output=True, text=True, check=False)
+        # an installed package has its bytecode
+        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+        done = subprocess.run(program, capture_output=True, text=True, check=False, env=env)
         assert done.returncode == want, done.stdout[-2000:] + done.stderr[-2000:]
 
     def bare(script: str, *words: str) -> None:
