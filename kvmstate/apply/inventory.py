@@ -52,6 +52,7 @@ class Store:
         self._lock = threading.Lock()
         self._entries: dict[ResourceId, Entry] = {}
         self._place: dict[ResourceId, int] = {}
+        self._texts: dict[ResourceId, tuple[Entry, str]] = {}
         self._dirty: set[int] = set()
         self._present: set[int] = set()
         self._damaged: dict[int, bytes] = {}
@@ -74,7 +75,9 @@ class Store:
             for entry in entries:
                 if self._entries.get(entry.id) != entry:
                     self._entries[entry.id] = entry
-                    self._dirty.add(self._place.setdefault(entry.id, max(self._place.values(), default=0)))
+                    if entry.id not in self._place:
+                        self._place[entry.id] = max(self._place.values(), default=0)
+                    self._dirty.add(self._place[entry.id])
         self._flush_if_due()
 
     def drop(self, id_: ResourceId) -> None:
@@ -108,12 +111,19 @@ class Store:
     def _members(self, number: int) -> list[Entry]:
         return [entry for id_, entry in self._entries.items() if self._place[id_] == number]
 
+    def _text(self, entry: Entry) -> str:
+        """As it is written; most entries of a shard are as they were when it was written last."""
+        known = self._texts.get(entry.id)
+        if known is None or known[0] is not entry:
+            known = self._texts[entry.id] = (entry, json.dumps(_dump(entry)))
+        return known[1]
+
     def _spread(self) -> None:
         """Move what makes a shard too large to new ones."""
         for number in sorted(self._dirty):
             target, size = number, 0
             for entry in self._members(number):
-                length = len(json.dumps(_dump(entry)))
+                length = len(self._text(entry))
                 if size and size + length > SHARD_BYTES:
                     target, size = max([*self._place.values(), *self._present]) + 1, 0
                     self._dirty.add(target)
@@ -128,8 +138,9 @@ class Store:
                 self._present.discard(number)
             return
         self._serial += 1
-        shard = {"format": FORMAT, "serial": self._serial, "entries": [_dump(entry) for entry in members]}
-        value = zlib.compress(json.dumps(shard).encode())
+        entries = ", ".join(map(self._text, members))
+        shard = f'{{"format": {FORMAT}, "serial": {self._serial}, "entries": [{entries}]}}'
+        value = zlib.compress(shard.encode())
         if len(value) > VALUE_MAX:
             raise HostError(f"{members[0].id}: its spec is too large to be recorded on the host ({len(value)} bytes)")
         self._keep.write(str(number), value)
