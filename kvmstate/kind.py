@@ -17,7 +17,7 @@ from lxml import etree
 from pydantic import TypeAdapter, field_validator
 
 from kvmstate.model.change import Change
-from kvmstate.model.resource import Lifecycle, ResourceId
+from kvmstate.model.resource import Lifecycle, Model, Resource, ResourceId
 from kvmstate.xmlbind import (
     Overrides,
     Remainder,
@@ -32,8 +32,20 @@ from kvmstate.xmlbind import (
 from kvmstate.xmlbind.path import parse_path
 
 
-class Spec(Section):
-    """The spec of a kind: the model of libvirt's document element."""
+class Declaration(Model):
+    """The spec of a kind."""
+
+    def id_name(self, name: str) -> str:
+        """The name within the kind's address; `name` is metadata's."""
+        return name
+
+    def selects(self, resource: Resource) -> bool:
+        """Whether it chooses this resource, by what that says of itself; what is named is a reference."""
+        return False
+
+
+class Spec(Section, Declaration):
+    """The spec of a kind with objects on hosts: the model of libvirt's document element."""
 
     element: ClassVar[str]
     xml: Overrides = {}
@@ -51,16 +63,13 @@ class Spec(Section):
         """The remainder, read."""
         return document(self.remainder) if self.remainder else None
 
-    def id_name(self, name: str) -> str:
-        """The name within the kind's address; `name` is metadata's."""
-        return name
-
 
 @dataclass(frozen=True)
 class Kind:
     """One kind: `name` as manifests write it, `word` as libvirt does, `spec` a Spec or a union of them.
 
-    `volatile` are the XPaths of what libvirt's XML says anew while nobody changes anything.
+    `volatile` are the XPaths of what libvirt's XML says anew while nobody changes anything. A kind that is not
+    `on_host` lives in manifests alone: it has no object there and no `ops`, and plans leave it out.
     """
 
     name: str
@@ -69,19 +78,20 @@ class Kind:
     spec: Any
     holds_data: bool = False
     volatile: tuple[str, ...] = ()
+    on_host: bool = True
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
         return TypeAdapter(self.spec)
 
     @property
-    def specs(self) -> tuple[type[Spec], ...]:
+    def specs(self) -> tuple[type[Declaration], ...]:
         """The members of the union, or the one model."""
         return (self.spec,) if isinstance(self.spec, type) else self._members(self.spec)
 
-    def _members(self, annotation: Any) -> tuple[type[Spec], ...]:
+    def _members(self, annotation: Any) -> tuple[type[Declaration], ...]:
         if isinstance(annotation, type):
-            return (annotation,) if issubclass(annotation, Spec) else ()
+            return (annotation,) if issubclass(annotation, Declaration) else ()
         return tuple(member for arg in get_args(annotation) for member in self._members(arg))
 
     @property
@@ -160,9 +170,9 @@ class Reference:
     target: ResourceId
 
 
-def references(spec: Section | None, at: tuple[str | int, ...] = ()) -> Iterator[Reference]:
+def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[Reference]:
     """Every resource that a spec names, by its `Ref` fields."""
-    if spec is None:
+    if not isinstance(spec, Section):
         return
     for b in bindings(type(spec)):
         value = getattr(spec, b.name)

@@ -57,7 +57,7 @@ def find(what: str) -> Found:
     schema = (spec if section == "spec" else root)["properties"][section]
     at = Found(kind.name if section == "spec" else f"{kind.name}.{section}", schema, root)
     if section == "spec":
-        at = Found(kind.name, schema, root, f"/{kind.word}")
+        at = Found(kind.name, schema, root, f"/{kind.word}" if kind.on_host else "")
     for field in fields:
         known = {key: value for variant in at.variants() for key, value in variant["properties"].items()}
         if field not in known:

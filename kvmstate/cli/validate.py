@@ -51,11 +51,17 @@ def command(as_json: bool, **options: Any) -> int:
 
 
 def notes(manifests: Manifests) -> list[str]:
-    """References to what is not declared: an error only when the host does not have it either."""
+    """References to what is not declared: an error only when the host does not have it either. Selectors of nothing."""
+    from kvmstate.kinds import BY_WORD
+
     found = []
     for resource, reference in manifests.dangling:
         file, line, column = manifests.at(resource.id, reference.path)
         found.append(f"{file}:{line}:{column}: {reference.target} is not in these manifests; it must be on the host")
+    for resource in manifests.resources:
+        if not BY_WORD[resource.id.kind].on_host and not any(map(resource.spec.selects, manifests.resources)):
+            file, line, column = manifests.at(resource.id, ("selector",))
+            found.append(f"{file}:{line}:{column}: {resource.id} selects nothing that is in these manifests")
     return found
 
 

@@ -1,6 +1,6 @@
 """Every kind of resource, one folder each. Kinds never import each other; they refer by `Ref`.
 
-A kind's `ops` module has:
+The `ops` module of a kind that is on hosts has:
 
     observe(host, names)               -> {name: Observed} of those that exist
     names(host)                        -> the names of those that exist and have a configuration to keep
@@ -11,6 +11,7 @@ A kind's `ops` module has:
 
 from kvmstate.kind import Kind
 from kvmstate.kinds.network.spec import NetworkSpec
+from kvmstate.kinds.snapshot_policy.spec import SnapshotPolicySpec
 from kvmstate.kinds.storage_pool.spec import StoragePoolSpec
 from kvmstate.kinds.virtual_machine.spec import VOLATILE, VirtualMachineSpec
 from kvmstate.kinds.volume.spec import VolumeSpec
@@ -45,6 +46,14 @@ ALL_KINDS = (
         VirtualMachineSpec,
         volatile=VOLATILE,
     ),
+    Kind(
+        "SnapshotPolicy",
+        "snapshotpolicy",
+        "When snapshots of which virtual machines are taken, and which are kept.",
+        SnapshotPolicySpec,
+        on_host=False,
+    ),
 )
+ON_HOST = tuple(kind for kind in ALL_KINDS if kind.on_host)
 BY_NAME = {kind.name: kind for kind in ALL_KINDS}
 BY_WORD = {kind.word: kind for kind in ALL_KINDS}

@@ -41,6 +41,8 @@ def resource(root: Node, file: str, report: Report) -> Resource | None:
         report("this field is required", root.line, root.column, "", "spec")
     elif kind:
         spec = validate(kind.adapter, kind.specs, body, ("spec",), report)
+    if kind and not kind.on_host and "lifecycle" in root.value:
+        report(f"a {kind.name} has none: nothing on a host is its own", *root.key("lifecycle"), "", "lifecycle")
     if kind and lifecycle:
         _ignored(root, kind, spec, lifecycle, report)
     if kind is None or metadata is None or lifecycle is None or spec is None:

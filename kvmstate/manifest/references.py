@@ -27,8 +27,8 @@ def check(loaded: Sequence[Loaded], problems: list[Problem]) -> tuple[tuple[Reso
     problems += _cycles(known, outgoing)
     problems += _macs(known.values())
     for item in loaded:
-        section: type[Section] = type(item.resource.spec)
-        if _names_files(section):
+        section = type(item.resource.spec)
+        if issubclass(section, Section) and _names_files(section):
             problems += _files(item, item.resource.spec, ())
     return tuple((known[id].resource, ref) for id, refs in outgoing.items() for ref in refs if ref.target not in known)
 

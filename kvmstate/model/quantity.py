@@ -1,7 +1,7 @@
 """Sizes and durations as people write them.
 
 Sizes are whole bytes. Suffixes are libvirt's: `k`/`K`/`KiB` is 1024 and `KB` is 1000 (and so for M, G, T, P, E);
-Kubernetes' `Ki`, `Mi`, `Gi` are read as well. Durations are seconds, written `90s`, `5m`, `1h30m`.
+Kubernetes' `Ki`, `Mi`, `Gi` are read as well. Durations are seconds, written `90s`, `5m`, `1h30m`, `90d`.
 See https://libvirt.org/formatdomain.html#memory-allocation
 """
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGTPE]?)(iB|i|B|)", re.ASCII)
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 _POWERS = {letter: power for power, letter in enumerate(" KMGTPE")}
 
 
@@ -53,8 +53,8 @@ def parse_duration(text: Any) -> int:
     match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) and text.strip() else None
     if not match:
         raise ValueError("expected a duration such as 90s, 5m or 1h30m")
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return days * 86400 + hours * 3600 + minutes * 60 + seconds
 
 
 Size = Annotated[
@@ -77,10 +77,10 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"},
+                {"type": "string", "pattern": r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"},
                 {"type": "integer", "minimum": 0},
             ],
-            "x-kvmstate-unit": "seconds, or h, m and s as in 1h30m",
+            "x-kvmstate-unit": "seconds, or d, h, m and s as in 1h30m",
         }
     ),
 ]

@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from kvmstate.errors import ManifestErrors, PlanError, Problem
 from kvmstate.host import Host, faults
 from kvmstate.kind import Kind, Reference, references
-from kvmstate.kinds import ALL_KINDS, BY_WORD
+from kvmstate.kinds import BY_WORD, ON_HOST
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Inventory
 from kvmstate.model.plan import Plan
@@ -45,7 +45,7 @@ def make_plan(
     locate: Locate | None = None,
 ) -> Plan:
     """Raises ManifestErrors for references to nothing, PlanError for a plan that must not be."""
-    desired = {r.id: r for r in resources}
+    desired = {r.id: r for r in resources if BY_WORD[r.id.kind].on_host}
     moved = moves.follow(options.moves, desired, inventory, observe(host, {*desired, *inventory.entries}))
     inventory = moved.inventory
     check_references(host, desired, locate, moved.origins.values())
@@ -106,7 +106,7 @@ def observe(host: Host, ids: Iterable[ResourceId]) -> dict[ResourceId, Observed]
     for id_ in ids:
         names.setdefault(id_.kind, set()).add(id_.name)
     found = {}
-    for kind in ALL_KINDS:
+    for kind in ON_HOST:
         if wanted := names.get(kind.word):
             with faults():
                 found.update({o.id: o for o in kind.ops.observe(host, wanted).values()})

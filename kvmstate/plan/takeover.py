@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from kvmstate.errors import HostError
 from kvmstate.host import Host
 from kvmstate.kind import Kind, Spec, unstamp, written
-from kvmstate.kinds import ALL_KINDS
+from kvmstate.kinds import ON_HOST
 from kvmstate.model.change import Action, Change
 from kvmstate.model.reference import Lookup, VolumeRef, VolumeSource
 from kvmstate.model.resource import Metadata, Observed, Origin, Resource, ResourceId
@@ -25,7 +25,7 @@ Path = tuple[str | int, ...]
 
 def everything(host: Host) -> list[ResourceId]:
     """What `kvmstate import --all` takes."""
-    return [ResourceId(kind.word, name) for kind in ALL_KINDS for name in sorted(kind.ops.names(host))]
+    return [ResourceId(kind.word, name) for kind in ON_HOST for name in sorted(kind.ops.names(host))]
 
 
 def takeover(kind: Kind, observed: Observed, host: Host, project: str) -> Resource:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kvmstate.kind import references
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.printable import one_line
 from kvmstate.model.resource import Resource, ResourceId
 
-_SHAPES = {"domain": "box", "volume": "cylinder", "pool": "folder", "network": "ellipse"}
+_SHAPES = {"domain": "box", "volume": "cylinder", "pool": "folder", "network": "ellipse", "snapshotpolicy": "note"}
 _MERMAID = {"domain": ("[", "]"), "volume": ("[(", ")]"), "pool": ("[/", "/]"), "network": ("([", "])")}
 
 
 def _edges(resources: Iterable[Resource]) -> Iterator[tuple[ResourceId, ResourceId]]:
     seen = set()
+    resources = list(resources)
     for resource in resources:
-        for ref in references(resource.spec):
-            if (edge := (resource.id, ref.target)) not in seen:
+        targets = [ref.target for ref in references(resource.spec)]
+        if not BY_WORD[resource.id.kind].on_host:
+            targets += [other.id for other in resources if resource.spec.selects(other)]
+        for target in targets:
+            if (edge := (resource.id, target)) not in seen:
                 seen.add(edge)
                 yield edge
 

@@ -1,0 +1,1 @@
+"""Snapshots of domains: when they are due, which are kept."""
