@@ -44,16 +44,23 @@ def _as_first_written(node: etree._Element) -> Iterator[etree._Element]:
     been the one or the other that came to its index later. See virDomainControllerInsertPreAlloced in libvirt's
     src/conf/domain_conf.c.
     """
-    controllers = node.findall("devices/controller")
-    late = [number for number, controller in enumerate(controllers) if _is_late(controllers[:number], controller)]
+    controllers = [(c.get("type"), int(c.get("index", "0"))) for c in node.iterfind("devices/controller")]
+    apart, lower, higher = [], [], set()
+    for number, (type_, index) in enumerate(controllers):
+        like = [n for n in range(number) if controllers[n][0] == type_]
+        above = [n for n in like if controllers[n][1] > index]
+        apart += [number] if like and like[-1] != number - 1 else []
+        lower += [number] if above else []
+        higher |= {*above}
+    late = sorted({*apart, *lower})
     if not late:
         return
     following = range(late[0], len(controllers))
-    like = [n for n in range(late[0]) if controllers[n].get("type") == controllers[late[0]].get("type")]
     yield _part(node, following)
     yield _part(node, late)
-    yield _part(node, following, unindexed=like)
+    yield _part(node, following, unindexed=higher)
     yield _part(node, (), unindexed=late)
+    yield _part(node, range(apart[0] if apart else len(controllers), len(controllers)), unindexed=higher)
     yield _part(node, following, addresses=False)
     yield _part(node, range(len(controllers)), addresses=False)
 
@@ -71,9 +78,3 @@ def _part(
         for address in part.findall("devices/*/address[@type='pci']"):
             address.getparent().remove(address)  # type: ignore[union-attr]
     return part
-
-
-def _is_late(before: list[etree._Element], controller: etree._Element) -> bool:
-    like = [other for other in before if other.get("type") == controller.get("type")]
-    higher = any(int(other.get("index", "0")) > int(controller.get("index", "0")) for other in like)
-    return higher or bool(like and before[-1] is not like[-1])
