@@ -1,6 +1,7 @@
 """What the tests against a real libvirt share. Each xdist worker has a host of its own.
 
-KVMSTATE_TEST_TREE names a tree (script/tree) whose libvirt the host shall run.
+KVMSTATE_TEST_TREE names a tree (script/tree) whose libvirt the host shall run. With KVMSTATE_TEST_SSH every test
+reaches its host over ssh.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ssh_server import OverSsh, Server
 
 from kvmstate import sandbox
 
@@ -27,13 +29,17 @@ class Guest:
 
 
 @pytest.fixture(scope="session")
-def host(worker_id: str) -> Iterator[sandbox.Sandbox]:
+def host(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sandbox.Sandbox]:
     tree = os.environ.get("KVMSTATE_TEST_TREE")
     # the pid: two runs of the suite at once shall not meet
     name = f"test-{os.getpid()}-{worker_id}"
     started = sandbox.start(name, Path(tree) if tree else None)
     try:
-        yield started
+        if os.environ.get("KVMSTATE_TEST_SSH"):
+            uri = Server(started, tmp_path_factory.mktemp("ssh")).uri()
+            yield OverSsh(started.name, started.directory, started.pid, started.started, uri)
+        else:
+            yield started
     finally:
         sandbox.stop(name)
 

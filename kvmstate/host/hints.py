@@ -184,6 +184,11 @@ CONNECTING = (
         "the host's key is unknown or has changed: see that it is the right one, then log in once with ssh by hand",
     ),
     (
+        # libvirt passes on 1,024 bytes of what ssh says, and this instead of more
+        r"Value too large for defined data type",
+        "ssh said more than libvirt passes on, as when the host's key has changed: log in once with ssh by hand",
+    ),
+    (
         r"Permission denied \(|Authentications? that can continue|authentication failed",
         "ssh does not accept you there: check user and key (keyfile= in the URI), first with ssh by hand",
     ),

@@ -3,61 +3,23 @@
 from __future__ import annotations
 
 import re
-import shlex
-import subprocess
-import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import MAIN, ROOT, Guest, Project, pool, resource
-from trouble import IMAGE, inside
-
-from kvmstate.sandbox import Sandbox
+from harness import Guest, Project, pool, resource
+from ssh_server import Server
+from trouble import IMAGE
 
 pytestmark = pytest.mark.real
 
-SSHD = """
-HostKey {0}/host
-AuthorizedKeysFile {0}/id.pub
-StrictModes no
-UsePAM no
-PermitRootLogin yes
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-"""
-
-
-class Server:
-    """An ssh server on the throw-away host. It has no network to be reached by: ssh starts it as its proxy command."""
-
-    def __init__(self, host: Sandbox, folder: Path) -> None:
-        self.folder = folder
-        for name in ("host", "id", "other"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-        inside(host, "mkdir -p /run/sshd")
-        (folder / "sshd_config").write_text(SSHD.format(folder))
-        self.knows("host")
-        proxy = [sys.executable, "-c", MAIN, "sandbox", "exec", "-n", host.name, "--"]
-        command = shlex.join([*proxy, "/usr/sbin/sshd", "-i", "-f", f"{folder}/sshd_config"])
-        (folder / "ssh").write_text(
-            f"#!/bin/sh\nexport PYTHONPATH={ROOT}\nexec ssh -F none -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes "
-            f'-o UserKnownHostsFile={folder}/known_hosts -o {shlex.quote(f"ProxyCommand={command}")} "$@"\n'
-        )
-        (folder / "ssh").chmod(0o755)
-
-    def knows(self, key: str) -> None:
-        """The client takes this for the server's key."""
-        (self.folder / "known_hosts").write_text(f"sandbox {(self.folder / f'{key}.pub').read_text()}")
-
-    def uri(self, key: str = "id", command: str = "ssh") -> str:
-        folder = self.folder
-        return f"qemu+ssh://root@sandbox/system?keyfile={folder}/{key}&command={folder}/{command}&no_tty=1"
-
 
 @pytest.fixture
-def server(project: Project, tmp_path: Path) -> Server:
-    (tmp_path / "ssh").mkdir()
-    return Server(project.host, tmp_path / "ssh")
+def server(project: Project) -> Iterator[Server]:
+    # a short path: libvirt passes on no more than 1,024 bytes of what ssh says of its files
+    with tempfile.TemporaryDirectory() as folder:
+        yield Server(project.host, Path(folder))
 
 
 def test_an_apply_over_ssh_converges_uploads_included(

@@ -84,6 +84,7 @@ CONNECTIONS = [
         "check its spelling",
     ),
     ("Cannot recv data: Host key verification failed.: Connection reset by peer", "log in once"),
+    ("Cannot recv data: Value too large for defined data type", "log in once"),
     ("Cannot recv data: root@127.0.0.1: Permission denied (publickey).: Connection reset by peer", "keyfile="),
     ("Cannot recv data: sh: 1: nc: not found: Connection reset by peer", "virt-ssh-helper"),
 ]
