@@ -7,13 +7,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from kvmstate.apply import Event, Result, Store, apply_plan, note_agreement, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, open_host
+from kvmstate.host.snapshot_calls import SnapshotCalls
 from kvmstate.kinds import BY_WORD
+from kvmstate.kinds.snapshot_policy.run import Outcome, Run
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Observed, Resource, ResourceId
@@ -95,6 +98,25 @@ class Session:
         """What a new plan says of these; what was deleted meanwhile is no address any more, nor a delete to count."""
         plan = self.plan(replace(options, allow_empty=True, max_deletes=sys.maxsize, targets=(), excludes=()))
         return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in plan.changes if c.id in ids))
+
+    @property
+    def policies(self) -> list[Resource]:
+        """The snapshot policies of the manifests."""
+        return [resource for resource in self.resources if resource.id.kind == "snapshotpolicy"]
+
+    def run_policies(self, now: datetime, dry: bool) -> Iterator[Outcome]:
+        """Do (unless `dry`) what the policies ask for at `now`, in UTC, on the machines that the project owns.
+
+        An outcome for each policy and machine that it selects, as it is done. Raises ConnectionFailed, Locked.
+        """
+        chosen = [(p, m) for p in self.policies if not p.spec.suspend for m in self.resources if p.spec.selects(m)]
+        entries = self.store.inventory.entries
+        seen = observe(self.host, {machine.id for _, machine in chosen if machine.id in entries})
+        owned = {id_: observed for id_, observed in seen.items() if observed.uuid == entries[id_].uuid}
+        run = Run(SnapshotCalls(self.host), self.store.project, now, dry)
+        for policy, machine in chosen:
+            self.store.guard()
+            yield run.outcome(policy, machine, owned.get(machine.id))
 
     def existing(self, ids: Iterable[ResourceId] | None = None) -> Existing:
         """These objects, or all of the host, as resources. Raises NotFound for one that is not there."""

@@ -89,7 +89,7 @@ class Project:
         (self.folder / "manifests.yaml").write_text(yaml.safe_dump_all(documents, sort_keys=False))
 
     def kvmstate(self, command: str, *options: str) -> Run:
-        return kvmstate(command, str(self.folder), *options)
+        return kvmstate(*command.split(), str(self.folder), *options)
 
     def start_apply(self, *options: str, first: str = "") -> subprocess.Popen[bytes]:
         """An apply in a process of its own, to be killed; what it says is in `log`. `first` is Python, run before."""
@@ -188,7 +188,11 @@ def wipe(uri: str) -> None:
             if domain.isActive():
                 domain.destroy()
             if persistent:
-                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+                domain.undefineFlags(
+                    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+                    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+                    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+                )
         for found in (*connection.listAllNetworks(), *connection.listAllStoragePools()):
             persistent = found.isPersistent()
             if found.isActive():

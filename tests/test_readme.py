@@ -13,12 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = [textwrap.dedent(block).strip("\n") for block in re.findall(r"^(?:    .*\n|\n)+", README, re.MULTILINE)]
 # each begins with a command, and has what that prints
-SHOWN = [
-    textwrap.dedent(block).strip("\n")
-    for block in re.findall(r"^(?:    .*\n|\n)+", README, re.MULTILINE)
-    if block.lstrip().startswith("$ ")
-]
+SHOWN = [block for block in BLOCKS if block.startswith("$ ")]
+MANIFESTS = [block for block in BLOCKS if block.startswith("apiVersion: ")]
 OFFLINE = [block for block in SHOWN if block.startswith(("$ kvmstate validate ", "$ kvmstate explain "))]
 
 
@@ -48,7 +46,14 @@ def test_the_demo_runs_to_its_end_and_prints_what_the_tour_shows() -> None:
             assert squeezed(block) in squeezed(done.stdout), block
 
 
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda text: text.splitlines()[1])
+def test_its_manifests_are_valid(manifest: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.yaml").write_text(manifest)
+    done = kvmstate("validate", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_command_that_the_readme_names_exists() -> None:
     table = README.split("| command | does |")[1].split("\n\n")[0]
-    for name in re.findall(r"`([a-z]+)`", "".join(row.split("|")[1] for row in table.splitlines()[2:])):
+    for name in re.findall(r"`([a-z]+)[ `]", "".join(row.split("|")[1] for row in table.splitlines()[2:])):
         assert kvmstate(name, "--help").returncode == 0, name

@@ -34,6 +34,7 @@ COMMANDS = {
         "schema",
         "graph",
         "doctor",
+        "snapshot",
         "sandbox",
     )
 } | {"import": "kvmstate.cli.import_:command"}

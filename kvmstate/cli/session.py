@@ -141,5 +141,5 @@ def opened_saved(plan: SavedPlan, connect: str | None, lock_timeout: int) -> Ite
 def _writing(lock_timeout: int, repair: bool) -> Writing:
     from kvmstate.app import Writing
 
-    command = click.get_current_context().info_name or ""
+    command = click.get_current_context().command_path.removeprefix("kvmstate ")
     return Writing(command, lock_timeout, lambda text: click.echo(harmless(text), err=True), repair)

@@ -1,0 +1,53 @@
+"""`kvmstate snapshot run`: what the project's snapshot policies ask for now."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from kvmstate.cli.options import connect_option, manifest_options
+from kvmstate.cli.session import json_option, lock_option, opened
+
+
+def _time(context: click.Context, option: click.Parameter, text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC).replace(microsecond=0)
+    try:
+        given = datetime.fromisoformat(text)
+        return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{text!r}: expected a time such as 2026-11-25T02:30 (UTC) or …+01:00") from None
+
+
+@click.command("run")
+@manifest_options
+@connect_option
+@lock_option
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and why what is kept is kept; do nothing.")
+@click.option("--at", "now", metavar="TIME", callback=_time, help="As if it were this time (ISO 8601). Default: now.")
+@json_option
+def command(now: datetime, dry_run: bool, as_json: bool, lock_timeout: int, **given: Any) -> int:
+    """Take the snapshots that are due, and delete those that retention drops.
+
+    For cron or a systemd timer, as often as the most frequent schedule; a run that was missed is caught up once. Only
+    snapshots that a policy of this project took are ever deleted. Exit 0: all is done; 1: something failed.
+    """
+    from kvmstate.views import snapshot_run as view
+
+    outcomes = []
+    with opened(None, False, 0, lock_timeout=None if dry_run else lock_timeout, **given) as at:
+        policies = at.session.policies
+        for outcome in at.session.run_policies(now, dry_run):
+            outcomes.append(outcome)
+            if not as_json:
+                for line in view.lines(outcome, dry_run):
+                    click.echo(line)
+    if as_json:
+        click.echo(json.dumps(view.as_json(policies, outcomes, now, dry_run), indent=2))
+    else:
+        for line in view.summary(policies, outcomes, now, dry_run):
+            click.echo(line)
+    return 1 if any(outcome.errors for outcome in outcomes) else 0

@@ -1,0 +1,153 @@
+"""What a policy asks for now, on one virtual machine: take what is due, delete what retention drops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from kvmstate.errors import ConnectionFailed, HostError, KvmstateError
+from kvmstate.kinds.snapshot_policy.spec import SnapshotPolicySpec
+from kvmstate.model.resource import Observed, Resource
+from kvmstate.snapshots.record import Record
+from kvmstate.snapshots.retention import Taken, Verdict, judge
+from kvmstate.snapshots.schedule import time_zone
+
+
+class Snapshots(Protocol):
+    """The snapshots of one host's domains. All raise HostError."""
+
+    def descriptions(self, domain: str) -> dict[str, str]:
+        """What each says of itself, by their names."""
+
+    def depth(self, domain: str) -> int:
+        """How many files the longest backing chain of the domain's disks has."""
+
+    def create(
+        self,
+        domain: str,
+        name: str,
+        description: str,
+        *,
+        mode: str,
+        disks: Sequence[str] | None,
+        memory: bool,
+        quiesce: str,
+    ) -> None:
+        """Of the disks with these target names, or of all that are writable."""
+
+    def delete(self, domain: str, name: str) -> None:
+        """Children survive: its data is merged into what builds on it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done (in a dry run: would be) for one policy on one machine, as far as `errors` let it come.
+
+    `created` is a snapshot's name, `skipped` why one that is due was not taken. `verdicts` are about all snapshots that
+    the policy has there, the new one included.
+    """
+
+    policy: Resource
+    machine: Resource
+    created: str = ""
+    skipped: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    deleted: tuple[str, ...] = ()
+    errors: tuple[KvmstateError, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """`now` is in UTC. Only what has a record of this project and policy is ever deleted."""
+
+    snapshots: Snapshots
+    project: str
+    now: datetime
+    dry: bool = False
+
+    def outcome(self, policy: Resource, machine: Resource, observed: Observed | None) -> Outcome:
+        """What fails is told in the outcome. Raises ConnectionFailed."""
+        found = Outcome(policy, machine)
+        try:
+            if observed is None:
+                raise HostError(f"{machine.id} is not on the host, or not this project's", "`kvmstate apply` makes it")
+            taken = self._taken(policy, machine)
+        except KvmstateError as error:
+            return self._failed(found, error)
+        spec: SnapshotPolicySpec = policy.spec
+        if spec.when.is_due([snapshot.at for snapshot in taken], self.now):
+            if spec.only_if_running and not observed.running:
+                found = replace(found, skipped="it is not running")
+            else:
+                name = _name(policy, machine, self.now)
+                try:
+                    self._create(name, policy, machine, observed)
+                    found = replace(found, created=name)
+                    taken.append(Taken(name, self.now))
+                except KvmstateError as error:
+                    found = self._failed(found, error)
+        return self._retain(found, taken)
+
+    def _taken(self, policy: Resource, machine: Resource) -> list[Taken]:
+        """The policy's own snapshots."""
+        found = []
+        for name, description in self.snapshots.descriptions(machine.id.name).items():
+            record = Record.read(description)
+            if record and (record.project, record.policy) == (self.project, policy.metadata.name):
+                found.append(Taken(name, record.at))
+        return found
+
+    def _create(self, name: str, policy: Resource, machine: Resource, observed: Observed) -> None:
+        spec: SnapshotPolicySpec = policy.spec
+        disks = None
+        if spec.disks is not None:
+            disks = [disk.target for disk in observed.config.disks if disk.name in spec.disks]
+            if not disks:
+                raise HostError(f"{machine.id} has none of the disks {', '.join(spec.disks)}", "see the policy's disks")
+        if self.dry:
+            return
+        self.snapshots.create(
+            machine.id.name,
+            name,
+            str(Record(self.project, policy.metadata.name, self.now)),
+            mode=spec.mode,
+            disks=disks,
+            memory=spec.memory and observed.running,
+            quiesce="no" if spec.memory or spec.mode == "internal" else spec.quiesce,
+        )
+
+    def _retain(self, found: Outcome, taken: list[Taken]) -> Outcome:
+        """Retention comes last: what is to go stays when what replaces it could not be taken."""
+        spec: SnapshotPolicySpec = found.policy.spec
+        machine = found.machine.id.name
+        try:
+            most = None
+            if spec.mode == "external":
+                new = 1 if self.dry and found.created else 0
+                most = len(taken) + spec.max_chain_depth - self.snapshots.depth(machine) - new
+            verdicts = judge(taken, spec.retention, self.now, time_zone(spec.time_zone), most)
+            found = replace(found, verdicts=verdicts)
+            # the oldest first: it is the farthest from what the guest writes to
+            for verdict in reversed(verdicts):
+                if not verdict.kept:
+                    if not self.dry:
+                        self.snapshots.delete(machine, verdict.snapshot.name)
+                    found = replace(found, deleted=(*found.deleted, verdict.snapshot.name))
+        except KvmstateError as error:
+            return self._failed(found, error)
+        return found
+
+    def _failed(self, found: Outcome, error: KvmstateError) -> Outcome:
+        if isinstance(error, ConnectionFailed):
+            raise error
+        return replace(found, errors=(*found.errors, error))
+
+
+def _name(policy: Resource, machine: Resource, now: datetime) -> str:
+    words = {"{policy}": policy.metadata.name, "{domain}": machine.id.name, "{time}": now.strftime("%Y%m%dT%H%M%SZ")}
+    name: str = policy.spec.name_pattern
+    for placeholder, word in words.items():
+        name = name.replace(placeholder, word)
+    return name

@@ -1,0 +1,106 @@
+"""What `kvmstate snapshot run` did, or would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from kvmstate.kinds.snapshot_policy.run import Outcome
+from kvmstate.model.printable import harmless
+from kvmstate.model.resource import Resource
+from kvmstate.snapshots.schedule import time_zone
+from kvmstate.views.diagnostics import diagnostics
+
+FORMAT_VERSION = "1.0"
+
+
+def lines(outcome: Outcome, dry: bool) -> Iterator[str]:
+    """What there is to say about one policy on one machine; a dry run also says what is kept, and why."""
+    told = list(_told(outcome, dry))
+    if told:
+        yield harmless(f"{outcome.machine.id}: {outcome.policy.id}")
+        yield from (harmless(f"  {line}") for line in told)
+
+
+def _told(outcome: Outcome, dry: bool) -> Iterator[str]:
+    will = "will be " if dry else ""
+    if outcome.created:
+        yield f"+ {outcome.created}   {will}created"
+    if outcome.skipped:
+        yield f"  none is taken: {outcome.skipped}"
+    for verdict in outcome.verdicts:
+        name = verdict.snapshot.name
+        if name in outcome.deleted:
+            yield f"- {name}   {will}deleted: {verdict.why}"
+        elif dry and verdict.kept:
+            yield f"  {name}   kept: {', '.join(verdict.reasons)}"
+    for error in outcome.errors:
+        yield f"! {error.message}"
+        if error.hint:
+            yield f"    hint: {error.hint}"
+
+
+def summary(policies: Sequence[Resource], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> Iterator[str]:
+    for policy in policies:
+        if policy.spec.suspend:
+            yield f"{policy.id}: suspended"
+            continue
+        count = sum(outcome.policy is policy for outcome in outcomes)
+        next_time = policy.spec.when.next(now).astimezone(time_zone(policy.spec.time_zone))
+        yield f"{policy.id}: {count} machine{'' if count == 1 else 's'}, next at {next_time:%Y-%m-%d %H:%M %Z}"
+    if not policies:
+        yield "There is no SnapshotPolicy in these manifests."
+        return
+    created, deleted = sum(bool(o.created) for o in outcomes), sum(len(o.deleted) for o in outcomes)
+    failed = sum(bool(o.errors) for o in outcomes)
+    if dry:
+        yield f"Dry run: {created} to create, {deleted} to delete" + (f", {failed} would fail." if failed else ".")
+    else:
+        yield f"Snapshots: {created} created, {deleted} deleted, {failed} failed."
+
+
+def as_json(policies: Sequence[Resource], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "errored": any(outcome.errors for outcome in outcomes),
+        "dry_run": dry,
+        "at": _time(now),
+        "policies": [
+            {
+                "address": str(policy.id),
+                "suspended": policy.spec.suspend,
+                "next": None if policy.spec.suspend else _time(policy.spec.when.next(now)),
+                "domains": [_domain(outcome) for outcome in outcomes if outcome.policy is policy],
+            }
+            for policy in policies
+        ],
+        "diagnostics": [
+            entry
+            for outcome in outcomes
+            for error in outcome.errors
+            for entry in diagnostics(error, address=str(outcome.machine.id), policy=str(outcome.policy.id))
+        ],
+    }
+
+
+def _domain(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "address": str(outcome.machine.id),
+        "created": outcome.created or None,
+        "skipped": outcome.skipped or None,
+        "deleted": list(outcome.deleted),
+        "snapshots": [
+            {
+                "name": verdict.snapshot.name,
+                "at": _time(verdict.snapshot.at),
+                "keep": verdict.kept,
+                "reasons": list(verdict.reasons) or [verdict.why],
+            }
+            for verdict in outcome.verdicts
+        ],
+    }
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
