@@ -34,4 +34,5 @@ class Record:
             at = datetime.strptime(match[3], _TIME).replace(tzinfo=UTC)
         except ValueError:
             return None
-        return cls(unquote(match[1]), unquote(match[2]), at)
+        # nobody took one near the ends of the calendar, where local times cannot be counted
+        return cls(unquote(match[1]), unquote(match[2]), at) if 1970 <= at.year < 9999 else None

@@ -29,6 +29,8 @@ def test_a_person_can_read_it() -> None:
         "before the upgrade",
         "kvmstate: project=shop policy=nightly",
         "kvmstate: project=shop policy=nightly at=yesterday",
+        "kvmstate: project=shop policy=nightly at=0001-01-01T00:00:00Z",
+        "kvmstate: project=shop policy=nightly at=9999-12-31T23:59:59Z",
         "see kvmstate: project=shop policy=nightly at=2026-11-25T01:30:00Z",
         "kvmstate: project=shop policy=nightly at=2026-11-25T01:30:00Z, kept for Ann",
     ],

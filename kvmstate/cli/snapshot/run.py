@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,11 +16,11 @@ from kvmstate.cli.session import json_option, lock_option, opened
 def _time(context: click.Context, option: click.Parameter, text: str | None) -> datetime:
     if text is None:
         return datetime.now(UTC).replace(microsecond=0)
-    try:
+    with suppress(ValueError):
         given = datetime.fromisoformat(text)
-        return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(f"{text!r}: expected a time such as 2026-11-25T02:30 (UTC) or …+01:00") from None
+        if 1970 < given.year < 9000:
+            return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+    raise click.BadParameter(f"{text!r}: expected a time such as 2026-11-25T02:30 (UTC) or 2026-11-25T02:30+01:00")
 
 
 @click.command("run")

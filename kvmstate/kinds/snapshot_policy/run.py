@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -150,4 +151,5 @@ def _name(policy: Resource, machine: Resource, now: datetime) -> str:
     name: str = policy.spec.name_pattern
     for placeholder, word in words.items():
         name = name.replace(placeholder, word)
-    return name
+    # it may name files
+    return re.sub(r"[^A-Za-z0-9_.:+-]", "-", name)

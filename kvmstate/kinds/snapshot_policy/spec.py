@@ -93,6 +93,8 @@ class SnapshotPolicySpec(Declaration):
             raise ValueError("a policy has either schedule or every")
         if self.memory and self.quiesce == "required":
             raise ValueError("with memory nothing is quiesced: the guest goes on where it was")
+        if self.mode == "internal" and self.disks is not None:
+            raise ValueError("an internal snapshot is of all disks: leave disks out")
         return self
 
     @property
