@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from kvmstate.apply import Event, Result, Store, apply_plan, note_agreement, open_lock, open_store
@@ -15,6 +16,7 @@ from kvmstate.apply.owners import lost, with_owners
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, open_host
 from kvmstate.host.snapshot_calls import SnapshotCalls
+from kvmstate.kind import Step, simple
 from kvmstate.kinds import BY_WORD
 from kvmstate.kinds.snapshot_policy.run import Outcome, Run
 from kvmstate.model.change import Action, Change
@@ -43,13 +45,18 @@ class Session:
             "what only that part knew, and no manifest declares, is nobody's then"
             for part in self.store.damaged
         ]
+        notes += [
+            f"{policy.id} takes a snapshot of {change.id} before it is changed"
+            for change in plan.todo
+            for policy in self._policies_before(change)
+        ]
         if not inventory.entries and (note := lost(self.host, inventory.project)):
             notes.append(note)
         return replace(plan, notes=tuple(notes)) if notes else plan
 
     def saved(self, plan: Plan, options: Options) -> dict[str, Any]:
         """The plan as the content of a file; see `kvmstate.plan.saved`."""
-        return saved(plan, self.host, self.store.inventory, options.prune)
+        return saved(plan, self.host, self.store.inventory, options.prune, self.policies)
 
     def restored(self, plan: SavedPlan) -> Plan:
         """Raises Stale, or PlanError for the plan of another host."""
@@ -76,7 +83,7 @@ class Session:
             # what nothing made known is gone on without: libvirt says what is the matter
             last = exact or not unknown or unknown == before
             result = apply_plan(
-                plan if last else _without(plan, unknown), self.host, self.store, emit, parallelism, stop
+                plan if last else _without(plan, unknown), self.host, self.store, emit, parallelism, stop, self._prepare
             )
             total.done += result.done
             total.failed += result.failed
@@ -117,6 +124,21 @@ class Session:
         for policy, machine in chosen:
             self.store.guard()
             yield run.outcome(policy, machine, owned.get(machine.id))
+
+    def _policies_before(self, change: Change) -> list[Resource]:
+        """Those that want a snapshot before this change. libvirt renames no domain that has any."""
+        machine = change.desired
+        if machine is None or change.action is not Action.UPDATE or change.moved_from:
+            return []
+        return [p for p in self.policies if p.spec.is_wanted_before_change(change.running) and p.spec.selects(machine)]
+
+    def _prepare(self, change: Change) -> list[Step]:
+        run = Run(SnapshotCalls(self.host), self.store.project, datetime.now(UTC).replace(microsecond=0))
+        return [
+            simple(f"take a snapshot for {policy.id}", partial(run.take, policy, change.desired, change.observed))
+            for policy in self._policies_before(change)
+            if change.desired and change.observed
+        ]
 
     def existing(self, ids: Iterable[ResourceId] | None = None) -> Existing:
         """These objects, or all of the host, as resources. Raises NotFound for one that is not there."""

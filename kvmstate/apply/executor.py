@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
@@ -18,6 +18,7 @@ from kvmstate.apply.inventory import Store
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked
 from kvmstate.host import Host, faults
 from kvmstate.host.access import explained
+from kvmstate.kind import Step
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
@@ -72,8 +73,10 @@ def apply_plan(
     emit: Callable[[Event], None] = lambda event: None,
     parallelism: int = 10,
     stop: threading.Event | None = None,
+    prepare: Callable[[Change], Sequence[Step]] = lambda change: (),
 ) -> Result:
-    """Carry out what the plan has to do. Setting `stop` lets running resources finish and starts no more.
+    """Carry out what the plan has to do. Setting `stop` lets running resources finish and starts no more. `prepare` are
+    steps to go before a change's own.
 
     So does the loss of the connection, or of the lock: what is recorded on the host by then is what the next run goes
     on from.
@@ -107,7 +110,8 @@ def apply_plan(
                     emit(Event(EventKind.SKIPPED, change, reason))
                     order.done(change.id)
                 else:
-                    running[pool.submit(_carry_out, change, plan, host, store, before[change.id], emit)] = change
+                    args = (change, plan, host, store, before[change.id], emit, prepare)
+                    running[pool.submit(_carry_out, *args)] = change
             # not for ever: a signal that comes just before the wait is handled after it
             finished, _ = wait(running, SIGNALS_SECONDS, return_when=FIRST_COMPLETED) if running else ((), ())
             for future in finished:
@@ -141,7 +145,13 @@ def note_agreement(plan: Plan, store: Store) -> None:
 
 
 def _carry_out(
-    change: Change, plan: Plan, host: Host, store: Store, before: Entry | None, emit: Callable[[Event], None]
+    change: Change,
+    plan: Plan,
+    host: Host,
+    store: Store,
+    before: Entry | None,
+    emit: Callable[[Event], None],
+    prepare: Callable[[Change], Sequence[Step]],
 ) -> None:
     """All steps of one resource, in order. Raises KvmstateError."""
     emit(Event(EventKind.STARTED, change))
@@ -153,7 +163,9 @@ def _carry_out(
             store.drop(change.id)
             return
         raise HostError(f"{change.id} has gone since the plan was made", "plan again")
-    steps = BY_WORD[change.id.kind].ops.steps(change, host, plan.project) if change.action is not Action.ADOPT else []
+    steps = [*prepare(change)]
+    if change.action is not Action.ADOPT:
+        steps += BY_WORD[change.id.kind].ops.steps(change, host, plan.project)
     for number, step in enumerate(steps):
         store.guard()
         emit(Event(EventKind.STEP, change, step.describe))

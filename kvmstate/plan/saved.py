@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -73,8 +73,11 @@ class SavedPlan:
         return Options(self.prune, allow_empty=True, max_deletes=sys.maxsize, moves=self.moves)
 
 
-def saved(plan: Plan, host: Host, inventory: Inventory, prune: bool) -> dict[str, Any]:
-    """The plan as JSON. It may hold secrets: it is for files that nobody else reads."""
+def saved(
+    plan: Plan, host: Host, inventory: Inventory, prune: bool, policies: Iterable[Resource] = ()
+) -> dict[str, Any]:
+    """The plan as JSON, with the snapshot policies that count when it is carried out. It may hold secrets: it is for
+    files that nobody else reads."""
     return {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
@@ -83,7 +86,7 @@ def saved(plan: Plan, host: Host, inventory: Inventory, prune: bool) -> dict[str
         "host": plan.host,
         "host_id": host.identity,
         "prune": prune,
-        "resources": [_dumped(change.desired) for change in plan.changes if change.desired],
+        "resources": [*map(_dumped, policies), *(_dumped(c.desired) for c in plan.changes if c.desired)],
         "record": {str(c.id): _record(inventory.get(c.moved_from or c.id)) for c in plan.changes},
         "observed": {str(c.id): _seen(c.observed) for c in plan.changes},
         "uuids": {str(c.id): c.uuid for c in plan.changes if c.uuid and c.observed is None},

@@ -9,7 +9,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import Project, Run, idle, pool, resource
+from harness import Project, Run, idle, kvmstate, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -139,3 +139,36 @@ def test_two_runs_at_once_do_not_both_take_one(project: Project, connection: lib
     runs = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait(60) for process in runs] == [0, 0]
     assert len(names(connection, "web")) == 1
+
+
+def test_one_is_taken_before_a_machine_is_changed_also_by_a_saved_plan(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    def documents(cpus: int, **spec: Any) -> list[dict[str, Any]]:
+        web = machine("web")
+        web["spec"]["cpus"] = cpus
+        return [pool(), disk("web"), web, policy(beforeChange=True, **spec)]
+
+    project.converge(*documents(1))
+    assert names(connection, "web") == [], "a new machine has nothing to go back to"
+    project.write(*documents(2))
+    planned = project.plan("--out", str(project.folder / "plan"))
+    assert "snapshotpolicy/nightly takes a snapshot of domain/web before it is changed" in planned.out + planned.err
+    assert kvmstate("apply", str(project.folder / "plan")).code == 0
+    (taken,) = connection.lookupByName("web").listAllSnapshots()
+    assert ">1</vcpu>" in taken.getXMLDesc()
+    assert ">2</vcpu>" in connection.lookupByName("web").XMLDesc()
+    project.converge(*documents(3, suspend=True))
+    assert len(names(connection, "web")) == 1
+
+
+def test_what_cannot_be_snapshotted_is_not_changed(project: Project, connection: libvirt.virConnect) -> None:
+    web = machine("web")
+    project.converge(pool(), disk("web", format="raw"), web, policy(beforeChange=True))
+    web["spec"]["cpus"] = 2
+    project.write(pool(), disk("web", format="raw"), web, policy(beforeChange=True))
+    applied = project.apply()
+    assert applied.code == 1
+    assert "domain/web: failed" in applied.err
+    assert ">1</vcpu>" in connection.lookupByName("web").XMLDesc()
+    project.converge(pool(), disk("web", format="raw"), web, policy())

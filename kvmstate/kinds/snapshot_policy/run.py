@@ -82,9 +82,8 @@ class Run:
             if spec.only_if_running and not observed.running:
                 found = replace(found, skipped="it is not running")
             else:
-                name = _name(policy, machine, self.now)
                 try:
-                    self._create(name, policy, machine, observed)
+                    name = self.take(policy, machine, observed)
                     found = replace(found, created=name)
                     taken.append(Taken(name, self.now))
                 except KvmstateError as error:
@@ -100,15 +99,17 @@ class Run:
                 found.append(Taken(name, record.at))
         return found
 
-    def _create(self, name: str, policy: Resource, machine: Resource, observed: Observed) -> None:
+    def take(self, policy: Resource, machine: Resource, observed: Observed) -> str:
+        """A new snapshot (none in a dry run), whether it is due or not. Returns its name. Raises KvmstateError."""
         spec: SnapshotPolicySpec = policy.spec
+        name = _name(policy, machine, self.now)
         disks = None
         if spec.disks is not None:
             disks = [disk.target for disk in observed.config.disks if disk.name in spec.disks]
             if not disks:
                 raise HostError(f"{machine.id} has none of the disks {', '.join(spec.disks)}", "see the policy's disks")
         if self.dry:
-            return
+            return name
         self.snapshots.create(
             machine.id.name,
             name,
@@ -118,6 +119,7 @@ class Run:
             memory=spec.memory and observed.running,
             quiesce="no" if spec.memory or spec.mode == "internal" else spec.quiesce,
         )
+        return name
 
     def _retain(self, found: Outcome, taken: list[Taken]) -> Outcome:
         """Retention comes last: what is to go stays when what replaces it could not be taken."""

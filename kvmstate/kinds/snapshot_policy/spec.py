@@ -84,6 +84,10 @@ class SnapshotPolicySpec(Declaration):
         Annotated[str, AfterValidator(_pattern)],
         Field(max_length=100, pattern=r"^[A-Za-z0-9._{}-]+$", description="Of {policy}, {domain} and {time}."),
     ] = "{policy}-{time}"
+    before_change: Annotated[
+        bool,
+        Field(description="Also take one right before kvmstate changes a machine; if it fails, nothing is changed."),
+    ] = False
     only_if_running: Annotated[bool, Field(description="Take none of machines that are shut off.")] = False
     suspend: Annotated[bool, Field(description="Do nothing for now: neither take nor delete any.")] = False
 
@@ -100,6 +104,9 @@ class SnapshotPolicySpec(Declaration):
     @property
     def when(self) -> Schedule:
         return Schedule(self.schedule, self.every, time_zone(self.time_zone))
+
+    def is_wanted_before_change(self, running: bool) -> bool:
+        return self.before_change and not self.suspend and (running or not self.only_if_running)
 
     def selects(self, resource: Resource) -> bool:
         """Whether the policy is about this resource."""
