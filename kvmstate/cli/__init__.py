@@ -33,6 +33,7 @@ COMMANDS = {
         "explain",
         "schema",
         "graph",
+        "snapshot",
         "doctor",
         "snapshot",
         "sandbox",

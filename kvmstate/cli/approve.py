@@ -40,7 +40,7 @@ def carry_out(
     if plan.todo and not auto_approve:
         if as_json:
             raise UsageError("with --json nobody is asked to approve this plan", "say --auto-approve as well")
-        _approve(question)
+        approve(question)
     with _interrupts() as stop, view:
         result = at.session.apply(plan, at.options, view, parallelism, stop, exact)
         left = at.session.left(result, at.options) if result.ok and result.done else ()
@@ -57,10 +57,10 @@ def _json_view() -> JsonLines:
     return JsonLines()
 
 
-def _approve(question: str) -> None:
+def approve(question: str) -> None:
     """Raises UsageError when nobody can be asked, Abort for any answer but yes."""
     if not sys.stdin.isatty():
-        raise UsageError("nobody is there to approve this plan", "--auto-approve carries it out without asking")
+        raise UsageError("nobody is there to approve this", "--auto-approve carries it out without asking")
     click.echo(f"\n{question}\n  Only 'yes' is accepted to approve.\n")
     if click.prompt("  Enter a value", prompt_suffix=": ", default="", show_default=False) != "yes":
         raise click.Abort

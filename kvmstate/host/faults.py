@@ -19,6 +19,7 @@ _NOT_FOUND = {
     libvirt.VIR_ERR_NO_STORAGE_VOL,
     libvirt.VIR_ERR_NO_SECRET,
     libvirt.VIR_ERR_NO_DOMAIN_METADATA,
+    libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT,
 }
 # How libvirt's client says that its daemon is gone (errors of its RPC layer; others there are about messages)
 _LOST = {libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR}

@@ -1,1 +1,7 @@
-"""Snapshots of domains: when they are due, which are kept."""
+"""Snapshots of domains: external ones as chains of qcow2 overlays, made, reverted and merged alike on every libvirt.
+
+`chain` is the picture of what is there; `create`, `revert` and `merge` change it. Every change is a row of steps, each
+of which may be the last one of a run that dies: the same command goes on from there. Files are deleted only when no
+domain, image or snapshot of the host refers to them. `schedule` and `retention` say what is due and what is kept, by
+what `record` wrote into a snapshot; they look at nothing.
+"""

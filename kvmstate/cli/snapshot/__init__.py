@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
-from kvmstate.cli.snapshot import run
+from kvmstate.cli.snapshot import create, look, merge, revert, run
 
 
 @click.group("snapshot")
 def command() -> None:
-    """Snapshots of virtual machines."""
+    """Snapshots of virtual machines: external ones (chains of overlays) on every libvirt, and internal ones."""
 
 
+for each in (create.create, look.list_, look.tree, look.show, revert.revert, merge.delete, merge.merge, merge.flatten):
+    command.add_command(each)
 command.add_command(run.command)

@@ -1,0 +1,211 @@
+"""Snapshots of domains, and the block jobs that move data along their backing chains.
+
+https://libvirt.org/html/libvirt-libvirt-domain-snapshot.html, https://libvirt.org/kbase/live_full_disk_backup.html
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import libvirt
+
+from kvmstate.errors import HostError, NotFound
+from kvmstate.host import domains
+from kvmstate.host.faults import faults
+from kvmstate.xmlbind.document import document
+
+Jobs = Callable[[int, int], None]
+JOB_TYPES = {
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_PULL: "pull",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY: "copy",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT: "commit",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT: "active commit",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_BACKUP: "backup",
+}
+# Says in a running domain which of its disks has a job of ours: jobs of other people are left alone
+_OURS = "https://kvmstate.dev/xmlns/job/1.0"
+_LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
+_LOOK = 0.05
+
+
+def all_of(domain: Any) -> list[Any]:
+    """Parents come before their children."""
+    with faults():
+        return list(domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL))
+
+
+def with_snapshots(connection: Any) -> list[Any]:
+    """The domains that have snapshots."""
+    with faults():
+        return list(connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
+
+
+def xml(snapshot: Any) -> str:
+    with faults():
+        return str(snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE))
+
+
+def current(domain: Any) -> str | None:
+    """The name of the snapshot that the domain's state builds on."""
+    with faults():
+        return str(domain.snapshotCurrent(0).getName()) if domain.hasCurrentSnapshot(0) else None
+
+
+def find(domain: Any, name: str) -> Any:
+    """Raises NotFound."""
+    with faults():
+        return domain.snapshotLookupByName(name, 0)
+
+
+def create_external(domain: Any, text: str, memory: bool, quiesce: bool) -> None:
+    """Into image files that are there already; of all disks or of none."""
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
+    # LIVE lets the guest run while its memory is written
+    flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_LIVE if memory else libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+    flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE if quiesce else 0
+    with faults():
+        domain.snapshotCreateXML(text, flags)
+
+
+def create_internal(domain: Any, text: str) -> None:
+    """The guest pauses while its memory is written."""
+    with faults():
+        domain.snapshotCreateXML(text, 0)
+
+
+def redefine(domain: Any, text: str, make_current: bool) -> None:
+    """Write a snapshot's metadata anew."""
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
+    flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT if make_current else 0
+    # libvirt wants it said twice
+    if document(text).findtext("state") == "disk-snapshot":
+        flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+    with faults():
+        domain.snapshotCreateXML(text, flags)
+
+
+def delete(snapshot: Any, metadata_only: bool) -> None:
+    """Its children become its parent's."""
+    with faults():
+        snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY if metadata_only else 0)
+
+
+def revert_internal(domain: Any, snapshot: Any) -> None:
+    with faults():
+        domain.revertToSnapshot(snapshot, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE)
+
+
+def restore(connection: Any, path: str, domain_xml: str, running: bool) -> None:
+    """Start a domain where an external snapshot's memory file left it."""
+    state = libvirt.VIR_DOMAIN_SAVE_RUNNING if running else libvirt.VIR_DOMAIN_SAVE_PAUSED
+    with faults():
+        connection.restoreFlags(path, domain_xml, state)
+
+
+def start_idle(domain: Any) -> None:
+    """Start without running the guest, so that block jobs can work on an inactive domain's disks. libvirt ends it by
+    itself when the connection closes, also that of a run that was killed."""
+    with faults():
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
+
+
+def stop(domain: Any) -> None:
+    """Without asking the guest."""
+    with faults():
+        if domain.isActive():
+            domain.destroy()
+
+
+def job(domain: Any, target: str) -> str | None:
+    """The kind of the block job that a disk of a running domain has."""
+    with faults():
+        found = domain.blockJobInfo(target, 0)
+    return JOB_TYPES.get(found["type"], "unknown") if found else None
+
+
+def settle_job(domain: Any, target: str) -> None:
+    """End a job that a dead run of ours left: what it has done is kept, what it has not is done anew.
+
+    Raises HostError for a job of somebody else.
+    """
+    found = job(domain, target)
+    if found is None:
+        return
+    if target not in _ours(domain):
+        raise HostError(
+            f"disk {target} of {domain.name()} has a block job ({found}) of somebody else",
+            f"let it end, or abort it: `virsh blockjob {domain.name()} {target} --abort`",
+        )
+    with suppress(HostError), faults():
+        # a job that has just ended says so
+        domain.blockJobAbort(target, 0)
+    _until_gone(domain, target, lambda done, whole: None)
+
+
+def commit(domain: Any, target: str, base: str, top: str, active: bool, progress: Jobs) -> None:
+    """Write the data of `top`, and what lies between, into `base`; an active `top` is left for `base` at the end."""
+    _mark(domain, target, True)
+    flags = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE if active else 0
+    with faults():
+        domain.blockCommit(target, base, top, 0, flags)
+    if active:
+        _until(lambda: _ready(domain, target, progress))
+        with faults():
+            domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+    _until_gone(domain, target, progress)
+    _mark(domain, target, False)
+
+
+def pull(domain: Any, target: str, progress: Jobs) -> None:
+    """Copy all that lies below into the active image, which then needs no other."""
+    _mark(domain, target, True)
+    with faults():
+        domain.blockPull(target, 0, 0)
+    _until_gone(domain, target, progress)
+    _mark(domain, target, False)
+
+
+def _ready(domain: Any, target: str, progress: Jobs) -> bool:
+    """Not merely as far as it can be: libvirt refuses the pivot until QEMU has said ready."""
+    with faults():
+        found = domain.blockJobInfo(target, 0)
+    if not found:
+        raise HostError(f"the block job on {target} of {domain.name()} failed", "see the domain's log on the host")
+    progress(int(found["cur"]), int(found["end"]))
+    root = document(domains.xml(domain, inactive=False))
+    return bool(root.xpath("devices/disk[target/@dev=$dev]/mirror[@ready='yes']", dev=target))
+
+
+def _until_gone(domain: Any, target: str, progress: Jobs) -> None:
+    def gone() -> bool:
+        with faults():
+            found = domain.blockJobInfo(target, 0)
+        if found:
+            progress(int(found["cur"]), int(found["end"]))
+        return not found
+
+    _until(gone)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(_LOOK)
+
+
+def _ours(domain: Any) -> set[str]:
+    try:
+        with faults():
+            text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, _OURS, _LIVE)
+    except NotFound:
+        return set()
+    return set((document(text).get("disks") or "").split())
+
+
+def _mark(domain: Any, target: str, ours: bool) -> None:
+    disks = _ours(domain) | {target} if ours else _ours(domain) - {target}
+    text = f"<jobs disks='{' '.join(sorted(disks))}'/>" if disks else None
+    with faults():
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, "kvmstate-job", _OURS, _LIVE)

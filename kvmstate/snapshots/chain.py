@@ -1,0 +1,300 @@
+"""Which image files a host has, which of them lie on which, and where a domain's snapshots are in that.
+
+The files are asked of the storage pools, never of the domains: their inactive XML says nothing of what lies below, and
+so it is the same over every transport. A file outside of every active pool is not known.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from lxml import etree
+
+from kvmstate.errors import HostError, NotFound
+from kvmstate.host import Host, domains, pools, snapshots, volumes
+from kvmstate.xmlbind import document
+from kvmstate.xmlbind.path import parse_path
+
+# How the overlays that are made here end, and nothing else does
+SUFFIX = ".overlay"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image file; sizes in bytes, `allocation` is what it occupies."""
+
+    path: str
+    volume: str
+    format: str
+    capacity: int
+    allocation: int
+    backing: str | None
+    backing_format: str
+    owner: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk of a domain: `path` is the file that is written to."""
+
+    target: str
+    path: str
+    format: str
+    is_file: bool
+    writable: bool
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot as libvirt keeps it. `frozen` says by target which file holds the disk as it was then, `overlays`
+    which file took the writes from then on; both only of external snapshots. `created` is in seconds since 1970.
+    """
+
+    name: str
+    parent: str | None
+    created: int
+    state: str
+    description: str
+    external: bool
+    memory: str | None
+    has_memory: bool
+    is_current: bool
+    frozen: dict[str, str]
+    overlays: dict[str, str]
+    xml: str = field(repr=False)
+
+    def of(self, machine: str) -> str:
+        """What it is called among the users of a file."""
+        return f"snapshot {self.name} of virtual machine {machine}"
+
+    @property
+    def mode(self) -> str:
+        return "external" if self.external else "internal"
+
+    @property
+    def domain(self) -> etree._Element:
+        """The domain's configuration as it was then."""
+        found = document(self.xml).find("domain")
+        if found is None:
+            raise HostError(f"snapshot {self.name} says nothing of the machine's configuration", "it cannot be used")
+        return found
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A domain, its disks and its snapshots, parents first."""
+
+    domain: Any
+    name: str
+    state: str
+    disks: tuple[Disk, ...]
+    snapshots: tuple[Snapshot, ...]
+
+    def snapshot(self, name: str) -> Snapshot:
+        """Raises NotFound."""
+        for snapshot in self.snapshots:
+            if snapshot.name == name:
+                return snapshot
+        known = ", ".join(snapshot.name for snapshot in self.snapshots) or "none"
+        raise NotFound(f"virtual machine {self.name} has no snapshot {name}", f"it has: {known}")
+
+    @property
+    def own(self) -> set[str]:
+        """The machine and its snapshots among the users of a file."""
+        return {f"virtual machine {self.name}", *(snapshot.of(self.name) for snapshot in self.snapshots)}
+
+    @property
+    def current(self) -> Snapshot | None:
+        return next((snapshot for snapshot in self.snapshots if snapshot.is_current), None)
+
+    def lineage(self, of: Snapshot | None = None) -> list[Snapshot]:
+        """A snapshot and its ancestors, oldest first; by default the current one, on which the state builds."""
+        by_name = {snapshot.name: snapshot for snapshot in self.snapshots}
+        found: list[Snapshot] = []
+        at = of or self.current
+        while at:
+            found.insert(0, at)
+            at = by_name.get(at.parent or "")
+        return found
+
+
+class Images:
+    """The image files of a host's active pools, as of now."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        listed: list[tuple[str, Any]] = []
+        for pool in pools.all_pools(host.connection):
+            # a pool that is being filled, or that has gone: what libvirt knew before has to do
+            with suppress(HostError):
+                pools.refresh(pool, timeout=2)
+            listed += [(pool.name(), volume) for volume in pools.volumes(pool)]
+        found: list[Image] = host.each(_image, listed)
+        self.by_path: dict[str, Image] = {image.path: image for image in found}
+        self._backed = {image.backing for image in found}
+
+    def chain(self, path: str, format_: str) -> list[Image]:
+        """The file and all that lies below it. Ends where a file is not known."""
+        found: list[Image] = []
+        at: str | None = path
+        while at and (image := self.by_path.get(at)) and image not in found:
+            found.append(image)
+            # what a raw image holds is the guest's, also when it looks like another format
+            at, format_ = (image.backing, image.backing_format) if format_ != "raw" else (None, "")
+        return found
+
+    def above(self, path: str) -> list[Image]:
+        """The images that lie directly on this one."""
+        return [image for image in self.by_path.values() if image.backing == path]
+
+    def known(self, path: str) -> Image:
+        """Raises HostError."""
+        if path in self.by_path:
+            return self.by_path[path]
+        raise HostError(
+            f"{path} is in no active storage pool, so that its backing chain cannot be seen or changed safely",
+            f"make {posixpath.dirname(path)} a pool: `virsh pool-define-as NAME dir --target FOLDER`, then start it",
+        )
+
+    @cached_property
+    def _users(self) -> dict[str, set[str]]:
+        users = defaultdict(set, frozen(self._host))
+        for domain in domains.all_domains(self._host.connection):
+            with suppress(NotFound):
+                name = f"virtual machine {domain.name()}"
+                for inactive in (True, False):
+                    for disk in document(domains.xml(domain, inactive)).iterfind("devices/disk"):
+                        for path in _sources(disk):
+                            users[path].add(name)
+        return users
+
+    def users(self, path: str) -> set[str]:
+        """Who needs this file, of the whole host: machines (as they are defined and as they run), snapshots, and the
+        volumes that are layers over it."""
+        return self._users.get(path, set()) | {f"volume {image.volume}" for image in self.above(path)}
+
+
+def frozen(host: Host) -> dict[str, set[str]]:
+    """By path: the snapshots that a file belongs to, of every domain."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for domain in snapshots.with_snapshots(host.connection):
+        with suppress(NotFound):
+            name = domain.name()
+            for snapshot in read_snapshots(domain):
+                for path in (*snapshot.frozen.values(), snapshot.memory):
+                    if path:
+                        found[path].add(snapshot.of(name))
+    return found
+
+
+def look(host: Host, name: str) -> Machine:
+    """Raises NotFound."""
+    try:
+        domain = domains.find(host.connection, name)
+    except NotFound as error:
+        raise NotFound(error.message, f"`virsh -c {host.uri} list --all` names those that there are") from error
+    # what is defined: a running domain's disks have the same paths, as snapshots and merges change both
+    state = domains.state(domain)
+    root = document(domains.xml(domain, inactive=state == "stopped"))
+    return Machine(domain, name, state, tuple(disks(root)), tuple(read_snapshots(domain)))
+
+
+def disks(root: etree._Element) -> Iterator[Disk]:
+    """The disks with something in them, CD-ROM drives left out."""
+    for node in root.iterfind("devices/disk"):
+        source, target, driver = node.find("source"), node.find("target"), node.find("driver")
+        if node.get("device", "disk") != "disk" or source is None or target is None:
+            continue
+        yield Disk(
+            target.get("dev", ""),
+            source.get("file") or source.get("dev") or "",
+            (driver.get("type") if driver is not None else None) or "raw",
+            node.get("type") == "file",
+            node.find("readonly") is None and node.find("shareable") is None,
+        )
+
+
+def lay(nodes: Iterable[etree._Element], target: str, path: str, format_: str) -> None:
+    """Have the <disk> of this target be another image file."""
+    for disk in nodes:
+        source, driver = disk.find("source"), disk.find("driver")
+        if source is None or parse_path("target/@dev").text(disk) != target or source.get("file") == path:
+            continue
+        source.attrib.pop("index", "")
+        source.set("file", path)
+        if driver is not None:
+            driver.set("type", format_)
+        # what libvirt noted of the old chain
+        for stale in disk.findall("backingStore"):
+            disk.remove(stale)
+
+
+def read_snapshots(domain: Any) -> list[Snapshot]:
+    listed = snapshots.all_of(domain)
+    current = snapshots.current(domain) if listed else None
+    found = [_snapshot(snapshots.xml(each)) for each in listed]
+    return [replace(each, is_current=each.name == current) for each in found]
+
+
+def _snapshot(text: str) -> Snapshot:
+    root = document(text)
+    inner, memory = root.find("domain"), root.find("memory")
+    # libvirt's own revert keeps apart the overlays that it makes
+    external = {
+        node.get("name", ""): path
+        for node in [*root.iterfind("disks/disk"), *root.iterfind("revertDisks/disk")]
+        if node.get("snapshot") == "external" and (path := _source(node))
+    }
+    then = {disk.target: disk.path for disk in disks(inner)} if inner is not None else {}
+    kept = memory.get("file") if memory is not None else None
+    return Snapshot(
+        name=root.findtext("name") or "",
+        parent=root.findtext("parent/name"),
+        created=int(root.findtext("creationTime") or 0),
+        state=root.findtext("state") or "",
+        description=root.findtext("description") or "",
+        external=bool(external) or kept is not None,
+        memory=kept,
+        has_memory=memory is not None and memory.get("snapshot", "no") != "no",
+        is_current=False,
+        frozen={target: then[target] for target in external if target in then},
+        overlays=external,
+        xml=text,
+    )
+
+
+def _source(node: etree._Element) -> str | None:
+    source = node.find("source")
+    return None if source is None else source.get("file") or source.get("dev")
+
+
+def _sources(disk: etree._Element) -> Iterator[str]:
+    """The file that a disk is written to, those below it, and that of a copy which is being made."""
+    for source in disk.iter("source"):
+        if path := source.get("file") or source.get("dev"):
+            yield path
+
+
+def _image(listed: tuple[str, Any]) -> Image:
+    pool, volume = listed
+    root = document(volumes.xml(volume))
+    format_, permissions = root.find("target/format"), root.find("target/permissions")
+    below = root.find("backingStore/format")
+    return Image(
+        path=root.findtext("target/path") or "",
+        volume=f"{pool}/{root.findtext('name')}",
+        format=(format_.get("type") if format_ is not None else None) or "raw",
+        capacity=int(root.findtext("capacity") or 0),
+        allocation=int(root.findtext("allocation") or 0),
+        backing=root.findtext("backingStore/path") or None,
+        backing_format=below.get("type", "raw") if below is not None else "raw",
+        owner=(permissions.findtext("owner") or "0", permissions.findtext("group") or "0")
+        if permissions is not None
+        else None,
+    )

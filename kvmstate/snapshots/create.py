@@ -1,0 +1,183 @@
+"""Take a snapshot."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lxml import etree
+
+from kvmstate.errors import HostError, UsageError
+from kvmstate.host import Host, domains, snapshots
+from kvmstate.snapshots import files
+from kvmstate.snapshots.chain import Disk, Images, Machine, look
+from kvmstate.xmlbind import document, to_text
+
+# QEMU opens every file of a chain, and libvirt 10.8 to 11 does not start a domain with longer ones
+DEEPEST = 25
+Mode = Literal["external", "internal"]
+Quiesce = Literal["no", "preferred", "required"]
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A snapshot to be taken. `disks` are targets such as vda; None: all that are written to."""
+
+    name: str
+    description: str = ""
+    disks: Sequence[str] | None = None
+    memory: bool = False
+    quiesce: Quiesce = "no"
+    mode: Mode = "external"
+
+
+def create(host: Host, domain: str, wish: Wish, say: Say = lambda text: None) -> None:
+    """Raises NotFound, UsageError and HostError; nothing has changed then.
+
+    External snapshots of running guests do not interrupt them, but for the moment of quiescing; internal ones pause
+    them while their memory is written.
+    """
+    machine = look(host, domain)
+    check(host, machine, wish)
+    if wish.mode == "internal":
+        if machine.state == "running":
+            say(f"{domain} pauses while its memory is written")
+        snapshots.create_internal(machine.domain, to_text(_described(wish)))
+        return
+    images = Images(host)
+    root, made = _described(wish), []
+    listed = etree.SubElement(root, "disks")
+    chosen = _chosen(machine, wish)
+    for disk in machine.disks:
+        if disk not in chosen:
+            etree.SubElement(listed, "disk", name=disk.target, snapshot="no")
+            continue
+        below, path = images.known(disk.path), files.overlay_path(disk.path, wish.name)
+        if len(images.chain(disk.path, disk.format)) >= DEEPEST:
+            raise HostError(
+                f"the chain of disk {disk.target} of {domain} has {DEEPEST} files already, and may not start with more",
+                f"merge first: `kvmstate snapshot merge {domain}`",
+            )
+        made.append((below, disk.format, path))
+        node = etree.SubElement(listed, "disk", name=disk.target, snapshot="external", type="file")
+        etree.SubElement(node, "driver", type="qcow2")
+        etree.SubElement(node, "source", file=path)
+    if wish.memory:
+        folder = posixpath.dirname(made[0][2])
+        etree.SubElement(root, "memory", snapshot="external", file=f"{folder}/{domain}.{wish.name}.memory")
+    for below, format_, path in made:
+        say(f"overlay {path}")
+        files.make(host, images, below, format_, path)
+    try:
+        snapshots.create_external(machine.domain, to_text(root), wish.memory, _quiesced(machine, wish, say))
+    except HostError:
+        after = Images(host)
+        for _, _, path in made:
+            # empty, unless libvirt took the snapshot and failed later
+            if path in after.by_path and not after.users(path):
+                files.remove(host, after.by_path[path])
+        raise
+
+
+def check(host: Host, machine: Machine, wish: Wish) -> None:
+    """Raises UsageError for what makes no sense, HostError for what this libvirt would do wrong."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:+-]*", wish.name) or len(wish.name) > 80:
+        raise UsageError(
+            f"{wish.name!r} is no name for a snapshot", "use letters, digits and _ . : + - (it names files, too)"
+        )
+    if any(snapshot.name == wish.name for snapshot in machine.snapshots):
+        raise UsageError(f"virtual machine {machine.name} has a snapshot {wish.name} already", "choose another name")
+    chosen = _chosen(machine, wish)
+    if not chosen:
+        raise UsageError(f"virtual machine {machine.name} has no disk that is written to", "there is nothing to keep")
+    if wish.memory and machine.state == "stopped":
+        raise UsageError(
+            f"virtual machine {machine.name} is off and has no memory to keep", "leave --memory out, or start it"
+        )
+    if wish.quiesce == "required" and (wish.memory or wish.mode == "internal"):
+        raise UsageError("a snapshot with memory needs no quiescing, and libvirt refuses both", "leave one of them out")
+    if wish.quiesce == "required" and not _has_agent(machine):
+        raise HostError(
+            f"no guest agent answers in {machine.name}, so that its file systems cannot be quiesced",
+            "start qemu-guest-agent in the guest (spec.guestAgent: true), or ask for quiesce: preferred",
+        )
+    other = [snapshot for snapshot in machine.snapshots if snapshot.mode != wish.mode]
+    if other and host.library_version < (11, 0, 0):
+        raise HostError(
+            f"{machine.name} has {other[0].mode} snapshots ({other[0].name}), and libvirt "
+            f"{'.'.join(map(str, host.library_version))} loses data when both modes are mixed",
+            f"take an {other[0].mode} snapshot, or delete the others first; libvirt 11.0 mixes them safely",
+        )
+    if wish.mode == "internal":
+        _check_internal(host, machine, wish)
+        return
+    for disk in chosen:
+        if not disk.is_file:
+            raise HostError(
+                f"disk {disk.target} of {machine.name} is not an image file ({disk.path or 'network storage'}), and "
+                "has no folder for an overlay",
+                "name the disks that shall be in the snapshot with --disk",
+            )
+
+
+def _check_internal(host: Host, machine: Machine, wish: Wish) -> None:
+    if wish.disks is not None:
+        raise UsageError("an internal snapshot is of all disks", "leave --disk out, or take an external one")
+    for disk in machine.disks:
+        if disk.writable and disk.format != "qcow2":
+            raise HostError(
+                f"disk {disk.target} of {machine.name} is {disk.format}: only qcow2 images hold internal snapshots",
+                "take an external one (--mode external)",
+            )
+    if (11, 2, 0) <= host.library_version < (11, 4, 0):
+        raise HostError(
+            f"libvirt {'.'.join(map(str, host.library_version))} cannot revert internal snapshots",
+            "take an external one (--mode external)",
+        )
+    with_firmware = document(domains.xml(machine.domain)).find("os/loader") is not None
+    if with_firmware and host.library_version < (10, 9, 0):
+        raise HostError(
+            f"{machine.name} boots by UEFI, whose variables libvirt before 10.9 does not keep in internal snapshots",
+            "take an external one (--mode external)",
+        )
+
+
+def _chosen(machine: Machine, wish: Wish) -> list[Disk]:
+    """Raises UsageError for a disk that the machine does not have."""
+    writable = {disk.target: disk for disk in machine.disks if disk.writable}
+    if wish.disks is None:
+        return list(writable.values())
+    for target in wish.disks:
+        if target not in writable:
+            raise UsageError(
+                f"virtual machine {machine.name} has no disk {target} that is written to",
+                f"its disks are {', '.join(writable) or 'none'}",
+            )
+    return [writable[target] for target in wish.disks]
+
+
+def _described(wish: Wish) -> etree._Element:
+    root = etree.Element("domainsnapshot")
+    etree.SubElement(root, "name").text = wish.name
+    if wish.description:
+        etree.SubElement(root, "description").text = wish.description
+    return root
+
+
+def _has_agent(machine: Machine) -> bool:
+    channels = document(domains.xml(machine.domain, inactive=False)).iterfind("devices/channel/target")
+    return any(c.get("name") == "org.qemu.guest_agent.0" and c.get("state") == "connected" for c in channels)
+
+
+def _quiesced(machine: Machine, wish: Wish, say: Say) -> bool:
+    if wish.quiesce == "no" or wish.memory or machine.state != "running":
+        return False
+    if _has_agent(machine):
+        return True
+    say(f"no guest agent answers in {machine.name}: the snapshot is as after a power cut")
+    return False

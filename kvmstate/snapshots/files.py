@@ -1,0 +1,86 @@
+"""Overlays as volumes of storage pools, so that libvirt's daemon makes and deletes them on whatever host it is."""
+
+from __future__ import annotations
+
+import itertools
+import posixpath
+import re
+
+from lxml import etree
+
+from kvmstate.errors import HostError
+from kvmstate.host import Host, pools, volumes
+from kvmstate.snapshots.chain import SUFFIX, Image, Images, Machine
+from kvmstate.xmlbind import to_text
+
+
+def overlay_path(below: str, snapshot: str) -> str:
+    """Beside the file that it lies on: vm.qcow2 and vm.monday.overlay, vm.tuesday.overlay."""
+    folder, name = posixpath.split(below)
+    # what names this file's own snapshot is not repeated
+    stem = name.removesuffix(SUFFIX).rsplit(".", 1)[0] if name.endswith(SUFFIX) else posixpath.splitext(name)[0]
+    return posixpath.join(folder, f"{stem}.{snapshot}{SUFFIX}")
+
+
+def fresh_path(images: Images, below: str, snapshot: str) -> str:
+    """A name for one more overlay of a snapshot: vm.monday~2.overlay. That of a dead run is taken again."""
+    for number in itertools.count(2):
+        path = overlay_path(below, f"{snapshot}~{number}")
+        if path not in images.by_path or (images.by_path[path].backing == below and not images.users(path)):
+            return path
+    raise AssertionError
+
+
+def make(host: Host, images: Images, below: Image, format_: str, path: str) -> None:
+    """An empty overlay. One that a dead run has left is made anew; raises HostError when another file is in the way.
+
+    libvirt would make it readable by everybody (CVE-2025-13193).
+    """
+    if found := images.by_path.get(path):
+        if images.users(path) or found.backing != below.path:
+            raise HostError(f"{path} exists, and is not the overlay to be made", "choose another snapshot name")
+        remove(host, found)
+    root = etree.Element("volume")
+    etree.SubElement(root, "name").text = posixpath.basename(path)
+    etree.SubElement(root, "capacity", unit="bytes").text = str(below.capacity)
+    target = etree.SubElement(root, "target")
+    etree.SubElement(target, "format", type="qcow2")
+    permissions = etree.SubElement(target, "permissions")
+    etree.SubElement(permissions, "mode").text = "0600"
+    if below.owner:
+        for tag, value in zip(("owner", "group"), below.owner, strict=True):
+            etree.SubElement(permissions, tag).text = value
+    backing = etree.SubElement(root, "backingStore")
+    etree.SubElement(backing, "path").text = below.path
+    etree.SubElement(backing, "format", type=format_)
+    volumes.create(pools.find(host.connection, below.volume.partition("/")[0]), to_text(root))
+
+
+def remove(host: Host, image: Image) -> None:
+    """The caller has seen that nothing refers to it."""
+    pool, _, name = image.volume.partition("/")
+    volumes.delete(volumes.find(pools.find(host.connection, pool), name))
+
+
+def leftovers(images: Images, machine: Machine) -> list[Image]:
+    """What a dead run or a revert has left behind: overlays made here for snapshots that the machine still has, on its
+    snapshots' files, and that nothing refers to. Any other file may be somebody's data."""
+    below = {path for snapshot in machine.snapshots for path in snapshot.frozen.values()}
+    names = "|".join(re.escape(snapshot.name) for snapshot in machine.snapshots)
+    made_here = re.compile(rf"\.({names})(~\d+)?{re.escape(SUFFIX)}$")
+    return [
+        image
+        for image in images.by_path.values()
+        if image.backing in below and made_here.search(image.path) and not images.users(image.path)
+    ]
+
+
+def sweep(host: Host, images: Images, machine: Machine) -> list[str]:
+    """Delete leftovers until there are none: what lay below one may be one then. Returns their volumes' names."""
+    gone = []
+    while found := leftovers(images, machine):
+        for image in found:
+            remove(host, image)
+            gone.append(image.volume)
+            del images.by_path[image.path]
+    return gone

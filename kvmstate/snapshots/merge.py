@@ -1,0 +1,187 @@
+"""Shorten chains: delete a snapshot by merging the writes since then into its files, or make an image stand alone.
+
+QEMU moves the data, under the running guest, or for a machine that is off in a QEMU whose guest does not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from kvmstate.errors import ConnectionFailed, HostError
+from kvmstate.host import Host, snapshots
+from kvmstate.snapshots import files
+from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, lay, look
+from kvmstate.snapshots.create import Progress, Say
+from kvmstate.xmlbind import document, to_text
+
+
+def silent(*_: object) -> None:
+    """Tells nobody."""
+
+
+def delete(host: Host, domain: str, name: str, say: Say = silent, progress: Progress = silent) -> None:
+    """Forget a snapshot; the machine's state and all other snapshots stay as they are. What was written since goes
+    into the snapshot's files. Raises NotFound, and HostError when other branches need them as they are."""
+    # a run may have died between merging and saying so
+    machine = _mended(host, look(host, domain))
+    snapshot = machine.snapshot(name)
+    if not snapshot.external:
+        snapshots.delete(snapshots.find(machine.domain, name), metadata_only=False)
+        return
+    images = Images(host)
+    todo = _commits(machine, snapshot, images)
+    if todo:
+        with _at_work(machine, say):
+            for disk, below, top in todo:
+                say(f"merge {top} into {below}")
+                snapshots.settle_job(machine.domain, disk.target)
+                told = partial(progress, disk.target)
+                snapshots.commit(machine.domain, disk.target, below, top, top == disk.path, told)
+        if _commits(_mended(host, look(host, domain)), snapshot, Images(host)):
+            raise _incomplete(domain)
+    _finish(host, domain, name, say)
+
+
+def merge(host: Host, domain: str, keep: int = 0, say: Say = silent, progress: Progress = silent) -> list[str]:
+    """Delete the oldest external snapshots that the machine's state builds on, until so many are left. Returns the
+    names of those deleted. Raises NotFound and HostError."""
+    names = surplus(look(host, domain), keep)
+    for name in names:
+        delete(host, domain, name, say, progress)
+    return names
+
+
+def surplus(machine: Machine, keep: int) -> list[str]:
+    """The snapshots that a merge would delete, the oldest first."""
+    found = [snapshot.name for snapshot in machine.lineage() if snapshot.external]
+    return found[: max(0, len(found) - keep)]
+
+
+def flatten(host: Host, domain: str, say: Say = silent, progress: Progress = silent) -> list[str]:
+    """Copy into each disk's image what it has from the images below, so that it stands alone. Returns the targets of
+    the disks that had any. Raises NotFound, and HostError for machines with external snapshots."""
+    machine, todo = look(host, domain), layered(host, domain)
+    if todo:
+        with _at_work(machine, say):
+            for disk in todo:
+                say(f"copy what lies below into {disk.path}")
+                snapshots.settle_job(machine.domain, disk.target)
+                snapshots.pull(machine.domain, disk.target, partial(progress, disk.target))
+        if layered(host, domain):
+            raise _incomplete(domain)
+    return [disk.target for disk in todo]
+
+
+def layered(host: Host, domain: str) -> list[Disk]:
+    """The disks that a flatten would work on; raises what it would raise."""
+    machine, images = look(host, domain), Images(host)
+    if outer := [snapshot.name for snapshot in machine.snapshots if snapshot.external]:
+        raise HostError(
+            f"{domain} has external snapshots ({', '.join(outer)}), whose files are its disks' chain",
+            f"merge them first: `kvmstate snapshot merge {domain}`",
+        )
+    return [
+        disk
+        for disk in machine.disks
+        if disk.is_file and disk.writable and disk.format == "qcow2" and images.known(disk.path).backing
+    ]
+
+
+def check(host: Host, domain: str, name: str) -> list[str]:
+    """What a delete would merge, one line for a disk. Raises what it would raise."""
+    machine = look(host, domain)
+    snapshot = machine.snapshot(name)
+    if not snapshot.external:
+        return []
+    return [f"merge {top} into {below}" for _, below, top in _commits(machine, snapshot, Images(host))]
+
+
+def _commits(machine: Machine, snapshot: Snapshot, images: Images) -> list[tuple[Disk, str, str]]:
+    """For each disk whose state builds on the snapshot: its file, and the overlay that goes into it."""
+    todo = []
+    by_target = {disk.target: disk for disk in machine.disks}
+    left = {f"volume {image.volume}" for image in files.leftovers(images, machine)}
+    for target, below in snapshot.frozen.items():
+        disk = by_target.get(target)
+        chain = [image.path for image in images.chain(disk.path, disk.format)] if disk else []
+        needed_by = images.users(below) - machine.own - left
+        if disk and below in chain:
+            others = [other.frozen.get(target) for other in machine.snapshots if other is not snapshot]
+            if below == disk.path or below in others:
+                # merged by a run that died
+                continue
+            # up to where the next snapshot's file is
+            top = next(path for path in reversed(chain[: chain.index(below)]) if path in (*others, disk.path))
+            todo.append((disk, below, top))
+            needed_by -= {f"volume {images.by_path[top].volume}"}
+        if needed_by:
+            branches = {
+                other.name
+                for other in machine.snapshots
+                if {f"volume {images.by_path[path].volume}" for path in other.frozen.values() if path in images.by_path}
+                & needed_by
+            }
+            raise HostError(
+                f"snapshot {snapshot.name} of {machine.name} cannot be deleted: {', '.join(sorted(needed_by))} "
+                f"still needs {below} as it is",
+                f"delete {', '.join(sorted(branches))} first" if branches else "see `kvmstate snapshot tree`",
+            )
+    return todo
+
+
+@contextmanager
+def _at_work(machine: Machine, say: Say) -> Iterator[None]:
+    """A QEMU that has the disks open."""
+    if machine.state != "stopped":
+        yield
+        return
+    say(f"start {machine.name} without running its guest")
+    snapshots.start_idle(machine.domain)
+    try:
+        yield
+    finally:
+        # libvirt does it when the connection is gone
+        with suppress(ConnectionFailed):
+            snapshots.stop(machine.domain)
+
+
+def _incomplete(domain: str) -> HostError:
+    """A job that failed ends like one that did not."""
+    return HostError(
+        f"the data of {domain} could not be moved; none is lost",
+        "see the domain's log on the host and its free space, then run this again",
+    )
+
+
+def _finish(host: Host, domain: str, name: str, say: Say) -> None:
+    """All that lay on the snapshot's files has been merged: drop the overlays, then the metadata."""
+    machine = _mended(host, look(host, domain))
+    images = Images(host)
+    files.sweep(host, images, machine)
+    snapshot = machine.snapshot(name)
+    unneeded = [*snapshot.overlays.values(), *snapshot.frozen.values()]
+    for path in [*unneeded, snapshot.memory] if snapshot.memory else unneeded:
+        image = images.by_path.get(path)
+        # what lies on nothing is no overlay but the disk itself
+        if image and not images.users(path) - {snapshot.of(domain)} and (image.backing or path == snapshot.memory):
+            files.remove(host, image)
+            say(f"deleted {image.volume}")
+            del images.by_path[path]
+    snapshots.delete(snapshots.find(machine.domain, name), metadata_only=True)
+
+
+def _mended(host: Host, machine: Machine) -> Machine:
+    """Have each snapshot say the file that its overlay lies on: a merge has changed that."""
+    images = Images(host)
+    for snapshot in machine.snapshots:
+        root = document(snapshot.xml)
+        for target, overlay in snapshot.overlays.items():
+            found = images.by_path.get(overlay)
+            if found and found.backing and target in snapshot.frozen:
+                lay(root.iterfind("*/devices/disk"), target, found.backing, found.backing_format)
+        text = to_text(root)
+        if text != to_text(document(snapshot.xml)):
+            snapshots.redefine(machine.domain, text, snapshot.is_current)
+    return look(host, machine.name)

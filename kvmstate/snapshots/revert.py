@@ -1,0 +1,163 @@
+"""Bring a domain's disks, and its memory where it was kept, back to a snapshot.
+
+External snapshots are reverted by one row of steps on every libvirt: those before 9.9 have no call for it, and the
+later ones' drops what was changed in the configuration since. The snapshot's files are never written to: new overlays
+are laid on them, so that the snapshot and all others stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lxml import etree
+
+from kvmstate.errors import HostError
+from kvmstate.host import Host, domains, snapshots
+from kvmstate.snapshots import files
+from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, disks, lay, look
+from kvmstate.snapshots.create import Say
+from kvmstate.xmlbind import document, to_text
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a revert changes besides the disks' contents: overlays whose data goes, what the configuration has now and
+    did not have then (and the other way round), as element names with a distinguishing part."""
+
+    dropped: tuple[str, ...]
+    since: tuple[str, ...]
+
+
+def loss(host: Host, domain: str, name: str) -> Loss:
+    """Raises NotFound, and HostError when the snapshot cannot be reverted to."""
+    machine = look(host, domain)
+    snapshot, images = machine.snapshot(name), Images(host)
+    check(host, machine, snapshot, images)
+    dropped = [disk.path for disk in machine.disks if disk.target in snapshot.frozen and not _kept(machine, disk.path)]
+    return Loss(tuple(dropped), tuple(differences(machine, snapshot)))
+
+
+def revert(host: Host, domain: str, name: str, say: Say = lambda text: None) -> None:
+    """The machine runs afterwards when it ran before or the snapshot has memory. Its configuration stays as it is now;
+    memory fits that of then only, with which it runs until it is shut down. Raises NotFound and HostError."""
+    machine = look(host, domain)
+    snapshot, images = machine.snapshot(name), Images(host)
+    check(host, machine, snapshot, images)
+    if not snapshot.external:
+        snapshots.revert_internal(machine.domain, snapshots.find(machine.domain, name))
+        return
+    again, paused = machine.state != "stopped", machine.state == "paused"
+    paths = {target: files.fresh_path(images, below, name) for target, below in snapshot.frozen.items()}
+    formats = {disk.target: disk.format for disk in disks(snapshot.domain)}
+    for target, below in snapshot.frozen.items():
+        say(f"overlay {paths[target]}")
+        files.make(host, images, images.known(below), formats[target], paths[target])
+    if again:
+        for target in snapshot.frozen:
+            snapshots.settle_job(machine.domain, target)
+        say(f"stop {domain}")
+        snapshots.stop(machine.domain)
+    node = _switched(document(domains.xml(machine.domain, secure=True)), machine.disks, paths)
+    domains.define(host.connection, to_text(node), validate=False)
+    for each in machine.lineage(snapshot):
+        over = paths if each is snapshot else _overlays(images, each, snapshot)
+        snapshots.redefine(machine.domain, _with_overlays(each, over), each is snapshot)
+    if snapshot.memory:
+        say(f"restore the memory of {domain}")
+        then = _switched(snapshot.domain, machine.disks, paths)
+        snapshots.restore(host.connection, snapshot.memory, to_text(then), running=not paused)
+    elif again:
+        say(f"start {domain}")
+        domains.start(machine.domain, paused)
+    for volume in files.sweep(host, Images(host), look(host, domain)):
+        say(f"deleted {volume}")
+
+
+def check(host: Host, machine: Machine, snapshot: Snapshot, images: Images) -> None:
+    """Raises HostError when this cannot be reverted to."""
+    if not snapshot.external:
+        if (11, 2, 0) <= host.library_version < (11, 4, 0):
+            raise HostError(
+                f"libvirt {'.'.join(map(str, host.library_version))} cannot revert internal snapshots",
+                "use libvirt 11.4 or later",
+            )
+        if any(other.external for other in machine.snapshots) and host.library_version < (11, 0, 0):
+            raise HostError(
+                f"{machine.name} has snapshots of both modes, which this libvirt loses data with",
+                "merge the external ones first",
+            )
+        return
+    targets = {disk.target for disk in machine.disks}
+    for target, below in snapshot.frozen.items():
+        if below not in images.by_path:
+            raise HostError(
+                f"snapshot {snapshot.name} needs {below}, which is missing, or in no active storage pool",
+                "restore the file, or make its folder a storage pool",
+            )
+        if target not in targets and snapshot.memory is None:
+            raise HostError(
+                f"{machine.name} has no disk {target} any more, which snapshot {snapshot.name} is of",
+                "attach it again first",
+            )
+    if snapshot.memory and snapshot.memory not in images.by_path:
+        raise HostError(f"snapshot {snapshot.name} needs {snapshot.memory}, which is missing", "restore the file")
+
+
+def _switched(node: etree._Element, now: tuple[Disk, ...], paths: dict[str, str]) -> etree._Element:
+    """Lay the domain's disks on other files. Those that the snapshot does not have keep what they have now."""
+    others = {disk.target: (disk.path, disk.format) for disk in now if disk.is_file}
+    wanted = others | {target: (path, "qcow2") for target, path in paths.items()}
+    for target, (path, format_) in wanted.items():
+        lay(node.iterfind("devices/disk"), target, path, format_)
+    return node
+
+
+def _overlays(images: Images, snapshot: Snapshot, tip: Snapshot) -> dict[str, str]:
+    """By target: what lies on a snapshot's file on the way to a later one's."""
+    return {
+        target: image.path
+        for target, path in tip.frozen.items()
+        for image in images.chain(path, "qcow2")
+        if image.backing and image.backing == snapshot.frozen.get(target)
+    }
+
+
+def _with_overlays(snapshot: Snapshot, paths: dict[str, str]) -> str:
+    """The snapshot's metadata, saying which overlays are on its files now."""
+    root = document(snapshot.xml)
+    for leftover in root.findall("revertDisks"):
+        root.remove(leftover)
+    for disk in root.iterfind("disks/disk"):
+        source = disk.find("source")
+        if source is not None and disk.get("name") in paths:
+            source.set("file", paths[disk.get("name", "")])
+    return to_text(root)
+
+
+def _kept(machine: Machine, path: str) -> bool:
+    return any(path in snapshot.frozen.values() for snapshot in machine.snapshots)
+
+
+def differences(machine: Machine, snapshot: Snapshot) -> list[str]:
+    """What the configuration has, one line for a device or setting, now (+) or then (-) only."""
+    now, then = _settings(document(domains.xml(machine.domain))), _settings(snapshot.domain)
+    return [f"+ {line}" for line in sorted(now - then)] + [f"- {line}" for line in sorted(then - now)]
+
+
+def _settings(root: etree._Element) -> set[str]:
+    found = {f"{tag} {root.findtext(tag)} {root.find(tag).get('unit', '')}".rstrip() for tag in ("memory", "vcpu")}  # type: ignore[union-attr]
+    for device in root.iterfind("devices/*"):
+        if what := _device(device):
+            found.add(what)
+    return found
+
+
+def _device(node: etree._Element) -> str | None:
+    target, mac, source = node.find("target"), node.find("mac"), node.find("source")
+    if node.tag == "interface" and mac is not None:
+        where: dict[Any, Any] = dict(source.attrib) if source is not None else {}
+        return f"interface {mac.get('address')} {where.get('network') or where.get('bridge') or ''}".rstrip()
+    if node.tag == "disk" and target is not None:
+        return f"disk {target.get('dev')}"
+    return f"{node.tag} {node.get('type') or node.get('model') or ''}".rstrip() if node.tag != "emulator" else None

@@ -1,0 +1,146 @@
+"""Snapshots as a list and as a tree, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from kvmstate.model.printable import one_line
+from kvmstate.model.quantity import Bytes
+from kvmstate.snapshots.chain import Images, Machine, Snapshot
+
+FORMAT_VERSION = "1.0"
+
+
+def table(machines: Iterable[Machine]) -> str:
+    cells = [("MACHINE", "SNAPSHOT", "MODE", "MEMORY", "CREATED", "PARENT", "DESCRIPTION")]
+    for machine in machines:
+        for s in machine.snapshots:
+            mark = f"{s.name} (current)" if s.is_current else s.name
+            memory = "yes" if s.has_memory else "no"
+            cells.append((machine.name, mark, s.mode, memory, _when(s), s.parent or "-", s.description))
+    if len(cells) == 1:
+        return "No snapshots."
+    widths = [max(len(one_line(row[i])) for row in cells) for i in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(one_line(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+
+
+def tree(machine: Machine, images: Images) -> str:
+    """The snapshots as they follow each other, then each disk's files as they lie on each other, the lowest first."""
+    lines = [f"{machine.name} ({machine.state})", "  snapshots:" if machine.snapshots else "  no snapshots"]
+    children: dict[str | None, list[Snapshot]] = {}
+    for snapshot in machine.snapshots:
+        children.setdefault(snapshot.parent, []).append(snapshot)
+    lines += _branch(children, None, "    ")
+    for disk in machine.disks:
+        lines.append(f"  {disk.target}:")
+        whose = {s.frozen[disk.target]: s.name for s in machine.snapshots if disk.target in s.frozen}
+        chains = [images.chain(path, "qcow2") for path in whose] + [images.chain(disk.path, disk.format)]
+        known = {image.path for chain in chains for image in chain}
+        # a file that is missing has nothing below it
+        roots = [path for path in (*known, *whose, disk.path) if not _below(images, path) & known]
+        drawn = _Files(images, disk.path, whose, known)
+        lines += [line for root in dict.fromkeys(roots) for line in drawn.lines(root, "    ", "")]
+    return "\n".join(one_line(line) for line in lines)
+
+
+def _below(images: Images, path: str) -> set[str | None]:
+    return {image.backing for image in (images.by_path.get(path),) if image}
+
+
+@dataclass(frozen=True)
+class _Files:
+    images: Images
+    active: str
+    whose: dict[str, str]
+    known: set[str]
+
+    def lines(self, path: str, indent: str, branch: str) -> Iterator[str]:
+        """A file and what lies on it: this machine's, and what would stand in the way of a merge."""
+        image = self.images.by_path.get(path)
+        size = f"{image.format} {Bytes(image.allocation)} of {Bytes(image.capacity)}" if image else "missing"
+        notes = f"  = snapshot {self.whose[path]}" if path in self.whose else ""
+        notes += "  <- in use" if path == self.active else ""
+        if path not in self.known and image:
+            users = ", ".join(sorted(self.images.users(path)))
+            notes = f"  (used by {users})" if users else "  (used by nobody)"
+        yield f"{indent}{branch}{path}  {size}{notes}"
+        indent += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
+        above = self._above(path)
+        for number, over in enumerate(above, 1):
+            yield from self.lines(over, indent, "└─ " if number == len(above) else "├─ ")
+
+    def _above(self, path: str) -> list[str]:
+        found = sorted(image.path for image in self.images.above(path))
+        return found if path in self.whose else [over for over in found if over in self.known]
+
+
+def _branch(children: dict[str | None, list[Snapshot]], parent: str | None, indent: str) -> Iterator[str]:
+    listed = children.get(parent, [])
+    for snapshot in listed:
+        last = snapshot is listed[-1]
+        memory = ", with memory" if snapshot.has_memory else ""
+        current = "  <- current" if snapshot.is_current else ""
+        yield f"{indent}{'└─' if last else '├─'} {snapshot.name}  {_when(snapshot)}, {snapshot.mode}{memory}{current}"
+        yield from _branch(children, snapshot.name, indent + ("   " if last else "│  "))
+
+
+def _when(snapshot: Snapshot) -> str:
+    return f"{datetime.fromtimestamp(snapshot.created, UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def as_json(machines: Iterable[Machine], images: Images | None = None) -> dict[str, Any]:
+    """`images` adds each disk's chain, the file that is written to first."""
+    return {"format_version": FORMAT_VERSION, "machines": [_machine(machine, images) for machine in machines]}
+
+
+def _machine(machine: Machine, images: Images | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": machine.name,
+        "state": machine.state,
+        "snapshots": [snapshot_as_json(snapshot) for snapshot in machine.snapshots],
+    }
+    if images:
+        found["disks"] = [
+            {
+                "target": disk.target,
+                "chain": [
+                    {"path": i.path, "format": i.format, "capacity": i.capacity, "allocation": i.allocation}
+                    for i in images.chain(disk.path, disk.format)
+                ],
+            }
+            for disk in machine.disks
+        ]
+    return found
+
+
+def snapshot_as_json(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "name": snapshot.name,
+        "parent": snapshot.parent,
+        "created": datetime.fromtimestamp(snapshot.created, UTC).isoformat(),
+        "mode": snapshot.mode,
+        "memory": snapshot.has_memory,
+        "state": snapshot.state,
+        "current": snapshot.is_current,
+        "description": snapshot.description,
+        "files": snapshot.frozen,
+        "overlays": snapshot.overlays,
+    }
+
+
+def fields(said: dict[str, Any]) -> str:
+    """A line for each, those with several values with a line for each of them."""
+    lines = []
+    for name, value in said.items():
+        parts = [f"{k}: {v}" for k, v in value.items()] if isinstance(value, dict) else value
+        several = parts if isinstance(parts, list) else [parts]
+        label = name.replace("_", " ") + ":"
+        shown = [{True: "yes", False: "no", None: "-"}.get(part, part) for part in several] or ["-"]
+        lines += [f"{label if not n else '':21} {one_line(str(part))}" for n, part in enumerate(shown)]
+    return "\n".join(lines)
