@@ -34,6 +34,20 @@ def xml(volume: Any) -> str:
         raise
 
 
+def at(connection: Any, path: str, pool: str | None) -> str:
+    """The XML of the volume at a path, also of one that its pool has not seen yet. Raises NotFound."""
+    for again in (True, False):
+        try:
+            with faults():
+                return str(connection.storageVolLookupByPath(path).XMLDesc(0))
+        except NotFound:
+            if pool is None or not again:
+                raise
+        # made by QEMU, or behind libvirt's back
+        pools.refresh(pools.find(connection, pool))
+    raise AssertionError
+
+
 def create(pool: Any, text: str) -> Any:
     """Raises HostError when a volume or file of this name exists, whoever made it."""
     try:

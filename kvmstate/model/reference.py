@@ -61,6 +61,9 @@ class Lookup(Protocol):
 
     def volume_at(self, path: str) -> VolumeRef | None: ...
 
+    def original(self, path: str, format_: str = "") -> tuple[str, str]:
+        """The image, and its format, that a disk had before its machine's snapshots."""
+
 
 class Unlocated:
     """Without a host, or a question to one: a volume is where its name says."""
@@ -70,3 +73,6 @@ class Unlocated:
 
     def volume_at(self, path: str) -> VolumeRef | None:
         return None
+
+    def original(self, path: str, format_: str = "") -> tuple[str, str]:
+        return path, format_

@@ -137,6 +137,9 @@ class _Remembered:
     def volume_at(self, path: str) -> VolumeRef | None:
         return self._lookup.volume_at(path)
 
+    def original(self, path: str, format_: str = "") -> tuple[str, str]:
+        return self._lookup.original(path, format_)
+
 
 def _values(spec: Any) -> dict[str, Any]:
     values: dict[str, Any] = spec.model_dump(exclude_unset=True, exclude={"remainder"}, warnings=False)

@@ -53,7 +53,8 @@ def _write_volume(node: etree._Element, value: VolumeRef | None, lookup: Any) ->
 
 
 def _read_file(node: etree._Element, lookup: Any) -> str | None:
-    return node.get("file") or node.get("dev")
+    path = node.get("file") or node.get("dev")
+    return lookup.original(path)[0] if path and lookup else path
 
 
 def _write_file(node: etree._Element, value: str | None, lookup: Any) -> None:
@@ -63,6 +64,18 @@ def _write_file(node: etree._Element, value: str | None, lookup: Any) -> None:
         disk.remove(node)
     else:
         _write_source(disk, node, "block" if value.startswith("/dev/") else "file", value, None)
+
+
+def _read_format(driver: etree._Element, lookup: Any) -> str | None:
+    found, disk = driver.get("type"), driver.getparent()
+    source = disk.find("source") if disk is not None else None
+    path = (source.get("file") or source.get("dev")) if source is not None else None
+    return lookup.original(path, found)[1] if path and found and lookup else found
+
+
+def _write_format(driver: etree._Element, value: str | None, lookup: Any) -> None:
+    if value and _read_format(driver, lookup) != value:
+        driver.set("type", value)
 
 
 def _write_source(disk: etree._Element, node: etree._Element, kind: str, path: str, format: str | None) -> None:
@@ -114,7 +127,7 @@ class Disk(Section):
     ] = None
     format: Annotated[
         Literal["raw", "qcow2"] | None,
-        Xml("driver/@type", lasting=True),
+        Xml("driver/@type", Element(_read_format, _write_format), lasting=True),
         Field(description="Of what is in the file. A volume knows its own."),
     ] = None
     bus: Annotated[

@@ -15,6 +15,7 @@ from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
+from kvmstate.snapshots.merge import merge
 from kvmstate.xmlbind import document, parse, to_text
 
 # Fields that are not in the XML: libvirt has calls of their own for them.
@@ -134,6 +135,8 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         drop = change.lifecycle.deletion == "delete"
         return [
             *([simple("shut down", shut_down)] if change.running else []),
+            # its volumes stay: they shall hold what it wrote last
+            simple("merge external snapshots", lambda: merge(host, name)),
             simple("undefine", lambda: domains.undefine(find(), drop_state=drop)),
         ]
     todo = []

@@ -16,6 +16,7 @@ from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
+from kvmstate.snapshots.chain import frozen
 from kvmstate.xmlbind import document, owning, parse, to_text
 from kvmstate.xmlbind.path import parse_path
 
@@ -147,6 +148,10 @@ def grow(host: Host, volume: Any, capacity: int) -> None:
     """Through the running domain that has it open, if there is one; never to less than it is."""
     if int(document(volumes.xml(volume)).findtext("capacity") or 0) >= capacity:
         return
+    if owners := frozen(host).get(volume.path()):
+        raise HostError(
+            f"{min(owners)} keeps this volume as it is", "merge first: `kvmstate snapshot merge`, then apply again"
+        )
     for domain in domains.all_domains(host.connection):
         if domains.state(domain) == "stopped":
             continue
@@ -161,6 +166,8 @@ def grow(host: Host, volume: Any, capacity: int) -> None:
 def _refuse_if_used(host: Host, volume: Any) -> None:
     """Raises HostError while any domain or volume of the host, whoever's it is, refers to the volume."""
     path = volume.path()
+    if owners := frozen(host).get(path):
+        raise HostError(f"{min(owners)} needs this volume", "delete the snapshot first: `kvmstate snapshot delete`")
     for domain in domains.all_domains(host.connection):
         try:
             texts = [domains.xml(domain), domains.xml(domain, inactive=False)]

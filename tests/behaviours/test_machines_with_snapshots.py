@@ -1,0 +1,108 @@
+"""A machine whose disks are written to overlays is still what its manifest says, and can be changed and deleted."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import libvirt
+import pytest
+from harness import Project, idle, kvmstate, pool, resource
+
+pytestmark = pytest.mark.real
+
+ROOT = {"name": "root", "volume": "images/root.qcow2"}
+
+
+def volume(capacity: str = "8MiB") -> Any:
+    return resource("Volume", "root.qcow2", pool="images", format="qcow2", capacity=capacity)
+
+
+def snapshot(project: Project, command: str, *words: str) -> None:
+    done = kvmstate("snapshot", command, "vm", *words, "-c", project.uri)
+    assert done.code == 0, done
+
+
+def overlay(connection: libvirt.virConnect) -> bool:
+    return ".overlay" in connection.lookupByName("vm").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+
+
+@pytest.mark.parametrize("state", ["stopped", "running"])
+def test_an_overlay_is_no_drift_and_stays_when_the_machine_changes(
+    project: Project, connection: libvirt.virConnect, state: str
+) -> None:
+    project.converge(pool(), volume(), idle("vm", disks=[ROOT], state=state))
+    for name in ("one", "two"):
+        snapshot(project, "create", "--name", name)
+        planned = project.plan()
+        assert planned.code == 0, planned
+    snapshot(project, "revert", "one", "--auto-approve")
+    assert project.plan().code == 0
+    assert project.kvmstate("drift").code == 0
+    project.converge(pool(), volume(), idle("vm", disks=[ROOT], state=state, title="changed"))
+    assert overlay(connection)
+    snapshot(project, "revert", "two", "--auto-approve")
+    assert connection.lookupByName("vm").metadata(libvirt.VIR_DOMAIN_METADATA_TITLE, None) == "changed"
+    assert project.plan().code == 0
+
+
+def test_a_file_and_its_format_are_those_below_the_overlays(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), volume(), idle("vm", state="stopped"))
+    path = project.path("images/plain.img")
+    path.write_bytes(bytes(1 << 20))
+    disk = {"name": "root", "file": "/var/lib/libvirt/behaviours/images/plain.img", "format": "raw"}
+    project.converge(pool(), volume(), idle("vm", state="stopped", disks=[disk]))
+    snapshot(project, "create")
+    assert overlay(connection)
+    planned = project.plan()
+    assert planned.code == 0, planned
+
+
+def test_another_volume_is_drift_also_of_a_machine_with_snapshots(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), volume(), idle("vm", disks=[ROOT], state="stopped"))
+    snapshot(project, "create")
+    domain = connection.lookupByName("vm")
+    text = domain.XMLDesc(0)
+    other = project.path("images/other.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", other, "8M"], check=True)
+    at = text.index("/var/lib/libvirt/behaviours/images/root.")
+    connection.defineXML(text[:at] + "/var/lib/libvirt/behaviours/images/other.qcow2" + text[text.index("'", at) :])
+    assert "images/other.qcow2" in project.plan().out
+
+
+def test_a_volume_that_a_snapshot_is_of_is_neither_grown_nor_deleted(project: Project) -> None:
+    project.converge(pool(), volume(), idle("vm", disks=[ROOT], state="stopped"))
+    snapshot(project, "create", "--name", "one")
+    project.write(pool(), volume("16MiB"), idle("vm", disks=[ROOT], state="stopped"))
+    refused = project.apply()
+    assert refused.code == 1
+    assert "snapshot one of virtual machine vm keeps this volume as it is" in refused.err + refused.out
+    assert "kvmstate snapshot merge" in refused.err + refused.out
+    snapshot(project, "merge", "--auto-approve")
+    project.converge()
+
+
+@pytest.mark.parametrize("state", ["stopped", "running"])
+def test_a_machine_that_is_deleted_leaves_its_volume_as_it_wrote_it_last(
+    project: Project, connection: libvirt.virConnect, state: str
+) -> None:
+    project.converge(pool(), volume(), idle("vm", disks=[ROOT], state=state))
+    snapshot(project, "create", "--name", "one")
+    if state == "stopped":
+        # as the guest would have done
+        written = project.path("images/root.one.overlay")
+        backing = project.path("images/root.qcow2")
+        subprocess.run(["qemu-img", "rebase", "-u", "-F", "qcow2", "-b", backing, written], check=True)
+        subprocess.run(["qemu-io", "-c", "write -q -P 7 1M 64k", written], check=True)
+        inside = "/var/lib/libvirt/behaviours/images/root.qcow2"
+        subprocess.run(["qemu-img", "rebase", "-u", "-F", "qcow2", "-b", inside, written], check=True)
+    project.converge(pool(), volume(), options=("--prune",))
+    assert not connection.listAllDomains()
+    assert [path.name for path in project.path("images").iterdir()] == ["root.qcow2"]
+    if state == "stopped":
+        read = ["qemu-io", "-c", "read -P 7 1M 64k", project.path("images/root.qcow2")]
+        assert (
+            "Pattern verification failed" not in subprocess.run(read, check=True, capture_output=True, text=True).stdout
+        )
