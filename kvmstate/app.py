@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from kvmstate.apply import Event, Result, Store, apply_plan, note_agreement, open_lock, open_store
+from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, open_host
@@ -76,7 +76,26 @@ class Session:
         stop: threading.Event | None = None,
         exact: bool = False,
     ) -> Result:
-        """Carry out the plan, then (unless `exact`) what became known on the way."""
+        """Carry out the plan, then (unless `exact`) what became known on the way; then say what of it is `left`."""
+        with Recheck(self.host, self.store) as recheck:
+
+            def told(event: Event) -> None:
+                if event.kind is EventKind.DONE:
+                    recheck.add(event.change)
+                emit(event)
+
+            result = self._apply(plan, options, told, parallelism, stop, exact)
+            return replace(result, left=recheck.left()) if result.ok else result
+
+    def _apply(
+        self,
+        plan: Plan,
+        options: Options,
+        emit: Callable[[Event], None],
+        parallelism: int,
+        stop: threading.Event | None,
+        exact: bool,
+    ) -> Result:
         total, ids, unknown = Result(), {c.id for c in plan.changes}, frozenset[ResourceId]()
         while True:
             before, unknown = unknown, frozenset(c.id for c in plan.changes if c.unknown)
@@ -92,14 +111,6 @@ class Session:
                 return total
             self.host.forget()
             plan = self._again(ids, options)
-
-    def left(self, result: Result, options: Options) -> tuple[Change, ...]:
-        """What still differs of what was done: libvirt took it, and did not keep it."""
-        self.host.forget()
-        done = {change.id for change in result.done if change.action is not Action.ADOPT}
-        plan = self._again(done, options)
-        note_agreement(plan, self.store)
-        return tuple(c for c in plan.todo if c.action is not Action.FORGET)
 
     def _again(self, ids: set[ResourceId], options: Options) -> Plan:
         """What a new plan says of these; what was deleted meanwhile is no address any more, nor a delete to count."""

@@ -60,6 +60,8 @@ class Result:
     done: list[Change] = field(default_factory=list)
     failed: list[tuple[Change, KvmstateError]] = field(default_factory=list)
     skipped: list[tuple[Change, str]] = field(default_factory=list)
+    # what is done and differs all the same: libvirt took it, and did not keep it
+    left: tuple[Change, ...] = ()
 
     @property
     def ok(self) -> bool:

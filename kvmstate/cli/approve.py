@@ -43,12 +43,11 @@ def carry_out(
         approve(question)
     with _interrupts() as stop, view:
         result = at.session.apply(plan, at.options, view, parallelism, stop, exact)
-        left = at.session.left(result, at.options) if result.ok and result.done else ()
     if plan.todo or as_json:
-        view.outcome(result, left)
+        view.outcome(result)
     if not result.ok and stop.number:
         return 128 + stop.number
-    return 0 if result.ok and not left and not plan.blocked else 1
+    return 0 if result.ok and not result.left and not plan.blocked else 1
 
 
 def _json_view() -> JsonLines:

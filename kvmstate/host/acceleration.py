@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from functools import cache
 from typing import Any
 
 import libvirt
 
 from kvmstate.errors import HostError
-from kvmstate.host.connection import Host
+from kvmstate.host.connection import Host, once
 from kvmstate.host.faults import faults
 from kvmstate.xmlbind.document import document
 
@@ -29,7 +28,7 @@ _PROBE_TIMEOUT = 5.0
 _ASKING = threading.Lock()
 
 
-@cache
+@once
 def best(host: Host) -> str:
     """kvm where a guest really runs with it, else qemu (emulation); the test driver has a type of its own."""
     kinds = {kind.get("type", "") for kind in document(host.capabilities).iterfind("guest/arch/domain")}
@@ -38,7 +37,7 @@ def best(host: Host) -> str:
     return "qemu" if "qemu" in kinds else min(kinds, default="qemu")
 
 
-@cache
+@once
 def is_x86(host: Host) -> bool:
     """Whether machines of type q35 exist on this host."""
     machines = document(host.capabilities).iterfind("guest/arch[@name='x86_64']/machine")
@@ -51,7 +50,7 @@ def works(host: Host) -> bool:
         return _probe(host)
 
 
-@cache
+@once
 def _probe(host: Host) -> bool:
     try:
         with faults():

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import libvirt
 
@@ -87,6 +88,20 @@ class Host:
         """What machines of the default kind may have, as XML: https://libvirt.org/formatdomaincaps.html"""
         with faults():
             return str(self.connection.getDomainCapabilities(None, None, None, None, 0))
+
+
+def once(ask: Callable[[Host], R]) -> Callable[[Host], R]:
+    """Asks each host once, and remembers the answer no longer than the host: what remembers a host keeps its connection
+    open."""
+    answers: WeakKeyDictionary[Host, R] = WeakKeyDictionary()
+
+    @wraps(ask)
+    def asked(host: Host) -> R:
+        if host not in answers:
+            answers[host] = ask(host)
+        return answers[host]
+
+    return asked
 
 
 def is_local(uri: str) -> bool:

@@ -70,6 +70,14 @@ def make_drift(host: Host, inventory: Inventory, observed: Mapping[ResourceId, O
     return Plan(inventory.project, host.uri, order(changes, desired, inventory))
 
 
+def look_again(host: Host, resources: Iterable[Resource], inventory: Inventory) -> Plan:
+    """What these resources still lack, as far as it can be seen by now. Nothing else is looked at, or put in order."""
+    desired = {r.id: r for r in resources}
+    known = Inventory(inventory.project, {id_: e for id_, e in inventory.entries.items() if id_ in desired})
+    changes = _changes(host, desired, known, observe(host, desired), prune=False)
+    return Plan(inventory.project, host.uri, tuple(changes.values()))
+
+
 def _changes(
     host: Host,
     desired: Mapping[ResourceId, Resource],

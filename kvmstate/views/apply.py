@@ -13,7 +13,7 @@ import click
 
 from kvmstate.apply import Event, EventKind, Result
 from kvmstate.errors import HostError, KvmstateError
-from kvmstate.model.change import Action, Change
+from kvmstate.model.change import Action
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import harmless, one_line
 from kvmstate.model.resource import ResourceId
@@ -66,8 +66,8 @@ class Lines:
     def plan(self, plan: Plan) -> None:
         click.echo(render(plan), color=self._colour)
 
-    def outcome(self, result: Result, left: tuple[Change, ...]) -> None:
-        click.echo("\n" + outcome(result, left))
+    def outcome(self, result: Result) -> None:
+        click.echo("\n" + outcome(result))
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -122,35 +122,35 @@ class Lines:
             click.echo(text, err=True)
 
 
-def outcome(result: Result, left: tuple[Change, ...]) -> str:
+def outcome(result: Result) -> str:
     """The last lines: what failed and why, what was skipped, what did not take effect, and the count."""
     lines: list[str] = []
     for change, error in result.failed:
         lines += _told(error, str(change.id))
     lines += [f"skipped: {change.id}: {reason}" for change, reason in result.skipped]
-    for error, address in not_kept(left):
+    for error, address in not_kept(result):
         lines += _told(error, address)
-    return "\n".join(map(harmless, [*lines, headline(result, left)]))
+    return "\n".join(map(harmless, [*lines, headline(result)]))
 
 
 def _told(error: KvmstateError, address: str) -> list[str]:
     return [f"error: {address}: {error.message}", *([f"  hint: {error.hint}"] if error.hint else [])]
 
 
-def not_kept(left: tuple[Change, ...]) -> list[tuple[KvmstateError, str]]:
+def not_kept(result: Result) -> list[tuple[KvmstateError, str]]:
     """What still differs after all was done, as errors with their addresses."""
     hint = "this host's libvirt or QEMU may not support it; `kvmstate plan` shows the difference"
     found: list[tuple[KvmstateError, str]] = []
-    for change in left:
+    for change in result.left:
         names = ", ".join(f.where for f in change.shown) or change.action.name.lower()
         said = f"libvirt accepted the change, but did not keep all of it: {names}"
         found.append((HostError(said, hint), str(change.id)))
     return found
 
 
-def headline(result: Result, left: tuple[Change, ...]) -> str:
+def headline(result: Result) -> str:
     added, changed, destroyed = counts(result)
-    head = "Apply complete!" if result.ok and not left else "Apply incomplete."
+    head = "Apply complete!" if result.ok and not result.left else "Apply incomplete."
     return f"{head} Resources: {added} added, {changed} changed, {destroyed} destroyed."
 
 

@@ -17,7 +17,7 @@ import click
 from kvmstate import __version__
 from kvmstate.apply import Event, EventKind, Result
 from kvmstate.errors import KvmstateError
-from kvmstate.model.change import Action, Change
+from kvmstate.model.change import Action
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
 from kvmstate.views import apply, rows
@@ -77,15 +77,15 @@ class JsonLines:
         text = f"{id_}: {event.kind.value}{': ' + event.text if event.text else ''}"
         _say(_TYPES[event.kind], text, "error" if event.kind is EventKind.FAILED else "info", hook=hook)
 
-    def outcome(self, result: Result, left: tuple[Change, ...]) -> None:
+    def outcome(self, result: Result) -> None:
         for change, error in result.failed:
             say_error(error, str(change.id))
-        for error, address in apply.not_kept(left):
+        for error, address in apply.not_kept(result):
             say_error(error, address)
         added, changed, destroyed = apply.counts(result)
         totals = {"add": added, "change": changed, "destroy": destroyed, "failed": len(result.failed)}
         totals |= {"skipped": len(result.skipped)}
-        text = apply.headline(result, left)
+        text = apply.headline(result)
         _say("change_summary", text, changes={**totals, "operation": "apply"})
 
 

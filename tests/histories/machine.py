@@ -237,7 +237,4 @@ class Histories(RuleBasedStateMachine):
     def apply(self, session: Session) -> Any:
         plan = session.plan(EVERYTHING)
         emit: Callable[[Any], None] = lambda event: None  # noqa: E731
-        result = session.apply(plan, EVERYTHING, emit)
-        if result.ok and result.done:
-            session.left(result, EVERYTHING)
-        return result
+        return session.apply(plan, EVERYTHING, emit)
