@@ -15,7 +15,6 @@ from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan,
 from kvmstate.apply.owners import lost, with_owners
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, open_host
-from kvmstate.host.snapshot_calls import SnapshotCalls
 from kvmstate.kind import Step, simple
 from kvmstate.kinds import BY_WORD
 from kvmstate.kinds.snapshot_policy.run import Outcome, Run
@@ -122,7 +121,7 @@ class Session:
         """The snapshot policies of the manifests."""
         return [resource for resource in self.resources if resource.id.kind == "snapshotpolicy"]
 
-    def run_policies(self, now: datetime, dry: bool) -> Iterator[Outcome]:
+    def run_policies(self, now: datetime, dry: bool, say: Callable[[str], None]) -> Iterator[Outcome]:
         """Do (unless `dry`) what the policies ask for at `now`, in UTC, on the machines that the project owns.
 
         An outcome for each policy and machine that it selects, as it is done. Raises ConnectionFailed, Locked.
@@ -131,7 +130,7 @@ class Session:
         entries = self.store.inventory.entries
         seen = observe(self.host, {machine.id for _, machine in chosen if machine.id in entries})
         owned = {id_: observed for id_, observed in seen.items() if observed.uuid == entries[id_].uuid}
-        run = Run(SnapshotCalls(self.host), self.store.project, now, dry)
+        run = Run(self.host, self.store.project, now, dry, say)
         for policy, machine in chosen:
             self.store.guard()
             yield run.outcome(policy, machine, owned.get(machine.id))
@@ -144,7 +143,7 @@ class Session:
         return [p for p in self.policies if p.spec.is_wanted_before_change(change.running) and p.spec.selects(machine)]
 
     def _prepare(self, change: Change) -> list[Step]:
-        run = Run(SnapshotCalls(self.host), self.store.project, datetime.now(UTC).replace(microsecond=0))
+        run = Run(self.host, self.store.project, datetime.now(UTC).replace(microsecond=0))
         return [
             simple(f"take a snapshot for {policy.id}", partial(run.take, policy, change.desired, change.observed))
             for policy in self._policies_before(change)

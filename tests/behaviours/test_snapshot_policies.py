@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real
 
 
 def policy(name: str = "nightly", names: str = "*", **spec: Any) -> dict[str, Any]:
-    given = {"schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "retention": {"daily": 2}, "mode": "internal"}
+    given = {"schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "retention": {"daily": 2}}
     return resource("SnapshotPolicy", name, selector={"names": [names]}, **{**given, **spec})
 
 
@@ -23,8 +23,8 @@ def disk(name: str, **spec: Any) -> dict[str, Any]:
     return resource("Volume", name, pool="images", **{"capacity": "4MiB", **spec})
 
 
-def machine(name: str, state: str = "stopped", volume: str = "") -> dict[str, Any]:
-    return idle(name, state=state, disks=[{"name": "root", "volume": f"images/{volume or name}"}])
+def machine(name: str, state: str = "stopped", volume: str = "", device: str = "root") -> dict[str, Any]:
+    return idle(name, state=state, disks=[{"name": device, "volume": f"images/{volume or name}"}])
 
 
 def run_at(project: Project, time: str, *options: str) -> Run:
@@ -35,10 +35,11 @@ def names(connection: libvirt.virConnect, domain: str) -> list[str]:
     return sorted(found.getName() for found in connection.lookupByName(domain).listAllSnapshots())
 
 
+@pytest.mark.parametrize("state", ["running", "stopped"])
 def test_what_is_due_is_taken_once_and_what_no_rule_keeps_is_deleted(
-    project: Project, connection: libvirt.virConnect
+    project: Project, connection: libvirt.virConnect, state: str
 ) -> None:
-    project.converge(pool(), disk("web"), machine("web", "running"), policy())
+    project.converge(pool(), disk("web"), machine("web", state), policy())
     assert run_at(project, "2026-05-01T12:00").code == 0
     # half past two in Berlin is half past zero here
     assert "0 created" in run_at(project, "2026-05-02T00:29").out
@@ -67,7 +68,8 @@ def test_snapshots_of_others_are_never_touched(project: Project, connection: lib
     }
     for name, text in described.items():
         domain.snapshotCreateXML(
-            f"<domainsnapshot><name>{name}</name><description>{text}</description></domainsnapshot>"
+            f"<domainsnapshot><name>{name}</name><description>{text}</description></domainsnapshot>",
+            libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY,
         )
     for day in (1, 2, 3):
         assert run_at(project, f"2026-05-0{day}T12:00").code == 0
@@ -77,19 +79,31 @@ def test_snapshots_of_others_are_never_touched(project: Project, connection: lib
 def test_a_machine_that_fails_does_not_stop_the_others_and_is_made_up_for(
     project: Project, connection: libvirt.virConnect
 ) -> None:
-    # libvirt refuses internal snapshots of raw images
-    volumes = [pool(), disk("raw", format="raw"), disk("a"), disk("b")]
-    project.converge(*volumes, machine("a", volume="raw"), machine("b"), policy())
-    project.write(*volumes, machine("a", volume="raw"), machine("b"), machine("new", volume="a"), policy())
+    volumes, root = [pool(), disk("a"), disk("b"), disk("c")], policy(disks=["root"])
+    project.converge(*volumes, machine("a", device="data"), machine("b"), root)
+    project.write(*volumes, machine("a", device="data"), machine("b"), machine("c"), root)
     done = run_at(project, "2026-05-01T12:00")
     assert done.code == 1
-    assert "domain/a: snapshotpolicy/nightly\n  ! " in done.out
-    assert "! domain/new is not on the host, or not this project's\n      hint: `kvmstate apply` makes it" in done.out
+    assert "domain/a: snapshotpolicy/nightly\n  ! domain/a has none of the disks root\n" in done.out
+    assert "! domain/c is not on the host, or not this project's\n      hint: `kvmstate apply` makes it" in done.out
     assert "1 created, 0 deleted, 2 failed" in done.out
     assert names(connection, "b") == ["nightly-20260501T120000Z"]
-    project.converge(*volumes, machine("a"), machine("b"), policy())
-    assert "1 created, 0 deleted, 0 failed" in run_at(project, "2026-05-01T12:05").out
-    assert names(connection, "a") == ["nightly-20260501T120500Z"]
+    project.converge(*volumes, machine("a"), machine("b"), machine("c"), root)
+    assert "2 created, 0 deleted, 0 failed" in run_at(project, "2026-05-01T12:05").out
+    assert names(connection, "a") == names(connection, "c") == ["nightly-20260501T120500Z"]
+
+
+def test_nothing_is_deleted_while_none_can_be_taken(project: Project, connection: libvirt.virConnect) -> None:
+    documents, short = [pool(), disk("web"), machine("web")], {"retention": {"maxAge": "2d"}}
+    project.converge(*documents, policy(**short))
+    for day in (1, 2):
+        run_at(project, f"2026-05-0{day}T12:00")
+    before = names(connection, "web")
+    project.write(*documents, policy(disks=["data"], **short))
+    assert "0 created, 0 deleted, 1 failed" in run_at(project, "2026-05-09T12:00").out
+    assert names(connection, "web") == before
+    project.write(*documents, policy(**short))
+    assert "1 created, 2 deleted, 0 failed" in run_at(project, "2026-05-09T12:00").out
 
 
 def test_a_dry_run_says_what_is_kept_and_why_and_does_nothing(project: Project, connection: libvirt.virConnect) -> None:
@@ -132,6 +146,15 @@ def test_suspended_policies_and_machines_that_are_off_are_left_alone(
     assert names(connection, "web") == ["nightly-20260501T120000Z"]
 
 
+def test_chains_grow_no_longer_than_the_policy_lets_them(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), disk("web"), machine("web"), policy(retention={"keepLast": 9}, maxChainDepth=3))
+    for day in range(1, 5):
+        done = run_at(project, f"2026-05-0{day}T12:00")
+    assert "- nightly-20260502T120000Z   deleted: its chain would be too deep" in done.out
+    assert names(connection, "web") == ["nightly-20260503T120000Z", "nightly-20260504T120000Z"]
+    assert len(list(project.path("images").iterdir())) == 3
+
+
 def test_two_runs_at_once_do_not_both_take_one(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(pool(), disk("web"), machine("web"), policy())
     program = "import sys; from kvmstate.cli import run; sys.exit(run(sys.argv[1:]))"
@@ -141,34 +164,40 @@ def test_two_runs_at_once_do_not_both_take_one(project: Project, connection: lib
     assert len(names(connection, "web")) == 1
 
 
+@pytest.mark.parametrize("state", ["running", "stopped"])
 def test_one_is_taken_before_a_machine_is_changed_also_by_a_saved_plan(
-    project: Project, connection: libvirt.virConnect
+    project: Project, connection: libvirt.virConnect, state: str
 ) -> None:
-    def documents(cpus: int, **spec: Any) -> list[dict[str, Any]]:
-        web = machine("web")
-        web["spec"]["cpus"] = cpus
+    def documents(title: str, **spec: Any) -> list[dict[str, Any]]:
+        web = machine("web", state)
+        web["spec"]["title"] = title
         return [pool(), disk("web"), web, policy(beforeChange=True, **spec)]
 
-    project.converge(*documents(1))
+    project.converge(*documents("first"))
     assert names(connection, "web") == [], "a new machine has nothing to go back to"
-    project.write(*documents(2))
+    project.write(*documents("second"))
     planned = project.plan("--out", str(project.folder / "plan"))
     assert "snapshotpolicy/nightly takes a snapshot of domain/web before it is changed" in planned.out + planned.err
     assert kvmstate("apply", str(project.folder / "plan")).code == 0
-    (taken,) = connection.lookupByName("web").listAllSnapshots()
-    assert ">1</vcpu>" in taken.getXMLDesc()
-    assert ">2</vcpu>" in connection.lookupByName("web").XMLDesc()
-    project.converge(*documents(3, suspend=True))
+    domain = connection.lookupByName("web")
+    (taken,) = domain.listAllSnapshots()
+    assert "<title>first</title>" in taken.getXMLDesc()
+    # what is defined goes on in the overlay, and the snapshot's file stays as it is
+    for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
+        assert "<title>second</title>" in domain.XMLDesc(flags)
+        assert f"/images/web.{taken.getName()}.overlay'" in domain.XMLDesc(flags)
+    project.converge(*documents("third", suspend=True))
     assert len(names(connection, "web")) == 1
 
 
 def test_what_cannot_be_snapshotted_is_not_changed(project: Project, connection: libvirt.virConnect) -> None:
-    web = machine("web")
-    project.converge(pool(), disk("web", format="raw"), web, policy(beforeChange=True))
-    web["spec"]["cpus"] = 2
-    project.write(pool(), disk("web", format="raw"), web, policy(beforeChange=True))
+    agent = policy(beforeChange=True, quiesce="required")
+    web = machine("web", "running")
+    project.converge(pool(), disk("web"), web, agent)
+    web["spec"]["title"] = "another"
+    project.write(pool(), disk("web"), web, agent)
     applied = project.apply()
     assert applied.code == 1
     assert "domain/web: failed" in applied.err
-    assert ">1</vcpu>" in connection.lookupByName("web").XMLDesc()
-    project.converge(pool(), disk("web", format="raw"), web, policy())
+    assert "another" not in connection.lookupByName("web").XMLDesc()
+    project.converge(pool(), disk("web"), web)

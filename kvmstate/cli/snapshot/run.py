@@ -11,6 +11,7 @@ import click
 
 from kvmstate.cli.options import connect_option, manifest_options
 from kvmstate.cli.session import json_option, lock_option, opened
+from kvmstate.model.printable import harmless
 
 
 def _time(context: click.Context, option: click.Parameter, text: str | None) -> datetime:
@@ -21,6 +22,10 @@ def _time(context: click.Context, option: click.Parameter, text: str | None) -> 
         if 1970 < given.year < 9000:
             return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
     raise click.BadParameter(f"{text!r}: expected a time such as 2026-11-25T02:30 (UTC) or 2026-11-25T02:30+01:00")
+
+
+def _say(text: str) -> None:
+    click.echo(harmless(text), err=True)
 
 
 @click.command("run")
@@ -41,7 +46,7 @@ def command(now: datetime, dry_run: bool, as_json: bool, lock_timeout: int, **gi
     outcomes = []
     with opened(None, False, 0, lock_timeout=None if dry_run else lock_timeout, **given) as at:
         policies = at.session.policies
-        for outcome in at.session.run_policies(now, dry_run):
+        for outcome in at.session.run_policies(now, dry_run, _say):
             outcomes.append(outcome)
             if not as_json:
                 for line in view.lines(outcome, dry_run):

@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError
+from kvmstate.host import Host
 from kvmstate.kinds.snapshot_policy.spec import SnapshotPolicySpec
 from kvmstate.model.resource import Observed, Resource
+from kvmstate.snapshots import chain, create, merge
 from kvmstate.snapshots.record import Record
 from kvmstate.snapshots.retention import Taken, Verdict, judge
 from kvmstate.snapshots.schedule import time_zone
-
-
-class Snapshots(Protocol):
-    """The snapshots of one host's domains. All raise HostError."""
-
-    def descriptions(self, domain: str) -> dict[str, str]:
-        """What each says of itself, by their names."""
-
-    def depth(self, domain: str) -> int:
-        """How many files the longest backing chain of the domain's disks has."""
-
-    def create(
-        self,
-        domain: str,
-        name: str,
-        description: str,
-        *,
-        mode: str,
-        disks: Sequence[str] | None,
-        memory: bool,
-        quiesce: str,
-    ) -> None:
-        """Of the disks with these target names, or of all that are writable."""
-
-    def delete(self, domain: str, name: str) -> None:
-        """Children survive: its data is merged into what builds on it."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +36,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Run:
-    """`now` is in UTC. Only what has a record of this project and policy is ever deleted."""
+    """`now` is in UTC; `say` is told what is going on. Only what this project and policy took is ever deleted."""
 
-    snapshots: Snapshots
+    host: Host
     project: str
     now: datetime
     dry: bool = False
+    say: Callable[[str], None] = lambda text: None
 
     def outcome(self, policy: Resource, machine: Resource, observed: Observed | None) -> Outcome:
         """What fails is told in the outcome. Raises ConnectionFailed."""
@@ -75,28 +51,26 @@ class Run:
             if observed is None:
                 raise HostError(f"{machine.id} is not on the host, or not this project's", "`kvmstate apply` makes it")
             taken = self._taken(policy, machine)
-        except KvmstateError as error:
-            return self._failed(found, error)
-        spec: SnapshotPolicySpec = policy.spec
-        if spec.when.is_due([snapshot.at for snapshot in taken], self.now):
-            if spec.only_if_running and not observed.running:
-                found = replace(found, skipped="it is not running")
-            else:
-                try:
+            spec: SnapshotPolicySpec = policy.spec
+            if spec.when.is_due([snapshot.at for snapshot in taken], self.now):
+                if spec.only_if_running and not observed.running:
+                    found = replace(found, skipped="it is not running")
+                else:
                     name = self.take(policy, machine, observed)
                     found = replace(found, created=name)
                     taken.append(Taken(name, self.now))
-                except KvmstateError as error:
-                    found = self._failed(found, error)
+        except KvmstateError as error:
+            # what is to go stays while what replaces it cannot be taken
+            return self._failed(found, error)
         return self._retain(found, taken)
 
     def _taken(self, policy: Resource, machine: Resource) -> list[Taken]:
         """The policy's own snapshots."""
         found = []
-        for name, description in self.snapshots.descriptions(machine.id.name).items():
-            record = Record.read(description)
+        for snapshot in chain.look(self.host, machine.id.name).snapshots:
+            record = Record.read(snapshot.description)
             if record and (record.project, record.policy) == (self.project, policy.metadata.name):
-                found.append(Taken(name, record.at))
+                found.append(Taken(snapshot.name, record.at))
         return found
 
     def take(self, policy: Resource, machine: Resource, observed: Observed) -> str:
@@ -108,39 +82,47 @@ class Run:
             disks = [disk.target for disk in observed.config.disks if disk.name in spec.disks]
             if not disks:
                 raise HostError(f"{machine.id} has none of the disks {', '.join(spec.disks)}", "see the policy's disks")
-        if self.dry:
-            return name
-        self.snapshots.create(
-            machine.id.name,
+        wish = create.Wish(
             name,
             str(Record(self.project, policy.metadata.name, self.now)),
-            mode=spec.mode,
-            disks=disks,
+            disks,
             memory=spec.memory and observed.running,
             quiesce="no" if spec.memory or spec.mode == "internal" else spec.quiesce,
+            mode=spec.mode,
         )
+        if self.dry:
+            create.check(self.host, chain.look(self.host, machine.id.name), wish)
+        else:
+            create.create(self.host, machine.id.name, wish, self.say)
+            # disks have other files now: whoever defines the machine next must not think that they are others' volumes
+            self.host.forget()
         return name
 
     def _retain(self, found: Outcome, taken: list[Taken]) -> Outcome:
-        """Retention comes last: what is to go stays when what replaces it could not be taken."""
         spec: SnapshotPolicySpec = found.policy.spec
         machine = found.machine.id.name
         try:
             most = None
-            if spec.mode == "external":
-                new = 1 if self.dry and found.created else 0
-                most = len(taken) + spec.max_chain_depth - self.snapshots.depth(machine) - new
+            # a chain grows when a snapshot is taken, and looking at it takes a while
+            if spec.mode == "external" and found.created:
+                most = len(taken) + spec.max_chain_depth - self._depth(machine) - self.dry
             verdicts = judge(taken, spec.retention, self.now, time_zone(spec.time_zone), most)
             found = replace(found, verdicts=verdicts)
             # the oldest first: it is the farthest from what the guest writes to
             for verdict in reversed(verdicts):
                 if not verdict.kept:
                     if not self.dry:
-                        self.snapshots.delete(machine, verdict.snapshot.name)
+                        merge.delete(self.host, machine, verdict.snapshot.name, self.say)
                     found = replace(found, deleted=(*found.deleted, verdict.snapshot.name))
         except KvmstateError as error:
             return self._failed(found, error)
         return found
+
+    def _depth(self, machine: str) -> int:
+        """How many files the longest backing chain of the machine's disks has."""
+        images = chain.Images(self.host)
+        disks = chain.look(self.host, machine).disks
+        return max((len(images.chain(disk.path, disk.format)) for disk in disks), default=0)
 
     def _failed(self, found: Outcome, error: KvmstateError) -> Outcome:
         if isinstance(error, ConnectionFailed):
