@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Machine
+    from disks import Machine
 
 pytestmark = pytest.mark.real
 

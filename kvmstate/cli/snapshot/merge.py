@@ -21,9 +21,9 @@ def delete(machine: str, snapshots: tuple[str, ...], connect: str | None, dry_ru
     from kvmstate.snapshots import merge
 
     with host_at(connect) as host:
-        for name in snapshots:
-            for line in merge.check(host, machine, name):
-                click.echo(f"  {one_line(line)}")
+        # the others may depend on it
+        for line in merge.check(host, machine, snapshots[0]):
+            click.echo(f"  {one_line(line)}")
         if dry_run:
             click.echo(f"would delete {', '.join(snapshots)} of {machine}")
             return 0

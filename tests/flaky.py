@@ -10,6 +10,7 @@ import libvirt
 
 # Every call that changes something on the host, by the part of its name that says so
 CHANGES = ("define", "create", "destroy", "delete", "set", "attach", "detach", "update", "resize", "shutdown", "build")
+CHANGES += ("commit", "pull", "abort", "restore", "revert")
 
 
 class Killed(BaseException):

@@ -1,0 +1,209 @@
+"""What others have on a machine's files, and what this libvirt cannot do, is seen before anything is touched."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import libvirt
+import pytest
+from disks import DISK, MACHINE, qemu_img
+
+if TYPE_CHECKING:
+    from disks import Machine
+
+pytestmark = pytest.mark.real
+
+
+def test_a_snapshots_memory_comes_back_with_it(make: Callable[..., Machine]) -> None:
+    vm = make(running=True)
+    vm.write(10, 1)
+    vm.done("create", "--name", "warm", "--memory")
+    before = vm.contents()
+    vm.write(20, 2)
+    vm.domain.destroy()
+    vm.done("revert", "warm", "--auto-approve")
+    assert vm.domain.isActive()
+    assert vm.contents() == before
+    vm.done("delete", "warm", "--auto-approve")
+    assert vm.contents() == before
+    assert vm.files() == {"vda.qcow2"}
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["off", "running"])
+@pytest.mark.parametrize("format_", ["raw", "qcow2"])
+def test_a_flattened_clone_needs_its_base_no_more(make: Callable[..., Machine], format_: str, running: bool) -> None:
+    vm = make(format_=format_)
+    base = vm.file("vda")
+    vm.clone()
+    if running:
+        vm.domain.create()
+    vm.write(30, 3)
+    before = vm.contents()
+    vm.done("flatten")
+    assert vm.contents() == before
+    assert "backing file:" not in qemu_img("info", "-U", vm.file("vda"))
+    assert "no disk had layers" in vm.done("flatten").out
+    assert Path(base).exists()
+
+
+def test_no_overlay_is_readable_by_others(make: Callable[..., Machine]) -> None:
+    vm = make()
+    vm.done("create", "--name", "one")
+    assert stat.S_IMODE((vm.folder / "vda.one.overlay").stat().st_mode) == 0o600
+
+
+def test_a_clone_of_the_image_keeps_it_from_being_merged_into(make: Callable[..., Machine]) -> None:
+    vm = make()
+    vm.done("create", "--name", "one")
+    qemu_img("create", "-f", "qcow2", "-b", vm.folder / "vda.qcow2", "-F", "qcow2", vm.folder / "clone.qcow2")
+    files = vm.files()
+    refused = vm.snapshot("delete", "one", "--auto-approve")
+    assert refused.code == 1
+    assert "volume chains/clone.qcow2 still needs" in refused.err
+    assert vm.files() == files
+    assert "clone.qcow2" in vm.done("tree").out
+
+
+def test_another_machine_on_the_image_keeps_it_from_being_merged_into(make: Callable[..., Machine]) -> None:
+    vm = make()
+    vm.done("create", "--name", "one")
+    disk = DISK.format(format="qcow2", path=vm.folder / "vda.qcow2", target="vda")
+    vm.domain.connect().defineXML(MACHINE.format(name="other", disks=disk))
+    refused = vm.snapshot("merge", "--auto-approve")
+    assert refused.code == 1
+    assert "virtual machine other still needs" in refused.err
+
+
+def test_a_branch_is_deleted_before_what_it_grows_from(make: Callable[..., Machine]) -> None:
+    vm = make()
+    for number, name in enumerate(("one", "two"), 1):
+        vm.write(number, number)
+        vm.done("create", "--name", name)
+    vm.done("revert", "one", "--auto-approve")
+    before = vm.contents()
+    refused = vm.snapshot("delete", "one", "--auto-approve")
+    assert refused.code == 1
+    assert "hint: delete two first" in refused.err
+    vm.done("delete", "two", "one", "--auto-approve")
+    assert vm.contents() == before
+    assert vm.files() == {"vda.qcow2"}
+
+
+def test_a_block_job_of_somebody_else_is_left_alone(make: Callable[..., Machine]) -> None:
+    vm = make(running=True)
+    vm.write(5, 2)
+    vm.done("create", "--name", "one")
+    copy = f"<disk type='file'><source file='{vm.folder}/copy'/><driver type='qcow2'/></disk>"
+    vm.domain.blockCopy("vda", copy, {}, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+    refused = vm.snapshot("delete", "one", "--auto-approve")
+    assert refused.code == 1
+    assert "has a block job (copy) of somebody else" in refused.err
+    assert vm.domain.blockJobInfo("vda", 0)
+    vm.domain.blockJobAbort("vda", 0)
+    vm.done("delete", "one", "--auto-approve")
+
+
+def test_a_raw_image_that_looks_like_qcow2_is_raw(make: Callable[..., Machine]) -> None:
+    """The guest wrote it, with the name of a file of the host as what lies below."""
+    vm = make(format_="raw")
+    secret = vm.folder / "secret.raw"
+    secret.write_bytes(b"s" * 512)
+    fake = vm.folder.parent / "fake"
+    qemu_img("create", "-f", "qcow2", "-b", secret, "-F", "raw", fake, "8M")
+    path = Path(vm.file("vda"))
+    path.write_bytes(fake.read_bytes().ljust(8 << 20, b"\0"))
+    vm.done("create", "--name", "one")
+    chain = json.loads(vm.done("tree", "--json").out)["machines"][0]["disks"][0]["chain"]
+    assert [image["path"] for image in chain] == [str(vm.folder / "vda.one.overlay"), str(path)]
+    before = vm.contents()
+    vm.done("merge", "--auto-approve")
+    assert vm.contents() == before
+
+
+def test_both_modes_on_one_machine_only_where_libvirt_loses_nothing(make: Callable[..., Machine]) -> None:
+    vm = make()
+    vm.done("create", "--name", "one")
+    version = vm.domain.connect().getLibVersion()
+    refused = vm.snapshot("create", "--mode", "internal", "--name", "two")
+    assert refused.code == 1
+    assert ("mixed" if version < 11_000_000 else "cannot revert internal") in refused.err
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["off", "running"])
+def test_internal_snapshots_hold_qcow2_disks_where_libvirt_can_revert_them(
+    make: Callable[..., Machine], running: bool
+) -> None:
+    vm = make(3, running=running)
+    vm.write(10, 1)
+    before = vm.contents()
+    taken = vm.snapshot("create", "--mode", "internal", "--name", "one")
+    if vm.domain.connect().getLibVersion() >= 11_002_000:
+        assert "cannot revert internal snapshots" in taken.err
+        return
+    assert taken.code == 0, taken
+    vm.write(20, 1)
+    vm.done("revert", "one", "--auto-approve")
+    assert vm.contents() == before
+    vm.done("delete", "one", "--auto-approve")
+    assert vm.contents() == before
+    assert not vm.domain.listAllSnapshots()
+
+
+def test_raw_disks_hold_no_internal_snapshots(make: Callable[..., Machine]) -> None:
+    refused = make(format_="raw").snapshot("create", "--mode", "internal")
+    assert refused.code == 1
+    assert "disk vda of vm is raw" in refused.err
+
+
+def test_what_the_configuration_has_gained_is_told_and_kept(make: Callable[..., Machine]) -> None:
+    vm = make()
+    vm.done("create", "--name", "one")
+    nic = "<interface type='bridge'><mac address='52:54:00:00:00:07'/><source bridge='br0'/></interface>"
+    vm.domain.attachDeviceFlags(nic, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    asked = vm.done("revert", "one", "--dry-run")
+    assert "+ interface 52:54:00:00:00:07 br0" in asked.out
+    vm.done("revert", "one", "--auto-approve")
+    assert "52:54:00:00:00:07" in vm.domain.XMLDesc(0)
+
+
+def test_a_snapshot_is_taken_of_some_disks(make: Callable[..., Machine]) -> None:
+    vm = make(3)
+    vm.done("create", "--name", "one", "--disk", "vdb")
+    assert [Path(vm.file(target)).name for target in vm.targets] == ["vda.qcow2", "vdb.one.overlay", "vdc.qcow2"]
+    vm.write(50, 5)
+    before = vm.contents()
+    vm.done("revert", "one", "--auto-approve")
+    after = vm.contents()
+    assert (after["vda"], after["vdc"]) == (before["vda"], before["vdc"])
+    assert after["vdb"] != before["vdb"]
+
+
+def test_a_chain_of_25_files_grows_no_more(make: Callable[..., Machine]) -> None:
+    vm = make()
+    below = vm.folder / "vda.qcow2"
+    for number in range(24):
+        path = vm.folder / f"vda.{number}.qcow2"
+        qemu_img("create", "-f", "qcow2", "-b", below, "-F", "qcow2", path)
+        below = path
+    vm.switch(str(below))
+    refused = vm.snapshot("create")
+    assert refused.code == 1
+    assert "has 25 files already" in refused.err
+    assert "kvmstate snapshot merge vm" in refused.err
+
+
+def test_a_missing_file_is_named_before_anything_is_done(make: Callable[..., Machine]) -> None:
+    vm = make()
+    for name in ("one", "two"):
+        vm.done("create", "--name", name)
+    vm.done("revert", "one", "--auto-approve")
+    (vm.folder / "vda.one.overlay").unlink()
+    refused = vm.snapshot("revert", "two", "--auto-approve")
+    assert refused.code == 1
+    assert "needs" in refused.err
+    assert "vda.one.overlay, which is missing" in refused.err
+    assert "vda.one.overlay  missing" in vm.done("tree").out
