@@ -27,13 +27,14 @@ SUFFIX = ".overlay"
 
 @dataclass(frozen=True)
 class Image:
-    """An image file; sizes in bytes, `allocation` is what it occupies."""
+    """An image file; sizes in bytes, `allocation` is what it occupies and `physical` how long it is."""
 
     path: str
     volume: str
     format: str
     capacity: int
     allocation: int
+    physical: int
     backing: str | None
     backing_format: str
     owner: tuple[str, str] | None
@@ -286,12 +287,14 @@ def _image(listed: tuple[str, Any]) -> Image:
     root = document(volumes.xml(volume))
     format_, permissions = root.find("target/format"), root.find("target/permissions")
     below = root.find("backingStore/format")
+    capacity = int(root.findtext("capacity") or 0)
     return Image(
         path=root.findtext("target/path") or "",
         volume=f"{pool}/{root.findtext('name')}",
         format=(format_.get("type") if format_ is not None else None) or "raw",
-        capacity=int(root.findtext("capacity") or 0),
+        capacity=capacity,
         allocation=int(root.findtext("allocation") or 0),
+        physical=int(root.findtext("physical") or capacity),
         backing=root.findtext("backingStore/path") or None,
         backing_format=below.get("type", "raw") if below is not None else "raw",
         owner=(permissions.findtext("owner") or "0", permissions.findtext("group") or "0")

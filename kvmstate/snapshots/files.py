@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
+from collections.abc import Set
 
 from lxml import etree
 
@@ -12,6 +13,9 @@ from kvmstate.errors import HostError
 from kvmstate.host import Host, pools, volumes
 from kvmstate.snapshots.chain import SUFFIX, Image, Images, Machine
 from kvmstate.xmlbind import to_text
+
+# A fresh qcow2 image has three clusters (of 64 KiB) and its L1 table; what is written first needs two more
+_WRITTEN = 4 * 65536
 
 
 def overlay_path(below: str, snapshot: str) -> str:
@@ -63,16 +67,31 @@ def remove(host: Host, image: Image) -> None:
 
 
 def leftovers(images: Images, machine: Machine) -> list[Image]:
-    """What a dead run or a revert has left behind: overlays made here for snapshots that the machine still has, on its
-    snapshots' files, and that nothing refers to. Any other file may be somebody's data."""
+    """What a dead run or a revert has left behind, and nothing refers to: overlays made here for snapshots that the
+    machine still has, on its snapshots' files; and for snapshots that it never had, on its disks' chains, as long as
+    nothing was written to them. Any other file may be somebody's data."""
     below = {path for snapshot in machine.snapshots for path in snapshot.frozen.values()}
+    chains = below | {image.path for disk in machine.disks for image in images.chain(disk.path, disk.format)}
     names = "|".join(re.escape(snapshot.name) for snapshot in machine.snapshots)
     made_here = re.compile(rf"\.({names})(~\d+)?{re.escape(SUFFIX)}$")
     return [
         image
         for image in images.by_path.values()
-        if image.backing in below and made_here.search(image.path) and not images.users(image.path)
+        if ((image.backing in below and made_here.search(image.path)) or _never_used(image, chains))
+        and not images.users(image.path)
     ]
+
+
+def _never_used(image: Image, chains: Set[str]) -> bool:
+    """An overlay of these files without any data."""
+    if (
+        image.backing is None
+        or image.backing not in chains
+        or not image.path.endswith(SUFFIX)
+        or image.physical >= _WRITTEN
+    ):
+        return False
+    return image.path.startswith(overlay_path(image.backing, "").removesuffix(SUFFIX))
 
 
 def sweep(host: Host, images: Images, machine: Machine) -> list[str]:

@@ -31,6 +31,8 @@ def delete(host: Host, domain: str, name: str, say: Say = silent, progress: Prog
         snapshots.delete(snapshots.find(machine.domain, name), metadata_only=False)
         return
     images = Images(host)
+    # before a merge moves the chain away from below them
+    files.sweep(host, images, machine)
     todo = _commits(machine, snapshot, images)
     if todo:
         with _at_work(machine, say):

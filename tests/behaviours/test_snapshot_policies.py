@@ -9,7 +9,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import Project, Run, idle, kvmstate, pool, resource
+from harness import MAIN, Project, Run, idle, kvmstate, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -153,6 +153,19 @@ def test_chains_grow_no_longer_than_the_policy_lets_them(project: Project, conne
     assert "- nightly-20260502T120000Z   deleted: its chain would be too deep" in done.out
     assert names(connection, "web") == ["nightly-20260503T120000Z", "nightly-20260504T120000Z"]
     assert len(list(project.path("images").iterdir())) == 3
+
+
+def test_a_run_that_was_killed_leaves_nothing_behind_for_long(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), disk("web"), machine("web"), policy(retention={"keepLast": 1}))
+    run_at(project, "2026-05-01T12:00")
+    # right after it has made the overlay
+    killed = "import os, kvmstate.host.snapshots as calls; calls.create_external = lambda *_: os.kill(os.getpid(), 9)"
+    command = [sys.executable, "-c", f"{killed}\n{MAIN}", "snapshot", "run", str(project.folder)]
+    assert subprocess.run([*command, "--at", "2026-05-02T12:00"], check=False).returncode == -9
+    assert len(list(project.path("images").iterdir())) == 3
+    for day in (3, 4):
+        assert "1 created, 1 deleted, 0 failed" in run_at(project, f"2026-05-0{day}T12:00", "--lock-timeout", "1m").out
+    assert {file.name for file in project.path("images").iterdir()} == {"web", "web.nightly-20260504T120000Z.overlay"}
 
 
 def test_two_runs_at_once_do_not_both_take_one(project: Project, connection: libvirt.virConnect) -> None:
