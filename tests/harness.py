@@ -18,9 +18,13 @@ import libvirt
 import yaml
 
 from kvmstate.cli import run
+from kvmstate.errors import ConnectionFailed
+from kvmstate.host import open_host
 from kvmstate.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[1]
+# the sandbox gives up a libvirtd that ends younger than this
+YOUNG = 3.0
 MAIN = "from kvmstate.cli import main; main()"
 
 
@@ -203,3 +207,26 @@ def wipe(uri: str) -> None:
             secret.undefine()
     finally:
         connection.close()
+
+
+def await_old(host: Sandbox) -> int:
+    """The pid of the host's libvirtd, once the sandbox would start it again."""
+    while True:
+        for pid in Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split():
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            uptime = float(Path("/proc/uptime").read_text().split()[0])
+            age = uptime - int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+            if "(libvirtd)" in stat and age > YOUNG:
+                return int(pid)
+        time.sleep(0.05)
+
+
+def await_answer(host: Sandbox) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with open_host(host.uri):
+                return
+        except ConnectionFailed:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

@@ -27,6 +27,8 @@ JOB_TYPES = {
 }
 # Says in a running domain which of its disks has a job of ours: jobs of other people are left alone
 _OURS = "https://kvmstate.dev/xmlns/job/1.0"
+# Among these: the whole domain was started for a job
+_IDLE = "idle"
 _LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 _LOOK = 0.05
 
@@ -107,9 +109,16 @@ def restore(connection: Any, path: str, domain_xml: str, running: bool) -> None:
 
 def start_idle(domain: Any) -> None:
     """Start without running the guest, so that block jobs can work on an inactive domain's disks. libvirt ends it by
-    itself when the connection closes, also that of a run that was killed."""
+    itself when the connection closes, also that of a run that was killed; see `end_idle`."""
     with faults():
         domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
+    _mark(domain, _IDLE, True)
+
+
+def end_idle(domain: Any) -> None:
+    """A libvirtd that was killed has forgotten that it should: end what a dead run has started."""
+    if domains.state(domain) == "paused" and _IDLE in _ours(domain):
+        stop(domain)
 
 
 def stop(domain: Any) -> None:

@@ -194,6 +194,17 @@ def frozen(host: Host) -> dict[str, set[str]]:
     return found
 
 
+def overlays(host: Host) -> set[str]:
+    """The files that exist because of a snapshot, of every domain: overlays and memory."""
+    return {
+        path
+        for domain in snapshots.with_snapshots(host.connection)
+        for snapshot in read_snapshots(domain)
+        for path in (*snapshot.overlays.values(), snapshot.memory)
+        if path
+    }
+
+
 def look(host: Host, name: str) -> Machine:
     """Raises NotFound."""
     try:
@@ -204,6 +215,15 @@ def look(host: Host, name: str) -> Machine:
     state = domains.state(domain)
     root = document(domains.xml(domain, inactive=state == "stopped"))
     return Machine(domain, name, state, tuple(disks(root)), tuple(read_snapshots(domain)))
+
+
+def recovered(host: Host, name: str) -> Machine:
+    """As `look`, for changes: what a dead run has started for itself is ended. Raises NotFound."""
+    found = look(host, name)
+    if found.state == "paused":
+        snapshots.end_idle(found.domain)
+        return look(host, name)
+    return found
 
 
 def disks(root: etree._Element) -> Iterator[Disk]:

@@ -13,7 +13,7 @@ from lxml import etree
 from kvmstate.errors import HostError, UsageError
 from kvmstate.host import Host, domains, snapshots
 from kvmstate.snapshots import files
-from kvmstate.snapshots.chain import Disk, Images, Machine, look
+from kvmstate.snapshots.chain import Disk, Images, Machine, recovered
 from kvmstate.xmlbind import document, to_text
 
 # QEMU opens every file of a chain, and libvirt 10.8 to 11 does not start a domain with longer ones
@@ -42,7 +42,7 @@ def create(host: Host, domain: str, wish: Wish, say: Say = lambda text: None) ->
     External snapshots of running guests do not interrupt them, but for the moment of quiescing; internal ones pause
     them while their memory is written.
     """
-    machine = look(host, domain)
+    machine = recovered(host, domain)
     check(host, machine, wish)
     if wish.mode == "internal":
         if machine.state == "running":

@@ -12,7 +12,7 @@ from functools import partial
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host, snapshots
 from kvmstate.snapshots import files
-from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, lay, look
+from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, lay, look, recovered
 from kvmstate.snapshots.create import Progress, Say
 from kvmstate.xmlbind import document, to_text
 
@@ -25,7 +25,7 @@ def delete(host: Host, domain: str, name: str, say: Say = silent, progress: Prog
     """Forget a snapshot; the machine's state and all other snapshots stay as they are. What was written since goes
     into the snapshot's files. Raises NotFound, and HostError when other branches need them as they are."""
     # a run may have died between merging and saying so
-    machine = _mended(host, look(host, domain))
+    machine = _mended(host, recovered(host, domain))
     snapshot = machine.snapshot(name)
     if not snapshot.external:
         snapshots.delete(snapshots.find(machine.domain, name), metadata_only=False)
@@ -64,7 +64,7 @@ def surplus(machine: Machine, keep: int) -> list[str]:
 def flatten(host: Host, domain: str, say: Say = silent, progress: Progress = silent) -> list[str]:
     """Copy into each disk's image what it has from the images below, so that it stands alone. Returns the targets of
     the disks that had any. Raises NotFound, and HostError for machines with external snapshots."""
-    machine, todo = look(host, domain), layered(host, domain)
+    machine, todo = recovered(host, domain), layered(host, domain)
     if todo:
         with _at_work(machine, say):
             for disk in todo:

@@ -15,7 +15,7 @@ from lxml import etree
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains, snapshots
 from kvmstate.snapshots import files
-from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, disks, lay, look
+from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, disks, lay, look, recovered
 from kvmstate.snapshots.create import Say
 from kvmstate.xmlbind import document, to_text
 
@@ -41,7 +41,7 @@ def loss(host: Host, domain: str, name: str) -> Loss:
 def revert(host: Host, domain: str, name: str, say: Say = lambda text: None) -> None:
     """The machine runs afterwards when it ran before or the snapshot has memory. Its configuration stays as it is now;
     memory fits that of then only, with which it runs until it is shut down. Raises NotFound and HostError."""
-    machine = look(host, domain)
+    machine = recovered(host, domain)
     snapshot, images = machine.snapshot(name), Images(host)
     check(host, machine, snapshot, images)
     if not snapshot.external:

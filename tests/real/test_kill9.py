@@ -19,16 +19,14 @@ from typing import Any
 
 import pytest
 import yaml
+from harness import await_answer, await_old
 
-from kvmstate.errors import ConnectionFailed
 from kvmstate.host import open_host
 from kvmstate.sandbox import Sandbox
 
 KILLS = int(os.environ.get("KVMSTATE_KILLS", "3"))
 DAEMON_KILLS = int(os.environ.get("KVMSTATE_DAEMON_KILLS", "2"))
 SEED = int(os.environ.get("KVMSTATE_SEED", "9"))
-# the sandbox gives up a libvirtd that ends younger than this
-YOUNG = 3.0
 
 pytestmark = pytest.mark.real
 
@@ -172,26 +170,3 @@ class World:
             "networks": {name for name in networks if name.startswith(prefix)},
             "files": {path.name for path in (self.folder / "pool").iterdir()},
         }
-
-
-def await_old(host: Sandbox) -> int:
-    """The pid of the host's libvirtd, once the sandbox would start it again."""
-    while True:
-        for pid in Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split():
-            stat = Path(f"/proc/{pid}/stat").read_text()
-            uptime = float(Path("/proc/uptime").read_text().split()[0])
-            age = uptime - int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-            if "(libvirtd)" in stat and age > YOUNG:
-                return int(pid)
-        time.sleep(0.05)
-
-
-def await_answer(host: Sandbox) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with open_host(host.uri):
-                return
-        except ConnectionFailed:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)

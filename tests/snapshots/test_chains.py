@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,12 @@ from typing import TYPE_CHECKING
 import libvirt
 import pytest
 from disks import DISK, MACHINE, qemu_img
+from harness import await_answer, await_old, kvmstate
+
+from kvmstate.errors import HostError
+from kvmstate.host import open_host
+from kvmstate.sandbox import Sandbox
+from kvmstate.snapshots import merge
 
 if TYPE_CHECKING:
     from disks import Machine
@@ -207,3 +215,36 @@ def test_a_missing_file_is_named_before_anything_is_done(make: Callable[..., Mac
     assert "needs" in refused.err
     assert "vda.one.overlay, which is missing" in refused.err
     assert "vda.one.overlay  missing" in vm.done("tree").out
+
+
+def test_a_libvirtd_killed_in_the_middle_of_a_merge_is_no_more_than_a_delay(
+    host: Sandbox, make: Callable[..., Machine]
+) -> None:
+    vm = make()
+    vm.write(10, 1)
+    vm.done("create", "--name", "one")
+    vm.write(20, 2)
+    before = vm.contents()
+
+    pid = await_old(host)
+    with open_host(vm.uri) as opened, pytest.raises(HostError):
+        merge.delete(opened, "vm", "one", progress=lambda *_: os.kill(pid, signal.SIGKILL))
+    await_answer(host)
+    vm.domain = libvirt.open(vm.uri).lookupByName("vm")
+    assert vm.domain.isActive(), "libvirt has forgotten to end it"
+    vm.done("delete", "one", "--auto-approve")
+    assert not vm.domain.isActive()
+    assert vm.contents() == before
+    assert vm.files() == {"vda.qcow2"}
+
+
+def test_a_machine_is_imported_without_its_snapshots_files(make: Callable[..., Machine], tmp_path: Path) -> None:
+    vm = make()
+    vm.done("create", "--name", "one")
+    imported = kvmstate("import", "--all", "-c", vm.uri, "--output", str(tmp_path / "lab"))
+    assert imported.code == 0, imported
+    manifests = {path.name: path.read_text() for path in (tmp_path / "lab").rglob("*.yaml")}
+    assert not [name for name in manifests if "overlay" in name]
+    assert not [text for text in manifests.values() if ".overlay" in text]
+    planned = kvmstate("plan", "--detailed-exitcode", str(tmp_path / "lab"), "-c", vm.uri)
+    assert planned.code == 0, planned

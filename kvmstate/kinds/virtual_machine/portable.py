@@ -12,6 +12,7 @@ from kvmstate.kinds.virtual_machine.devices import Disk
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
 from kvmstate.model.resource import Observed
+from kvmstate.snapshots import chain
 from kvmstate.xmlbind import bindings, document, owning
 from kvmstate.xmlbind.path import parse_path
 from kvmstate.xmlbind.remainder import HIDDEN
@@ -24,6 +25,11 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
     if not domains.find(host.connection, observed.id.name).isPersistent():
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
     node, spec = document(observed.xml), observed.config
+    for disk in chain.disks(node):
+        path, format_ = host.lookup.original(disk.path, disk.format)
+        if path != disk.path:
+            # overlays come and go with snapshots, which no manifest has
+            chain.lay(node.iterfind("devices/disk"), disk.target, path, format_)
     _hide_passwords(node, host, observed)
     _drop_added(node, host)
     if any(i.network and not networks.exists(host.connection, i.network) for i in spec.interfaces):

@@ -16,7 +16,7 @@ from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
-from kvmstate.snapshots.chain import frozen
+from kvmstate.snapshots.chain import frozen, overlays
 from kvmstate.xmlbind import document, owning, parse, to_text
 from kvmstate.xmlbind.path import parse_path
 
@@ -26,9 +26,10 @@ VOLATILE = re.compile(r"<(timestamps|allocation|physical)\b.*?</\1>", re.DOTALL)
 
 
 def names(host: Host) -> set[str]:
-    """Those of active pools."""
-    every = pools.all_pools(host.connection)
-    return {f"{pool.name()}/{volume.name()}" for pool in every for volume in pools.volumes(pool)}
+    """Those of active pools, without the files of snapshots: they come and go with these."""
+    every, passing = pools.all_pools(host.connection), overlays(host)
+    listed = ((pool, volume) for pool in every for volume in pools.volumes(pool))
+    return {f"{pool.name()}/{volume.name()}" for pool, volume in listed if not passing or volume.path() not in passing}
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
