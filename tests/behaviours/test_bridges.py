@@ -16,7 +16,9 @@ def lan(active: bool, **spec: Any) -> dict[str, Any]:
     return resource("Network", "lan", active=active, **spec)
 
 
-def test_a_bridge_that_libvirt_named_gets_another_name(project: Project, connection: libvirt.virConnect) -> None:
+def test_a_network_whose_bridge_libvirt_named_starts_all_the_same(
+    project: Project, connection: libvirt.virConnect
+) -> None:
     project.converge(lan(False))
     network = connection.networkLookupByName("lan")
     taken, uuid = network.bridgeName(), network.UUIDString()
@@ -24,9 +26,10 @@ def test_a_bridge_that_libvirt_named_gets_another_name(project: Project, connect
     try:
         project.converge(lan(True))
         found = connection.networkLookupByName("lan")
-        assert (found.isActive(), found.UUIDString(), found.bridgeName() != taken) == (1, uuid, True)
+        assert (found.isActive(), found.UUIDString()) == (1, uuid)
     finally:
-        inside(project.host, f"ip link delete {taken}")
+        # newer libvirt takes the bridge over, or away
+        inside(project.host, f"ip link delete {taken} || :")
 
 
 def test_a_bridge_that_the_manifest_names_is_an_error_that_says_what_to_do(project: Project) -> None:
@@ -39,5 +42,5 @@ def test_a_bridge_that_the_manifest_names_is_an_error_that_says_what_to_do(proje
         assert "error creating bridge interface kvm7: File exists" in failed.out
         assert "hint: the host has a device kvm7 already, perhaps left by a libvirtd that was killed" in failed.out
     finally:
-        inside(project.host, "ip link delete kvm7")
+        inside(project.host, "ip link delete kvm7 || :")
     project.converge()
