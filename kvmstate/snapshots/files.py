@@ -66,6 +66,18 @@ def remove(host: Host, image: Image) -> None:
     volumes.delete(volumes.find(pools.find(host.connection, pool), name))
 
 
+def of_disks(images: Images, machine: Machine, path: str) -> bool:
+    """Whether a file belongs to a disk that the machine has, and not to one that was detached, which holds data."""
+    return _origin(images, path) in {_origin(images, disk.path) for disk in machine.disks}
+
+
+def _origin(images: Images, path: str) -> str:
+    """The image that overlays made here lie on."""
+    while path.endswith(SUFFIX) and (image := images.by_path.get(path)) and image.backing:
+        path = image.backing
+    return path
+
+
 def leftovers(images: Images, machine: Machine) -> list[Image]:
     """What a dead run or a revert has left behind, and nothing refers to: overlays made here for snapshots that the
     machine still has, on its snapshots' files; and for snapshots that it never had, on its disks' chains, as long as
@@ -78,6 +90,7 @@ def leftovers(images: Images, machine: Machine) -> list[Image]:
         image
         for image in images.by_path.values()
         if ((image.backing in below and made_here.search(image.path)) or _never_used(image, chains))
+        and of_disks(images, machine, image.path)
         and not images.users(image.path)
     ]
 

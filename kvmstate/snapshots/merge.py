@@ -106,6 +106,9 @@ def _commits(machine: Machine, snapshot: Snapshot, images: Images) -> list[tuple
     by_target = {disk.target: disk for disk in machine.disks}
     left = {f"volume {image.volume}" for image in files.leftovers(images, machine)}
     for target, below in snapshot.frozen.items():
+        if not files.of_disks(images, machine, below):
+            # detached since: its files stay as they are
+            continue
         disk = by_target.get(target)
         chain = [image.path for image in images.chain(disk.path, disk.format)] if disk else []
         needed_by = images.users(below) - machine.own - left
@@ -163,7 +166,11 @@ def _finish(host: Host, domain: str, name: str, say: Say) -> None:
     images = Images(host)
     files.sweep(host, images, machine)
     snapshot = machine.snapshot(name)
-    unneeded = [*snapshot.overlays.values(), *snapshot.frozen.values()]
+    unneeded = [
+        path
+        for path in (*snapshot.overlays.values(), *snapshot.frozen.values())
+        if files.of_disks(images, machine, path)
+    ]
     for path in [*unneeded, snapshot.memory] if snapshot.memory else unneeded:
         image = images.by_path.get(path)
         # what lies on nothing is no overlay but the disk itself
@@ -171,7 +178,12 @@ def _finish(host: Host, domain: str, name: str, say: Say) -> None:
             files.remove(host, image)
             say(f"deleted {image.volume}")
             del images.by_path[path]
-    snapshots.delete(snapshots.find(machine.domain, name), metadata_only=True)
+    try:
+        snapshots.delete(snapshots.find(machine.domain, name), metadata_only=True)
+    except HostError:
+        # libvirt misses a disk that was detached since, after it has done the work
+        if name in {left.name for left in look(host, domain).snapshots}:
+            raise
 
 
 def _mended(host: Host, machine: Machine) -> Machine:

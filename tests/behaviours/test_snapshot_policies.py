@@ -168,6 +168,22 @@ def test_a_run_that_was_killed_leaves_nothing_behind_for_long(project: Project, 
     assert {file.name for file in project.path("images").iterdir()} == {"web", "web.nightly-20260504T120000Z.overlay"}
 
 
+def test_what_a_detached_disk_holds_stays(project: Project, connection: libvirt.virConnect) -> None:
+    documents, both = [pool(), disk("web"), disk("data")], machine("web")
+    both["spec"]["disks"].append({"name": "data", "volume": "images/data"})
+    project.converge(*documents, both, policy(retention={"keepLast": 1}))
+    run_at(project, "2026-05-01T12:00")
+    project.converge(*documents, machine("web"), policy(retention={"keepLast": 1}))
+    for day in (2, 3):
+        assert "1 created, 1 deleted, 0 failed" in run_at(project, f"2026-05-0{day}T12:00").out
+    assert {file.name for file in project.path("images").iterdir()} == {
+        "web",
+        "web.nightly-20260503T120000Z.overlay",
+        "data",
+        "data.nightly-20260501T120000Z.overlay",
+    }
+
+
 def test_two_runs_at_once_do_not_both_take_one(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(pool(), disk("web"), machine("web"), policy())
     program = "import sys; from kvmstate.cli import run; sys.exit(run(sys.argv[1:]))"
