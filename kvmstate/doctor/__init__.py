@@ -1,7 +1,7 @@
 """What a host lacks, and how to mend it.
 
 A check is one function: it takes what is known of the host and yields findings. Its name is its id. Those in
-`machine` look at files of this machine and run for local hosts only; those in `service` and `records` ask libvirt,
+`machine` look at files of this machine and run for local hosts only; those in the others ask libvirt,
 wherever it is. A check that fails itself is a finding, and no other check is left out for it.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from kvmstate.doctor import machine, records, service
+from kvmstate.doctor import chains, machine, records, service
 from kvmstate.doctor.finding import Finding, Severity, note
 from kvmstate.errors import KvmstateError
 from kvmstate.host import faults, open_host
@@ -30,7 +30,7 @@ def examine(uri: str | None) -> Iterator[Finding]:
         yield note("what only the host itself can see is left out: run doctor there as well", check="machine")
     try:
         with open_host(uri) as host:
-            yield from _all((*service.CHECKS, *records.CHECKS), host)
+            yield from _all((*service.CHECKS, *records.CHECKS, *chains.CHECKS), host)
     except KvmstateError as error:
         yield Finding(Severity.ERROR, error.message, error.hint, "connection")
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import pytest
 from disks import DISK, MACHINE, qemu_img
 from harness import await_answer, await_old, kvmstate
 
+from kvmstate.doctor.chains import snapshots
 from kvmstate.errors import HostError
 from kvmstate.host import open_host
 from kvmstate.sandbox import Sandbox
@@ -215,6 +217,28 @@ def test_a_missing_file_is_named_before_anything_is_done(make: Callable[..., Mac
     assert "needs" in refused.err
     assert "vda.one.overlay, which is missing" in refused.err
     assert "vda.one.overlay  missing" in vm.done("tree").out
+    (found,) = diagnosed(vm)
+    assert found.startswith("error: snapshot two of virtual machine vm needs ")
+    vm.done("delete", "two", "--auto-approve")
+    assert diagnosed(vm) == ["ok: virtual machine vm: 1 snapshots, no file is missing"]
+
+
+def test_what_a_dead_run_has_left_is_found_and_goes_with_the_next_command(make: Callable[..., Machine]) -> None:
+    vm = make()
+    vm.done("create", "--name", "one")
+    left, other = vm.folder / "vda.one~2.overlay", vm.folder / "vda.mine.overlay"
+    for path in (left, other):
+        qemu_img("create", "-f", "qcow2", "-b", vm.folder / "vda.qcow2", "-F", "qcow2", path)
+    subprocess.run(["qemu-io", "-c", "write -q -P 9 1M 64k", other], check=True)
+    assert diagnosed(vm) == ["warning: volume chains/vda.one~2.overlay is left from a run on vm that was cut off"]
+    vm.done("revert", "one", "--auto-approve")
+    assert not diagnosed(vm)[0].startswith("warning")
+    assert other.exists(), "it may be somebody's data"
+
+
+def diagnosed(vm: Machine) -> list[str]:
+    with open_host(vm.uri) as opened:
+        return [f"{found.severity.value}: {found.what}" for found in snapshots(opened)]
 
 
 def test_a_libvirtd_killed_in_the_middle_of_a_merge_is_no_more_than_a_delay(

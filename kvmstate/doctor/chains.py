@@ -1,0 +1,46 @@
+"""Checks of snapshots, and of the files that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvmstate.doctor.finding import Finding, error, ok, warning
+from kvmstate.host import Host
+from kvmstate.host.snapshots import with_snapshots
+from kvmstate.snapshots.chain import Images, Machine, look
+from kvmstate.snapshots.create import DEEPEST
+from kvmstate.snapshots.files import leftovers
+
+
+def snapshots(host: Host) -> Iterator[Finding]:
+    names = sorted(domain.name() for domain in with_snapshots(host.connection))
+    images = Images(host) if names else None
+    for name in names:
+        assert images
+        machine = look(host, name)
+        found = list(_trouble(machine, images))
+        yield from found or [ok(f"virtual machine {name}: {len(machine.snapshots)} snapshots, no file is missing")]
+
+
+def _trouble(machine: Machine, images: Images) -> Iterator[Finding]:
+    for snapshot in machine.snapshots:
+        needed = [*snapshot.frozen.values(), *([snapshot.memory] if snapshot.memory else [])]
+        for path in (path for path in needed if path not in images.by_path):
+            yield error(
+                f"{snapshot.of(machine.name)} needs {path}, which is missing, or in no active storage pool",
+                f"restore it, or start its pool; else `kvmstate snapshot delete {machine.name} {snapshot.name}`",
+            )
+    for image in leftovers(images, machine):
+        yield warning(
+            f"volume {image.volume} is left from a run on {machine.name} that was cut off",
+            "the next `kvmstate snapshot revert`, `delete` or `merge` of that machine removes it",
+        )
+    for disk in machine.disks:
+        if (depth := len(images.chain(disk.path, disk.format))) > DEEPEST * 2 // 3:
+            yield warning(
+                f"disk {disk.target} of {machine.name} has a chain of {depth} files; {DEEPEST} are the most",
+                f"`kvmstate snapshot merge {machine.name} --keep N`",
+            )
+
+
+CHECKS = (snapshots,)
