@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 from lxml import etree
 
@@ -107,12 +107,10 @@ def _never_used(image: Image, chains: Set[str]) -> bool:
     return image.path.startswith(overlay_path(image.backing, "").removesuffix(SUFFIX))
 
 
-def sweep(host: Host, images: Images, machine: Machine) -> list[str]:
-    """Delete leftovers until there are none: what lay below one may be one then. Returns their volumes' names."""
-    gone = []
+def sweep(host: Host, images: Images, machine: Machine, say: Callable[[str], None]) -> None:
+    """Delete leftovers until there are none: what lay below one may be one then."""
     while found := leftovers(images, machine):
         for image in found:
             remove(host, image)
-            gone.append(image.volume)
+            say(f"deleted {image.volume}")
             del images.by_path[image.path]
-    return gone

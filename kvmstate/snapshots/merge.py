@@ -32,7 +32,7 @@ def delete(host: Host, domain: str, name: str, say: Say = silent, progress: Prog
         return
     images = Images(host)
     # before a merge moves the chain away from below them
-    files.sweep(host, images, machine)
+    files.sweep(host, images, machine, say)
     todo = _commits(machine, snapshot, images)
     if todo:
         with _at_work(machine, say):
@@ -164,7 +164,7 @@ def _finish(host: Host, domain: str, name: str, say: Say) -> None:
     """All that lay on the snapshot's files has been merged: drop the overlays, then the metadata."""
     machine = _mended(host, look(host, domain))
     images = Images(host)
-    files.sweep(host, images, machine)
+    files.sweep(host, images, machine, say)
     snapshot = machine.snapshot(name)
     unneeded = [
         path

@@ -70,8 +70,7 @@ def revert(host: Host, domain: str, name: str, say: Say = lambda text: None) -> 
     elif again:
         say(f"start {domain}")
         domains.start(machine.domain, paused)
-    for volume in files.sweep(host, Images(host), look(host, domain)):
-        say(f"deleted {volume}")
+    files.sweep(host, Images(host), look(host, domain), say)
 
 
 def check(host: Host, machine: Machine, snapshot: Snapshot, images: Images) -> None:
