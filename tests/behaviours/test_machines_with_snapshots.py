@@ -106,3 +106,19 @@ def test_a_machine_that_is_deleted_leaves_its_volume_as_it_wrote_it_last(
         assert (
             "Pattern verification failed" not in subprocess.run(read, check=True, capture_output=True, text=True).stdout
         )
+
+
+def test_a_volume_below_overlays_does_not_come_back_to_be_written_to(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), volume(), idle("vm", disks=[ROOT], state="stopped"))
+    snapshot(project, "create", "--name", "one")
+    project.converge(pool(), volume(), idle("vm", disks=[], state="stopped"))
+    project.write(pool(), volume(), idle("vm", disks=[ROOT], state="stopped"))
+    refused = project.apply()
+    assert refused.code == 1
+    assert "volume images/root.qcow2 is what snapshot one of virtual machine vm preserves" in refused.out
+    assert "use that file instead" in refused.out
+    assert "root.qcow2" not in connection.lookupByName("vm").XMLDesc(0)
+    project.write(pool(), volume(), idle("other", disks=[ROOT], state="stopped"))
+    assert "is what snapshot one of virtual machine vm preserves" in project.apply().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any
 
+from kvmstate.errors import HostError
 from kvmstate.host import Host, domains
 from kvmstate.kind import Step, simple, written
 from kvmstate.kinds.virtual_machine import live
@@ -15,6 +16,7 @@ from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
+from kvmstate.snapshots.chain import frozen
 from kvmstate.snapshots.merge import merge
 from kvmstate.xmlbind import document, parse, to_text
 
@@ -111,6 +113,22 @@ def _item(seen: VirtualMachineSpec | None, field: str, name: str | None) -> Any:
     return next((item for item in getattr(seen, field, []) if item.name == name), None)
 
 
+def _refuse_what_snapshots_need(host: Host, spec: VirtualMachineSpec, observed: Observed | None) -> None:
+    """A volume below the overlays of snapshots shall not come to be written to. Raises HostError."""
+    seen = observed.config if observed else None
+    known = {disk.volume for disk in (seen.disks if seen else [])}
+    coming = [disk.volume for disk in spec.disks if disk.volume and not disk.read_only and disk.volume not in known]
+    needed = frozen(host) if coming else {}
+    for volume in coming if needed else []:
+        if owners := needed.get(host.lookup.volume_source(volume).path):
+            raise HostError(
+                f"volume {volume} is what {', '.join(sorted(owners))} preserves, and what was written since is in a "
+                "file over it: a machine that writes to the volume would destroy both",
+                "use that file instead (file: …; `kvmstate snapshot tree` shows it); only if nobody needs what it "
+                "holds, delete the snapshot first",
+            )
+
+
 def steps(change: Change, host: Host, project: str) -> list[Step]:
     name, spec, stop = change.id.name, change.spec, change.lifecycle.stop
 
@@ -118,6 +136,7 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         return domains.find(host.connection, name)
 
     def define() -> None:
+        _refuse_what_snapshots_need(host, spec, change.observed)
         old = document(domains.xml(find(), secure=True)) if change.observed else base(host, spec)
         node = written(change, old, host.lookup, project)
         # only what people write by path can be unknown to libvirt; its schema takes longer than the rest of the call
