@@ -12,7 +12,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.plan.planner import look_again
 
 # So many are looked at together while others are still being done; fewer wait for the end.
-BATCH = 200
+BATCH = 300
 
 
 class Recheck:

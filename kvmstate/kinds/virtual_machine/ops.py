@@ -7,6 +7,7 @@ from typing import Any
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains
+from kvmstate.host.connection import once
 from kvmstate.kind import Step, simple, written
 from kvmstate.kinds.virtual_machine import live
 from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_interfaces, placed
@@ -113,12 +114,16 @@ def _item(seen: VirtualMachineSpec | None, field: str, name: str | None) -> Any:
     return next((item for item in getattr(seen, field, []) if item.name == name), None)
 
 
+# Asked once a connection: libvirt goes through all domains for it, and a thousand new machines would ask as often
+_preserved = once(frozen)
+
+
 def _refuse_what_snapshots_need(host: Host, spec: VirtualMachineSpec, observed: Observed | None) -> None:
     """A volume below the overlays of snapshots shall not come to be written to. Raises HostError."""
     seen = observed.config if observed else None
     known = {disk.volume for disk in (seen.disks if seen else [])}
     coming = [disk.volume for disk in spec.disks if disk.volume and not disk.read_only and disk.volume not in known]
-    needed = frozen(host) if coming else {}
+    needed = _preserved(host) if coming else {}
     for volume in coming if needed else []:
         if owners := needed.get(host.lookup.volume_source(volume).path):
             raise HostError(
