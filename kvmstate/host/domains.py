@@ -29,6 +29,12 @@ def autostarted(connection: Any) -> set[str]:
         return {domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)}
 
 
+def transient(connection: Any) -> set[str]:
+    """The UUIDs of domains that are not defined: they run, and go with their next stop."""
+    with faults():
+        return {domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)}
+
+
 def active(connection: Any) -> set[str]:
     """The UUIDs of domains that run or are paused."""
     with faults():

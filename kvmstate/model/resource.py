@@ -145,7 +145,8 @@ class Observed:
 
     `uuid` identifies the object (a volume has its key instead); `calls` is what libvirt tells by calls of their own,
     such as autostart; `volatile` matches XML that changes on its own. `config` and `active` are the specs that all this
-    says, read when they are first asked for: most objects are as they were, and nobody asks.
+    says, read when they are first asked for: most objects are as they were, and nobody asks. What is not `persistent`
+    goes with its next stop, such as a network that somebody undefined while it ran.
     """
 
     id: ResourceId
@@ -155,12 +156,13 @@ class Observed:
     calls: Mapping[str, Any]
     read: Callable[[Observed], tuple[Any, Any | None]] = field(repr=False, compare=False)
     volatile: re.Pattern[str] | None = None
+    persistent: bool = True
 
     @property
     def steady(self) -> tuple[str, str, str]:
         """All that was observed, but what changes on its own (`volatile`) while nobody changes anything."""
         xml = self.volatile.sub("", self.xml) if self.volatile else self.xml
-        return xml, self.active_xml or "", repr(sorted(self.calls.items()))
+        return xml, self.active_xml or "", repr((sorted(self.calls.items()), self.persistent))
 
     @property
     def running(self) -> bool:

@@ -92,6 +92,7 @@ def compare(
         *diff(spec, config, active),
         *_minus(_remainder(spec, observed), ignored),
         *_protection(entry.lifecycle, resource.lifecycle),
+        *([] if observed.persistent else [FieldChange(("persistent",), False, True, Effect.LIVE)]),
     )
     active_fields = _minus(diff(spec, active, active), ignored) if active else ()
     common["spec"] = spec

@@ -31,7 +31,8 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         active_xml = networks.xml(network, inactive=False) if running else None
         calls = {"active": running, "autostart": bool(network.autostart())}
         id_ = ResourceId("network", network.name())
-        return Observed(id_, network.UUIDString(), networks.xml(network), active_xml, calls, _read)
+        kept = not running or bool(network.isPersistent())
+        return Observed(id_, network.UUIDString(), networks.xml(network), active_xml, calls, _read, persistent=kept)
 
     wanted = [network for network in networks.all_networks(host.connection) if network.name() in names]
     return {seen.id.name: seen for seen in host.each(look, wanted)}

@@ -29,7 +29,8 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         running = bool(pool.isActive())
         active_xml = pools.xml(pool, inactive=False) if running else None
         calls = {"active": running, "autostart": bool(pool.autostart())}
-        return Observed(ResourceId("pool", pool.name()), pool.UUIDString(), pools.xml(pool), active_xml, calls, _read)
+        id_, kept = ResourceId("pool", pool.name()), not running or bool(pool.isPersistent())
+        return Observed(id_, pool.UUIDString(), pools.xml(pool), active_xml, calls, _read, persistent=kept)
 
     wanted = [pool for pool in pools.all_pools(host.connection) if pool.name() in names]
     return {seen.id.name: seen for seen in host.each(look, wanted)}

@@ -31,6 +31,7 @@ def names(host: Host) -> set[str]:
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
     running, autostarted = domains.active(host.connection), domains.autostarted(host.connection)
+    transient = domains.transient(host.connection) if running else set()
 
     def look(domain: Any) -> Observed:
         uuid = domain.UUIDString()
@@ -38,7 +39,10 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         active_xml = domains.xml(domain, inactive=False) if state != "stopped" else None
         calls = {"state": state, "autostart": uuid in autostarted}
         id_ = ResourceId("domain", domain.name())
-        return Observed(id_, uuid, domains.xml(domain), active_xml, calls, lambda seen: _read(seen, host.lookup))
+        kept = uuid not in transient
+        return Observed(
+            id_, uuid, domains.xml(domain), active_xml, calls, lambda seen: _read(seen, host.lookup), persistent=kept
+        )
 
     wanted = [domain for domain in domains.all_domains(host.connection) if domain.name() in names]
     return {seen.id.name: seen for seen in host.each(look, wanted)}
