@@ -12,8 +12,9 @@ from typing import Any
 
 import libvirt
 from flaky import Flaky, Fuse, Killed
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from kvmstate.app import Session
 from kvmstate.apply import open_store
@@ -238,3 +239,16 @@ class Histories(RuleBasedStateMachine):
         plan = session.plan(EVERYTHING)
         emit: Callable[[Any], None] = lambda event: None  # noqa: E731
         return session.apply(plan, EVERYTHING, emit)
+
+
+def run_histories(of: type[Histories], count: int, steps: int) -> None:
+    """`count` random histories of up to `steps` steps. A failing one is shown as it was: shrinking takes too long."""
+    chosen = settings(
+        max_examples=count,
+        stateful_step_count=steps,
+        deadline=None,
+        phases=[Phase.reuse, Phase.generate],
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(of, settings=chosen)

@@ -7,9 +7,7 @@ import shutil
 
 import pytest
 from harness import wipe
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
-from machine import Histories
+from machine import Histories, run_histories
 
 from kvmstate.sandbox import Sandbox
 
@@ -30,14 +28,4 @@ def test_every_history_ends_as_the_manifests_say(host: Sandbox) -> None:
             wipe(host.uri)
             shutil.rmtree(folder, ignore_errors=True)
 
-    run_state_machine_as_test(
-        OnARealHost,
-        settings=settings(
-            max_examples=COUNT,
-            stateful_step_count=12,
-            deadline=None,
-            phases=[Phase.reuse, Phase.generate],
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(OnARealHost, COUNT, steps=12)

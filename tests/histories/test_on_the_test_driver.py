@@ -6,9 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
-from machine import Histories
+from machine import Histories, run_histories
 
 COUNT = int(os.environ.get("KVMSTATE_HISTORIES", "60"))
 
@@ -27,14 +25,4 @@ def test_every_history_ends_as_the_manifests_say(tmp_path: Path) -> None:
             super().teardown()
             shutil.rmtree(Path(os.environ["XDG_STATE_HOME"]) / "kvmstate", ignore_errors=True)
 
-    run_state_machine_as_test(
-        OnTheTestDriver,
-        settings=settings(
-            max_examples=COUNT,
-            stateful_step_count=15,
-            deadline=None,
-            phases=[Phase.reuse, Phase.generate],
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(OnTheTestDriver, COUNT, steps=15)
