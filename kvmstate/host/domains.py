@@ -107,7 +107,7 @@ def shutdown(domain: Any, timeout: float, power_off: bool, clock: Callable[[], f
             resume(domain)
         if clock() >= deadline:
             if power_off:
-                _reach("stopped", domain, domain.destroy)
+                destroy(domain)
                 return
             raise HostError(
                 f"the guest did not shut down within {timeout:g} s",
@@ -117,6 +117,11 @@ def shutdown(domain: Any, timeout: float, power_off: bool, clock: Callable[[], f
             _reach("stopped", domain, lambda: domain.shutdownFlags(0))
             asked = clock()
         time.sleep(0.1)
+
+
+def destroy(domain: Any) -> None:
+    """Power off without asking the guest."""
+    _reach("stopped", domain, domain.destroy)
 
 
 def _reach(wanted: str, domain: Any, call: Callable[[], Any]) -> None:

@@ -118,14 +118,7 @@ def start_idle(domain: Any) -> None:
 def end_idle(domain: Any) -> None:
     """A libvirtd that was killed has forgotten that it should: end what a dead run has started."""
     if domains.state(domain) == "paused" and _IDLE in _ours(domain):
-        stop(domain)
-
-
-def stop(domain: Any) -> None:
-    """Without asking the guest."""
-    with faults():
-        if domain.isActive():
-            domain.destroy()
+        domains.destroy(domain)
 
 
 def job(domain: Any, target: str) -> str | None:

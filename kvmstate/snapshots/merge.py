@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from kvmstate.errors import ConnectionFailed, HostError
-from kvmstate.host import Host, snapshots
+from kvmstate.host import Host, domains, snapshots
 from kvmstate.snapshots import files
 from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, lay, look, recovered
 from kvmstate.snapshots.create import Progress, Say
@@ -149,7 +149,7 @@ def _at_work(machine: Machine, say: Say) -> Iterator[None]:
     finally:
         # libvirt does it when the connection is gone
         with suppress(ConnectionFailed):
-            snapshots.stop(machine.domain)
+            domains.destroy(machine.domain)
 
 
 def _incomplete(domain: str) -> HostError:

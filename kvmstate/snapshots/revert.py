@@ -57,7 +57,7 @@ def revert(host: Host, domain: str, name: str, say: Say = lambda text: None) -> 
         for target in snapshot.frozen:
             snapshots.settle_job(machine.domain, target)
         say(f"stop {domain}")
-        snapshots.stop(machine.domain)
+        domains.destroy(machine.domain)
     node = _switched(document(domains.xml(machine.domain, secure=True)), machine.disks, paths)
     domains.define(host.connection, to_text(node), validate=False)
     for each in machine.lineage(snapshot):
