@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -36,9 +36,10 @@ class Session:
     resources: tuple[Resource, ...]
     locate: Locate | None = None
 
-    def plan(self, options: Options) -> Plan:
+    def plan(self, options: Options, only: Collection[ResourceId] | None = None) -> Plan:
+        """Of everything, or of `only` these; see `make_plan`."""
         inventory = self.store.inventory
-        plan = with_owners(make_plan(self.host, self.resources, inventory, options, self.locate), self.host)
+        plan = with_owners(make_plan(self.host, self.resources, inventory, options, self.locate, only), self.host)
         notes = [
             f"part {part} of the record is damaged and will be kept as kvmstate:{inventory.project}:damaged-{part}-…; "
             "what only that part knew, and no manifest declares, is nobody's then"
@@ -113,7 +114,7 @@ class Session:
 
     def _again(self, ids: set[ResourceId], options: Options) -> Plan:
         """What a new plan says of these; what was deleted meanwhile is no address any more, nor a delete to count."""
-        plan = self.plan(replace(options, allow_empty=True, max_deletes=sys.maxsize, targets=(), excludes=()))
+        plan = self.plan(replace(options, allow_empty=True, max_deletes=sys.maxsize, targets=(), excludes=()), ids)
         return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in plan.changes if c.id in ids))
 
     @property
@@ -237,9 +238,13 @@ def open_session(
     A session that applies holds the project's lock while it is open; see `Writing`.
     """
     with open_host(uri) as host, ExitStack() as stack:
-        store = None
-        if writing:
-            lock = open_lock(host, project)
-            stack.enter_context(lock.held(writing.command, writing.timeout, writing.told))
-            store = open_store(host, project, lock.check, writing.repair)
-        yield Session(host, store or open_store(host, project), tuple(resources), locate)
+        store = stack.enter_context(writable(host, project, writing)) if writing else open_store(host, project)
+        yield Session(host, store, tuple(resources), locate)
+
+
+@contextmanager
+def writable(host: Host, project: str, writing: Writing) -> Iterator[Store]:
+    """The project's record, to be written while its lock is held. Raises Locked, or HostError."""
+    lock = open_lock(host, project)
+    with lock.held(writing.command, writing.timeout, writing.told):
+        yield open_store(host, project, lock.check, writing.repair)

@@ -140,9 +140,11 @@ def note_agreement(plan: Plan, store: Store) -> None:
     new. As long as both stay as they are, no later plan has to compare them."""
     entries = store.inventory.entries
     for change in plan.changes:
-        if change.action is Action.NOOP and change.desired and change.observed and (entry := entries.get(change.id)):
+        if change.action is not Action.NOOP or change.suspended:
+            continue
+        if change.desired and change.observed and (entry := entries.get(change.id)):
             known = replace(entry, specs=(change.desired.written,), lifecycle=change.lifecycle, digest=change.digest)
-            store.put(replace(known, incomplete=False))
+            store.put(replace(known, incomplete=False, confirmed=False))
     store.flush()
 
 

@@ -198,6 +198,8 @@ def _dump(entry: Entry) -> dict[str, Any]:
         "lifecycle": entry.lifecycle.model_dump(exclude_unset=True),
         **({"incomplete": True} if entry.incomplete else {}),
         **({"digest": entry.digest} if entry.digest else {}),
+        **({"suspended": entry.suspended} if entry.suspended else {}),
+        **({"confirmed": True} if entry.confirmed else {}),
     }
 
 
@@ -215,4 +217,6 @@ def _load(value: dict[str, Any]) -> Entry:
         _lifecycle(json.dumps(value["lifecycle"])),
         bool(value.get("incomplete")),
         value.get("digest", ""),
+        value.get("suspended", ""),
+        bool(value.get("confirmed")),
     )

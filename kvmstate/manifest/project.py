@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, model_validator
 from kvmstate.errors import ManifestErrors, Problem, UsageError
 from kvmstate.manifest.load import load
 from kvmstate.manifest.manifests import Manifests
+from kvmstate.manifest.reconcile import Reconcile
 from kvmstate.manifest.sources import PROJECT_FILE
 from kvmstate.manifest.suggest import hint
 from kvmstate.manifest.text import problem
@@ -84,6 +85,7 @@ class ProjectFile(Model):
         list[Moved],
         Field(description="What was renamed. Entries that are done on every host do no harm, and may be deleted."),
     ] = []
+    reconcile: Annotated[Reconcile, Field(description="How `kvmstate run` keeps the host.")] = Reconcile()
 
 
 ADAPTER: TypeAdapter[ProjectFile] = TypeAdapter(ProjectFile)
@@ -105,6 +107,7 @@ class Project:
     file: Path | None = None
     skip: tuple[Path, ...] = ()
     moves: tuple[Move, ...] = ()
+    reconcile: Reconcile = field(default_factory=Reconcile)
 
     def load(self, paths: Sequence[Path] = ()) -> Manifests:
         """The manifests of the project, or those in `paths`. Raises ManifestErrors."""
@@ -151,6 +154,7 @@ def load_project(
         file,
         tuple(path for path in (*named, *others, *values_files) if path.exists()),
         tuple(Move(ResourceId.parse(moved.old), ResourceId.parse(moved.new)) for moved in declared.moved),
+        declared.reconcile,
     )
 
 

@@ -58,7 +58,7 @@ class Change:
     completed: names, MACs and defaults filled in, fields that left the manifest cleared. `uuid` is the object's,
     chosen beforehand for one to be made. `blocked` says why nothing may be done although something should. `digest` is
     that of manifest and host where they agree. `owner` is another project that owns the object.
-    `moved_from` is the address whose object this is, to be renamed first.
+    `moved_from` is the address whose object this is, to be renamed first. What is `suspended` is left alone.
     What is `unknown` can be seen, and decided, after others have changed.
     """
 
@@ -79,6 +79,15 @@ class Change:
     unknown: bool = False
     owner: str = ""
     moved_from: ResourceId | None = None
+    suspended: bool = False
+
+    @property
+    def disrupts(self) -> bool:
+        """Whether a running guest is stopped for this, or something is deleted."""
+        if self.action in (Action.REPLACE, Action.DELETE) or self.restarts:
+            return True
+        wanted = getattr(self.spec, "state", None)
+        return self.action is Action.UPDATE and self.running and wanted == "stopped"
 
     @property
     def agrees(self) -> bool:

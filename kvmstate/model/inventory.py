@@ -15,7 +15,8 @@ class Entry:
 
     `specs` are what was applied, as manifests write it: one, or two while a change is under way (or was cut off):
     the last and the next. `incomplete`: it is being made, and nobody has used it yet. `digest` is of manifest and host
-    when they were last seen to agree.
+    when they were last seen to agree. `suspended` says since when, by whom and why it is left alone. `confirmed`: it
+    may be deleted, where that waits for confirmation.
     """
 
     id: ResourceId
@@ -24,6 +25,8 @@ class Entry:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     incomplete: bool = False
     digest: str = ""
+    suspended: str = ""
+    confirmed: bool = False
 
     def beginning(self, spec: dict[str, Any]) -> Entry:
         return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec), digest="")

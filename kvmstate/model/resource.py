@@ -120,6 +120,13 @@ class Lifecycle(Model):
         Field(description="Fields of spec, such as `cpus` or `disks[data].cache`, whose differences are left alone."),
     ] = []
     stop: Annotated[Stop, Field(description="How a running virtual machine is stopped.")] = Stop()
+    suspend: Annotated[
+        bool, Field(description="Leave it alone, whatever the manifest says otherwise, until this is taken out again.")
+    ] = False
+    mode: Annotated[
+        Literal["enforce", "observe"] | None,
+        Field(description="Whether `kvmstate run` corrects it or only reports drift. Default: the project's."),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from kvmstate.host import Host, faults
 from kvmstate.kind import Kind, Reference, references
 from kvmstate.kinds import BY_WORD, ON_HOST
 from kvmstate.model.change import Action, Change
-from kvmstate.model.inventory import Inventory
+from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
 from kvmstate.plan import agreement, moves
@@ -27,7 +27,8 @@ Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
 class Options:
     """`prune` deletes what left the manifests, never more than `max_deletes` at once, and never all of it
     unless `allow_empty`. `targets` and `excludes` are addresses, or patterns of them; see `kvmstate.plan.select`.
-    `moves` are what the project has renamed."""
+    `moves` are what the project has renamed. A `lenient` plan blocks what refers to nothing, and deletions that must
+    not be, and goes on with the rest; any other is refused as a whole."""
 
     prune: bool = False
     allow_empty: bool = False
@@ -35,6 +36,7 @@ class Options:
     targets: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     moves: tuple[Move, ...] = ()
+    lenient: bool = False
 
 
 def make_plan(
@@ -43,19 +45,44 @@ def make_plan(
     inventory: Inventory,
     options: Options = Options(),
     locate: Locate | None = None,
+    only: Collection[ResourceId] | None = None,
 ) -> Plan:
-    """Raises ManifestErrors for references to nothing, PlanError for a plan that must not be."""
+    """The plan of everything, or of `only` some that are wanted or owned: nothing else is looked at then.
+
+    Raises ManifestErrors for references to nothing, PlanError for a plan that must not be.
+    """
     desired = {r.id: r for r in resources if BY_WORD[r.id.kind].on_host}
-    moved = moves.follow(options.moves, desired, inventory, observe(host, {*desired, *inventory.entries}))
+    scope = {*desired, *inventory.entries}
+    if only is not None:
+        # what has moved is looked at under both names
+        names = {name for move in options.moves for name in (move.old, move.new) if {move.old, move.new} & {*only}}
+        scope &= {*only, *names}
+    moved = moves.follow(options.moves, desired, inventory, observe(host, scope))
     inventory = moved.inventory
-    check_references(host, desired, locate, moved.origins.values())
-    changes = _changes(host, desired, inventory, moved.observed, options.prune)
+    missing = dangling(host, desired, scope, locate, moved.origins.values())
+    if missing and not options.lenient:
+        raise ManifestErrors([problem for problems in missing.values() for problem in problems])
+    changes = _changes(host, desired, inventory, moved.observed, options.prune, scope)
     for new, old in moved.origins.items():
-        changes[new] = moves.judge(changes[new], old)
+        if new in changes:
+            changes[new] = moves.judge(changes[new], old)
     moves.hints(changes, inventory)
+    for id_, problems in missing.items():
+        changes[id_] = replace(changes[id_], blocked=problems[0].message, hint=problems[0].hint)
     ordered, left_out = select(order(changes, desired, inventory), options.targets, options.excludes)
-    _check_deletes(ordered, desired, options)
+    try:
+        _check_deletes(ordered, desired, options)
+    except PlanError as error:
+        if not options.lenient:
+            raise
+        ordered = tuple(_kept_back(change, error) for change in ordered)
     return Plan(inventory.project, host.uri, ordered, left_out)
+
+
+def _kept_back(change: Change, error: PlanError) -> Change:
+    if change.action is not Action.DELETE or change.blocked:
+        return change
+    return replace(change, blocked=error.message, hint=error.hint)
 
 
 def make_drift(host: Host, inventory: Inventory, observed: Mapping[ResourceId, Observed] | None = None) -> Plan:
@@ -84,11 +111,16 @@ def _changes(
     inventory: Inventory,
     observed: Mapping[ResourceId, Observed],
     prune: bool,
+    scope: Collection[ResourceId] | None = None,
 ) -> dict[ResourceId, Change]:
     changes = {}
     for id_ in {**desired, **inventory.entries}:
+        if scope is not None and id_ not in scope:
+            continue
         resource, entry = desired.get(id_), inventory.get(id_)
-        if _is_hidden(host, id_, observed):
+        if why := suspended(resource, entry):
+            changes[id_] = _left_alone(id_, resource, entry, observed.get(id_), why)
+        elif _is_hidden(host, id_, observed):
             lifecycle = resource.lifecycle if resource else entry.lifecycle if entry else Lifecycle()
             changes[id_] = _unknown(id_, resource, lifecycle)
         elif resource:
@@ -121,6 +153,13 @@ def observe(host: Host, ids: Iterable[ResourceId]) -> dict[ResourceId, Observed]
     return found
 
 
+def suspended(resource: Resource | None, entry: Entry | None) -> str:
+    """Why it is left alone until it is resumed, or an empty string."""
+    if resource and resource.lifecycle.suspend:
+        return "suspended: its manifest says so"
+    return f"suspended {entry.suspended}" if entry and entry.suspended else ""
+
+
 def _uuid(inventory: Inventory, resource: Resource) -> str:
     """For an object to be made: the one it had, or was chosen before, should its making have been cut off."""
     entry, rest = inventory.get(resource.id), resource.spec.rest
@@ -137,44 +176,56 @@ def _is_hidden(host: Host, id_: ResourceId, observed: Mapping[ResourceId, Observ
     return pool is not None and not pool.running
 
 
+def _left_alone(
+    id_: ResourceId, resource: Resource | None, entry: Entry | None, seen: Observed | None, why: str
+) -> Change:
+    lifecycle = resource.lifecycle if resource else entry.lifecycle if entry else Lifecycle()
+    spec = resource.spec if resource else None
+    return Change(
+        id_, Action.NOOP, why, desired=resource, spec=spec, observed=seen, lifecycle=lifecycle, suspended=True
+    )
+
+
 def _unknown(id_: ResourceId, resource: Resource | None, lifecycle: Lifecycle) -> Change:
     reason = "its pool is not active: known after the pool is started"
     spec = resource.spec if resource else None
     return Change(id_, Action.NOOP, reason, desired=resource, spec=spec, lifecycle=lifecycle, unknown=True)
 
 
-def check_references(
-    host: Host, desired: Mapping[ResourceId, Resource], locate: Locate | None, gone: Collection[ResourceId] = ()
-) -> None:
+def check_references(host: Host, desired: Mapping[ResourceId, Resource], locate: Locate | None) -> None:
     """Everything that a manifest names is in the manifests or on the host. Raises ManifestErrors."""
+    if missing := dangling(host, desired, desired, locate):
+        raise ManifestErrors([problem for problems in missing.values() for problem in problems])
+
+
+def dangling(
+    host: Host,
+    desired: Mapping[ResourceId, Resource],
+    scope: Collection[ResourceId],
+    locate: Locate | None,
+    gone: Collection[ResourceId] = (),
+) -> dict[ResourceId, list[Problem]]:
+    """By resource (of `scope`), what it refers to that is neither in the manifests nor on the host."""
     missing: list[tuple[Resource, Reference]] = [
         (resource, ref)
-        for resource in desired.values()
+        for id_, resource in desired.items()
+        if id_ in scope
         for ref in references(resource.spec)
         if ref.target not in desired
     ]
-    if not missing:
-        return
-    present = observe(host, {ref.target for _, ref in missing})
-    problems = []
+    present = observe(host, {ref.target for _, ref in missing}) if missing else {}
+    problems: dict[ResourceId, list[Problem]] = {}
     for resource, ref in missing:
         if ref.target in present and ref.target not in gone:
             continue
         file, line, column = (
             locate(resource.id, ref.path) if locate else (resource.origin.file, resource.origin.line, 0)
         )
-        problems.append(
-            Problem(
-                f"there is no {ref.target}, neither in the manifests nor on the host",
-                file,
-                line,
-                column,
-                "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in ("spec", *ref.path)).lstrip("."),
-                _mend(host, ref.target),
-            )
-        )
-    if problems:
-        raise ManifestErrors(problems)
+        path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in ("spec", *ref.path)).lstrip(".")
+        message = f"there is no {ref.target}, neither in the manifests nor on the host"
+        problem = Problem(message, file, line, column, path, _mend(host, ref.target))
+        problems.setdefault(resource.id, []).append(problem)
+    return problems
 
 
 def _mend(host: Host, target: ResourceId) -> str:
@@ -189,7 +240,10 @@ def _keep_what_is_used(
     changes: dict[ResourceId, Change], desired: Mapping[ResourceId, Resource], inventory: Inventory
 ) -> None:
     """What stays, because a manifest declares it or preventDestroy keeps it, is not cut off from what it uses."""
-    stays = [id_ for id_, change in changes.items() if id_ in desired or _kept(change)]
+    if not any(change.action is Action.DELETE for change in changes.values()):
+        return
+    # all that is declared: of a partial plan too, whose changes are some of them
+    stays = [*desired, *(id_ for id_, change in changes.items() if id_ not in desired and _kept(change))]
     while stays:
         user = stays.pop()
         specs = [desired[user].spec] if user in desired else applied_specs(BY_WORD[user.kind], inventory.get(user))
