@@ -28,6 +28,7 @@ COMMANDS = {
         "destroy",
         "adopt",
         "drift",
+        "run",
         "status",
         "unlock",
         "explain",

@@ -108,6 +108,16 @@ def effect_here(change: Change, field: FieldChange) -> Effect:
     return field.effect
 
 
+def brief(change: Change) -> str:
+    """A change in one line, such as `cpus: 1 -> 2 (live), disks[data]: + …`; of many fields the first ones."""
+    if change.action not in (Action.UPDATE, Action.ADOPT, Action.NOOP):
+        return _WHAT[change.action].removeprefix("will be ") + (f": {change.reason}" if change.reason else "")
+    rows = [_row(change, f) for f in change.shown]
+    told = [f"{r.name}: {r.text or '...'}" + (f" ({r.cost})" if r.cost else "") for r in rows[:MOST_MOVES]]
+    more = f" and {len(rows) - MOST_MOVES} more" if len(rows) > MOST_MOVES else ""
+    return one_line(", ".join(told) + more or change.reason)
+
+
 def summary(plan: Plan) -> str:
     tail = ""
     if waiting := len(plan.waiting):

@@ -1,0 +1,71 @@
+"""`kvmstate run`: keep the host as the manifests say."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kvmstate.cli.options import connect_option, inputs, manifest_options
+
+
+@click.command("run")
+@manifest_options
+@connect_option
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    default="auto",
+    show_default=True,
+    help="auto: console on a terminal, JSON elsewhere.",
+)
+def command(log_format: str, **given: Any) -> int:
+    """Keep the host as the manifests say, until told to stop.
+
+    Watches the manifests and libvirt's events, corrects what differs, and takes what snapshot policies ask for.
+    SIGHUP reads the manifests anew; SIGTERM and Ctrl-C finish what is running and stop.
+    """
+    from kvmstate.reconcile.agenda import Topic
+    from kvmstate.reconcile.board import Board, State
+    from kvmstate.reconcile.desired import Desired, Given
+    from kvmstate.reconcile.log import log_to_stderr
+    from kvmstate.reconcile.loop import Loop
+    from kvmstate.reconcile.watch import Watch
+
+    # a daemon's garbage matters
+    gc.enable()
+    asked = inputs(**given)
+
+    def load() -> Desired:
+        loaded = asked.load()
+        return Desired(loaded.project, loaded.manifests.resources, loaded.manifests.at)
+
+    board = Board(State())
+    log_to_stderr(board, log_format == "json" or (log_format == "auto" and not sys.stderr.isatty()))
+    loop = Loop(Given(asked.project, load, asked.connect), board)
+    watch = Watch(_watched(asked.paths), lambda: loop.agenda.ask(Topic.MANIFESTS))
+
+    def on_stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        loop.stop.set()
+        loop.agenda.wake()
+
+    signal.signal(signal.SIGINT, on_stop)
+    signal.signal(signal.SIGTERM, on_stop)
+    signal.signal(signal.SIGHUP, lambda number, frame: loop.agenda.ask(Topic.MANIFESTS, Topic.EVERYTHING))
+    watch.start()
+    # handlers run in this thread, which must not hold what they need
+    thread = threading.Thread(target=loop.run, name="loop")
+    thread.start()
+    thread.join()
+    watch.close()
+    return 0
+
+
+def _watched(paths: tuple[Path, ...]) -> list[Path]:
+    return list(paths) or [Path(".")]

@@ -1,0 +1,199 @@
+"""The state of everything, for whoever wants to know: how each resource is, what went wrong, and what happened."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from kvmstate.errors import KvmstateError
+from kvmstate.model.resource import ResourceId
+from kvmstate.reconcile.source import Revision
+
+KEPT_EVENTS = 1000
+
+
+class Sync(enum.Enum):
+    """How a resource is, beside what its manifest says."""
+
+    IN_SYNC = "InSync"
+    RESTART_PENDING = "RestartPending"  # written, and taken on with the next power cycle
+    DRIFTED = "Drifted"  # differs, and is only observed
+    WAITING = "Waiting"  # for a change window, a confirmation, or files to rest
+    BLOCKED = "Blocked"  # its lifecycle, or something else, forbids what would have to be done
+    FAILING = "Failing"  # what was tried failed; it is tried again
+    SUSPENDED = "Suspended"
+    LEFT = "LeftManifests"  # owned, no longer declared, and not to be deleted
+    UNKNOWN = "Unknown"  # cannot be seen, such as a volume of an inactive pool
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`since` is when it came to this state; `next_try` is when what failed is tried again."""
+
+    id: ResourceId
+    sync: Sync
+    message: str = ""
+    hint: str = ""
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    failures: int = 0
+    next_try: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An event in Kubernetes' sense: `reason` is one CamelCase word, `warning` its type; `resource` is an address, or
+    empty for what concerns the whole project. `revision` is that of the manifests in force."""
+
+    time: datetime
+    reason: str
+    message: str
+    resource: str = ""
+    warning: bool = False
+    revision: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One look at resources: how many were looked at (`whole`: all), changed, and failed to change; in seconds."""
+
+    started: datetime
+    seconds: float
+    whole: bool
+    looked: int
+    changed: int
+    failed: int
+
+
+class Concern(enum.Enum):
+    """What can be wrong with all at once. The value is the reason of the event that says so, and of the one that says
+    that it is over."""
+
+    SOURCE = ("SourceFailed", "SourceRecovered")
+    MANIFESTS = ("ManifestsInvalid", "ManifestsValid")
+    HOST = ("HostUnreachable", "HostReachable")
+    PLAN = ("PlanFailed", "PlanRecovered")
+    LOCK = ("Locked", "Unlocked")
+    BUG = ("InternalError", "InternalErrorOver")
+
+
+@dataclass(frozen=True)
+class State:
+    """One moment of the board. `ready`: the first pass is done, and the host was reached. `troubles` are what is wrong
+    with all at once, since when."""
+
+    project: str = ""
+    host: str = ""
+    mode: str = "enforce"
+    standby: str = ""
+    ready: bool = False
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    revision: Revision | None = None
+    loaded: datetime | None = None
+    conditions: Mapping[ResourceId, Condition] = field(default_factory=dict)
+    troubles: Mapping[Concern, tuple[datetime, KvmstateError]] = field(default_factory=dict)
+    last_pass: Pass | None = None
+    last_success: datetime | None = None
+    next_look: datetime | None = None
+    next_window: datetime | None = None
+
+    def counts(self) -> Counter[Sync]:
+        return Counter(condition.sync for condition in self.conditions.values())
+
+
+class Board:
+    """Thread-safe. Who subscribes is told in the thread of what happens, and must neither take long nor raise."""
+
+    def __init__(self, state: State) -> None:
+        self._lock = threading.RLock()
+        self._state = state
+        self._events: deque[Happening] = deque(maxlen=KEPT_EVENTS)
+        self._tell: list[Callable[[Happening], None]] = []
+        self._tell_passes: list[Callable[[Pass], None]] = []
+
+    @property
+    def state(self) -> State:
+        with self._lock:
+            return self._state
+
+    def events(self) -> list[Happening]:
+        """The latest, oldest first."""
+        with self._lock:
+            return list(self._events)
+
+    def subscribe(
+        self, told: Callable[[Happening], None] | None = None, passes: Callable[[Pass], None] | None = None
+    ) -> None:
+        self._tell += [told] if told else []
+        self._tell_passes += [passes] if passes else []
+
+    def set(self, **fields: object) -> None:
+        with self._lock:
+            self._state = replace(self._state, **fields)  # type: ignore[arg-type]
+
+    def say(
+        self, reason: str, message: str, resource: ResourceId | None = None, *, warning: bool = False, hint: str = ""
+    ) -> None:
+        """Something happened."""
+        with self._lock:
+            commit = self._state.revision.commit if self._state.revision else ""
+            happened = Happening(
+                datetime.now(UTC), reason, message, str(resource) if resource else "", warning, commit, hint
+            )
+            self._events.append(happened)
+        for tell in self._tell:
+            tell(happened)
+
+    def trouble(self, concern: Concern, error: KvmstateError | None) -> None:
+        """What is wrong with all at once, or None when it is over; said when it begins, changes and ends."""
+        with self._lock:
+            troubles = dict(self._state.troubles)
+            before = troubles.pop(concern, None)
+            if error:
+                troubles[concern] = before[0] if before else datetime.now(UTC), error
+            self._state = replace(self._state, troubles=troubles)
+        failed, over = concern.value
+        if error and (before is None or str(before[1]) != str(error)):
+            self.say(failed, error.message, warning=True, hint=error.hint)
+        elif before and not error:
+            self.say(over, f"it was: {before[1].message}")
+
+    def show(self, conditions: Iterable[Condition], gone: Iterable[ResourceId] = ()) -> None:
+        """How these resources are now; said when that is news. A state that stays keeps its time."""
+        news = []
+        with self._lock:
+            shown = dict(self._state.conditions)
+            for id_ in gone:
+                shown.pop(id_, None)
+            for now in conditions:
+                before = shown.get(now.id)
+                if before and (before.sync, before.message) == (now.sync, now.message):
+                    now = replace(now, since=before.since)
+                else:
+                    news.append((before, now))
+                shown[now.id] = now
+            self._state = replace(self._state, conditions=shown)
+        for before, now in news:
+            self._tell_of(before, now)
+
+    def _tell_of(self, before: Condition | None, now: Condition) -> None:
+        bad = {Sync.FAILING, Sync.BLOCKED, Sync.DRIFTED}
+        if now.sync is Sync.IN_SYNC:
+            if before and before.sync is not Sync.IN_SYNC:
+                was = f"it was {before.sync.value}" + (f": {before.message}" if before.message else "")
+                self.say("Recovered" if before.sync in bad else "InSync", was, now.id)
+        elif before is None or (before.sync, before.message) != (now.sync, now.message):
+            self.say(now.sync.value, now.message, now.id, warning=now.sync in bad, hint=now.hint)
+
+    def passed(self, done: Pass) -> None:
+        with self._lock:
+            ok = not done.failed
+            self._state = replace(
+                self._state, last_pass=done, last_success=done.started if ok else self._state.last_success
+            )
+        for tell in self._tell_passes:
+            tell(done)

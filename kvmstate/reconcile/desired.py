@@ -1,0 +1,81 @@
+"""The manifests in force: the last ones that were whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from kvmstate.apply import Store
+from kvmstate.manifest import Project
+from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.plan import Options
+from kvmstate.plan.compare import last_applied
+from kvmstate.plan.planner import Locate
+from kvmstate.reconcile.source import Revision
+
+
+@dataclass(frozen=True)
+class Desired:
+    """`whole` is false for what was applied last, when no manifests can be read: it says nothing of what is not in
+    it."""
+
+    project: Project
+    resources: tuple[Resource, ...]
+    locate: Locate | None = None
+    whole: bool = True
+
+    @cached_property
+    def by_id(self) -> Mapping[ResourceId, Resource]:
+        return {resource.id: resource for resource in self.resources}
+
+    @property
+    def prune(self) -> str:
+        """off, on or confirm"""
+        if not self.whole:
+            return "off"
+        chosen = self.project.reconcile.prune
+        if chosen is None:
+            chosen = self.project.prune
+        return chosen if isinstance(chosen, str) else "on" if chosen else "off"
+
+    @property
+    def options(self) -> Options:
+        return Options(prune=self.prune != "off", moves=self.project.moves, lenient=True)
+
+    def means_the_same(self, before: Desired) -> bool:
+        """Whether the project's settings are as before; where its files are does not count."""
+        a, b = self.project, before.project
+        return (a.moves, a.reconcile, a.prune, self.whole) == (b.moves, b.reconcile, b.prune, before.whole)
+
+    def changed(self, before: Desired) -> set[ResourceId]:
+        """What is wanted otherwise than before."""
+        ids = self.by_id.keys() | before.by_id.keys()
+        return {id_ for id_ in ids if _said(self.by_id.get(id_)) != _said(before.by_id.get(id_))}
+
+
+@dataclass(frozen=True)
+class Given:
+    """Where manifests come from. `project` and `load` read the files as they are now, and raise ManifestErrors and
+    UsageError; `fetch` brings newer ones (with a note on how, if it was no plain step forward), and raises SourceError;
+    `every` is its interval in seconds."""
+
+    project: Callable[[], Project]
+    load: Callable[[], Desired]
+    connect: str | None = None
+    fetch: Callable[[], tuple[Revision, str]] | None = None
+    every: float = 60
+
+    def uri(self, project: Project) -> str | None:
+        return self.connect or project.connection
+
+
+def applied_last(project: Project, store: Store) -> Desired:
+    """What the host's record tells, as far as it can be read."""
+    entries = store.inventory.entries.values()
+    return Desired(project, tuple(filter(None, map(last_applied, entries))), whole=False)
+
+
+def _said(resource: Resource | None) -> Resource | None:
+    """Without the place in its file, which moves with every line above."""
+    return replace(resource, origin=None) if resource else None  # type: ignore[arg-type]

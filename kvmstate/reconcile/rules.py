@@ -1,0 +1,77 @@
+"""What may be done now: modes, backoff, change windows, confirmations. No clock is read here, and nothing looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from kvmstate.manifest.reconcile import Reconcile
+from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Inventory
+from kvmstate.model.plan import Plan
+from kvmstate.model.resource import ResourceId
+from kvmstate.reconcile.board import Sync
+from kvmstate.views.rows import brief
+
+
+@dataclass(frozen=True)
+class Rules:
+    """`now` is in UTC. `backoff` says why a resource is not touched yet again, `settling` why nothing that is no longer
+    declared is let go yet; both are empty when it may be."""
+
+    settings: Reconcile
+    prune: str  # off, on, confirm
+    now: datetime
+    inventory: Inventory
+    backoff: Callable[[ResourceId], str] = lambda id_: ""
+    settling: str = ""
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """The plan with what must wait blocked, and how that is called."""
+
+    plan: Plan
+    held: dict[ResourceId, Sync] = field(default_factory=dict)
+
+
+def ruled(plan: Plan, rules: Rules) -> Ruled:
+    changes, held = [], {}
+    for change in plan.changes:
+        if change.action is not Action.NOOP and not change.blocked:
+            change, sync = _ruled(change, rules)
+            if sync:
+                held[change.id] = sync
+        changes.append(change)
+    return Ruled(replace(plan, changes=tuple(changes)), held)
+
+
+def _ruled(change: Change, rules: Rules) -> tuple[Change, Sync | None]:
+    settings = rules.settings
+    if (change.lifecycle.mode or settings.mode) == "observe":
+        return replace(change, blocked=brief(change), hint="it is only observed"), Sync.DRIFTED
+    if why := rules.backoff(change.id):
+        return replace(change, blocked=why), Sync.FAILING
+    if change.desired is None and change.observed is not None and rules.settling:
+        return replace(change, blocked=rules.settling), Sync.WAITING
+    if change.action is Action.DELETE and rules.prune == "confirm":
+        entry = rules.inventory.get(change.id)
+        if not (entry and entry.confirmed):
+            why = "left the manifests: its deletion waits for confirmation"
+            return replace(change, blocked=why, hint=f"kvmstate confirm {change.id}"), Sync.WAITING
+    if change.disrupts and not settings.may_disrupt(rules.now):
+        return _until_window(change, rules)
+    return change, None
+
+
+def _until_window(change: Change, rules: Rules) -> tuple[Change, Sync | None]:
+    """What can be done meanwhile: a restart waits, and what is to be taken on with it is written."""
+    if change.restarts and change.action is Action.UPDATE:
+        lighter = replace(change, lifecycle=change.lifecycle.model_copy(update={"restart": "whenOff"}))
+        if lighter.fields or lighter.live:
+            return lighter, None
+    opens = rules.settings.next_window(rules.now)
+    when = f"{opens:%Y-%m-%d %H:%M} UTC" if opens else "never"
+    why = f"waits for the change window, which opens {when}: {brief(change)}"
+    return replace(change, blocked=why), Sync.WAITING
