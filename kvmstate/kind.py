@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, get_args
 
 from lxml import etree
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, field_validator
 from kvmstate.model.change import Change
 from kvmstate.model.resource import Lifecycle, Model, Resource, ResourceId
 from kvmstate.xmlbind import (
+    Binding,
     Overrides,
     Remainder,
     Section,
@@ -174,7 +175,7 @@ def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[R
     """Every resource that a spec names, by its `Ref` fields."""
     if not isinstance(spec, Section):
         return
-    for b in bindings(type(spec)):
+    for b in _referring(type(spec)):
         value = getattr(spec, b.name)
         if value is None:
             continue
@@ -185,3 +186,9 @@ def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[R
                 yield from references(item, (*at, b.alias, index))
         elif b.sections and isinstance(value, Section):
             yield from references(value, (*at, b.alias))
+
+
+@cache
+def _referring(section: type[Section]) -> tuple[Binding, ...]:
+    """The fields that name a resource, or hold sections with such fields: few of all."""
+    return tuple(b for b in bindings(section) if b.ref or any(_referring(below) for below in b.sections))

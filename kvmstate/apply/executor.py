@@ -9,10 +9,12 @@ from __future__ import annotations
 import enum
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
+from queue import Empty, SimpleQueue
 
 from kvmstate.apply.inventory import Store
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked
@@ -93,6 +95,7 @@ def apply_plan(
     note_agreement(plan, store)
     broken: dict[ResourceId, str] = {}
     running: dict[Future[None], Change] = {}
+    finished: SimpleQueue[Future[None]] = SimpleQueue()
     order = TopologicalSorter({change.id: change.needs & todo.keys() for change in todo.values()})
     order.prepare()
     ready: deque[ResourceId] = deque()
@@ -113,10 +116,10 @@ def apply_plan(
                     order.done(change.id)
                 else:
                     args = (change, plan, host, store, before[change.id], emit, prepare)
-                    running[pool.submit(_carry_out, *args)] = change
-            # not for ever: a signal that comes just before the wait is handled after it
-            finished, _ = wait(running, SIGNALS_SECONDS, return_when=FIRST_COMPLETED) if running else ((), ())
-            for future in finished:
+                    future = pool.submit(_carry_out, *args)
+                    running[future] = change
+                    future.add_done_callback(finished.put)
+            for future in _some(finished) if running else ():
                 change = running.pop(future)
                 order.done(change.id)
                 error = future.exception()
@@ -133,6 +136,15 @@ def apply_plan(
     if not lost:
         store.flush()
     return result
+
+
+def _some(finished: SimpleQueue[Future[None]]) -> Iterator[Future[None]]:
+    """What has finished by now; waits for the first, but not for ever: a signal that comes just before the wait is
+    handled after it."""
+    with suppress(Empty):
+        yield finished.get(timeout=SIGNALS_SECONDS)
+        while True:
+            yield finished.get_nowait()
 
 
 def note_agreement(plan: Plan, store: Store) -> None:

@@ -50,6 +50,8 @@ class Store:
         self._keep = keep
         self._clock = clock
         self._lock = threading.Lock()
+        # of two writers the later one shall have the newer entries
+        self._writing = threading.Lock()
         self._entries: dict[ResourceId, Entry] = {}
         self._place: dict[ResourceId, int] = {}
         self._texts: dict[ResourceId, tuple[Entry, str]] = {}
@@ -89,24 +91,40 @@ class Store:
 
     def flush(self) -> None:
         """Write what has changed. Raises HostError and whatever `guard` does; the entries stay to be written."""
-        with self._lock:
-            if self._dirty or self._damaged:
-                self.guard()
-            for number, value in list(self._damaged.items()):
-                self._keep.write(f"damaged-{number}-{zlib.crc32(value):08x}", value)
-                self._keep.delete(str(number))
-                del self._damaged[number]
-            self._spread()
-            # what moved out of a full shard is in a later one: it is written there before it goes from the old
-            for number in sorted(self._dirty, reverse=True):
-                self._write(number)
-                self._dirty.discard(number)
-            self._place = {id_: number for id_, number in self._place.items() if id_ in self._entries}
-            self._flushed = self._clock()
+        with self._writing:
+            self._flush()
 
     def _flush_if_due(self) -> None:
-        if self._clock() - self._flushed >= FLUSH_SECONDS:
-            self.flush()
+        # whoever writes already, writes for all: nobody waits for it
+        if self._clock() - self._flushed >= FLUSH_SECONDS and self._writing.acquire(blocking=False):
+            try:
+                self._flush()
+            finally:
+                self._writing.release()
+
+    def _flush(self) -> None:
+        if self._dirty or self._damaged:
+            self.guard()
+        for number, value in list(self._damaged.items()):
+            self._keep.write(f"damaged-{number}-{zlib.crc32(value):08x}", value)
+            self._keep.delete(str(number))
+            del self._damaged[number]
+        with self._lock:
+            self._spread()
+            # what moved out of a full shard is in a later one: it is written there before it goes from the old
+            todo = {number: self._members(number) for number in sorted(self._dirty, reverse=True)}
+            shards = {number: self._shard(members) for number, members in todo.items()}
+            self._dirty.clear()
+        # calls to the host take time, in which others go on to put and drop
+        try:
+            for number, members in todo.items():
+                self._write(number, members, shards[number])
+                del shards[number]
+        finally:
+            with self._lock:
+                self._dirty |= shards.keys()
+                self._place = {i: n for i, n in self._place.items() if i in self._entries or n in self._dirty}
+                self._flushed = self._clock()
 
     def _members(self, number: int) -> list[Entry]:
         return [entry for id_, entry in self._entries.items() if self._place[id_] == number]
@@ -130,16 +148,17 @@ class Store:
                 self._place[entry.id] = target
                 size += length
 
-    def _write(self, number: int) -> None:
-        members = self._members(number)
+    def _shard(self, members: list[Entry]) -> str:
+        self._serial += 1
+        entries = ", ".join(map(self._text, members))
+        return f'{{"format": {FORMAT}, "serial": {self._serial}, "entries": [{entries}]}}'
+
+    def _write(self, number: int, members: list[Entry], shard: str) -> None:
         if not members:
             if number in self._present:
                 self._keep.delete(str(number))
                 self._present.discard(number)
             return
-        self._serial += 1
-        entries = ", ".join(map(self._text, members))
-        shard = f'{{"format": {FORMAT}, "serial": {self._serial}, "entries": [{entries}]}}'
         value = zlib.compress(shard.encode())
         if len(value) > VALUE_MAX:
             raise HostError(f"{members[0].id}: its spec is too large to be recorded on the host ({len(value)} bytes)")

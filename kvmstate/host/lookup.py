@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
@@ -20,6 +21,7 @@ class HostLookup:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._pool = cache(connection.storagePoolLookupByName)
+        self._volumes: dict[tuple[str, str], Any] = {}
 
     @cached_property
     def _pools(self) -> dict[str, str]:
@@ -68,10 +70,16 @@ class HostLookup:
         pool = self._pools.get(folder)
         return VolumeRef(pool=pool, name=name) if pool and name else None
 
+    def remember(self, pool: str, listed: Iterable[Any]) -> None:
+        """Volumes that were just listed need not be looked up. A volume here is a name: all that is asked of one is as
+        of the question, also when it was made anew meanwhile."""
+        self._volumes |= {(pool, volume.name()): volume for volume in listed}
+
     def volume_source(self, ref: VolumeRef) -> VolumeSource:
         """Raises NotFound when there is no such volume."""
         with faults():
-            node = document(self._pool(ref.pool).storageVolLookupByName(ref.name).XMLDesc(0))
+            volume = self._volumes.get((ref.pool, ref.name)) or self._pool(ref.pool).storageVolLookupByName(ref.name)
+            node = document(volume.XMLDesc(0))
         format_ = node.find("target/format")
         return VolumeSource(
             "block" if node.get("type") == "block" else "file",

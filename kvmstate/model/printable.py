@@ -5,6 +5,8 @@ from __future__ import annotations
 
 def harmless(text: str) -> str:
     """Control, direction and invisible characters spelled out (`\\x1b`, `\\u202e`); lines stay lines."""
+    if text.isprintable():
+        return text
     return "".join(
         char if char == "\n" or char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -16,9 +16,11 @@ from kvmstate.model.quantity import Duration
 API_VERSION = "kvmstate/v1"
 
 
-@dataclass(frozen=True, order=True)
-class ResourceId:
-    """`kind` is libvirt's word (domain, network, pool, volume); a volume's name is POOL/NAME."""
+class ResourceId(NamedTuple):
+    """`kind` is libvirt's word (domain, network, pool, volume); a volume's name is POOL/NAME.
+
+    A tuple, because plans of thousands are made of look-ups by it.
+    """
 
     kind: str
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -85,12 +86,12 @@ def hints(changes: dict[ResourceId, Change], inventory: Inventory) -> None:
     """Where something goes and its like comes, say how a rename would be told."""
     come = [c for c in changes.values() if c.action is Action.CREATE and c.id.kind not in _CANNOT and not c.hint]
     gone = [c for c in changes.values() if c.desired is None and c.observed and c.id.kind not in _CANNOT]
-    for new in come:
+    rivals = Counter(c.id.kind for c in come)
+    for new in come if gone else []:
         assert new.desired is not None
-        rivals = [c for c in come if c.id.kind == new.id.kind]
         alike = [c for c in gone if c.id.kind == new.id.kind]
         same = [c for c in alike if inventory.entries[c.id].specs[-1:] == (new.desired.written,)]
-        if len(same) == 1 or len(alike) == len(rivals) == 1:
+        if len(same) == 1 or len(alike) == rivals[new.id.kind] == 1:
             old = (same or alike)[0].id
             told = f"if this is {old} renamed, write `moved: [{{from: {old}, to: {new.id}}}]` into kvmstate.yaml"
             changes[new.id] = replace(new, hint=told)

@@ -57,7 +57,8 @@ class Item:
 
 def items(plan: Plan, waiting: bool = True) -> list[Item]:
     """`waiting`: also what is written already and waits for a restart."""
-    return [item for c in plan.changes if (item := _item(c, waiting and c in plan.waiting))]
+    waits = {c.id for c in plan.waiting} if waiting else set()
+    return [item for c in plan.changes if (item := _item(c, c.id in waits))]
 
 
 def _item(change: Change, waits: bool) -> Item | None:

@@ -29,7 +29,8 @@ class Row:
 
 
 def rows(plan: Plan) -> list[Row]:
-    return sorted((_row(change, change in plan.waiting) for change in plan.changes), key=lambda row: row.address)
+    waits = {change.id for change in plan.waiting}
+    return sorted((_row(change, change.id in waits) for change in plan.changes), key=lambda row: row.address)
 
 
 def _row(change: Change, waits: bool) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from lxml import etree
@@ -62,8 +63,13 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
                 values[b.name] = items
         elif (found := b.path.find(node)) is not None and (value := _read(b, found, lookup)) is not None:
             values[b.name] = value
-    defaults = {b.name: b.default for b in bindings(cls)}
-    return cast("S", cls.model_construct(_fields_set=set(values), **{**defaults, **values}))
+    return cast("S", _blank(cls).model_copy(update=values))
+
+
+@cache
+def _blank(cls: type[Section]) -> Section:
+    """With every field's default, and none its own. Copying it is quicker than constructing it."""
+    return cls.model_construct(_fields_set=set(), **{b.name: b.default for b in bindings(cls)})
 
 
 def _read(b: Binding, node: etree._Element, lookup: Any) -> Any:

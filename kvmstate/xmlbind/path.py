@@ -47,12 +47,18 @@ class Step:
     number: int = 0
 
     def find(self, node: etree._Element) -> list[etree._Element]:
-        found = [child for child in node if child.tag == self.tag]
+        # lxml looks for the tag itself: a machine's devices are many, and each one seen from Python costs
+        found = list(node.iterchildren(self.tag))
         if self.number:
             return found[self.number - 1 : self.number]
         if self.where is not None:
             return [child for child in found if self.where.text(child) == self.value]
         return found
+
+    def first(self, node: etree._Element) -> etree._Element | None:
+        if self.number or self.where is not None:
+            return next(iter(self.find(node)), None)
+        return next(node.iterchildren(self.tag), None)
 
     def make(self, node: etree._Element) -> etree._Element:
         child = etree.SubElement(node, self.tag)
@@ -76,10 +82,10 @@ class Path:
 
     def find(self, node: etree._Element) -> etree._Element | None:
         for step in self.steps:
-            found = step.find(node)
-            if not found:
+            found = step.first(node)
+            if found is None:
                 return None
-            node = found[0]
+            node = found
         return node
 
     def parent(self) -> Path:
@@ -87,8 +93,8 @@ class Path:
 
     def ensure(self, node: etree._Element) -> etree._Element:
         for step in self.steps:
-            found = step.find(node)
-            node = found[0] if found else step.make(node)
+            found = step.first(node)
+            node = found if found is not None else step.make(node)
         return node
 
     def text(self, node: etree._Element) -> str | None:

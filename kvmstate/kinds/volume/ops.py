@@ -41,6 +41,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         except NotFound:
             continue
         wanted = [volume for volume in listed if f"{pool_name}/{volume.name()}" in names]
+        host.lookup.remember(pool_name, wanted)
         found |= {seen.id.name: seen for seen in host.each(lambda v: _look(host, pool_name, v), wanted)}  # noqa: B023
     return found
 
