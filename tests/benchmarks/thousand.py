@@ -1,13 +1,15 @@
 """A thousand machines: what creating them, and planning when nothing is to be done, cost beside the bare libvirt calls.
 
-    python tests/benchmarks/thousand.py [COUNT]
+    python tests/benchmarks/thousand.py [--ssh] [COUNT]
 
-Starts a throw-away host, applies COUNT volumes and COUNT machines (defined, not started), and prints the ratios. All
-figures are of one run on one machine; each is the median of RUNS whole processes, but for the creations.
+Starts a throw-away host, applies COUNT volumes and COUNT machines (defined, not started), and prints the ratios; with
+--ssh the host is reached over ssh by all, the bare calls too. All figures are of one run on one machine; each is the
+median of RUNS whole processes, but for the creations.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import statistics
@@ -19,6 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kvmstate import sandbox
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from ssh_server import OverSsh, Server
 
 RUNS = 5
 HEAD = """
@@ -72,6 +77,11 @@ for pool in connection.listAllStoragePools():
     for volume in pool.listAllVolumes():
         volume.XMLDesc(0)
 """
+# A new host examines its QEMU when it is first asked about it, and keeps what it found: neither the one nor the other.
+EXAMINE = """
+import libvirt, sys
+libvirt.open(sys.argv[1]).getCapabilities()
+"""
 DEFINE = """
 import libvirt, sys
 from pathlib import Path
@@ -81,10 +91,13 @@ for file in sorted(Path(sys.argv[2]).iterdir()):
 """
 
 
-def main(count: int) -> None:
+def main(count: int, ssh: bool) -> None:
     host = sandbox.start(f"bench-{os.getpid()}")
     try:
         with tempfile.TemporaryDirectory() as folder:
+            if ssh:
+                uri = Server(host, Path(folder)).uri()
+                host = OverSsh(host.name, host.directory, host.pid, host.started, uri)
             measure(host, Path(folder), count)
     finally:
         sandbox.stop(host.name)
@@ -115,6 +128,7 @@ def measure(host: sandbox.Sandbox, folder: Path, count: int) -> None:
     def bare(script: str, *words: str) -> None:
         subprocess.run([sys.executable, "-c", script, host.uri, *words], check=True)
 
+    bare(EXAMINE)
     kvmstate("apply", "--auto-approve")
     for n in range(count):
         (manifests / f"vm-{n:04}.yaml").write_text(MACHINE.format(n=n, memory=128))
@@ -126,7 +140,7 @@ def measure(host: sandbox.Sandbox, folder: Path, count: int) -> None:
     defined = timed(lambda: redefine(host, folder / "xml", bare))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
-    print(f"{count} machines, {count} volumes, 1 network, 1 pool")
+    print(f"{count} machines, {count} volumes, 1 network, 1 pool{', over ssh' if isinstance(host, OverSsh) else ''}")
     row("bare: connect and read all XML, one thread", read)
     row("plan, nothing to do", noop, noop / read, 3, "of the bare reads")
     row("plan, one machine changed", changed, changed / noop, 1.2, "of the plan with nothing to do")
@@ -167,4 +181,7 @@ def row(what: str, seconds: float, ratio: float | None = None, most: float = 0, 
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("--ssh", action="store_true", help="reach the host over ssh")
+    options.add_argument("count", metavar="COUNT", type=int, nargs="?", default=1000)
+    main(**vars(options.parse_args()))
