@@ -8,6 +8,7 @@
     │   └── ConnectionFailed the host cannot be reached
     ├── PlanError            the plan cannot be made or must not be applied
     ├── Locked               another run holds the project's lock on the host, or has taken it over
+    ├── SourceError          manifests cannot be fetched, or are not to be trusted; those in force stay
     └── SandboxError         a throw-away host could not be started or found
 
 Each has a `hint`: one sentence that says what to do next, or an empty string.
@@ -56,6 +57,10 @@ class PlanError(KvmstateError):
 
 
 class Locked(KvmstateError):
+    pass
+
+
+class SourceError(KvmstateError):
     pass
 
 

@@ -5,4 +5,5 @@ watch    the manifests' files, as they change
 loop     does what is due, one thing at a time, and says so on the board
 rules    what may be done now: modes, windows, confirmations
 board    the state of everything, for whoever wants to know, and what happened
+git      manifests from a repository: a revision is in force when all of it is here and verified
 """
