@@ -1,0 +1,107 @@
+"""The options of `kvmstate run` that say from which git repository the manifests come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from kvmstate.errors import UsageError
+
+if TYPE_CHECKING:
+    from kvmstate.reconcile.git import Git
+
+F = TypeVar("F", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
+
+
+def _duration(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    from kvmstate.model.quantity import parse_duration
+
+    if text is None:
+        return None
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}") from None
+    if not seconds:
+        raise click.BadParameter("at least 1s")
+    return seconds
+
+
+# Each with the field of Git that it sets; none has a default here, so that what was given is known
+OPTIONS = {
+    "url": click.option(
+        "--git", "git_url", metavar="URL", help="Manifests come from this repository (https, ssh, a path)."
+    ),
+    "branch": click.option("--branch", "git_branch", metavar="NAME", help="Of --git. Default: what its HEAD is."),
+    "tag": click.option("--tag", "git_tag", metavar="NAME", help="Of --git, instead of a branch."),
+    "path": click.option(
+        "--path", "git_path", metavar="FOLDER", help="Where in --git the manifests are. Default: its top."
+    ),
+    "interval": click.option(
+        "--git-interval", metavar="DURATION", callback=_duration, help="How often --git is asked. Default: 1m."
+    ),
+    "timeout": click.option(
+        "--git-timeout", metavar="DURATION", callback=_duration, help="What a git command may take. Default: 2m."
+    ),
+    "depth": click.option(
+        "--git-depth", metavar="N", type=click.IntRange(0), help="Commits fetched at first; 0: all. Default: 1."
+    ),
+    "ssh_key": click.option(
+        "--ssh-key", "git_ssh_key", metavar="FILE", type=FILE, help="The private key for --git. Default: the user's."
+    ),
+    "known_hosts": click.option(
+        "--known-hosts",
+        "git_known_hosts",
+        metavar="FILE",
+        type=FILE,
+        help="The ssh servers' keys, instead of the user's.",
+    ),
+    "token": click.option(
+        "--git-token-file", "git_token", metavar="FILE", type=FILE, help="Holds the token or password for https."
+    ),
+    "verify_ssh": click.option(
+        "--verify-ssh",
+        "git_verify_ssh",
+        metavar="FILE",
+        type=FILE,
+        help="Allowed signers (ssh-keygen(1)): take only what one of them signed.",
+    ),
+    "verify_gpg": click.option(
+        "--verify-gpg",
+        "git_verify_gpg",
+        metavar="FILE",
+        type=FILE,
+        help="Public keys: take only what one of them signed.",
+    ),
+    "on_rewrite": click.option(
+        "--on-rewrite",
+        "git_on_rewrite",
+        type=click.Choice(["follow", "hold"]),
+        help="After a force-push, a rollback or a moved tag: take it, or stay. Default: follow.",
+    ),
+}
+
+
+def git_options(command: F) -> F:
+    """The command takes them with `git_settings(given)`."""
+    for option in reversed(OPTIONS.values()):
+        command = option(command)
+    return command
+
+
+def git_settings(given: dict[str, Any]) -> Git | None:
+    """Takes the options out of `given`; None without --git. Raises UsageError for what does not fit together."""
+    said = {field: value for field in OPTIONS if (value := given.pop(f"git_{field}")) is not None}
+    if "url" not in said:
+        if said:
+            raise UsageError(
+                "--git is missing: what is said of it says nothing without", "name a repository with --git URL"
+            )
+        return None
+    from kvmstate.reconcile.git import Git
+
+    return Git(**said)
