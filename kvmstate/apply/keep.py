@@ -40,14 +40,16 @@ class Keep(Protocol):
         ...
 
 
-def open_keep(host: Host, project: str) -> Keep:
-    return Secrets(host, project) if secrets.supported(host.connection) else Files(host, project)
+def open_keep(host: Host, project: str, claim: str = "lock") -> Keep:
+    """`claim` is what the one claim is about."""
+    return (Secrets if secrets.supported(host.connection) else Files)(host, project, claim)
 
 
 class Secrets:
-    def __init__(self, host: Host, project: str) -> None:
+    def __init__(self, host: Host, project: str, claim: str = "lock") -> None:
         self._connection = host.connection
         self._prefix = f"kvmstate:{project}:"
+        self._claim = self._prefix + claim
         self._description = f"kvmstate: what project {project} owns here"
 
     def projects(self) -> set[str]:
@@ -64,10 +66,10 @@ class Secrets:
         secrets.delete(self._connection, self._prefix + name)
 
     def claimed(self) -> tuple[str, str] | None:
-        return secrets.holder(self._connection, f"{self._prefix}lock")
+        return secrets.holder(self._connection, self._claim)
 
     def claim(self, token: str, note: str) -> bool:
-        return secrets.claim(self._connection, f"{self._prefix}lock", token, note)
+        return secrets.claim(self._connection, self._claim, token, note)
 
     def release(self, token: str) -> None:
         secrets.release(self._connection, token)
@@ -76,7 +78,8 @@ class Secrets:
 class Files:
     """One file a value, replaced in one go; the claim is a file that is read and written under flock."""
 
-    def __init__(self, host: Host, project: str) -> None:
+    def __init__(self, host: Host, project: str, claim: str = "lock") -> None:
+        self._claim = claim
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
         self._folder = state / "kvmstate" / hashlib.sha256(host.uri.encode()).hexdigest()[:16] / project
 
@@ -116,7 +119,7 @@ class Files:
     @contextmanager
     def _lock_file(self) -> Iterator[IO[str]]:
         self._make_folder()
-        with (self._folder / "lock").open("a+") as file:
+        with (self._folder / self._claim).open("a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             yield file

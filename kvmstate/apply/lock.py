@@ -55,6 +55,17 @@ class Holder:
         except (ValueError, TypeError, KeyError):
             return cls("somebody", "", 0, 0, "", "of an unknown version", 0, 0)
 
+    @classmethod
+    def me(cls, command: str, now: float, lease: float) -> Holder:
+        """This process, for `lease` seconds."""
+        user = f"{_user()}@{socket.gethostname()}"
+        return cls(user, _machine(), os.getpid(), _born(os.getpid()), command, __version__, now, now + lease)
+
+    @property
+    def note(self) -> str:
+        """What `parse` reads."""
+        return json.dumps(asdict(self))
+
     def __str__(self) -> str:
         return f"{self.user} (pid {self.pid}, kvmstate {self.version} {self.command})"
 
@@ -159,10 +170,8 @@ class Lock:
         return self.holder() == found
 
     def _take(self, command: str) -> bool:
-        now = self._clock()
-        user = f"{_user()}@{socket.gethostname()}"
-        mine = Holder(user, _machine(), os.getpid(), _born(os.getpid()), command, __version__, now, now + LEASE)
-        if not self._keep.claim(self._token, json.dumps(asdict(mine))):
+        mine = Holder.me(command, self._clock(), LEASE)
+        if not self._keep.claim(self._token, mine.note):
             return False
         self._mine = mine
         return True
@@ -180,7 +189,7 @@ class Lock:
             renewed = replace(self._mine, until=now + LEASE)
             found = self._keep.claimed()
             # removed and free again is lost too: somebody may have worked here meanwhile
-            if found and found[0] == self._token and self._keep.claim(self._token, json.dumps(asdict(renewed))):
+            if found and found[0] == self._token and self._keep.claim(self._token, renewed.note):
                 self._mine = renewed
                 return
             how = f"was taken over by {Holder.parse(found[1])}" if found else "was removed"

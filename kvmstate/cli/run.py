@@ -7,11 +7,14 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kvmstate.cli.options import connect_option, inputs, manifest_options
+
+if TYPE_CHECKING:
+    from kvmstate.manifest import Project
 
 
 @click.command("run")
@@ -47,8 +50,14 @@ def command(log_format: str, **given: Any) -> int:
 
     board = Board(State())
     log_to_stderr(board, log_format == "json" or (log_format == "auto" and not sys.stderr.isatty()))
-    loop = Loop(Given(asked.project, load, asked.connect), board)
-    watch = Watch(_watched(asked.paths), lambda: loop.agenda.ask(Topic.MANIFESTS))
+    here = asked.paths or (Path("."),)
+    watch = Watch(here, lambda: loop.agenda.ask(Topic.MANIFESTS))
+
+    def found(project: Project) -> None:
+        file = [project.file] if project.file else []
+        watch.watch([*here, *(project.paths if project.file else ()), *file, *project.skip])
+
+    loop = Loop(Given(asked.project, load, asked.connect, found), board)
 
     def on_stop(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -65,7 +74,3 @@ def command(log_format: str, **given: Any) -> int:
     thread.join()
     watch.close()
     return 0
-
-
-def _watched(paths: tuple[Path, ...]) -> list[Path]:
-    return list(paths) or [Path(".")]

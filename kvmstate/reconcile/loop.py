@@ -11,11 +11,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from kvmstate.app import Session, Writing, open_session, writable
 from kvmstate.apply import Event, EventKind, Result, open_store
+from kvmstate.apply.keep import open_keep
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, UsageError
 from kvmstate.host import Host, open_host
 from kvmstate.host.connection import default_uri
@@ -27,19 +29,25 @@ from kvmstate.reconcile.agenda import Agenda, Key, Topic, jittered
 from kvmstate.reconcile.board import Board, Concern, Pass, Sync
 from kvmstate.reconcile.conditions import conditions, told
 from kvmstate.reconcile.desired import Desired, Given, applied_last
+from kvmstate.reconcile.leader import CLAIM, Leadership
 from kvmstate.reconcile.rules import Ruled, Rules, ruled
 
 # Seconds: the longest wait without a look at the clock on the wall, which may jump; how long events are gathered,
 # as one call may make several; how long files must be as they are before what left them is let go; how long another
-# run's lock is waited for
+# run's lock is waited for, and another daemon's leadership
 TICK = 30.0
 GATHER = 0.02
 SETTLE = 10.0
 LOCKED = 5.0
+STANDBY = 30.0
 # A guest that stops by itself so long after the last time, is no longer one that keeps stopping
 CALM = 600.0
 ITS_OWN_STOPS = {"stopped (shutdown)", "stopped (crashed)", "stopped (failed)"}
 PARALLELISM = 10
+EMPTY = "the manifests are empty: nothing is let go"
+JUST_NOW = "left the manifests just now"
+# What is done when another's claim has ended; the other secrets of a project are its record
+CLAIMS = {"lock": Topic.UNLOCKED, CLAIM: Topic.EVERYTHING}
 
 
 class Loop:
@@ -57,6 +65,7 @@ class Loop:
         self._known: dict[ResourceId, Entry] | None = None
         self._locked_out: set[Key] = set()
         self._stops: dict[ResourceId, tuple[int, float]] = {}
+        self._leadership = Leadership()
         self._loaded = -SETTLE
         self._next_policies: datetime | None = None
         self._wall = datetime.now(UTC)
@@ -77,6 +86,10 @@ class Loop:
         finally:
             if self._events:
                 self._events.close()
+            if self._leadership.held and self._project:
+                # one that cannot be given back is taken over: its process is dead
+                with suppress(KvmstateError), open_host(self._given.uri(self._project)) as host:
+                    self._leadership.release(open_keep(host, self._project.name, CLAIM))
 
     def heard(self, event: Heard) -> None:
         """From libvirt's event thread."""
@@ -84,8 +97,8 @@ class Loop:
         if id_.kind == "secret":
             project = self._project.name if self._project else ""
             usage, _, part = id_.name.rpartition(":")
-            if usage == f"kvmstate:{project}":
-                self.agenda.ask(Topic.RECORD if part != "lock" else Topic.UNLOCKED, after=GATHER)
+            if usage == f"kvmstate:{project}" and (part not in CLAIMS or event.what == "undefined"):
+                self.agenda.ask(CLAIMS.get(part, Topic.RECORD), after=GATHER)
         elif id_.kind == "pool":
             volumes = [v for v in self._wanted() if v.kind == "volume" and v.name.startswith(f"{id_.name}/")]
             self.agenda.ask(id_, *volumes, after=GATHER)
@@ -171,6 +184,7 @@ class Loop:
         """The manifests as they are now; when they are not whole, the last good ones stay."""
         try:
             project = self._given.project()
+            self._given.found(project)
             if self._project and project.name != self._project.name:
                 raise UsageError(
                     f"the project is named {project.name} now, and was {self._project.name}: what is owned by "
@@ -216,6 +230,8 @@ class Loop:
             return
         started, clock = datetime.now(UTC), time.monotonic()
         with open_host(self._given.uri(self._project)) as host:
+            if not self._leads(host, whole):
+                return
             store = open_store(host, self._project.name)
             desired = self._desired or applied_last(self._project, store)
             entries = dict(store.inventory.entries)
@@ -253,7 +269,25 @@ class Loop:
             self.agenda.ask(Topic.EVERYTHING, after=every)
             next_window = self._project.reconcile.next_window(started)
             next_look = started + timedelta(seconds=every)
+            first = not self.board.state.ready
             self.board.set(ready=True, next_look=next_look, next_window=next_window)
+            if first:
+                self.board.say("Ready", f"{len(verdict.plan.changes)} resources were looked at")
+
+    def _leads(self, host: Host, renew: bool) -> bool:
+        """Whether this is the one that acts for the project. The others stand by, and try again at a look at all."""
+        assert self._project
+        if self._leadership.held and not renew:
+            return True
+        lease = 2 * self._project.reconcile.interval + LOCKED
+        other = self._leadership.claim(open_keep(host, self._project.name, CLAIM), lease)
+        if other != self.board.state.standby:
+            self.board.set(standby=other)
+            if other:
+                self.board.say("StandingBy", f"{other} keeps this project on this host", warning=True)
+        if other:
+            self.agenda.ask(Topic.EVERYTHING, after=STANDBY)
+        return not other
 
     def _ruled(self, session: Session, desired: Desired, ids: set[ResourceId] | None) -> Ruled:
         settle = self._loaded + SETTLE - time.monotonic()
@@ -263,10 +297,10 @@ class Loop:
             datetime.now(UTC),
             session.store.inventory,
             self._backoff,
-            "left the manifests just now" if settle > 0 else "",
+            EMPTY if not desired.resources else JUST_NOW if settle > 0 else "",
         )
         verdict = ruled(session.plan(desired.options, ids), rules)
-        if settle > 0 and (left := [c.id for c in verdict.plan.blocked if c.blocked == rules.settling]):
+        if settle > 0 and (left := [c.id for c in verdict.plan.blocked if c.blocked == JUST_NOW]):
             self.agenda.ask(*left, after=settle + GATHER)
         return verdict
 
@@ -298,11 +332,13 @@ class Loop:
 
             result = session.apply(plan, desired.options, heard, PARALLELISM, self.stop, exact=True)
             self._known = dict(store.inventory.entries)
+        # what was written, and waits for its window
+        result = replace(result, left=tuple(c for c in result.left if c.id not in verdict.lightened))
         if unknown := [c.id for c in plan.changes if c.unknown]:
             self.agenda.ask(*unknown, after=GATHER)
         others = tuple(c for c in seen.plan.changes if c.id not in ids)
         held = {**{id_: sync for id_, sync in seen.held.items() if id_ not in ids}, **verdict.held}
-        return Ruled(replace(verdict.plan, changes=(*verdict.plan.changes, *others)), held), result
+        return replace(verdict, plan=replace(verdict.plan, changes=(*verdict.plan.changes, *others)), held=held), result
 
     def _publish(self, verdict: Ruled, result: Result, whole: bool) -> None:
         shown, gone = conditions(verdict, result)

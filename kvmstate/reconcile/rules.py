@@ -30,21 +30,25 @@ class Rules:
 
 @dataclass(frozen=True)
 class Ruled:
-    """The plan with what must wait blocked, and how that is called."""
+    """The plan with what must wait blocked, and how that is called; `lightened` are changes without their restarts."""
 
     plan: Plan
     held: dict[ResourceId, Sync] = field(default_factory=dict)
+    lightened: frozenset[ResourceId] = frozenset()
 
 
 def ruled(plan: Plan, rules: Rules) -> Ruled:
-    changes, held = [], {}
+    changes, held, lightened = [], {}, set()
     for change in plan.changes:
         if change.action is not Action.NOOP and not change.blocked:
+            before = change
             change, sync = _ruled(change, rules)
             if sync:
                 held[change.id] = sync
+            elif change is not before:
+                lightened.add(change.id)
         changes.append(change)
-    return Ruled(replace(plan, changes=tuple(changes)), held)
+    return Ruled(replace(plan, changes=tuple(changes)), held, frozenset(lightened))
 
 
 def _ruled(change: Change, rules: Rules) -> tuple[Change, Sync | None]:

@@ -36,10 +36,16 @@ class Watch(FileSystemEventHandler):
         self._changed = threading.Condition()
         self._first = self._last = 0.0
         self._open: dict[str, float] = {}
+        self._following = threading.Lock()
         self._closed = False
         self._way: set[str] = set()
         self._roots: list[str] = []
         self.problem = ""
+
+    def watch(self, paths: Iterable[Path]) -> None:
+        """These from now on. Called by whoever was told."""
+        self._paths = [Path(os.path.abspath(path)) for path in paths]
+        self._follow()
 
     def start(self) -> None:
         self._observer.start()
@@ -103,6 +109,10 @@ class Watch(FileSystemEventHandler):
 
     def _follow(self) -> None:
         """Watch where the paths lead by now."""
+        with self._following:
+            self._follow_paths()
+
+    def _follow_paths(self) -> None:
         way: set[str] = set()
         wanted = {place for path in self._paths for place in _places(path, way)}
         self._way, self._roots = way, [place[0] for place in wanted if place[1]]

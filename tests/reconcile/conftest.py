@@ -1,0 +1,97 @@
+"""`kvmstate run` in a process of its own, on a throw-away host."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+from harness import MAIN, ROOT, Project, until, wipe
+
+from kvmstate.sandbox import Sandbox
+
+
+class Daemon:
+    """What it says is read from its log; `mark` is the place in it from which on `says` looks."""
+
+    def __init__(self, folder: Path, log: Path, *options: str) -> None:
+        self._log = log
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", MAIN, "run", str(folder), "--log-format", "json", *options],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=file,
+                stderr=file,
+            )
+        self._mark = 0
+
+    def events(self) -> list[dict[str, Any]]:
+        lines = self._log.read_text().split("\n")[:-1]
+        assert "bug in kvmstate" not in "".join(lines), lines
+        return [json.loads(line) for line in lines]
+
+    def mark(self) -> None:
+        """From here on."""
+        self._mark = len(self.events())
+
+    def since(self) -> list[dict[str, Any]]:
+        return self.events()[self._mark :]
+
+    def says(self, reason: str, resource: str = "", seconds: float = 30) -> dict[str, Any]:
+        """Wait for an event since the mark."""
+
+        def found() -> dict[str, Any] | None:
+            known = (e for e in self.since() if e["reason"] == reason and e.get("resource", "") == resource)
+            return next(known, None)
+
+        try:
+            event: dict[str, Any] = until(found, reason, seconds)
+        except AssertionError:
+            raise AssertionError(f"no {reason} {resource} in {self._log.read_text()}") from None
+        return event
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def project(host: Sandbox, tmp_path: Path) -> Iterator[Project]:
+    try:
+        yield Project(host, tmp_path / "shop")
+    finally:
+        wipe(host.uri)
+        shutil.rmtree(host.directory / "lib" / "behaviours", ignore_errors=True)
+
+
+@pytest.fixture
+def run(project: Project, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons for the project, or another folder, and ends them."""
+    started: list[Daemon] = []
+
+    def start(*options: str, folder: Path | None = None, ready: bool = True) -> Daemon:
+        daemon = Daemon(folder or project.folder, tmp_path / f"run-{len(started)}.log", *options)
+        started.append(daemon)
+        if ready:
+            daemon.says("Ready")
+        return daemon
+
+    yield start
+    for daemon in started:
+        daemon.process.kill()
+        daemon.process.wait()
+
+
+@pytest.fixture
+def connection(project: Project) -> Iterator[libvirt.virConnect]:
+    """The host as others see it, without kvmstate in between."""
+    opened = libvirt.open(project.uri)
+    yield opened
+    opened.close()
