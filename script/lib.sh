@@ -68,3 +68,39 @@ stage() { # NAME COMMAND...: runs it, tells its time
     "$(awk "BEGIN{print $EPOCHREALTIME - $since}")" >&2
   return "$code"
 }
+
+make_tree() { # FOLDER SUITE PACKAGE...: a Debian tree of its own, with no daemon started
+  local tree=$1 suite=$2 file
+  shift 2
+  [[ -x $tree/usr/bin/apt-get ]] || debootstrap --variant=minbase "$suite" "$tree" >&2
+  # no package may start a daemon
+  printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"
+  chmod +x "$tree/usr/sbin/policy-rc.d"
+  # the machine's way to its packages: resolver, proxies, certificates
+  cp -L /etc/resolv.conf "$tree/etc/"
+  for file in /etc/apt/apt.conf.d/*proxy* /etc/apt/apt.conf.d/99*; do
+    [[ ! -f $file ]] || cp "$file" "$tree/etc/apt/apt.conf.d/"
+  done
+  if [[ -f /etc/ssl/certs/ca-certificates.crt ]]; then
+    mkdir -p "$tree/etc/ssl/certs"
+    cp /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/"
+  fi
+  # /proc only in a mount namespace: nothing stays mounted when this is interrupted
+  # shellcheck disable=SC2016 # the inner shell expands it
+  tree=$tree unshare --mount bash -euc '
+    mount -t proc proc "$tree/proc"
+    export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+    chroot "$tree" apt-get -qq update
+    chroot "$tree" apt-get -qqy -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"' - "$@" >&2
+}
+
+tree() { # FOLDER SUITE PACKAGE...: made once, anew when it is to hold something else; needs root
+  local tree=$1
+  [[ $(cat "$tree/made-of" 2>/dev/null) != "${*:3}" ]] || return 0
+  ((EUID == 0)) || fail "a tree needs root" "sudo KVMSTATE_TREE=$tree $0"
+  need_packages debootstrap
+  say "making a tree in $tree"
+  mkdir -p "$tree"
+  make_tree "$@"
+  echo "${*:3}" >"$tree/made-of"
+}

@@ -38,6 +38,7 @@ def command(log_format: str, **given: Any) -> int:
     from kvmstate.reconcile.desired import Desired, Given
     from kvmstate.reconcile.log import log_to_stderr
     from kvmstate.reconcile.loop import Loop
+    from kvmstate.reconcile.systemd import Supervised
     from kvmstate.reconcile.watch import Watch
 
     # a daemon's garbage matters
@@ -58,19 +59,26 @@ def command(log_format: str, **given: Any) -> int:
         watch.watch([*here, *(project.paths if project.file else ()), *file, *project.skip])
 
     loop = Loop(Given(asked.project, load, asked.connect, found), board)
+    supervised = Supervised(loop, board)
 
     def on_stop(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
+        supervised.stopping()
         loop.stop.set()
         loop.agenda.wake()
 
+    def on_reload(number: int, frame: object) -> None:
+        supervised.reloading()
+        loop.agenda.ask(Topic.MANIFESTS, Topic.EVERYTHING)
+
     signal.signal(signal.SIGINT, on_stop)
     signal.signal(signal.SIGTERM, on_stop)
-    signal.signal(signal.SIGHUP, lambda number, frame: loop.agenda.ask(Topic.MANIFESTS, Topic.EVERYTHING))
+    signal.signal(signal.SIGHUP, on_reload)
     watch.start()
+    supervised.start()
     # handlers run in this thread, which must not hold what they need
     thread = threading.Thread(target=loop.run, name="loop")
     thread.start()
     thread.join()
     watch.close()
-    return 0
+    return 0 if loop.stop.is_set() else 1

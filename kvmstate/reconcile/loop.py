@@ -10,8 +10,8 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -48,6 +48,9 @@ EMPTY = "the manifests are empty: nothing is let go"
 JUST_NOW = "left the manifests just now"
 # What is done when another's claim has ended; the other secrets of a project are its record
 CLAIMS = {"lock": Topic.UNLOCKED, CLAIM: Topic.EVERYTHING}
+# A turn that is this old (seconds), and not at what may take any time, does not end any more: calls to a host that
+# falls silent do
+HUNG = 600.0
 
 
 class Loop:
@@ -58,6 +61,9 @@ class Loop:
         self.agenda = agenda or Agenda()
         self.stop = threading.Event()
         self.beat = time.monotonic()
+        # told at the end of each turn when that began
+        self.turned: Callable[[float], None] = lambda began: None
+        self._takes_time = False
         self._given = given
         self._project: Project | None = None
         self._desired: Desired | None = None
@@ -80,9 +86,10 @@ class Loop:
         try:
             while not self.stop.is_set():
                 due = self.agenda.next(TICK)
-                self.beat = time.monotonic()
+                began = self.beat = time.monotonic()
                 if not self.stop.is_set():
                     self._turn(due)
+                    self.turned(began)
         finally:
             if self._events:
                 self._events.close()
@@ -90,6 +97,19 @@ class Loop:
                 # one that cannot be given back is taken over: its process is dead
                 with suppress(KvmstateError), open_host(self._given.uri(self._project)) as host:
                     self._leadership.release(open_keep(host, self._project.name, CLAIM))
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on, or is at what may take long: uploads, guests that shut down, merges, fetches."""
+        return self._takes_time or time.monotonic() - self.beat < HUNG
+
+    @contextmanager
+    def _taking_time(self) -> Iterator[None]:
+        self._takes_time = True
+        try:
+            yield
+        finally:
+            self.beat, self._takes_time = time.monotonic(), False
 
     def heard(self, event: Heard) -> None:
         """From libvirt's event thread."""
@@ -162,7 +182,8 @@ class Loop:
     def _fetch(self) -> None:
         assert self._given.fetch
         try:
-            revision, note = self._given.fetch()
+            with self._taking_time():
+                revision, note = self._given.fetch()
         except KvmstateError as error:
             self.board.trouble(Concern.SOURCE, error)
             self.agenda.failed(Topic.SOURCE)
@@ -330,7 +351,8 @@ class Loop:
                     reason, message = told(event.change, before.get(event.change.id))
                     self.board.say(reason, message, event.change.id)
 
-            result = session.apply(plan, desired.options, heard, PARALLELISM, self.stop, exact=True)
+            with self._taking_time():
+                result = session.apply(plan, desired.options, heard, PARALLELISM, self.stop, exact=True)
             self._known = dict(store.inventory.entries)
         # what was written, and waits for its window
         result = replace(result, left=tuple(c for c in result.left if c.id not in verdict.lightened))
@@ -389,7 +411,11 @@ class Loop:
             self._next_policies = datetime.max.replace(tzinfo=UTC)
             return
         uri, resources = self._given.uri(desired.project), desired.resources
-        with open_session(uri, desired.project.name, resources, desired.locate, Writing("run")) as session:
+        writing = Writing("run")
+        with (
+            self._taking_time(),
+            open_session(uri, desired.project.name, resources, desired.locate, writing) as session,
+        ):
             for outcome in session.run_policies(now.replace(microsecond=0), False, lambda text: None):
                 self.beat = time.monotonic()
                 address = outcome.machine.id

@@ -1,0 +1,184 @@
+"""What systemd hears of `kvmstate run`, on a real datagram socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from harness import MAIN, ROOT
+
+from kvmstate.errors import ConnectionFailed
+from kvmstate.manifest import Project
+from kvmstate.model.resource import ResourceId
+from kvmstate.reconcile.board import Board, Concern, Condition, State, Sync
+from kvmstate.reconcile.desired import Desired, Given
+from kvmstate.reconcile.loop import HUNG, Loop
+from kvmstate.reconcile.source import Revision
+from kvmstate.reconcile.systemd import Notify, Supervised, status
+
+NETWORK = "apiVersion: kvmstate/v1\nkind: Network\nmetadata: {name: lan}\nspec: {}\n"
+
+
+class Manager:
+    """The service manager's end."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self.heard: list[dict[str, str]] = []
+
+    def hear(self, seconds: float = 20) -> dict[str, str]:
+        """The next message. Raises TimeoutError."""
+        self._socket.settimeout(seconds)
+        message = self._socket.recv(65536).decode()
+        self.heard.append(dict(line.split("=", 1) for line in message.split("\n")))
+        return self.heard[-1]
+
+    def until(self, wanted: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+        end = time.monotonic() + 30
+        while not wanted(heard := self.hear()):
+            assert time.monotonic() < end, self.heard
+        return heard
+
+    def said(self, name: str) -> list[str]:
+        return [message[name] for message in self.heard if name in message]
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Manager:
+    return Manager(str(tmp_path / "notify"))
+
+
+@pytest.fixture
+def daemon(manager: Manager, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """On a host that is not there until `host.xml` is."""
+    (tmp_path / "kvmstate.yaml").write_text(f"project: lab\nconnection: test://{tmp_path}/host.xml\n")
+    (tmp_path / "lan.yaml").write_text(NETWORK)
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "NOTIFY_SOCKET": manager.address,
+        "WATCHDOG_USEC": "200000",
+    }
+    process = subprocess.Popen([sys.executable, "-c", MAIN, "run", str(tmp_path)], env=env, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_it_is_ready_after_the_first_pass_reloads_and_stops(
+    manager: Manager, daemon: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    manager.until(lambda message: "HostUnreachable" in message.get("STATUS", ""))
+    # starting takes as long as it takes
+    assert int(manager.until(lambda message: "WATCHDOG" in message)["EXTEND_TIMEOUT_USEC"]) > 100_000
+    assert not manager.said("READY")
+    (tmp_path / "host.xml").write_text("<node/>")
+    manager.until(lambda message: message.get("READY") == "1")
+    assert manager.said("STATUS")[-1] == "1 InSync"
+    assert "EXTEND_TIMEOUT_USEC" not in manager.until(lambda message: "WATCHDOG" in message)
+
+    before = time.monotonic_ns() // 1000
+    daemon.send_signal(signal.SIGHUP)
+    assert before <= int(manager.until(lambda message: message.get("RELOADING") == "1")["MONOTONIC_USEC"])
+    manager.until(lambda message: message.get("READY") == "1")
+
+    daemon.send_signal(signal.SIGTERM)
+    manager.until(lambda message: message.get("STOPPING") == "1")
+    assert daemon.wait(20) == 0
+
+
+def given(fetch: Callable[[], tuple[Revision, str]] | None = None) -> Given:
+    project = Project()
+    return Given(lambda: project, lambda: Desired(project, ()), fetch=fetch)
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "40000")
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_loop_that_hangs_is_no_sign_of_life(manager: Manager) -> None:
+    board = Board(State())
+    loop = Loop(given(), board)
+    loop.beat -= HUNG
+    Supervised(loop, board, Notify(manager.address)).start()
+    with pytest.raises(TimeoutError):
+        manager.hear(0.2)
+    loop.beat += HUNG
+    assert manager.hear()["WATCHDOG"] == "1"
+
+
+@pytest.mark.usefixtures("brief")
+def test_what_takes_long_is_no_reason_to_be_killed(manager: Manager) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def fetch() -> tuple[Revision, str]:
+        begun.set()
+        end.wait(20)
+        return Revision("0" * 40, "main", "a", datetime.now(UTC), "s"), ""
+
+    board = Board(State())
+    loop = Loop(given(fetch), board)
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        assert begun.wait(20)
+        loop.beat -= HUNG
+        Supervised(loop, board, Notify(manager.address)).start()
+        assert manager.hear()["WATCHDOG"] == "1"
+    finally:
+        loop.stop.set()
+        end.set()
+        thread.join()
+
+
+def test_the_socket_may_have_an_abstract_name(tmp_path: Path) -> None:
+    manager = Manager(f"@kvmstate-{os.getpid()}{tmp_path}")
+    Notify(manager.address)(READY=1, STATUS="a=b")
+    assert manager.hear() == {"READY": "1", "STATUS": "a=b"}
+
+
+def test_without_a_service_manager_nothing_is_said_and_nothing_fails(tmp_path: Path) -> None:
+    Notify("")(READY=1)
+    Notify(str(tmp_path / "nobody"))(READY=1)
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        (State(), "the first pass is under way"),
+        (State(ready=True), "nothing is declared"),
+        (
+            State(
+                ready=True,
+                conditions={
+                    (a := ResourceId("domain", "a")): Condition(a, Sync.IN_SYNC),
+                    (b := ResourceId("domain", "b")): Condition(b, Sync.WAITING, "for a window"),
+                    (c := ResourceId("domain", "c")): Condition(c, Sync.FAILING, "no\nsuch file"),
+                },
+            ),
+            "1 InSync, 1 Waiting, 1 Failing; domain/c: no\\nsuch file",
+        ),
+        (
+            State(ready=True, troubles={Concern.HOST: (datetime.now(UTC), ConnectionFailed("gone"))}),
+            "HostUnreachable: gone",
+        ),
+    ],
+)
+def test_the_line_of_status_says_the_worst(state: State, line: str) -> None:
+    assert status(state) == line
