@@ -13,7 +13,7 @@ from harness import wipe
 
 from kvmstate.sandbox import Sandbox
 
-pytest.register_assert_rewrite("disks")
+pytest.register_assert_rewrite("disks", "writing")
 
 POOL = "<pool type='dir'><name>chains</name><target><path>{path}</path></target></pool>"
 
