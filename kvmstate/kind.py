@@ -8,7 +8,7 @@ host is first talked to.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, ClassVar, get_args
@@ -17,9 +17,11 @@ from lxml import etree
 from pydantic import TypeAdapter, field_validator
 
 from kvmstate.model.change import Change
+from kvmstate.model.reference import Unlocated
 from kvmstate.model.resource import Lifecycle, Model, Resource, ResourceId
 from kvmstate.xmlbind import (
     Binding,
+    Difference,
     Overrides,
     Remainder,
     Section,
@@ -29,6 +31,7 @@ from kvmstate.xmlbind import (
     document,
     merge,
     patch,
+    withdraw,
 )
 from kvmstate.xmlbind.path import parse_path
 
@@ -129,6 +132,8 @@ def written(change: Change, node: etree._Element, lookup: Any, project: str | No
     """
     # what overrides take away goes first: a field may own that place by now
     apply_overrides(node, {path: value for path, value in change.spec.xml.items() if value is None})
+    if change.former:
+        list(withdrawn(change.spec, change.former, node))
     patch(node, change.spec, lookup)
     if (rest := change.spec.rest) is not None and not contained(rest, node):
         merge(patch(rest, change.spec, lookup), node)
@@ -139,6 +144,29 @@ def written(change: Change, node: etree._Element, lookup: Any, project: str | No
     if project and (rest is None or change.observed or change.lifecycle.prevent_destroy):
         stamp(node, project, change.lifecycle)
     return node
+
+
+def withdrawn(spec: Spec, former: Iterable[str], node: etree._Element) -> Iterator[Difference]:
+    """Take out of `node` what former remainders say, and neither the present one nor any field does; see `withdraw`."""
+    fields = patch(etree.Element(node.tag), _with_keys(spec), Unlocated())
+    stays = [apply_overrides(fields, {path: value for path, value in spec.xml.items() if value is not None})]
+    if (rest := spec.rest) is not None:
+        stays.append(rest)
+    for text in former:
+        yield from withdraw(document(text), node, stays)
+
+
+def _with_keys(spec: Spec) -> Spec:
+    """Items of lists say what tells them apart, also where that is the default."""
+    keyed = [b for b in bindings(type(spec)) if b.key and b.name in spec.model_fields_set]
+    return spec.model_copy(
+        update={
+            b.name: [
+                item.model_copy(update={str(b.key): getattr(item, str(b.key))}) for item in getattr(spec, b.name) or []
+            ]
+            for b in keyed
+        }
+    )
 
 
 STAMP = "metadata/kvmstate:resource"

@@ -59,6 +59,7 @@ class Change:
     chosen beforehand for one to be made. `blocked` says why nothing may be done although something should. `digest` is
     that of manifest and host where they agree. `owner` is another project that owns the object.
     `moved_from` is the address whose object this is, to be renamed first. What is `suspended` is left alone.
+    `former` are remainders that were applied before: what they say, and the manifest does not say any more, goes.
     What is `unknown` can be seen, and decided, after others have changed.
     """
 
@@ -80,6 +81,7 @@ class Change:
     owner: str = ""
     moved_from: ResourceId | None = None
     suspended: bool = False
+    former: tuple[str, ...] = ()
 
     @property
     def disrupts(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
-from kvmstate.kind import Kind, Spec
+from kvmstate.kind import Kind, Spec, withdrawn
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change, FieldChange, Key, field_path
 from kvmstate.model.effect import Effect
@@ -88,14 +88,17 @@ def compare(
     ignored = [field_path(path) for path in resource.lifecycle.ignore_changes]
     for path in ignored:
         spec = leaving(spec, config, path)
+    left = _minus(_left(spec, last, observed), ignored)
     fields = (
         *diff(spec, config, active),
         *_minus(_remainder(spec, observed), ignored),
+        *left,
         *_protection(entry.lifecycle, resource.lifecycle),
         *([] if observed.persistent else [FieldChange(("persistent",), False, True, Effect.LIVE)]),
     )
     active_fields = _minus(diff(spec, active, active), ignored) if active else ()
     common["spec"] = spec
+    common["former"] = _former(spec, last) if left else ()
     return _judged(kind, Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields))
 
 
@@ -137,6 +140,18 @@ def _remainder(spec: Spec, observed: Observed) -> Iterator[FieldChange]:
         return
     for path, new, old in differences(patch(rest, spec, Unlocated()), patch(seen, spec, Unlocated())):
         yield FieldChange(("remainder", Key("/".join(path))), old, new, cost.of(old, new))
+
+
+def _left(spec: Spec, last: list[Spec], observed: Observed) -> Iterator[FieldChange]:
+    """What was in the remainder applied last, has left it, and is still on the host."""
+    cost = next(b.effect for b in bindings(type(spec)) if b.name == "remainder")
+    former = _former(spec, last) if cost is not Effect.NONE else ()
+    for path, new, old in withdrawn(spec, former, document(observed.xml)) if former else ():
+        yield FieldChange(("remainder", Key("/".join(path))), old, new, cost.of(old, new))
+
+
+def _former(spec: Spec, last: list[Spec]) -> tuple[str, ...]:
+    return tuple(before.remainder for before in last if before.remainder and before.remainder != spec.remainder)
 
 
 def _remembered(spec: Spec, last: list[Spec]) -> dict[str, str | None]:

@@ -10,11 +10,13 @@ from kvmstate.xmlbind.codecs import Element, Scalar
 from kvmstate.xmlbind.diff import diff, leaving, with_cleared
 from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text, without
 from kvmstate.xmlbind.overrides import Overrides, apply_overrides, is_secret, read_overrides
-from kvmstate.xmlbind.remainder import NeededRemainder, Remainder, contained, differences, meaning, merge
+from kvmstate.xmlbind.remainder import Difference, NeededRemainder, Remainder, contained, differences, meaning, merge
 from kvmstate.xmlbind.strip import owning, strip
+from kvmstate.xmlbind.withdraw import withdraw
 
 __all__ = [
     "Binding",
+    "Difference",
     "Element",
     "Keyed",
     "NeededRemainder",
@@ -42,5 +44,6 @@ __all__ = [
     "strip",
     "to_text",
     "with_cleared",
+    "withdraw",
     "without",
 ]

@@ -44,38 +44,38 @@ def meaning(node: etree._Element) -> Any:
     """Equal for documents that say the same: libvirt regards the order of elements among those of one tag only."""
     children = sorted(((str(child.tag), meaning(child)) for child in node), key=lambda pair: pair[0])
     tail = node.tail if node.tail and node.tail.strip() else ""
-    return (str(node.tag), tuple(sorted(node.attrib.items())), _text(node), tail, tuple(children))
+    return (str(node.tag), tuple(sorted(node.attrib.items())), text_of(node), tail, tuple(children))
 
 
 def contained(want: etree._Element, seen: etree._Element) -> bool:
     """Whether the remainder holds in the document. Comments count for nothing."""
-    if any(seen.get(name) != value for name, value in _shown(want)) or _text(want) not in ("", _text(seen)):
+    if any(seen.get(name) != value for name, value in shown(want)) or text_of(want) not in ("", text_of(seen)):
         return False
-    return all(None not in _matched(wants, seens, contained) for wants, seens in _groups(want, seen))
+    return all(None not in matched(wants, seens, contained) for wants, seens in groups(want, seen))
 
 
 def differences(want: etree._Element, seen: etree._Element, at: tuple[str, ...] = ()) -> Iterator[Difference]:
     """Where the remainder does not hold: the path, what it says there, and what the document does."""
-    for name, value in _shown(want):
+    for name, value in shown(want):
         if seen.get(name) != value:
             yield (*at, f"@{name}"), value, seen.get(name)
-    if _text(want) not in ("", _text(seen)):
-        yield at, _text(want), _text(seen)
-    for wants, seens in _groups(want, seen):
+    if text_of(want) not in ("", text_of(seen)):
+        yield at, text_of(want), text_of(seen)
+    for wants, seens in groups(want, seen):
         for child, found in zip(wants, _paired(wants, seens), strict=True):
             if found is None:
-                yield (*at, _label(child, len(wants) > 1)), _brief(child), None
+                yield (*at, label(child, len(wants) > 1)), brief(child), None
             elif not contained(child, found):
-                yield from differences(child, found, (*at, _label(child, len(wants) > 1)))
+                yield from differences(child, found, (*at, label(child, len(wants) > 1)))
 
 
 def merge(want: etree._Element, into: etree._Element) -> None:
     """Make the remainder hold in the document."""
-    for name, value in _shown(want):
+    for name, value in shown(want):
         into.set(name, value)
-    if _text(want):
+    if text_of(want):
         into.text = want.text
-    for wants, seens in list(_groups(want, into)):
+    for wants, seens in list(groups(want, into)):
         for child, found in zip(wants, _paired(wants, seens), strict=True):
             if found is None:
                 into.append(copy.deepcopy(child))
@@ -83,16 +83,16 @@ def merge(want: etree._Element, into: etree._Element) -> None:
                 merge(child, found)
 
 
-def _shown(node: etree._Element) -> list[tuple[str, str]]:
+def shown(node: etree._Element) -> list[tuple[str, str]]:
     return [(str(name), str(value)) for name, value in node.attrib.items() if value != HIDDEN]
 
 
-def _text(node: etree._Element) -> str:
+def text_of(node: etree._Element) -> str:
     """As it is; white space alone is only there to be looked at."""
     return node.text if node.text and node.text.strip() else ""
 
 
-def _groups(want: etree._Element, seen: etree._Element) -> Iterator[tuple[list[etree._Element], list[etree._Element]]]:
+def groups(want: etree._Element, seen: etree._Element) -> Iterator[tuple[list[etree._Element], list[etree._Element]]]:
     """Children by their tag: those of the remainder, and those of the document."""
     wants: dict[str, list[etree._Element]] = {}
     for child in want:
@@ -102,7 +102,7 @@ def _groups(want: etree._Element, seen: etree._Element) -> Iterator[tuple[list[e
         yield children, [child for child in seen if child.tag == tag]
 
 
-def _matched(
+def matched(
     wants: list[etree._Element], seens: list[etree._Element], fits: Callable[[Any, Any], bool]
 ) -> list[etree._Element | None]:
     """For each of `wants` one of `seens` of its own, as many as can be (bipartite matching by augmenting paths)."""
@@ -128,16 +128,15 @@ def _matched(
 
 def _paired(wants: list[etree._Element], seens: list[etree._Element]) -> list[etree._Element | None]:
     """What each is in the document, although it may differ there: by content, else by key, or as the only one."""
-    found = _matched(wants, seens, contained)
+    found = matched(wants, seens, contained)
     free = [seen for seen in seens if seen not in found]
-    alike = _matched([want for want, at in zip(wants, found, strict=True) if at is None], free, _alike)
+    rest = iter(matched([want for want, at in zip(wants, found, strict=True) if at is None], free, alike))
     if len(wants) == len(seens) == 1:
         return list(seens)
-    rest = iter(alike)
     return [next(rest) if at is None else at for at in found]
 
 
-def _alike(want: etree._Element, seen: etree._Element) -> bool:
+def alike(want: etree._Element, seen: etree._Element) -> bool:
     places = [child.find("address") for child in (want, seen)]
     if None not in places and places[0].attrib == places[1].attrib:  # type: ignore[union-attr]
         # two devices are never at one address
@@ -148,18 +147,24 @@ def _alike(want: etree._Element, seen: etree._Element) -> bool:
     return keys is not None and _key(seen, keys[0]) == keys[1]
 
 
+def told_apart(one: etree._Element, other: etree._Element) -> bool:
+    """Whether they are two things for sure: both have a key, or a type, and not the same."""
+    pairs = ((_key(one, path), _key(other, path)) for path in ("@type", *_KEYS))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+
+
 def _key(node: etree._Element, path: str) -> str | None:
     tag, _, attribute = path.rpartition("@")
     target = node.find(tag.rstrip("/")) if tag else node
     return target.get(attribute) if target is not None else None
 
 
-def _label(node: etree._Element, several: bool) -> str:
+def label(node: etree._Element, several: bool) -> str:
     name = etree.QName(node).localname
     key = next((value for path in _KEYS if several and (value := _key(node, path))), None)
     return f"{name}[{key}]" if key else name
 
 
-def _brief(node: etree._Element) -> str:
+def brief(node: etree._Element) -> str:
     text = etree.tostring(node, encoding="unicode")
     return text if len(text) <= 100 else f"{text[:97]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,32 @@ def test_an_edit_of_the_remainder_is_applied_and_fields_count_more(
     text = connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     assert "action='poweroff'" in text
     assert "<title>from the field</title>" in text
+    assert taken.plan().code == 0
+
+
+def test_what_leaves_the_remainder_goes_and_what_fields_say_stays(
+    taken: Takeover, connection: libvirt.virConnect
+) -> None:
+    disk = "<disk type='file'><source file='/a'/><target dev='hda'/></disk>"
+    small(connection, devices=f"{disk}<input type='tablet' bus='usb'/><panic model='isa'/>")
+    assert taken.take("--all").code == 0
+    document = taken.manifest("machines/small")
+    rest = etree.fromstring(document["spec"]["remainder"])
+    for path in ("devices/panic", "devices/disk"):
+        for each in rest.findall(path):
+            each.getparent().remove(each)
+    document["spec"]["remainder"] = etree.tostring(rest, encoding="unicode")
+    (taken.folder / "machines" / "small.yaml").write_text(yaml.safe_dump(document))
+
+    plan = taken.plan()
+    assert plan.code == 2, plan
+    assert re.search(r"remainder\[devices/panic\]: +- <panic model=\"isa\"", plan.out), plan
+    assert (applied := taken.apply()).code == 0, applied
+    node = etree.fromstring(connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    assert node.find("devices/panic") is None
+    assert node.find("features/acpi") is not None
+    assert node.find("devices/input[@type='tablet']") is not None
+    assert [source.get("file") for source in node.iterfind("devices/disk/source")] == ["/a"]
     assert taken.plan().code == 0
 
 

@@ -98,7 +98,7 @@ class Cpu(Section):
         Field(description="custom needs a model."),
     ] = None
     model: Annotated[str | None, Xml("model"), Field(description="A named model, such as EPYC (mode custom).")] = None
-    topology: Annotated[Topology | None, Xml("topology")] = None
+    topology: Annotated[Topology | None, Xml("topology", fresh={"@threads": "1"})] = None
 
     @model_validator(mode="after")
     def _model(self) -> Cpu:
