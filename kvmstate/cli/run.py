@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmstate.cli.listen_options import listen_options
 from kvmstate.cli.options import connect_option, inputs, manifest_options
 
 if TYPE_CHECKING:
@@ -27,17 +28,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="auto: console on a terminal, JSON elsewhere.",
 )
-def command(log_format: str, **given: Any) -> int:
+@listen_options
+def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_key: Path, **given: Any) -> int:
     """Keep the host as the manifests say, until told to stop.
 
     Watches the manifests and libvirt's events, corrects what differs, and takes what snapshot policies ask for.
-    SIGHUP reads the manifests anew; SIGTERM and Ctrl-C finish what is running and stop.
+    SIGHUP reads the manifests anew; SIGTERM and Ctrl-C finish what is running and stop. It answers over HTTP: /healthz,
+    /readyz, /metrics, /status, /events, and POST /reconcile.
     """
     from kvmstate.reconcile.agenda import Topic
     from kvmstate.reconcile.board import Board, State
     from kvmstate.reconcile.desired import Desired, Given
     from kvmstate.reconcile.log import log_to_stderr
     from kvmstate.reconcile.loop import Loop
+    from kvmstate.reconcile.outside import Outside
     from kvmstate.reconcile.systemd import Supervised
     from kvmstate.reconcile.watch import Watch
 
@@ -60,6 +64,8 @@ def command(log_format: str, **given: Any) -> int:
 
     loop = Loop(Given(asked.project, load, asked.connect, found), board)
     supervised = Supervised(loop, board)
+    outside = Outside(board, loop.agenda, lambda: loop.beat, loop.source)
+    outside.listen(listen, token_file, tls_cert, tls_key)
 
     def on_stop(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -81,4 +87,5 @@ def command(log_format: str, **given: Any) -> int:
     thread.start()
     thread.join()
     watch.close()
+    outside.close()
     return 0 if loop.stop.is_set() else 1

@@ -33,7 +33,8 @@ JITTER = 0.1
 
 
 class Agenda:
-    """Thread-safe. Times are seconds of `clock`, which must not jump."""
+    """Thread-safe. Times are seconds of `clock`, which must not jump. `adds` counts what was asked for, `retries` what
+    failed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -42,10 +43,13 @@ class Agenda:
         self._not_before: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._woken = False
+        self.adds = 0
+        self.retries = 0
 
     def ask(self, *keys: Key, after: float = 0) -> None:
         """Do these once, in so many seconds; the earliest of several times counts, but none before a backoff ends."""
         with self._changed:
+            self.adds += len(keys)
             for key in keys:
                 at = max(self._clock() + after, self._not_before.get(key, 0))
                 self._due[key] = min(at, self._due.get(key, at))
@@ -61,6 +65,7 @@ class Agenda:
         """Do it again, later than the time before. Returns in how many seconds."""
         with self._changed:
             self._failures[key] = count = self._failures.get(key, 0) + 1
+            self.retries += 1
         after = jittered(min(FIRST_BACKOFF * 2 ** min(count - 1, 30), LONGEST_BACKOFF))
         self.put_off(key, after)
         return after

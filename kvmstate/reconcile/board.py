@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from kvmstate.errors import KvmstateError
 from kvmstate.model.resource import ResourceId
+from kvmstate.reconcile.figures import Space
 from kvmstate.reconcile.source import Revision
 
 KEPT_EVENTS = 1000
@@ -84,7 +85,8 @@ class Concern(enum.Enum):
 @dataclass(frozen=True)
 class State:
     """One moment of the board. `ready`: the first pass is done, and the host was reached. `troubles` are what is wrong
-    with all at once, since when."""
+    with all at once, since when. `pools` are the active ones, as of the last whole pass; `snapshots` are when policies'
+    newest ones were taken, see `newest`."""
 
     project: str = ""
     host: str = ""
@@ -100,6 +102,8 @@ class State:
     last_success: datetime | None = None
     next_look: datetime | None = None
     next_window: datetime | None = None
+    pools: Mapping[str, Space] = field(default_factory=dict)
+    snapshots: Mapping[str, datetime] = field(default_factory=dict)
 
     def counts(self) -> Counter[Sync]:
         return Counter(condition.sync for condition in self.conditions.values())
@@ -114,6 +118,7 @@ class Board:
         self._events: deque[Happening] = deque(maxlen=KEPT_EVENTS)
         self._tell: list[Callable[[Happening], None]] = []
         self._tell_passes: list[Callable[[Pass], None]] = []
+        self._tell_name: list[Callable[[str], None]] = []
 
     @property
     def state(self) -> State:
@@ -126,14 +131,22 @@ class Board:
             return list(self._events)
 
     def subscribe(
-        self, told: Callable[[Happening], None] | None = None, passes: Callable[[Pass], None] | None = None
+        self,
+        told: Callable[[Happening], None] | None = None,
+        passes: Callable[[Pass], None] | None = None,
+        named: Callable[[str], None] | None = None,
     ) -> None:
+        """`named` is told the project's name, once it is known."""
         self._tell += [told] if told else []
         self._tell_passes += [passes] if passes else []
+        self._tell_name += [named] if named else []
 
     def set(self, **fields: object) -> None:
         with self._lock:
-            self._state = replace(self._state, **fields)  # type: ignore[arg-type]
+            before, self._state = self._state, replace(self._state, **fields)  # type: ignore[arg-type]
+            named = self._state.project if not before.project else ""
+        for tell in self._tell_name if named else ():
+            tell(named)
 
     def say(
         self, reason: str, message: str, resource: ResourceId | None = None, *, warning: bool = False, hint: str = ""

@@ -22,6 +22,7 @@ from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, 
 from kvmstate.host import Host, open_host
 from kvmstate.host.connection import default_uri
 from kvmstate.host.events import Events, Heard
+from kvmstate.kinds.snapshot_policy.run import Outcome
 from kvmstate.manifest import Project
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import ResourceId
@@ -29,6 +30,7 @@ from kvmstate.reconcile.agenda import Agenda, Key, Topic, jittered
 from kvmstate.reconcile.board import Board, Concern, Pass, Sync
 from kvmstate.reconcile.conditions import conditions, told
 from kvmstate.reconcile.desired import Desired, Given, applied_last
+from kvmstate.reconcile.figures import newest, spaces
 from kvmstate.reconcile.leader import CLAIM, Leadership
 from kvmstate.reconcile.rules import Ruled, Rules, ruled
 
@@ -64,6 +66,8 @@ class Loop:
         # told at the end of each turn when that began
         self.turned: Callable[[float], None] = lambda began: None
         self._takes_time = False
+        # to be asked for by who wants the newest manifests
+        self.source = Topic.SOURCE if given.fetch else Topic.MANIFESTS
         self._given = given
         self._project: Project | None = None
         self._desired: Desired | None = None
@@ -82,7 +86,7 @@ class Loop:
         }
 
     def run(self) -> None:
-        self.agenda.ask(Topic.SOURCE if self._given.fetch else Topic.MANIFESTS)
+        self.agenda.ask(self.source)
         try:
             while not self.stop.is_set():
                 due = self.agenda.next(TICK)
@@ -291,7 +295,8 @@ class Loop:
             next_window = self._project.reconcile.next_window(started)
             next_look = started + timedelta(seconds=every)
             first = not self.board.state.ready
-            self.board.set(ready=True, next_look=next_look, next_window=next_window)
+            pools = spaces(verdict.plan)
+            self.board.set(ready=True, next_look=next_look, next_window=next_window, pools=pools)
             if first:
                 self.board.say("Ready", f"{len(verdict.plan.changes)} resources were looked at")
 
@@ -410,6 +415,7 @@ class Loop:
         if not desired or not active or desired.project.reconcile.mode == "observe":
             self._next_policies = datetime.max.replace(tzinfo=UTC)
             return
+        outcomes: list[Outcome] = []
         uri, resources = self._given.uri(desired.project), desired.resources
         writing = Writing("run")
         with (
@@ -418,6 +424,7 @@ class Loop:
         ):
             for outcome in session.run_policies(now.replace(microsecond=0), False, lambda text: None):
                 self.beat = time.monotonic()
+                outcomes.append(outcome)
                 address = outcome.machine.id
                 if outcome.created:
                     self.board.say("SnapshotTaken", f"{outcome.created} ({outcome.policy.id})", address)
@@ -426,5 +433,6 @@ class Loop:
                 for error in outcome.errors:
                     message = f"{outcome.policy.id}: {error.message}"
                     self.board.say("SnapshotFailed", message, address, warning=True, hint=error.hint)
+        self.board.set(snapshots=newest(outcomes))
         self.agenda.succeeded(Topic.POLICIES)
         self._next_policies = min(policy.spec.when.next(now) for policy in active)

@@ -23,10 +23,11 @@ class Daemon:
 
     def __init__(self, folder: Path, log: Path, *options: str) -> None:
         self._log = log
+        self.env = {"XDG_RUNTIME_DIR": str(log.parent / "run"), "XDG_STATE_HOME": str(log.parent / "state")}
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", MAIN, "run", str(folder), "--log-format", "json", *options],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self.env},
                 stdout=file,
                 stderr=file,
             )

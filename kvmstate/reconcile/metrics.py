@@ -1,0 +1,140 @@
+"""Prometheus' metrics: what has been counted, and the board as it is. Names are those of controller-runtime and of
+Kubernetes' workqueue where they have the thing. No label is a machine's or another resource's name, but a pool's or
+a policy's."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter as Count
+from collections.abc import Iterator
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+
+from kvmstate import __version__
+from kvmstate.reconcile.agenda import Agenda
+from kvmstate.reconcile.board import Board, Concern, Happening, Pass, Sync
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+# a series more for every counter, which says when this process was started
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """Subscribes to the board; `text` looks at nothing but the board and the agenda."""
+
+    def __init__(self, board: Board, agenda: Agenda) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._board, self._agenda = board, agenda
+        self._passes = Counter(
+            "kvmstate_controller_reconcile",
+            "Looks at all resources or some, by what came of them.",
+            ["result"],
+            registry=registry,
+        )
+        self._errors = Counter(
+            "kvmstate_controller_reconcile_errors", "Looks in which a change failed.", registry=registry
+        )
+        self._seconds = Histogram(
+            "kvmstate_controller_reconcile_time_seconds",
+            "How long looks took, changes included.",
+            ["scope"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._changed = Counter("kvmstate_resources_changed", "Changes made.", registry=registry)
+        self._events = Counter("kvmstate_events", "Events, by their reason.", ["reason", "type"], registry=registry)
+        self._detected = Counter(
+            "kvmstate_drift_detected",
+            "Differences made by others: found, corrected or not.",
+            ["kind"],
+            registry=registry,
+        )
+        self._corrected = Counter("kvmstate_drift_corrected", "Those corrected.", ["kind"], registry=registry)
+        for result in ("success", "error"):
+            self._passes.labels(result)
+        for scope in ("whole", "partial"):
+            self._seconds.labels(scope)
+        ProcessCollector(registry=registry)
+        registry.register(self)
+        board.subscribe(self._told, self._passed)
+
+    def text(self) -> bytes:
+        return prometheus_client.generate_latest(self.registry)
+
+    def _passed(self, done: Pass) -> None:
+        self._passes.labels("error" if done.failed else "success").inc()
+        if done.failed:
+            self._errors.inc()
+        self._seconds.labels("whole" if done.whole else "partial").observe(done.seconds)
+        self._changed.inc(done.changed)
+
+    def _told(self, event: Happening) -> None:
+        self._events.labels(event.reason, "Warning" if event.warning else "Normal").inc()
+        kind = event.resource.partition("/")[0]
+        if event.reason in ("DriftCorrected", Sync.DRIFTED.value):
+            self._detected.labels(kind).inc()
+        if event.reason == "DriftCorrected":
+            self._corrected.labels(kind).inc()
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus-client, at each scrape."""
+        state, agenda = self._board.state, self._agenda
+
+        def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
+            if value is not None:
+                yield GaugeMetricFamily(f"kvmstate_{name}", text, value)
+
+        yield InfoMetricFamily(
+            "kvmstate_build", "This daemon.", {"version": __version__, "python": platform.python_version()}
+        )
+        yield from gauge("workqueue_depth", "What is due and not begun.", agenda.depth)
+        yield CounterMetricFamily("kvmstate_workqueue_adds", "What was asked for.", agenda.adds)
+        yield CounterMetricFamily("kvmstate_workqueue_retries", "What failed, to be tried again.", agenda.retries)
+        resources = GaugeMetricFamily("kvmstate_resources", "By kind, and how they are.", labels=["kind", "sync"])
+        counts = Count((id_.kind, condition.sync) for id_, condition in state.conditions.items())
+        for kind in sorted({kind for kind, _ in counts}):
+            for sync in Sync:
+                resources.add_metric([kind, sync.value], counts[kind, sync])
+        yield resources
+        yield from gauge(
+            "restarts_pending", "Machines with changes for their next start.", state.counts()[Sync.RESTART_PENDING]
+        )
+        yield from gauge("ready", "First look done, host there, no bug.", state.ready)
+        for concern, name, text in (
+            (Concern.HOST, "host_reachable", "Whether libvirt answers."),
+            (Concern.MANIFESTS, "manifests_valid", "Whether the manifests in the files are those in force."),
+            (Concern.SOURCE, "source_reachable", "Whether manifests can be fetched."),
+        ):
+            yield from gauge(name, text, concern not in state.troubles)
+        troubles = GaugeMetricFamily("kvmstate_trouble", "What is wrong with all at once.", labels=["reason"])
+        for concern in Concern:
+            troubles.add_metric([concern.value[0]], concern in state.troubles)
+        yield troubles
+        last = state.last_success.timestamp() if state.last_success else None
+        yield from gauge("last_success_timestamp_seconds", "When a look last ended without a failure.", last)
+        if state.last_pass:
+            yield from gauge(
+                "last_pass_timestamp_seconds", "When a look last began.", state.last_pass.started.timestamp()
+            )
+        if revision := state.revision:
+            yield InfoMetricFamily(
+                "kvmstate_source", "The manifests in force.", {"revision": revision.commit, "ref": revision.ref}
+            )
+            yield from gauge("source_revision_timestamp_seconds", "When it was committed.", revision.time.timestamp())
+        for name in ("capacity", "allocation", "available"):
+            space = GaugeMetricFamily(f"kvmstate_pool_{name}_bytes", "As of the last whole look.", labels=["pool"])
+            for pool, figures in state.pools.items():
+                space.add_metric([pool], getattr(figures, name))
+            yield space
+        ages = GaugeMetricFamily(
+            "kvmstate_snapshot_newest_age_seconds",
+            "Since a policy took its newest snapshot of the machine where that is longest ago.",
+            labels=["policy"],
+        )
+        for policy, at in state.snapshots.items():
+            ages.add_metric([policy], max(0.0, time.time() - at.timestamp()))
+        yield ages

@@ -1,0 +1,105 @@
+"""What is answered. Nothing here talks to libvirt: what is asked often costs the host nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from kvmstate.reconcile.agenda import Agenda, Topic
+from kvmstate.reconcile.board import KEPT_EVENTS, Board
+from kvmstate.reconcile.journal import Journal, moment
+from kvmstate.reconcile.metrics import CONTENT_TYPE, Metrics
+from kvmstate.reconcile.status import status, why_not_ready
+from kvmstate.reconcile.web.server import Answer, Request, as_json, text
+
+# Probes reveal nothing, and what asks for them has no tokens
+OPEN = frozenset({"/healthz", "/readyz"})
+# Seconds without a sign of life of the loop. It gives one every half a minute, but a guest may take minutes to go down
+SILENCE = 300.0
+# Seconds that a client may wait for events at most, and how many may at once
+WAIT_MAX = 60.0
+MOST_WAITING = 8
+FORMAT_VERSION = "1.0"
+
+
+@dataclass
+class Pages:
+    """`beat` is when the loop last gave a sign of life, by time.monotonic; `source` is what the agenda is asked for to
+    have the newest manifests."""
+
+    board: Board
+    journal: Journal
+    metrics: Metrics
+    agenda: Agenda
+    beat: Callable[[], float]
+    source: Topic = Topic.MANIFESTS
+    _waiting: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MOST_WAITING))
+
+    def __call__(self, request: Request) -> Answer:
+        """Raises ValueError for what a query says wrong."""
+        gets = {
+            "/": self._index,
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/metrics": lambda _: Answer(self.metrics.text(), type=CONTENT_TYPE),
+            "/status": lambda _: as_json({**status(self.board.state), "last_event": self.journal.last}),
+            "/events": self._events,
+        }
+        posts = {"/reconcile": self._reconcile}
+        page = (posts if request.method == "POST" else gets).get(request.path)
+        if page:
+            return page(request)
+        if request.path in gets or request.path in posts:
+            allowed = "GET, HEAD" if request.path in gets else "POST"
+            return text(f"only {allowed}", HTTPStatus.METHOD_NOT_ALLOWED, Allow=allowed)
+        return text("there is no such page; / lists them", HTTPStatus.NOT_FOUND)
+
+    def _index(self, request: Request) -> Answer:
+        return text("GET /healthz /readyz /metrics /status /events?since=ID|TIME&wait=SECONDS, POST /reconcile")
+
+    def _healthz(self, request: Request) -> Answer:
+        silent = time.monotonic() - self.beat()
+        if silent > SILENCE:
+            return text(f"no sign of life for {silent:.0f} s", HTTPStatus.SERVICE_UNAVAILABLE)
+        return text("ok")
+
+    def _readyz(self, request: Request) -> Answer:
+        if why := why_not_ready(self.board.state):
+            return text(f"not ready: {', '.join(why)}", HTTPStatus.SERVICE_UNAVAILABLE)
+        return text("ok")
+
+    def _events(self, request: Request) -> Answer:
+        """The latest ones in all, or those after `since`, which may be waited for."""
+        asked = request.query
+        since, limit = asked.get("since", ""), int(asked.get("limit", KEPT_EVENTS))
+        if limit < 1:
+            raise ValueError("limit must be at least 1")
+        after, earliest = 0, datetime.min.replace(tzinfo=UTC)
+        if since.isdecimal():
+            after = int(since)
+        elif since:
+            earliest = moment(since, datetime.now(UTC))
+        last, wait = self.journal.last, min(float(asked.get("wait", 0)), WAIT_MAX)
+        if wait > 0 and self._waiting.acquire(blocking=False):
+            try:
+                found = self.journal.since(after, wait)
+            finally:
+                self._waiting.release()
+        else:
+            found = self.journal.since(after)
+        found = [event for event in found if datetime.fromisoformat(event["time"]) >= earliest]
+        # those after a number are read on from the first, else the last ones count
+        found = found[:limit] if after else found[-limit:]
+        last = found[-1]["id"] if found else last
+        return as_json({"format_version": FORMAT_VERSION, "last": last, "events": found})
+
+    def _reconcile(self, request: Request) -> Answer:
+        for topic in {self.source, Topic.MANIFESTS, Topic.EVERYTHING}:
+            # who asks has mended something, perhaps: what failed is not waited with
+            self.agenda.succeeded(topic)
+            self.agenda.ask(topic)
+        return as_json({"format_version": FORMAT_VERSION, "last": self.journal.last}, HTTPStatus.ACCEPTED)
