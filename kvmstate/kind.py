@@ -16,6 +16,7 @@ from typing import Any, ClassVar, get_args
 from lxml import etree
 from pydantic import TypeAdapter, field_validator
 
+from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.model.change import Change
 from kvmstate.model.reference import Unlocated
 from kvmstate.model.resource import Lifecycle, Model, Resource, ResourceId
@@ -29,11 +30,13 @@ from kvmstate.xmlbind import (
     bindings,
     contained,
     document,
+    meaning,
     merge,
     patch,
+    to_text,
     withdraw,
 )
-from kvmstate.xmlbind.path import parse_path
+from kvmstate.xmlbind.path import NAMESPACES, parse_path
 
 
 class Declaration(Model):
@@ -178,6 +181,38 @@ def stamp(node: etree._Element, project: str, lifecycle: Lifecycle) -> None:
     for name, value in (("project", project), ("preventDestroy", protected), ("deletion", lifecycle.deletion)):
         path = parse_path(f"{STAMP}/@{name}")
         path.set(node, value) if value else path.remove(node)
+
+
+def stamping(change: Change, project: str, write: Callable[[], object]) -> list[Step]:
+    """The step that gives an adopted object its owner's stamp by `write`: none where it has that already, where there
+    is no configuration that would keep it, or where a remainder says all that there shall be."""
+    seen = change.observed
+    if seen is None or not seen.persistent or change.spec.remainder:
+        return []
+    node = document(seen.xml)
+    before = meaning(node)
+    stamp(node, project, change.lifecycle)
+
+    def run() -> None:
+        try:
+            write()
+        except ConnectionFailed:
+            raise
+        except HostError:
+            # it is for people to read; whose the object is, the record says
+            pass
+
+    return [simple("stamp", run)] if meaning(node) != before else []
+
+
+def stamp_element(project: str, lifecycle: Lifecycle) -> tuple[str, str, str]:
+    """The stamp as libvirt's metadata calls take it: the element, its prefix, and its namespace's URI."""
+    node = etree.Element("any")
+    stamp(node, project, lifecycle)
+    found = parse_path(STAMP).find(node)
+    assert found is not None
+    attributes = {str(name): str(value) for name, value in found.attrib.items()}
+    return to_text(etree.Element("resource", attributes)), "kvmstate", NAMESPACES["kvmstate"]
 
 
 def unstamp(node: etree._Element) -> None:

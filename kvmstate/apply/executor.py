@@ -179,9 +179,9 @@ def _carry_out(
             store.drop(change.id)
             return
         raise HostError(f"{change.id} has gone since the plan was made", "plan again")
-    steps = [*prepare(change)]
-    if change.action is not Action.ADOPT:
-        steps += BY_WORD[change.id.kind].ops.steps(change, host, plan.project)
+    ops = BY_WORD[change.id.kind].ops
+    make = ops.steps if change.action is not Action.ADOPT else getattr(ops, "adopted", lambda *_: ())
+    steps = [*prepare(change), *make(change, host, plan.project)]
     for number, step in enumerate(steps):
         store.guard()
         emit(Event(EventKind.STEP, change, step.describe))

@@ -17,8 +17,8 @@ from kvmstate.cli.session import host_options, lock_option, opened
 def command(auto_approve: bool, **given: Any) -> int:
     """Take ownership of objects on the host that the manifests declare and this project does not own.
 
-    Nothing on the host changes but the record of who owns what: the next plan shows how they differ. What another
-    project owns stays with it.
+    Nothing on the host changes but the record of who owns what, and the project's stamp in the <metadata> of machines
+    and networks, while they run or not: the next plan shows how they differ. What another project owns stays with it.
     """
     with opened(repair=True, **given) as at:
         from kvmstate.cli.approve import carry_out

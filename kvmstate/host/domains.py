@@ -209,6 +209,13 @@ def set_text(domain: Any, title: bool, value: str | None) -> None:
         domain.setMetadata(kind, value, None, None, _LIVE)
 
 
+def set_metadata(domain: Any, element: str, prefix: str, namespace: str) -> None:
+    """Of a defined domain; of the running one, too: it goes on running."""
+    with faults():
+        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (_LIVE if domain.isActive() else 0)
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, prefix, namespace, flags)
+
+
 def block_resize(domain: Any, target: str, capacity: int) -> None:
     """Grow a disk of a running domain; the guest is told."""
     with faults():

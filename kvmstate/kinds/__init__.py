@@ -6,7 +6,8 @@ The `ops` module of a kind that is on hosts has:
     names(host)                        -> the names of those that exist and have a configuration to keep
     portable(observed, host)           -> the spec and the document that a manifest has to say, without what is volatile
     complete(resource, observed, project) -> spec with names, MACs and defaults filled in
-    steps(change, host)                -> the Steps that make the change real, in order
+    steps(change, host, project)       -> the Steps that make the change real, in order
+    adopted(change, host, project)     -> those that mark what is adopted as the project's, where its XML can say so
 """
 
 from kvmstate.kind import Kind

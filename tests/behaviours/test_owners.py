@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import libvirt
 import pytest
-from harness import Project, pool, resource
+from harness import Project, idle, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -57,13 +58,28 @@ def test_what_nobody_owns_is_not_taken_silently(project: Project, connection: li
     assert names(connection) == {"lan"}
 
 
-def test_adopt_takes_ownership_and_changes_nothing_else(project: Project, connection: libvirt.virConnect) -> None:
-    connection.networkDefineXML("<network><name>lan</name><mtu size='1400'/></network>")
-    before = connection.networkLookupByName("lan").XMLDesc()
-    project.write(resource("Network", "lan", active=False, mtu=1400))
+def unstamped(xml: str) -> str:
+    assert 'resource/1.0" project="shop"' in xml.replace("'", '"')
+    return re.sub(r"\s*<metadata>.*?</metadata>", "", xml, flags=re.DOTALL)
+
+
+def test_adopt_takes_ownership_says_so_in_the_xml_and_changes_nothing_else(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    connection.networkDefineXML("<network><name>lan</name><mtu size='1400'/></network>").create()
+    machine = connection.defineXML(
+        "<domain type='qemu'><name>web</name><memory unit='MiB'>32</memory><os><type>hvm</type></os></domain>"
+    )
+    machine.create()
+    network = connection.networkLookupByName("lan")
+    known = [machine.ID(), machine.XMLDesc(), machine.XMLDesc(2), network.XMLDesc(), network.XMLDesc(1)]
+    project.write(resource("Network", "lan", mtu=1400), idle("web"))
     assert project.kvmstate("adopt", "--auto-approve").code == 0
     assert project.plan().code == 0
-    assert connection.networkLookupByName("lan").XMLDesc() == before
+    now = [machine.ID(), *map(unstamped, (machine.XMLDesc(), machine.XMLDesc(2)))]
+    # a running network has it from its next start on
+    now += [network.XMLDesc(), unstamped(network.XMLDesc(1))]
+    assert now == known
 
 
 def test_after_adopt_the_plan_shows_the_differences(project: Project, connection: libvirt.virConnect) -> None:

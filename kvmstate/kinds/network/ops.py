@@ -10,7 +10,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, networks
-from kvmstate.kind import Step, simple, written
+from kvmstate.kind import Step, simple, stamp, stamping, written
 from kvmstate.kinds.network.spec import Ip, NetworkSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
@@ -85,6 +85,16 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
     if spec.active and (change.restarts or not change.running):
         todo.append(simple("start", start))
     return todo
+
+
+def adopted(change: Change, host: Host, project: str) -> list[Step]:
+    def mark() -> None:
+        # libvirt has a call for it since 9.7 only; a network that runs goes on as it is
+        node = document(networks.xml(_find(host, change.id.name)))
+        stamp(node, project, change.lifecycle)
+        networks.define(host.connection, to_text(node))
+
+    return stamping(change, project, mark)
 
 
 def _find(host: Host, name: str) -> Any:

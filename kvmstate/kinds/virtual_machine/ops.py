@@ -8,7 +8,7 @@ from typing import Any
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains
 from kvmstate.host.connection import once
-from kvmstate.kind import Step, simple, written
+from kvmstate.kind import Step, simple, stamp_element, stamping, written
 from kvmstate.kinds.virtual_machine import live
 from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_interfaces, placed
 from kvmstate.kinds.virtual_machine.portable import portable as portable
@@ -187,3 +187,9 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         switch = domains.suspend if spec.state == "paused" else domains.resume
         todo.append(simple("suspend" if spec.state == "paused" else "resume", lambda: switch(find())))
     return todo
+
+
+def adopted(change: Change, host: Host, project: str) -> list[Step]:
+    mark = stamp_element(project, change.lifecycle)
+    name = change.id.name
+    return stamping(change, project, lambda: domains.set_metadata(domains.find(host.connection, name), *mark))
