@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from kvmstate.doctor.finding import Finding, error, ok, warning
 from kvmstate.host import Host
 from kvmstate.host.snapshots import with_snapshots
+from kvmstate.snapshots import underway
 from kvmstate.snapshots.chain import Images, Machine, look
 from kvmstate.snapshots.create import DEEPEST
 from kvmstate.snapshots.files import leftovers
@@ -30,6 +31,9 @@ def _trouble(machine: Machine, images: Images) -> Iterator[Finding]:
                 f"{snapshot.of(machine.name)} needs {path}, which is missing, or in no active storage pool",
                 f"restore it, or start its pool; else `kvmstate snapshot delete {machine.name} {snapshot.name}`",
             )
+    if cut_off := underway.found(machine.domain):
+        said = cut_off.cut_off(machine.name)
+        yield warning(said.message, said.hint)
     for image in leftovers(images, machine):
         yield warning(
             f"volume {image.volume} is left from a run on {machine.name} that was cut off",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 import libvirt
 
-from kvmstate.errors import HostError
+from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host.faults import faults
 
 _PAUSED = {libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED}
 _LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
+_CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
 # How long a guest may take to let a device go, or to move its memory balloon
 GUEST_TIMEOUT = 20.0
 SHUTDOWN_AGAIN = 5.0
@@ -209,11 +211,50 @@ def set_text(domain: Any, title: bool, value: str | None) -> None:
         domain.setMetadata(kind, value, None, None, _LIVE)
 
 
-def set_metadata(domain: Any, element: str, prefix: str, namespace: str) -> None:
-    """Of a defined domain; of the running one, too: it goes on running."""
+def agent_answers(domain: Any) -> bool:
+    """Raises HostError when the guest agent does not: it is not there, or not running."""
     with faults():
-        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (_LIVE if domain.isActive() else 0)
-        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, prefix, namespace, flags)
+        return bool(domain.getTime(0))
+
+
+def addresses(domain: Any) -> list[str]:
+    """The running guest's IP addresses, loopback and link-local ones left out: those that libvirt's own networks lease
+    to it, and those that its agent tells, as far as either is there."""
+    found: list[str] = []
+    for source in (libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT):
+        try:
+            with faults():
+                interfaces = domain.interfaceAddresses(source, 0)
+        except ConnectionFailed:
+            raise
+        except HostError:
+            continue
+        found += [entry["addr"] for each in interfaces.values() for entry in each["addrs"] or ()]
+    usable = (text for text in dict.fromkeys(found) if not _is_local(text))
+    return list(usable)
+
+
+def _is_local(text: str) -> bool:
+    address = ip_address(text)
+    return address.is_loopback or address.is_link_local
+
+
+def metadata(domain: Any, namespace: str, live: bool) -> str | None:
+    """The element of this namespace, of the running domain or of its configuration."""
+    try:
+        with faults():
+            kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+            return str(domain.metadata(kind, namespace, _LIVE if live else _CONFIG))
+    except NotFound:
+        return None
+
+
+def set_metadata(domain: Any, element: str | None, prefix: str, namespace: str, live: bool | None = None) -> None:
+    """Write that element, or remove it. By default of what is defined, and of what runs, too: it goes on running."""
+    with faults():
+        both = _CONFIG | (_LIVE if live is None and domain.isActive() else 0)
+        kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+        domain.setMetadata(kind, element, prefix, namespace, _LIVE if live else both)
 
 
 def block_resize(domain: Any, target: str, capacity: int) -> None:

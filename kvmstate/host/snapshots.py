@@ -12,7 +12,7 @@ from typing import Any
 
 import libvirt
 
-from kvmstate.errors import HostError, NotFound
+from kvmstate.errors import HostError
 from kvmstate.host import domains
 from kvmstate.host.faults import faults
 from kvmstate.xmlbind.document import document
@@ -29,7 +29,6 @@ JOB_TYPES = {
 _OURS = "https://kvmstate.dev/xmlns/job/1.0"
 # Among these: the whole domain was started for a job
 _IDLE = "idle"
-_LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 _LOOK = 0.05
 
 
@@ -198,16 +197,11 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def _ours(domain: Any) -> set[str]:
-    try:
-        with faults():
-            text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, _OURS, _LIVE)
-    except NotFound:
-        return set()
-    return set((document(text).get("disks") or "").split())
+    text = domains.metadata(domain, _OURS, live=True)
+    return set((document(text).get("disks") or "").split()) if text else set()
 
 
 def _mark(domain: Any, target: str, ours: bool) -> None:
     disks = _ours(domain) | {target} if ours else _ours(domain) - {target}
     text = f"<jobs disks='{' '.join(sorted(disks))}'/>" if disks else None
-    with faults():
-        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, "kvmstate-job", _OURS, _LIVE)
+    domains.set_metadata(domain, text, "kvmstate-job", _OURS, live=True)

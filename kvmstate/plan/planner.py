@@ -18,6 +18,7 @@ from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, Resourc
 from kvmstate.plan import agreement, moves
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.select import select
+from kvmstate.snapshots import underway
 
 LEAVES = (Action.DELETE, Action.FORGET)
 Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
@@ -128,7 +129,18 @@ def _changes(
         elif entry:
             changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), prune)
     _keep_what_is_used(changes, desired, inventory)
-    return changes
+    return {id_: _not_reverted_yet(change) for id_, change in changes.items()}
+
+
+def _not_reverted_yet(change: Change) -> Change:
+    """What a revert that was cut off has left off, is not started on disks that nobody chose."""
+    seen = change.observed
+    if seen is None or seen.running or change.id.kind != "domain" or not (cut_off := underway.read(seen.xml)):
+        return change
+    error = cut_off.cut_off(change.id.name)
+    if change.action in (Action.NOOP, Action.FORGET):
+        return replace(change, reason=error.message, hint=error.hint)
+    return replace(change, blocked=error.message, hint=error.hint)
 
 
 def _compared(host: Host, resource: Resource, seen: Observed | None, inventory: Inventory) -> Change:

@@ -18,6 +18,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, domains, pools, snapshots, volumes
+from kvmstate.snapshots import underway
 from kvmstate.xmlbind import document
 from kvmstate.xmlbind.path import parse_path
 
@@ -80,10 +81,19 @@ class Snapshot:
 
     @property
     def domain(self) -> etree._Element:
-        """The domain's configuration as it was then."""
+        """The domain as it was then: as it ran, if it did."""
         found = document(self.xml).find("domain")
         if found is None:
             raise HostError(f"snapshot {self.name} says nothing of the machine's configuration", "it cannot be used")
+        return found
+
+    @property
+    def configuration(self) -> etree._Element:
+        """The domain as it was defined then."""
+        found = document(self.xml).find("inactiveDomain")
+        if found is None:
+            return self.domain
+        found.tag = "domain"
         return found
 
 
@@ -218,7 +228,16 @@ def look(host: Host, name: str) -> Machine:
 
 
 def recovered(host: Host, name: str) -> Machine:
-    """As `look`, for changes: what a dead run has started for itself is ended. Raises NotFound."""
+    """As `look`, for changes: what a dead run has started for itself is ended. Raises NotFound, and HostError for a
+    domain that a revert has left off."""
+    found = ended(host, name)
+    if cut_off := underway.found(found.domain):
+        raise cut_off.cut_off(name)
+    return found
+
+
+def ended(host: Host, name: str) -> Machine:
+    """As `recovered`, for what goes on with a revert. Raises NotFound."""
     found = look(host, name)
     if found.state == "paused":
         snapshots.end_idle(found.domain)

@@ -44,6 +44,12 @@ def create(host: Host, domain: str, wish: Wish, say: Say = lambda text: None) ->
     """
     machine = recovered(host, domain)
     check(host, machine, wish)
+    take(host, machine, wish, say)
+
+
+def take(host: Host, machine: Machine, wish: Wish, say: Say) -> None:
+    """Without any check of the wish. Raises HostError; nothing has changed then."""
+    domain = machine.name
     if wish.mode == "internal":
         if machine.state == "running":
             say(f"{domain} pauses while its memory is written")
@@ -58,11 +64,7 @@ def create(host: Host, domain: str, wish: Wish, say: Say = lambda text: None) ->
             etree.SubElement(listed, "disk", name=disk.target, snapshot="no")
             continue
         below, path = images.known(disk.path), files.overlay_path(disk.path, wish.name)
-        if len(images.chain(disk.path, disk.format)) >= DEEPEST:
-            raise HostError(
-                f"the chain of disk {disk.target} of {domain} has {DEEPEST} files already, and may not start with more",
-                f"merge first: `kvmstate snapshot merge {domain}`",
-            )
+        check_room(images, domain, disk)
         made.append((below, disk.format, path))
         node = etree.SubElement(listed, "disk", name=disk.target, snapshot="external", type="file")
         etree.SubElement(node, "driver", type="qcow2")
@@ -123,6 +125,15 @@ def check(host: Host, machine: Machine, wish: Wish) -> None:
                 "has no folder for an overlay",
                 "name the disks that shall be in the snapshot with --disk",
             )
+
+
+def check_room(images: Images, domain: str, disk: Disk) -> None:
+    """Raises HostError when one more overlay would be too many."""
+    if len(images.chain(disk.path, disk.format)) >= DEEPEST:
+        raise HostError(
+            f"the chain of disk {disk.target} of {domain} has {DEEPEST} files already, and may not start with more",
+            f"merge first: `kvmstate snapshot merge {domain}`",
+        )
 
 
 def _check_internal(host: Host, machine: Machine, wish: Wish) -> None:

@@ -95,14 +95,17 @@ def leftovers(images: Images, machine: Machine) -> list[Image]:
     ]
 
 
+def is_written(images: Images, path: str) -> bool:
+    """Whether an overlay has data of its own; also when that cannot be told."""
+    image = images.by_path.get(path)
+    return image is None or image.backing is None or image.physical >= _WRITTEN
+
+
 def _never_used(image: Image, chains: Set[str]) -> bool:
     """An overlay of these files without any data."""
-    if (
-        image.backing is None
-        or image.backing not in chains
-        or not image.path.endswith(SUFFIX)
-        or image.physical >= _WRITTEN
-    ):
+    if image.backing is None or image.backing not in chains or not image.path.endswith(SUFFIX):
+        return False
+    if image.physical >= _WRITTEN:
         return False
     return image.path.startswith(overlay_path(image.backing, "").removesuffix(SUFFIX))
 

@@ -1,8 +1,8 @@
 """Bring a domain's disks, and its memory where it was kept, back to a snapshot.
 
 External snapshots are reverted by one row of steps on every libvirt: those before 9.9 have no call for it, and the
-later ones' drops what was changed in the configuration since. The snapshot's files are never written to: new overlays
-are laid on them, so that the snapshot and all others stay.
+later ones' always drops what was changed in the configuration since. The snapshot's files are never written to: new
+overlays are laid on them, so that the snapshot and all others stay.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains, snapshots
-from kvmstate.snapshots import files
-from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, disks, lay, look, recovered
-from kvmstate.snapshots.create import Say
+from kvmstate.snapshots import files, underway
+from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, disks, ended, lay, look
+from kvmstate.snapshots.create import Say, Wish, check_room, take
+from kvmstate.snapshots.create import check as check_wish
+from kvmstate.snapshots.underway import Underway
 from kvmstate.xmlbind import document, to_text
 
 
@@ -29,51 +31,127 @@ class Loss:
     since: tuple[str, ...]
 
 
-def loss(host: Host, domain: str, name: str) -> Loss:
+def loss(host: Host, domain: str, name: str, configuration: bool = False) -> Loss:
     """Raises NotFound, and HostError when the snapshot cannot be reverted to."""
     machine = look(host, domain)
     snapshot, images = machine.snapshot(name), Images(host)
-    check(host, machine, snapshot, images)
+    check(host, machine, snapshot, images, configuration)
     dropped = [disk.path for disk in machine.disks if disk.target in snapshot.frozen and not _kept(machine, disk.path)]
     return Loss(tuple(dropped), tuple(differences(machine, snapshot)))
 
 
-def revert(host: Host, domain: str, name: str, say: Say = lambda text: None) -> None:
-    """The machine runs afterwards when it ran before or the snapshot has memory. Its configuration stays as it is now;
-    memory fits that of then only, with which it runs until it is shut down. Raises NotFound and HostError."""
-    machine = recovered(host, domain)
+def revert(
+    host: Host,
+    domain: str,
+    name: str,
+    say: Say = lambda text: None,
+    configuration: bool = False,
+    state: str | None = None,
+    keep: str = "",
+) -> bool:
+    """The machine's configuration stays as it is now, unless `configuration`; memory fits that of then only, with which
+    the machine runs until it is shut down. It is in `state` afterwards: running, paused or stopped; by default it runs
+    when it did before, or the snapshot has memory. With `keep` what was written since becomes a snapshot of that name,
+    if anything was; whether there is one is returned. Raises NotFound and HostError.
+
+    A machine that is not off is noted as being reverted before it is stopped: a run that dies leaves it off, and the
+    same call goes on.
+    """
+    machine = ended(host, domain)
+    cut_off = underway.found(machine.domain)
+    if cut_off and cut_off.snapshot == name:
+        configuration, keep = configuration or cut_off.configuration, keep or cut_off.keep
     snapshot, images = machine.snapshot(name), Images(host)
-    check(host, machine, snapshot, images)
+    state = state or _afterwards(machine, snapshot, cut_off)
+    check(host, machine, snapshot, images, configuration)
+    wish = _wish(machine, snapshot, keep) if keep else None
+    if wish:
+        _check_keep(host, machine, snapshot, images, wish)
     if not snapshot.external:
+        kept = wish is not None and _keep(host, machine, snapshot, images, wish, say)
         snapshots.revert_internal(machine.domain, snapshots.find(machine.domain, name))
-        return
-    again, paused = machine.state != "stopped", machine.state == "paused"
+        return kept
     paths = {target: files.fresh_path(images, below, name) for target, below in snapshot.frozen.items()}
     formats = {disk.target: disk.format for disk in disks(snapshot.domain)}
     for target, below in snapshot.frozen.items():
         say(f"overlay {paths[target]}")
         files.make(host, images, images.known(below), formats[target], paths[target])
-    if again:
-        for target in snapshot.frozen:
+    mark = Underway(name, state, configuration, keep) if cut_off or machine.state != "stopped" else None
+    if mark:
+        underway.begin(machine.domain, mark)
+    if machine.state != "stopped":
+        for target in snapshot.frozen.keys() & {disk.target for disk in machine.disks}:
             snapshots.settle_job(machine.domain, target)
         say(f"stop {domain}")
         domains.destroy(machine.domain)
-    node = _switched(document(domains.xml(machine.domain, secure=True)), machine.disks, paths)
+        machine, images = look(host, domain), Images(host)
+    kept = wish is not None and _keep(host, machine, snapshot, images, wish, say)
+    if kept:
+        machine, images = look(host, domain), Images(host)
+    then = snapshot.configuration if configuration else document(domains.xml(machine.domain, secure=True))
+    node = _switched(then, machine.disks, images, paths)
+    if mark:
+        mark.write(node)
     domains.define(host.connection, to_text(node), validate=False)
     for each in machine.lineage(snapshot):
         over = paths if each is snapshot else _overlays(images, each, snapshot)
         snapshots.redefine(machine.domain, _with_overlays(each, over), each is snapshot)
-    if snapshot.memory:
+    if snapshot.memory and state != "stopped":
         say(f"restore the memory of {domain}")
-        then = _switched(snapshot.domain, machine.disks, paths)
-        snapshots.restore(host.connection, snapshot.memory, to_text(then), running=not paused)
-    elif again:
+        ran = _switched(snapshot.domain, machine.disks, images, paths)
+        snapshots.restore(host.connection, snapshot.memory, to_text(ran), running=state == "running")
+    elif state != "stopped":
         say(f"start {domain}")
-        domains.start(machine.domain, paused)
+        domains.start(machine.domain, state == "paused")
+    underway.end(machine.domain)
     files.sweep(host, Images(host), look(host, domain), say)
+    return kept
 
 
-def check(host: Host, machine: Machine, snapshot: Snapshot, images: Images) -> None:
+def _afterwards(machine: Machine, snapshot: Snapshot, cut_off: Underway | None) -> str:
+    before = cut_off.state if cut_off else machine.state
+    return "running" if before == "stopped" and snapshot.memory else before
+
+
+def _wish(machine: Machine, snapshot: Snapshot, keep: str) -> Wish:
+    """A snapshot of what is there now, of the disks that are reverted."""
+    targets = [disk.target for disk in machine.disks if disk.target in snapshot.frozen]
+    disks = targets if snapshot.external else None
+    text = f"what was there when {machine.name} was reverted to {snapshot.name}"
+    return Wish(keep, text, disks, mode="external" if snapshot.external else "internal")
+
+
+def _check_keep(host: Host, machine: Machine, snapshot: Snapshot, images: Images, wish: Wish) -> None:
+    """Raises UsageError and HostError when not all that was written since can be kept."""
+    in_use = {image.path for disk in machine.disks for image in images.chain(disk.path, disk.format)}
+    for path in snapshot.overlays.values():
+        if path not in in_use and path in images.by_path and not images.users(path) and files.is_written(images, path):
+            raise HostError(
+                f"{path} holds what was written since snapshot {snapshot.name}, and no disk of {machine.name} has it",
+                "see `kvmstate snapshot tree`",
+            )
+    if wish.name in {other.name for other in machine.snapshots}:
+        return
+    check_wish(host, machine, wish)
+    for disk in machine.disks:
+        if disk.target in snapshot.frozen:
+            check_room(images, machine.name, disk)
+
+
+def _keep(host: Host, machine: Machine, snapshot: Snapshot, images: Images, wish: Wish, say: Say) -> bool:
+    """Take the snapshot of what is there, unless a run that died has, or nothing was written to external overlays."""
+    if wish.name in {other.name for other in machine.snapshots}:
+        return True
+    reverted = [disk for disk in machine.disks if disk.target in snapshot.frozen]
+    written = [d for d in reverted if d.path != snapshot.frozen[d.target] and files.is_written(images, d.path)]
+    if snapshot.external and not written:
+        return False
+    say(f"keep what was written as snapshot {wish.name}")
+    take(host, machine, wish, say)
+    return True
+
+
+def check(host: Host, machine: Machine, snapshot: Snapshot, images: Images, configuration: bool = False) -> None:
     """Raises HostError when this cannot be reverted to."""
     if not snapshot.external:
         if (11, 2, 0) <= host.library_version < (11, 4, 0):
@@ -87,7 +165,7 @@ def check(host: Host, machine: Machine, snapshot: Snapshot, images: Images) -> N
                 "merge the external ones first",
             )
         return
-    targets = {disk.target for disk in machine.disks}
+    targets = {disk.target for disk in (disks(snapshot.configuration) if configuration else machine.disks)}
     for target, below in snapshot.frozen.items():
         if below not in images.by_path:
             raise HostError(
@@ -97,15 +175,21 @@ def check(host: Host, machine: Machine, snapshot: Snapshot, images: Images) -> N
         if target not in targets and snapshot.memory is None:
             raise HostError(
                 f"{machine.name} has no disk {target} any more, which snapshot {snapshot.name} is of",
-                "attach it again first",
+                "attach it again first, or revert its configuration too (--configuration)",
             )
     if snapshot.memory and snapshot.memory not in images.by_path:
         raise HostError(f"snapshot {snapshot.name} needs {snapshot.memory}, which is missing", "restore the file")
 
 
-def _switched(node: etree._Element, now: tuple[Disk, ...], paths: dict[str, str]) -> etree._Element:
-    """Lay the domain's disks on other files. Those that the snapshot does not have keep what they have now."""
-    others = {disk.target: (disk.path, disk.format) for disk in now if disk.is_file}
+def _switched(node: etree._Element, now: tuple[Disk, ...], images: Images, paths: dict[str, str]) -> etree._Element:
+    """Lay the domain's disks on other files. Those that the snapshot does not have keep the file that is over theirs
+    now."""
+    then = {disk.target: disk.path for disk in disks(node)}
+    others = {
+        disk.target: (disk.path, disk.format)
+        for disk in now
+        if disk.is_file and then.get(disk.target) in {image.path for image in images.chain(disk.path, disk.format)}
+    }
     wanted = others | {target: (path, "qcow2") for target, path in paths.items()}
     for target, (path, format_) in wanted.items():
         lay(node.iterfind("devices/disk"), target, path, format_)

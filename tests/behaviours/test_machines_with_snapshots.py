@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from typing import Any
 
 import libvirt
 import pytest
-from harness import Project, idle, kvmstate, pool, resource
+from harness import MAIN, Project, idle, kvmstate, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -122,3 +123,28 @@ def test_a_volume_below_overlays_does_not_come_back_to_be_written_to(
     assert "root.qcow2" not in connection.lookupByName("vm").XMLDesc(0)
     project.write(pool(), volume(), idle("other", disks=[ROOT], state="stopped"))
     assert "is what snapshot one of virtual machine vm preserves" in project.apply().out
+
+
+def test_what_a_cut_off_revert_has_left_off_is_not_started_before_it_is_finished(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    policy = resource("SnapshotPolicy", "daily", selector={"names": ["*"]}, schedule="@daily", retention={"daily": 1})
+    project.converge(pool(), volume(), idle("vm", disks=[ROOT]), policy)
+    snapshot(project, "create", "--name", "one")
+    killed = "import os, kvmstate.host.domains as calls; calls.define = lambda *_, **__: os.kill(os.getpid(), 9)"
+    command = ["snapshot", "revert", "vm", "one", "--auto-approve", "-c", project.uri]
+    ended = subprocess.run([sys.executable, "-c", f"{killed}\n{MAIN}", *command], check=False)
+    domain = connection.lookupByName("vm")
+    assert (ended.returncode, domain.isActive()) == (-9, 0)
+    said = "a revert of virtual machine vm to snapshot one was cut off, and has left it off"
+    planned = project.plan()
+    assert f"! domain/vm                        blocked: {said}" in planned.out
+    assert "hint: `kvmstate snapshot revert vm one` finishes it; `virsh start vm` gives it up" in planned.out
+    assert project.apply().code == 1
+    ran = project.kvmstate("snapshot run")
+    assert (ran.code, f"! {said}" in ran.out) == (1, True)
+    assert not domain.isActive()
+    snapshot(project, "revert", "one", "--auto-approve")
+    assert domain.isActive()
+    assert project.plan().code == 0
+    assert project.kvmstate("snapshot run").code == 0

@@ -13,27 +13,32 @@ from kvmstate.model.printable import one_line
 @MACHINE
 @click.argument("snapshot")
 @connect_option
+@click.option("--configuration", is_flag=True, help="Its configuration too: define the VM as it was defined then.")
 @DRY_RUN
 @AUTO_APPROVE
-def revert(machine: str, snapshot: str, connect: str | None, dry_run: bool, auto_approve: bool) -> int:
+def revert(
+    machine: str, snapshot: str, connect: str | None, configuration: bool, dry_run: bool, auto_approve: bool
+) -> int:
     """Bring a VM's disks back to a snapshot, with its memory where that was kept.
 
-    What was written since the latest snapshot is lost; all snapshots stay. A running VM is stopped, and started again.
+    What was written since the latest snapshot is lost; all snapshots stay. A running VM is stopped, and started again;
+    one that was left off by a revert that was cut off is started, too.
     """
     from kvmstate.cli.approve import approve
     from kvmstate.snapshots.revert import loss, revert
 
     with host_at(connect) as host:
-        found = loss(host, machine, snapshot)
+        found = loss(host, machine, snapshot, configuration)
         for path in found.dropped:
             click.echo(f"  - what was written to {one_line(path)} since the latest snapshot is lost")
+        fate = "it will be as it was then" if configuration else "it stays as it is now"
         for line in found.since:
-            click.echo(f"  {one_line(line)}  (configuration changed since the snapshot; it stays as it is now)")
+            click.echo(f"  {one_line(line)}  (configuration changed since the snapshot; {fate})")
         if dry_run:
             click.echo(f"would revert {machine} to {snapshot}")
             return 0
         if not auto_approve:
             approve(f"Do you want to revert {machine} to {snapshot}?")
-        revert(host, machine, snapshot, say)
+        revert(host, machine, snapshot, say, configuration)
     click.echo(f"reverted {machine} to {snapshot}")
     return 0
