@@ -8,16 +8,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
 from kvmstate.errors import HostError, NotFound
-from kvmstate.host import Host, open_host
-from kvmstate.kind import Step, simple
+from kvmstate.host import Host, domains, open_host
+from kvmstate.kind import Precaution
 from kvmstate.kinds import BY_WORD
+from kvmstate.kinds.snapshot_policy.protect import precaution
 from kvmstate.kinds.snapshot_policy.run import Outcome, Run
+from kvmstate.kinds.snapshot_policy.spec import BeforeChange
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Observed, Resource, ResourceId
@@ -25,6 +26,7 @@ from kvmstate.plan import Options, make_drift, make_plan
 from kvmstate.plan.planner import Locate, check_references, observe
 from kvmstate.plan.saved import SavedPlan, restored, saved
 from kvmstate.plan.takeover import everything, takeover
+from kvmstate.snapshots import underway
 
 
 @dataclass
@@ -47,8 +49,9 @@ class Session:
         ]
         notes += [
             f"{policy.id} takes a snapshot of {change.id} before it is changed"
+            + (", and brings it back when that fails" if wanted.revert == "onFailure" else "")
             for change in plan.todo
-            for policy in self._policies_before(change)
+            for policy, wanted in self._policies_before(change)
         ]
         if not inventory.entries and (note := lost(self.host, inventory.project)):
             notes.append(note)
@@ -77,6 +80,7 @@ class Session:
         exact: bool = False,
     ) -> Result:
         """Carry out the plan, then (unless `exact`) what became known on the way; then say what of it is `left`."""
+        self._forget_reverts(plan)
         with Recheck(self.host, self.store) as recheck:
 
             def told(event: Event) -> None:
@@ -86,6 +90,13 @@ class Session:
 
             result = self._apply(plan, options, told, parallelism, stop, exact)
             return replace(result, left=recheck.left()) if result.ok else result
+
+    def _forget_reverts(self, plan: Plan) -> None:
+        """Somebody has started these machines after a revert of them was cut off: they are in use as they are."""
+        for change in plan.changes:
+            if change.id.kind == "domain" and change.running and change.observed and underway.read(change.observed.xml):
+                self.store.guard()
+                underway.end(domains.find(self.host.connection, change.id.name))
 
     def _apply(
         self,
@@ -136,20 +147,17 @@ class Session:
             self.store.guard()
             yield run.outcome(policy, machine, owned.get(machine.id))
 
-    def _policies_before(self, change: Change) -> list[Resource]:
+    def _policies_before(self, change: Change) -> list[tuple[Resource, BeforeChange]]:
         """Those that want a snapshot before this change. libvirt renames no domain that has any."""
         machine = change.desired
         if machine is None or change.action is not Action.UPDATE or change.moved_from:
             return []
-        return [p for p in self.policies if p.spec.is_wanted_before_change(change.running) and p.spec.selects(machine)]
+        found = [(p, p.spec.before_changes(change.running)) for p in self.policies if p.spec.selects(machine)]
+        return [(policy, wanted) for policy, wanted in found if wanted]
 
-    def _prepare(self, change: Change) -> list[Step]:
+    def _prepare(self, change: Change) -> Precaution:
         run = Run(self.host, self.store.project, datetime.now(UTC).replace(microsecond=0))
-        return [
-            simple(f"take a snapshot for {policy.id}", partial(run.take, policy, change.desired, change.observed))
-            for policy in self._policies_before(change)
-            if change.desired and change.observed
-        ]
+        return precaution(run, change, self._policies_before(change))
 
     def existing(self, ids: Iterable[ResourceId] | None = None) -> Existing:
         """These objects, or all of the host, as resources. Raises NotFound for one that is not there."""

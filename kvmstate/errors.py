@@ -5,6 +5,7 @@
     ├── UsageError           the command line or the project file asks for something impossible
     ├── HostError            libvirt said no, or could not be reached
     │   ├── NotFound         the object is not there
+    │   ├── Reverted         a change failed and was taken back: tried again only when somebody wants it
     │   └── ConnectionFailed the host cannot be reached
     ├── PlanError            the plan cannot be made or must not be applied
     ├── Locked               another run holds the project's lock on the host, or has taken it over
@@ -45,6 +46,10 @@ class HostError(KvmstateError):
 
 
 class NotFound(HostError):
+    pass
+
+
+class Reverted(HostError):
     pass
 
 

@@ -128,6 +128,20 @@ def simple(describe: str, run: Callable[[], object]) -> Step:
     return Step(describe, lambda progress: (run(), None)[1])
 
 
+# May take a change back that failed with this error, telling what it does. Returns the error to be told: Reverted when
+# the object is again what it was before the change.
+Undo = Callable[[HostError, Callable[[str], None]], HostError]
+
+
+@dataclass(frozen=True)
+class Precaution:
+    """Steps before and after a change's own ones; what to do when any but those `before` fails."""
+
+    before: tuple[Step, ...] = ()
+    after: tuple[Step, ...] = ()
+    undo: Undo | None = None
+
+
 def written(change: Change, node: etree._Element, lookup: Any, project: str | None = None) -> etree._Element:
     """`node` as the change wants it: fields, remainder, overrides, name, UUID and, with `project`, the owner's stamp.
 

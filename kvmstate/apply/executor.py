@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,10 +17,10 @@ from graphlib import TopologicalSorter
 from queue import Empty, SimpleQueue
 
 from kvmstate.apply.inventory import Store
-from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked
+from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, Reverted
 from kvmstate.host import Host, faults
 from kvmstate.host.access import explained
-from kvmstate.kind import Step
+from kvmstate.kind import Precaution
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
@@ -77,10 +77,10 @@ def apply_plan(
     emit: Callable[[Event], None] = lambda event: None,
     parallelism: int = 10,
     stop: threading.Event | None = None,
-    prepare: Callable[[Change], Sequence[Step]] = lambda change: (),
+    prepare: Callable[[Change], Precaution] = lambda change: Precaution(),
 ) -> Result:
-    """Carry out what the plan has to do. Setting `stop` lets running resources finish and starts no more. `prepare` are
-    steps to go before a change's own.
+    """Carry out what the plan has to do. Setting `stop` lets running resources finish and starts no more. `prepare`
+    says what goes before and after a change's own steps, and what becomes of one that fails.
 
     So does the loss of the connection, or of the lock: what is recorded on the host by then is what the next run goes
     on from.
@@ -167,7 +167,7 @@ def _carry_out(
     store: Store,
     before: Entry | None,
     emit: Callable[[Event], None],
-    prepare: Callable[[Change], Sequence[Step]],
+    prepare: Callable[[Change], Precaution],
 ) -> None:
     """All steps of one resource, in order. Raises KvmstateError."""
     emit(Event(EventKind.STARTED, change))
@@ -181,8 +181,8 @@ def _carry_out(
         raise HostError(f"{change.id} has gone since the plan was made", "plan again")
     ops = BY_WORD[change.id.kind].ops
     make = ops.steps if change.action is not Action.ADOPT else getattr(ops, "adopted", lambda *_: ())
-    steps = [*prepare(change), *make(change, host, plan.project)]
-    for number, step in enumerate(steps):
+    care = prepare(change)
+    for number, step in enumerate([*care.before, *make(change, host, plan.project), *care.after]):
         store.guard()
         emit(Event(EventKind.STEP, change, step.describe))
         try:
@@ -194,7 +194,13 @@ def _carry_out(
             if number == 0 and change.action is Action.CREATE:
                 # nothing was made, and what stands in the way is not ours
                 _undone(change, before, store)
-            raise explained(error, host) from error
+            told = explained(error, host)
+            if care.undo and number >= len(care.before):
+                store.guard()
+                told = care.undo(told, lambda text: emit(Event(EventKind.STEP, change, text)))
+                if isinstance(told, Reverted):
+                    _undone(change, before, store)
+            raise told from error
     if change.action is Action.DELETE:
         store.drop(change.id)
     elif change.desired:

@@ -6,6 +6,7 @@ force, and what may be done now is done.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from kvmstate.app import Session, Writing, open_session, writable
 from kvmstate.apply import Event, EventKind, Result, open_store
 from kvmstate.apply.keep import open_keep
-from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, UsageError
+from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, Reverted, UsageError
 from kvmstate.host import Host, open_host
 from kvmstate.host.connection import default_uri
 from kvmstate.host.events import Events, Heard
@@ -370,12 +371,17 @@ class Loop:
     def _publish(self, verdict: Ruled, result: Result, whole: bool) -> None:
         shown, gone = conditions(verdict, result)
         failed = {change.id for change, _ in [*result.failed, *result.skipped]} | {c.id for c in result.left}
+        reverted = {change.id for change, error in result.failed if isinstance(error, Reverted)}
         before = self.board.state.conditions
         for index, condition in enumerate(shown):
             id_ = condition.id
             if id_ in failed:
                 after = self.agenda.failed(id_)
-                next_try = datetime.now(UTC) + timedelta(seconds=after)
+                next_try: datetime | None = datetime.now(UTC) + timedelta(seconds=after)
+                if id_ in reverted:
+                    # its guest was disturbed for nothing: not again before its manifest is another one
+                    self.agenda.put_off(id_, math.inf)
+                    next_try = None
                 shown[index] = replace(condition, failures=self.agenda.failures(id_), next_try=next_try)
                 if self.agenda.failures(id_) == 1 and not whole:
                     # what it needs may have gone, which no event tells of a volume
@@ -387,6 +393,8 @@ class Loop:
         if result.done:
             # what failed may have waited for this
             for id_ in {id_ for id_ in verdict.held if self.agenda.failures(id_)}:
+                if math.isinf(self.agenda.put_off_for(id_)):
+                    continue
                 self.agenda.put_off(id_, GATHER)
         if whole:
             known = {condition.id for condition in shown}

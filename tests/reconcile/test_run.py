@@ -102,6 +102,43 @@ def test_a_failing_machine_does_not_hold_up_the_rest(
     daemon.says("Recovered", "domain/broken", 10)
 
 
+def test_a_change_that_was_taken_back_is_not_tried_again_before_its_manifest_changes(
+    project: Project, run: Run, connection: libvirt.virConnect
+) -> None:
+    before = {"revert": "onFailure"}
+    policy = resource(
+        "SnapshotPolicy",
+        "safe",
+        selector={"names": ["web"]},
+        every="90d",
+        retention={"keepLast": 9},
+        beforeChange=before,
+    )
+    root = resource("Volume", "web", pool="images", capacity="4MiB")
+
+    def web(**spec: Any) -> dict[str, Any]:
+        return idle("web", {"restart": "now"}, disks=[{"name": "root", "volume": "images/web"}], **spec)
+
+    project.converge(pool(), root, web(), VM)
+    daemon = run()
+    project.write(pool(), root, web(kernel={"path": "/nowhere"}), VM, policy)
+    said = daemon.says("Failing", "domain/web")["event"]
+    assert "domain/web was reverted to snapshot safe-" in said
+    assert is_running(connection, "web")
+    started = connection.lookupByName("web").ID()
+    # what else is done does not make it be tried again, nor does an event of its own
+    project.write(pool(), root, web(kernel={"path": "/nowhere"}), VM, policy, LAN)
+    daemon.says("Applied", "network/lan")
+    connection.lookupByName("web").setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, "x", None, None, 2)
+    daemon.mark()
+    connection.lookupByName("vm").destroy()
+    daemon.says("DriftCorrected", "domain/vm")
+    assert connection.lookupByName("web").ID() == started
+    daemon.mark()
+    project.write(pool(), root, web(), VM, policy, LAN)
+    daemon.says("Recovered", "domain/web")
+
+
 def test_what_is_observed_or_suspended_is_left_alone(
     project: Project, run: Run, connection: libvirt.virConnect
 ) -> None:

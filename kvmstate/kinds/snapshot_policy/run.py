@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError
 from kvmstate.host import Host
@@ -76,7 +76,11 @@ class Run:
     def take(self, policy: Resource, machine: Resource, observed: Observed) -> str:
         """A new snapshot (none in a dry run), whether it is due or not. Returns its name. Raises KvmstateError."""
         spec: SnapshotPolicySpec = policy.spec
-        name = _name(policy, machine, self.now)
+        found = chain.look(self.host, machine.id.name)
+        at, known = self.now, {snapshot.name for snapshot in found.snapshots}
+        while (name := _name(policy, machine, at)) in known:
+            # tried again within a second
+            at += timedelta(seconds=1)
         disks = None
         if spec.disks is not None:
             disks = [disk.target for disk in observed.config.disks if disk.name in spec.disks]
@@ -84,14 +88,14 @@ class Run:
                 raise HostError(f"{machine.id} has none of the disks {', '.join(spec.disks)}", "see the policy's disks")
         wish = create.Wish(
             name,
-            str(Record(self.project, policy.metadata.name, self.now)),
+            str(Record(self.project, policy.metadata.name, at)),
             disks,
             memory=spec.memory and observed.running,
             quiesce="no" if spec.memory or spec.mode == "internal" else spec.quiesce,
             mode=spec.mode,
         )
         if self.dry:
-            create.check(self.host, chain.look(self.host, machine.id.name), wish)
+            create.check(self.host, found, wish)
         else:
             create.create(self.host, machine.id.name, wish, self.say)
             # disks have other files now: whoever defines the machine next must not think that they are others' volumes

@@ -6,7 +6,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from kvmstate.kind import Declaration
 from kvmstate.model.quantity import Duration
@@ -41,6 +41,58 @@ class Selector(Model):
         if not self.names and not self.match_labels:
             raise ValueError("say which: names or matchLabels; names: ['*'] are all")
         return self
+
+
+def _host(text: str) -> str:
+    if unknown := set(re.findall(r"\{([^{}]*)\}", text)) - {"domain"}:
+        raise ValueError(f"a host has no {{{min(unknown)}}}, only {{domain}}")
+    return text
+
+
+class TcpSocket(Model):
+    """A port that takes connections, tried from where kvmstate runs."""
+
+    port: Annotated[int, Field(ge=1, le=65535, description="The port.")]
+    host: Annotated[
+        Annotated[str, AfterValidator(_host)] | None,
+        Field(
+            min_length=1,
+            description="Name or address; {domain} is the machine's name. Default: the addresses that libvirt's DHCP "
+            "leases and the guest agent tell.",
+            examples=["{domain}.example.org"],
+        ),
+    ] = None
+
+
+class HealthCheck(Model):
+    """What has to be seen of a machine that runs, within a time; all that is asked for. The words are those of
+    Kubernetes' probes."""
+
+    guest_agent: Annotated[bool, Field(description="The guest agent answers.")] = False
+    tcp_socket: Annotated[TcpSocket | None, Field(description="A port takes connections.")] = None
+    timeout: Annotated[Duration, Field(gt=0, description="How long that may take after a change.")] = 60
+
+    @model_validator(mode="after")
+    def _something(self) -> HealthCheck:
+        if not self.guest_agent and self.tcp_socket is None:
+            raise ValueError("say what is checked: guestAgent: true or tcpSocket")
+        return self
+
+
+class BeforeChange(Model):
+    """A snapshot right before kvmstate changes a machine, and what becomes of a change that fails."""
+
+    revert: Annotated[
+        Literal["never", "onFailure"],
+        Field(
+            description="onFailure: when the change fails, or the health check after it, the machine's disks and its "
+            "configuration go back to the snapshot, and what was written meanwhile is kept as another one. A machine "
+            "that ran before is powered off for that only if its lifecycle says restart: now."
+        ),
+    ] = "never"
+    health_check: Annotated[
+        HealthCheck | None, Field(description="What a machine that runs after the change has to pass.")
+    ] = None
 
 
 class SnapshotPolicySpec(Declaration):
@@ -85,8 +137,13 @@ class SnapshotPolicySpec(Declaration):
         Field(max_length=100, pattern=r"^[A-Za-z0-9._{}-]+$", description="Of {policy}, {domain} and {time}."),
     ] = "{policy}-{time}"
     before_change: Annotated[
-        bool,
-        Field(description="Also take one right before kvmstate changes a machine; if it fails, nothing is changed."),
+        Annotated[bool, Tag("short")] | Annotated[BeforeChange, Tag("long")],
+        Discriminator(lambda given: "long" if isinstance(given, dict | BeforeChange) else "short"),
+        Field(
+            description="Also take one right before kvmstate changes a machine; if it fails, nothing is changed. true, "
+            "or what happens when the change fails.",
+            examples=[{"revert": "onFailure", "healthCheck": {"guestAgent": True}}],
+        ),
     ] = False
     only_if_running: Annotated[bool, Field(description="Take none of machines that are shut off.")] = False
     suspend: Annotated[bool, Field(description="Do nothing for now: neither take nor delete any.")] = False
@@ -105,8 +162,11 @@ class SnapshotPolicySpec(Declaration):
     def when(self) -> Schedule:
         return Schedule(self.schedule, self.every, time_zone(self.time_zone))
 
-    def is_wanted_before_change(self, running: bool) -> bool:
-        return self.before_change and not self.suspend and (running or not self.only_if_running)
+    def before_changes(self, running: bool) -> BeforeChange | None:
+        """What is to be done around a change of a machine, if anything is."""
+        if not self.before_change or self.suspend or (self.only_if_running and not running):
+            return None
+        return self.before_change if isinstance(self.before_change, BeforeChange) else BeforeChange()
 
     def selects(self, resource: Resource) -> bool:
         """Whether the policy is about this resource."""
