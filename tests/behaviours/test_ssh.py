@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Guest, Project, pool, resource
+from harness import Guest, Project, idle, pool, resource, until
 from ssh_server import Server
-from trouble import IMAGE
+from trouble import IMAGE, stalling_download
 
 pytestmark = pytest.mark.real
 
@@ -38,6 +38,30 @@ def test_an_apply_over_ssh_converges_uploads_included(
     assert planned.code == 0, planned
     # and it is the same host as the one that is reached by its socket
     assert project.plan().code == 0
+
+
+def test_of_two_applies_at_once_one_is_refused_or_waits(project: Project, server: Server, tmp_path: Path) -> None:
+    """As from two laptops: the host itself holds the lock."""
+    there = ("-c", server.uri())
+    other = Project(project.host, tmp_path / "other", project.name)
+    with stalling_download() as download:
+        for checkout in (project, other):
+            checkout.write(pool(), download.volume(), idle("web", disks=[{"name": "root", "volume": "images/base"}]))
+        first = project.start_apply(*there)
+        assert download.halfway.wait(60), project.log.read_text()
+        refused = other.apply(*there)
+        assert refused.code == 1
+        assert re.match(rf"error: project shop is locked .*\(pid {first.pid}, kvmstate \S+ apply\), since", refused.err)
+        second = other.start_apply(*there, "--lock-timeout", "1m")
+        until(lambda: "waiting for" in other.log.read_text(), "the second one waits")
+        assert first.poll() is None
+        download.goes_on.set()
+        assert first.wait(60) == 0, project.log.read_text()
+        assert second.wait(60) == 0, other.log.read_text()
+    assert "Resources: 3 added" in project.log.read_text()
+    assert "No changes." in other.log.read_text()
+    assert project.path("images/base").read_bytes() == IMAGE
+    assert (planned := other.plan(*there)).code == 0, planned
 
 
 DENIED = (r"Permission denied \(publickey\)", "ssh does not accept you there: check user and key")
