@@ -58,8 +58,7 @@ class Holder:
     @classmethod
     def me(cls, command: str, now: float, lease: float) -> Holder:
         """This process, for `lease` seconds."""
-        user = f"{_user()}@{socket.gethostname()}"
-        return cls(user, _machine(), os.getpid(), _born(os.getpid()), command, __version__, now, now + lease)
+        return cls(myself(), _machine(), os.getpid(), _born(os.getpid()), command, __version__, now, now + lease)
 
     @property
     def note(self) -> str:
@@ -206,6 +205,11 @@ def open_lock(host: Host, project: str) -> Lock:
 
 def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def myself() -> str:
+    """Who runs this process, and where: user@host."""
+    return f"{_user()}@{socket.gethostname()}"
 
 
 def _user() -> str:

@@ -36,10 +36,14 @@ COMMANDS = {
         "graph",
         "snapshot",
         "doctor",
-        "snapshot",
         "sandbox",
     )
-} | {"import": "kvmstate.cli.import_:command"}
+} | {
+    "import": "kvmstate.cli.import_:command",
+    "suspend": "kvmstate.cli.marks:suspend",
+    "resume": "kvmstate.cli.marks:resume",
+    "confirm": "kvmstate.cli.marks:confirm",
+}
 
 
 class LazyGroup(click.Group):

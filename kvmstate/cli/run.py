@@ -64,7 +64,7 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
 
     loop = Loop(Given(asked.project, load, asked.connect, found), board)
     supervised = Supervised(loop, board)
-    outside = Outside(board, loop.agenda, lambda: loop.beat, loop.source)
+    outside = Outside(board, loop.agenda, lambda: loop.alive, loop.source)
     outside.listen(listen, token_file, tls_cert, tls_key)
 
     def on_stop(number: int, frame: object) -> None:

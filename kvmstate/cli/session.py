@@ -49,10 +49,10 @@ def parallelism_option(command: F) -> F:
     )(command)
 
 
-def lock_option(command: F) -> F:
+def lock_option(command: F, default: str = "0s") -> F:
     return click.option(
         "--lock-timeout",
-        default="0s",
+        default=default,
         show_default=True,
         metavar="DURATION",
         callback=_seconds,
@@ -118,9 +118,9 @@ def opened(
     whole = loaded.project.file is None or not asked._manifests()
     wanted = loaded.project.prune and whole if prune is None else prune
     options = Options(wanted, allow_empty, max_deletes, targets, excludes, loaded.project.moves)
-    writing = None if lock_timeout is None else _writing(lock_timeout, repair)
+    writes = None if lock_timeout is None else writing(lock_timeout, repair)
     project, manifests = loaded.project, loaded.manifests
-    with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writing) as session:
+    with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writes) as session:
         yield Opened(session, options)
 
 
@@ -133,12 +133,13 @@ def opened_saved(plan: SavedPlan, connect: str | None, lock_timeout: int) -> Ite
     from kvmstate.app import open_session
 
     with open_session(
-        connect or plan.host, plan.project, plan.resources, writing=_writing(lock_timeout, False)
+        connect or plan.host, plan.project, plan.resources, writing=writing(lock_timeout, False)
     ) as session:
         yield Opened(session, plan.options)
 
 
-def _writing(lock_timeout: int, repair: bool) -> Writing:
+def writing(lock_timeout: int, repair: bool) -> Writing:
+    """What this command says of itself while it holds the project's lock."""
     from kvmstate.app import Writing
 
     command = click.get_current_context().command_path.removeprefix("kvmstate ")

@@ -251,7 +251,8 @@ def _mend(host: Host, target: ResourceId) -> str:
 def _keep_what_is_used(
     changes: dict[ResourceId, Change], desired: Mapping[ResourceId, Resource], inventory: Inventory
 ) -> None:
-    """What stays, because a manifest declares it or preventDestroy keeps it, is not cut off from what it uses."""
+    """What stays, because a manifest declares it, preventDestroy keeps it or it is suspended, is not cut off from what
+    it uses."""
     if not any(change.action is Action.DELETE for change in changes.values()):
         return
     # all that is declared: of a partial plan too, whose changes are some of them
@@ -270,7 +271,7 @@ def _keep_what_is_used(
 
 
 def _kept(change: Change) -> bool:
-    return change.action is Action.DELETE and bool(change.blocked)
+    return change.suspended or (change.action is Action.DELETE and bool(change.blocked))
 
 
 def _check_deletes(changes: tuple[Change, ...], desired: Mapping[ResourceId, Resource], options: Options) -> None:

@@ -44,17 +44,25 @@ def select(
 def _named(known: Mapping[ResourceId, Change], patterns: Sequence[str], option: str) -> set[ResourceId]:
     found: set[ResourceId] = set()
     for pattern in patterns:
-        kind, slash, name = pattern.partition("/")
-        address = f"{BY_NAME[kind].word}/{name}" if slash and kind in BY_NAME else pattern
-        matching = {id_ for id_ in known if fnmatchcase(str(id_), address)}
-        if not matching:
-            guess = nearest(address, map(str, known))
+        named = matching(known, pattern)
+        if not named:
+            guess = nearest(_address(pattern), map(str, known))
             raise PlanError(
                 f"{option} {pattern}: there is no such resource in this plan",
                 f"did you mean {guess}?" if guess else "addresses are KIND/NAME, such as domain/web-1; * is a wildcard",
             )
-        found |= matching
+        found |= named
     return found
+
+
+def matching(known: Iterable[ResourceId], pattern: str) -> set[ResourceId]:
+    """What an address names, or a pattern such as 'volume/images/*'; kinds may be written as in manifests."""
+    return {id_ for id_ in known if fnmatchcase(str(id_), _address(pattern))}
+
+
+def _address(pattern: str) -> str:
+    kind, slash, name = pattern.partition("/")
+    return f"{BY_NAME[kind].word}/{name}" if slash and kind in BY_NAME else pattern
 
 
 def _closure(start: Iterable[ResourceId], onward: Callable[[ResourceId], Iterable[ResourceId]]) -> set[ResourceId]:

@@ -33,7 +33,7 @@ from kvmstate.reconcile.conditions import conditions, told
 from kvmstate.reconcile.desired import Desired, Given, applied_last
 from kvmstate.reconcile.figures import newest, spaces
 from kvmstate.reconcile.leader import CLAIM, Leadership
-from kvmstate.reconcile.rules import Ruled, Rules, ruled
+from kvmstate.reconcile.rules import Ruled, Rules, returned, ruled
 
 # Seconds: the longest wait without a look at the clock on the wall, which may jump; how long events are gathered,
 # as one call may make several; how long files must be as they are before what left them is let go; how long another
@@ -269,7 +269,7 @@ class Loop:
             session = Session(host, store, desired.resources, desired.locate)
             verdict = self._ruled(session, desired, None if whole else ids)
             result = Result()
-            if verdict.plan.todo:
+            if verdict.plan.todo or returned(verdict.plan, entries):
                 try:
                     verdict, result = self._apply(host, desired, verdict)
                 except Locked as error:
@@ -343,6 +343,7 @@ class Loop:
     def _apply(self, host: Host, desired: Desired, seen: Ruled) -> tuple[Ruled, Result]:
         """With the lock, what is to be done is looked at once more, and done. Raises Locked."""
         ids = {change.id for change in seen.plan.todo} | {c.id for c in seen.plan.changes if c.unknown}
+        ids |= returned(seen.plan, self._known or {})
         with writable(host, seen.plan.project, Writing("run")) as store:
             self.board.trouble(Concern.LOCK, None)
             self._locked_out.clear()

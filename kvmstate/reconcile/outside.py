@@ -19,10 +19,10 @@ class Outside:
     """Subscribes to the board when it is made; listens from then on, or once the project's name is known, if that says
     where."""
 
-    def __init__(self, board: Board, agenda: Agenda, beat: Callable[[], float], source: Topic) -> None:
+    def __init__(self, board: Board, agenda: Agenda, alive: Callable[[], bool], source: Topic) -> None:
         self._board = board
         self._journal = Journal(board)
-        self._pages = Pages(board, self._journal, Metrics(board, agenda), agenda, beat, source)
+        self._pages = Pages(board, self._journal, Metrics(board, agenda), agenda, alive, source)
         self._server: Server | None = None
         self._listens: Callable[[str], None] = lambda name: None
         self._folder: Path = default_folder()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from kvmstate.manifest.reconcile import Reconcile
 from kvmstate.model.change import Action, Change
-from kvmstate.model.inventory import Inventory
+from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.board import Sync
@@ -49,6 +49,16 @@ def ruled(plan: Plan, rules: Rules) -> Ruled:
                 lightened.add(change.id)
         changes.append(change)
     return Ruled(replace(plan, changes=tuple(changes)), held, frozenset(lightened))
+
+
+def returned(plan: Plan, entries: Mapping[ResourceId, Entry]) -> set[ResourceId]:
+    """What is declared again after its deletion was confirmed: that confirmation is over."""
+    return {
+        change.id
+        for change in plan.changes
+        if change.desired and change.observed and change.action is Action.NOOP and not change.suspended
+        if (entry := entries.get(change.id)) and entry.confirmed
+    }
 
 
 def _ruled(change: Change, rules: Rules) -> tuple[Change, Sync | None]:

@@ -40,7 +40,9 @@ def _row(change: Change, waits: bool) -> Row:
         active = getattr(config, "active", None)
         state = getattr(config, "state", None) or {True: "active", False: "inactive", None: "present"}[active]
     sync = _SYNC.get(change.action) or ("unknown" if config is None else "restart pending" if waits else "in sync")
-    if change.action is Action.NOOP and change.desired is None:
+    if change.suspended:
+        sync = "suspended"
+    elif change.action is Action.NOOP and change.desired is None:
         sync = "left the manifests"
     note = change.blocked or change.reason or ", ".join(f.where for f in change.shown if config is not None)
     return Row(str(change.id), state, sync, note)

@@ -1,0 +1,113 @@
+"""`kvmstate suspend`, `resume` and `confirm`: what people say of single resources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from kvmstate.cli.options import connect_option, inputs
+from kvmstate.cli.session import lock_option
+from kvmstate.errors import UsageError
+from kvmstate.model.printable import harmless
+
+if TYPE_CHECKING:
+    from kvmstate.app import Session
+    from kvmstate.cli.options import Loaded
+
+Command = TypeVar("Command", bound=Callable[..., int])
+
+
+def _options(command: Command) -> Command:
+    for decorate in (
+        # a daemon holds the lock often, and never for long unless it has to
+        partial(lock_option, default="30s"),
+        connect_option,
+        click.option("--env", metavar="NAME", help="An environment of kvmstate.yaml."),
+        click.option(
+            "-C",
+            "folder",
+            metavar="FOLDER",
+            default=".",
+            type=click.Path(path_type=Path, exists=True),
+            help="Where kvmstate.yaml is. Default: here.",
+        ),
+        click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True),
+    ):
+        command = decorate(command)
+    return command
+
+
+@click.command("suspend")
+@_options
+@click.option("--reason", default="", metavar="TEXT", help="Shown wherever it is shown as suspended.")
+def suspend(
+    addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int, reason: str
+) -> int:
+    """Leave resources alone, whatever their manifests say, until they are resumed.
+
+    No apply and no daemon touches them meanwhile; who suspended them, when and why is recorded on the host.
+    """
+    with _session(folder, env, connect, lock_timeout) as session:
+        from kvmstate.apply import marks
+        from kvmstate.apply.lock import myself
+
+        entries = marks.owned(session.store, addresses)
+        marks.suspend(session.store, entries, myself(), reason)
+    for entry in entries:
+        click.echo(harmless(f"{entry.id} is suspended"))
+    return 0
+
+
+@click.command("resume")
+@_options
+def resume(addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int) -> int:
+    """Take resources up again that were suspended; a daemon corrects at once what has changed meanwhile."""
+    with _session(folder, env, connect, lock_timeout) as session:
+        from kvmstate.apply import marks
+
+        entries = marks.owned(session.store, addresses)
+        marks.resume(session.store, entries)
+    for entry in entries:
+        said = f"is resumed; it was suspended {entry.suspended}" if entry.suspended else "was not suspended"
+        click.echo(harmless(f"{entry.id} {said}"))
+    return 0
+
+
+@click.command("confirm")
+@_options
+def confirm(addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int) -> int:
+    """Let resources be deleted that left the manifests, where `prune: confirm` has `kvmstate run` wait for it."""
+    loaded = inputs((folder,), env, connect=connect).load()
+    if loaded.project.reconcile.prune != "confirm":
+        raise UsageError(f"project {loaded.project.name} waits for no confirmation", "see reconcile.prune: confirm")
+    with _session(folder, env, connect, lock_timeout, loaded) as session:
+        from kvmstate.apply import marks
+        from kvmstate.plan import Options
+
+        entries = marks.owned(session.store, addresses)
+        # of everything: what is left may use what is to go
+        plan = session.plan(Options(prune=True, moves=loaded.project.moves, lenient=True))
+        marks.confirm(session.store, entries, plan.changes)
+    for entry in entries:
+        click.echo(harmless(f"{entry.id} may be deleted"))
+    return 0
+
+
+@contextmanager
+def _session(
+    folder: Path, env: str | None, connect: str | None, lock_timeout: int, loaded: Loaded | None = None
+) -> Iterator[Session]:
+    from kvmstate.app import open_session
+    from kvmstate.cli.session import writing
+
+    project = loaded.project if loaded else inputs((folder,), env).project()
+    resources = loaded.manifests.resources if loaded else ()
+    with open_session(
+        connect or project.connection, project.name, resources, writing=writing(lock_timeout, False)
+    ) as session:
+        yield session
