@@ -76,7 +76,7 @@ class Holder:
         """Why it holds no longer, or an empty string."""
         if now >= self.until:
             return "its time is up"
-        if self.machine and self.machine == _machine() and _born(self.pid) != self.born:
+        if self.machine and self.machine == _machine() and _has_ended(self.pid, self.born):
             return "its process is dead"
         return ""
 
@@ -237,3 +237,16 @@ def _born(pid: int) -> int:
     except OSError:
         return 0
     return 0 if stat[0] in "ZX" else int(stat[19])
+
+
+def _has_ended(pid: int, born: int) -> bool:
+    if found := _born(pid):
+        return found != born
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        # there is one, and hidepid= (proc(5)) or ProtectProc= (systemd.exec(5)) hides other users' processes
+        return False
+    except OSError:
+        pass
+    return True

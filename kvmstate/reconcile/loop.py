@@ -275,7 +275,8 @@ class Loop:
                 except Locked as error:
                     self.board.trouble(Concern.LOCK, error)
                     self._locked_out |= {change.id for change in verdict.plan.todo}
-                    self.agenda.ask(Topic.UNLOCKED, after=LOCKED)
+                    # a look at everything is due until it is done
+                    self.agenda.ask(Topic.EVERYTHING if whole else Topic.UNLOCKED, after=LOCKED)
                     return
             self.board.trouble(Concern.HOST, None)
             self.board.trouble(Concern.PLAN, None)
