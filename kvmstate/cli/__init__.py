@@ -29,6 +29,7 @@ COMMANDS = {
         "adopt",
         "drift",
         "run",
+        "service",
         "status",
         "unlock",
         "explain",

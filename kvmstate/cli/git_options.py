@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kvmstate.cli.options import SecretFile
 from kvmstate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
+SECRET = SecretFile(path_type=Path, exists=True, dir_okay=False, readable=True)
 
 
 def _duration(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
@@ -51,7 +53,7 @@ OPTIONS = {
         "--git-depth", metavar="N", type=click.IntRange(0), help="Commits fetched at first; 0: all. Default: 1."
     ),
     "ssh_key": click.option(
-        "--ssh-key", "git_ssh_key", metavar="FILE", type=FILE, help="The private key for --git. Default: the user's."
+        "--ssh-key", "git_ssh_key", metavar="FILE", type=SECRET, help="The private key for --git. Default: the user's."
     ),
     "known_hosts": click.option(
         "--known-hosts",
@@ -61,7 +63,7 @@ OPTIONS = {
         help="The ssh servers' keys, instead of the user's.",
     ),
     "token": click.option(
-        "--git-token-file", "git_token", metavar="FILE", type=FILE, help="Holds the token or password for https."
+        "--git-token-file", "git_token", metavar="FILE", type=SECRET, help="Holds the token or password for https."
     ),
     "verify_ssh": click.option(
         "--verify-ssh",

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from kvmstate.cli.options import F
+from kvmstate.cli.options import F, SecretFile
 
-FILE = click.Path(path_type=Path)
+FILE, SECRET = click.Path(path_type=Path), SecretFile(path_type=Path)
 
 
 def listen_options(command: F) -> F:
     """--listen, and who may ask there."""
     for decorate in (
-        click.option("--tls-key", type=FILE, metavar="FILE", help="The certificate's private key, PEM."),
+        click.option("--tls-key", type=SECRET, metavar="FILE", help="The certificate's private key, PEM."),
         click.option("--tls-cert", type=FILE, metavar="FILE", help="Answer over TLS: the certificate chain, PEM."),
         click.option(
-            "--token-file", type=FILE, metavar="FILE", help="Answer only who sends this: Authorization: Bearer TOKEN."
+            "--token-file", type=SECRET, metavar="FILE", help="Answer only who sends this: Authorization: Bearer TOKEN."
         ),
         click.option(
             "--listen",

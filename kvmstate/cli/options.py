@@ -64,6 +64,10 @@ class Loaded:
     uri: str | None
 
 
+class SecretFile(click.Path):
+    """A file that only its owner may read: `kvmstate service` has systemd hand it over."""
+
+
 def connect_option(command: F) -> F:
     return click.option("-c", "--connect", metavar="URI", help="The host, such as qemu:///system.")(command)
 

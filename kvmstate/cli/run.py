@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import signal
 import sys
@@ -47,6 +48,8 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
 
     # a daemon's garbage matters
     gc.enable()
+    # a crash in libvirt, and systemd's SIGABRT to one that hangs, leave in the log where each thread was
+    faulthandler.enable()
     asked = inputs(**given)
 
     def load() -> Desired:

@@ -22,10 +22,11 @@ from kvmstate.manifest.values import assignments, merge, read_mapping
 from kvmstate.model.resource import Model, Move, ResourceId
 
 DEFAULT_NAME = "default"
+NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
 ProjectName = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$",
+        pattern=NAME_PATTERN,
         max_length=63,
         description="Who owns what is made: recorded on the host, so that two projects never touch each other's.",
     ),

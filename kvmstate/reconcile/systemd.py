@@ -51,16 +51,15 @@ class Notify:
 class Supervised:
     """Tells systemd how the loop is.
 
-    It is ready after its first whole pass; as that may upload images, the time to start in is extended as long as the
-    loop is alive. The watchdog is answered on the same condition, twice in its time, from a thread of its own: a
-    process that hangs as a whole answers no more either.
+    It is ready after its first whole pass, or when it stands by for another. As a pass may upload images, the time to
+    start in is extended as long as the loop is alive. The watchdog is answered on the same condition, twice in its
+    time, from a thread of its own: a process that hangs as a whole answers no more either.
     """
 
     def __init__(self, loop: Loop, board: Board, notify: Notify | None = None) -> None:
         self._loop = loop
         self._board = board
         self._notify = notify or Notify()
-        self._changed = threading.Condition()
         self._reload_asked: float | None = None
         self._ready = self._stopping = False
         self._status = ""
@@ -86,7 +85,8 @@ class Supervised:
         if self._stopping:
             return
         self._tell_status()
-        if not self._ready and self._board.state.ready:
+        state = self._board.state
+        if not self._ready and (state.ready or state.standby):
             self._ready = True
             self._notify(READY=1)
         elif self._reload_asked is not None and self._reload_asked <= began:
@@ -112,6 +112,8 @@ def status(state: State) -> str:
     of the worst."""
     for concern, (_, error) in state.troubles.items():
         return _short(f"{concern.value[0]}: {error.message}")
+    if state.standby:
+        return _short(f"standing by: {state.standby} keeps this project")
     if not state.ready:
         return "the first pass is under way"
     counts = state.counts()

@@ -162,6 +162,7 @@ def test_without_a_service_manager_nothing_is_said_and_nothing_fails(tmp_path: P
     ("state", "line"),
     [
         (State(), "the first pass is under way"),
+        (State(standby="a@b"), "standing by: a@b keeps this project"),
         (State(ready=True), "nothing is declared"),
         (
             State(
