@@ -15,7 +15,7 @@ import libvirt
 from kvmstate.errors import HostError
 from kvmstate.host import domains
 from kvmstate.host.faults import faults
-from kvmstate.xmlbind.document import document
+from kvmstate.xmlbind.document import document, to_text
 
 Jobs = Callable[[int, int], None]
 JOB_TYPES = {
@@ -29,6 +29,9 @@ JOB_TYPES = {
 _OURS = "https://kvmstate.dev/xmlns/job/1.0"
 # Among these: the whole domain was started for a job
 _IDLE = "idle"
+_STARTING = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP]
+# Seconds
+_DOOMED = 30
 _LOOK = 0.05
 
 
@@ -109,13 +112,28 @@ def restore(connection: Any, path: str, domain_xml: str, running: bool) -> None:
 def start_idle(domain: Any) -> None:
     """Start without running the guest, so that block jobs can work on an inactive domain's disks. libvirt ends it by
     itself when the connection closes, also that of a run that was killed; see `end_idle`."""
+    root = document(domains.xml(domain, secure=True))
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = root.makeelement("metadata")
+        root.append(metadata)
+    # it is marked from its first moment on, and a saved state is not touched
+    metadata.append(document(f"<job:jobs xmlns:job='{_OURS}' disks='{_IDLE}'/>"))
     with faults():
-        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
-    _mark(domain, _IDLE, True)
+        domain.connect().createXML(
+            to_text(root), libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
+        )
 
 
 def end_idle(domain: Any) -> None:
-    """A libvirtd that was killed has forgotten that it should: end what a dead run has started."""
+    """A libvirtd that was killed has forgotten that it should: end what a dead run has started.
+
+    What that libvirtd was still starting, its successor ends by itself, a moment after it can be asked.
+    """
+    deadline = time.monotonic() + _DOOMED
+    with faults():
+        while domain.isActive() and domain.state(0) == _STARTING and time.monotonic() < deadline:
+            time.sleep(_LOOK)
     if domains.state(domain) == "paused" and _IDLE in _ours(domain):
         domains.destroy(domain)
 

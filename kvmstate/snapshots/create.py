@@ -63,7 +63,8 @@ def take(host: Host, machine: Machine, wish: Wish, say: Say) -> None:
         if disk not in chosen:
             etree.SubElement(listed, "disk", name=disk.target, snapshot="no")
             continue
-        below, path = images.known(disk.path), files.overlay_path(disk.path, wish.name)
+        # what a deleted snapshot of this name was merged into may still have its name, below another branch
+        below, path = images.known(disk.path), files.fresh_path(images, disk.path, wish.name, 1)
         check_room(images, domain, disk)
         made.append((below, disk.format, path))
         node = etree.SubElement(listed, "disk", name=disk.target, snapshot="external", type="file")

@@ -26,10 +26,11 @@ def overlay_path(below: str, snapshot: str) -> str:
     return posixpath.join(folder, f"{stem}.{snapshot}{SUFFIX}")
 
 
-def fresh_path(images: Images, below: str, snapshot: str) -> str:
-    """A name for one more overlay of a snapshot: vm.monday~2.overlay. That of a dead run is taken again."""
-    for number in itertools.count(2):
-        path = overlay_path(below, f"{snapshot}~{number}")
+def fresh_path(images: Images, below: str, snapshot: str, number: int = 2) -> str:
+    """A name for one more overlay of a snapshot, from this number on: vm.monday~2.overlay, but not vm.monday~1.overlay.
+    That of a dead run is taken again."""
+    for count in itertools.count(number):
+        path = overlay_path(below, f"{snapshot}~{count}" if count > 1 else snapshot)
         if path not in images.by_path or (images.by_path[path].backing == below and not images.users(path)):
             return path
     raise AssertionError

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import pairwise
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host, domains, snapshots
 from kvmstate.snapshots import files
-from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, lay, look, recovered
+from kvmstate.snapshots.chain import SUFFIX, Disk, Images, Machine, Snapshot, lay, look, recovered
 from kvmstate.snapshots.create import Progress, Say
 from kvmstate.xmlbind import document, to_text
 
@@ -119,7 +120,7 @@ def _commits(machine: Machine, snapshot: Snapshot, images: Images) -> list[tuple
                 continue
             # up to where the next snapshot's file is
             top = next(path for path in reversed(chain[: chain.index(below)]) if path in (*others, disk.path))
-            todo.append((disk, below, top))
+            todo.append((disk, _lowest(images, machine, chain[chain.index(below) :], others), top))
             needed_by -= {f"volume {images.by_path[top].volume}"}
         if needed_by:
             branches = {
@@ -134,6 +135,19 @@ def _commits(machine: Machine, snapshot: Snapshot, images: Images) -> list[tuple
                 f"delete {', '.join(sorted(branches))} first" if branches else "see `kvmstate snapshot tree`",
             )
     return todo
+
+
+def _lowest(images: Images, machine: Machine, files_below: list[str], others: list[str | None]) -> str:
+    """Into what a snapshot is merged: its own file. When there is no older snapshot it is the image below that, should
+    its file be an overlay: a libvirtd that was killed has laid it there, and has not come to note its snapshot."""
+    lowest = files_below[0]
+    if not set(files_below) & set(others):
+        for above, below in pairwise(files_below):
+            needed_by = images.users(below) - machine.own - {f"volume {images.by_path[above].volume}"}
+            if not above.endswith(SUFFIX) or needed_by:
+                break
+            lowest = below
+    return lowest
 
 
 @contextmanager
