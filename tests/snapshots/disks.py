@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ import libvirt
 import libvirt_qemu
 from harness import Run, kvmstate
 
-from kvmstate.xmlbind import document
+from kvmstate.snapshots.chain import lay
+from kvmstate.xmlbind import document, to_text
 
-MIB = 1 << 20
 MACHINE = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><os><type>hvm</type></os>
 <devices>{disks}</devices></domain>"""
 DISK = """<disk type='file' device='disk'><driver name='qemu' type='{format}'/><source file='{path}'/>
 <target dev='{target}' bus='virtio'/></disk>"""
+
+
+SPACING = 128 << 10
 
 
 def qemu_img(*words: object) -> str:
@@ -27,12 +32,13 @@ def qemu_img(*words: object) -> str:
 
 @dataclass
 class Machine:
-    """A machine that boots nothing: what is written to its disks, a test writes, through QEMU while it runs."""
+    """A machine that boots nothing. What its disks of 1 MiB hold a test writes, through QEMU while it runs."""
 
     domain: Any
     uri: str
     folder: Path
     targets: tuple[str, ...]
+    _digests: dict[tuple[object, ...], str] = field(default_factory=dict, repr=False)
 
     def snapshot(self, command: str, *words: str) -> Run:
         return kvmstate("snapshot", command, "vm", *words, "-c", self.uri)
@@ -52,9 +58,9 @@ class Machine:
         )
 
     def write(self, pattern: int, at: int) -> None:
-        """64 KiB of one byte, at so many MiB of each disk."""
+        """64 KiB of one byte, in one of eight places of each disk."""
         for number, target in enumerate(self.targets):
-            command = f"write -P {pattern + number} {at}M 64k"
+            command = f"write -P {pattern + number} {at * SPACING} 64k"
             if self.domain.isActive():
                 said = libvirt_qemu.qemuMonitorCommand(
                     self.domain,
@@ -80,6 +86,13 @@ class Machine:
         return {target: self.digest(self.file(target)) for target in self.targets}
 
     def digest(self, path: str) -> str:
+        """Of all that an image and those below it hold. What no file of it was written to since is not read again."""
+        at = tuple((file, (stat := Path(file).stat()).st_mtime_ns, stat.st_size) for file in backing_chain(path))
+        if at not in self._digests:
+            self._digests[at] = self._read(path)
+        return self._digests[at]
+
+    def _read(self, path: str) -> str:
         out = self.folder.parent / "read.raw"
         qemu_img("convert", "-U", "-f", "raw" if path.endswith(".raw") else "qcow2", "-O", "raw", path, out)
         return hashlib.sha256(out.read_bytes()).hexdigest()
@@ -91,9 +104,9 @@ class Machine:
         self.switch(str(path))
 
     def switch(self, path: str) -> None:
-        disk = DISK.format(format="qcow2", path=path, target="vda")
-        text = MACHINE.format(name="vm", disks=disk)
-        self.domain.connect().defineXML(text.replace("<name>", f"<uuid>{self.domain.UUIDString()}</uuid><name>", 1))
+        root = document(self.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        lay(root.iterfind("devices/disk"), "vda", path, "qcow2")
+        self.domain.connect().defineXML(to_text(root))
 
     def check(self) -> None:
         """Every image is whole."""
@@ -105,6 +118,18 @@ class Machine:
         return {path.name for path in self.folder.iterdir()}
 
 
+def backing_chain(path: str | None) -> Iterator[str]:
+    """By the images' own headers (https://www.qemu.org/docs/master/interop/qcow2.html)."""
+    while path:
+        yield path
+        if path.endswith(".raw"):
+            return
+        with Path(path).open("rb") as image:
+            offset, size = struct.unpack(">8xQI", image.read(20))
+            image.seek(offset)
+            path = image.read(size).decode() if offset else None
+
+
 def make(
     connection: Any, uri: str, folder: Path, disks: int = 1, format_: str = "qcow2", running: bool = False
 ) -> Machine:
@@ -112,7 +137,7 @@ def make(
     listed = []
     for target in targets:
         path = folder / f"{target}.{format_}"
-        qemu_img("create", "-f", format_, path, "8M")
+        qemu_img("create", "-f", format_, path, 8 * SPACING)
         listed.append(DISK.format(format=format_, path=path, target=target))
     domain = connection.defineXML(MACHINE.format(name="vm", disks="".join(listed)))
     machine = Machine(domain, uri, folder, targets)

@@ -103,6 +103,39 @@ def test_a_branch_is_deleted_before_what_it_grows_from(make: Callable[..., Machi
     assert vm.files() == {"vda.qcow2"}
 
 
+def test_a_name_is_used_again_while_another_branch_has_the_file_that_had_it(make: Callable[..., Machine]) -> None:
+    vm = make()
+    for number, name in enumerate(("one", "two", "three"), 1):
+        vm.write(number, number)
+        vm.done("create", "--name", name)
+    third = vm.contents()
+    vm.done("revert", "two", "--auto-approve")
+    vm.done("delete", "one", "--auto-approve")
+    assert (vm.folder / "vda.one.overlay").exists()
+    vm.done("create", "--name", "one")
+    vm.done("revert", "three", "--auto-approve")
+    assert vm.contents() == third
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["off", "running"])
+def test_an_overlay_whose_snapshot_was_never_noted_is_merged_with_the_next_one(
+    make: Callable[..., Machine], running: bool
+) -> None:
+    """libvirtd was killed when QEMU had just laid it."""
+    vm = make(running=running)
+    vm.done("create", "--name", "one")
+    vm.domain.snapshotLookupByName("one").delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+    vm.write(20, 1)
+    before = vm.contents()
+    vm.done("create", "--name", "one")
+    vm.write(30, 2)
+    vm.done("revert", "one", "--auto-approve")
+    assert vm.contents() == before
+    vm.done("merge", "--auto-approve")
+    assert vm.contents() == before
+    assert vm.files() == {"vda.qcow2"}
+
+
 def test_a_block_job_of_somebody_else_is_left_alone(make: Callable[..., Machine]) -> None:
     vm = make(running=True)
     vm.write(5, 2)
@@ -123,9 +156,9 @@ def test_a_raw_image_that_looks_like_qcow2_is_raw(make: Callable[..., Machine]) 
     secret = vm.folder / "secret.raw"
     secret.write_bytes(b"s" * 512)
     fake = vm.folder.parent / "fake"
-    qemu_img("create", "-f", "qcow2", "-b", secret, "-F", "raw", fake, "8M")
+    qemu_img("create", "-f", "qcow2", "-b", secret, "-F", "raw", fake, "1M")
     path = Path(vm.file("vda"))
-    path.write_bytes(fake.read_bytes().ljust(8 << 20, b"\0"))
+    path.write_bytes(fake.read_bytes().ljust(1 << 20, b"\0"))
     vm.done("create", "--name", "one")
     chain = json.loads(vm.done("tree", "--json").out)["machines"][0]["disks"][0]["chain"]
     assert [image["path"] for image in chain] == [str(vm.folder / "vda.one.overlay"), str(path)]
@@ -229,7 +262,7 @@ def test_what_a_dead_run_has_left_is_found_and_goes_with_the_next_command(make: 
     left, other = vm.folder / "vda.one~2.overlay", vm.folder / "vda.mine.overlay"
     for path in (left, other):
         qemu_img("create", "-f", "qcow2", "-b", vm.folder / "vda.qcow2", "-F", "qcow2", path)
-    subprocess.run(["qemu-io", "-c", "write -q -P 9 1M 64k", other], check=True)
+    subprocess.run(["qemu-io", "-c", "write -q -P 9 512k 64k", other], check=True)
     assert diagnosed(vm) == ["warning: volume chains/vda.one~2.overlay is left from a run on vm that was cut off"]
     vm.done("revert", "one", "--auto-approve")
     assert not diagnosed(vm)[0].startswith("warning")
