@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +14,7 @@ from kvmstate.cli.options import SecretFile
 from kvmstate.errors import UsageError
 
 if TYPE_CHECKING:
-    from kvmstate.reconcile.git import Git
+    from kvmstate.reconcile.git import Git, GitSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
@@ -88,11 +90,40 @@ OPTIONS = {
 }
 
 
+CACHE = click.option(
+    "--git-cache",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the last good revision is kept: one daemon's own. Default: in systemd's cache folder, or the user's.",
+)
+
+
 def git_options(command: F) -> F:
-    """The command takes them with `git_settings(given)`."""
-    for option in reversed(OPTIONS.values()):
+    """The command takes them with `git_source(given)`."""
+    for option in (CACHE, *reversed(OPTIONS.values())):
         command = option(command)
     return command
+
+
+def git_source(given: dict[str, Any]) -> GitSource | None:
+    """The options, opened; see `git_settings`. Raises SourceError."""
+    cache = given.pop("git_cache")
+    settings = git_settings(given)
+    if settings is None:
+        return None
+    if given["paths"]:
+        raise UsageError("manifests come either from PATH or from --git", "--path is a folder in the repository")
+    from kvmstate.reconcile.git import GitSource
+
+    return GitSource(settings, cache or _cache(settings))
+
+
+def _cache(settings: Git) -> Path:
+    # several with colons between, by systemd.exec(5)
+    service = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvmstate"
+    what = f"{settings.url}\0{settings.ref}\0{settings.path}"
+    return (Path(service) if service else user) / "git" / hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
 def git_settings(given: dict[str, Any]) -> Git | None:

@@ -33,7 +33,9 @@ class Inputs:
     def load(self) -> Loaded:
         """Raises ManifestErrors and UsageError."""
         project = self.project()
-        return Loaded(project, project.load(self._manifests()), self.connect or project.connection)
+        paths = self._manifests()
+        whole = project.file is None or not paths
+        return Loaded(project, project.load(paths), self.connect or project.connection, whole)
 
     def project(self) -> Project:
         """The one project that all paths belong to. Raises UsageError when they belong to several."""
@@ -59,9 +61,12 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Loaded:
+    """`whole` is false for some of a project's files: they say nothing about what the others declare."""
+
     project: Project
     manifests: Manifests
     uri: str | None
+    whole: bool = True
 
 
 class SecretFile(click.Path):

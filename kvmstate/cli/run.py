@@ -7,13 +7,15 @@ import gc
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmstate.cli.git_options import git_options, git_source
 from kvmstate.cli.listen_options import listen_options
-from kvmstate.cli.options import connect_option, inputs, manifest_options
+from kvmstate.cli.options import Inputs, connect_option, inputs, manifest_options
 
 if TYPE_CHECKING:
     from kvmstate.manifest import Project
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 @click.command("run")
 @manifest_options
 @connect_option
+@git_options
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "json", "console"]),
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
 def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_key: Path, **given: Any) -> int:
     """Keep the host as the manifests say, until told to stop.
 
-    Watches the manifests and libvirt's events, corrects what differs, and takes what snapshot policies ask for.
+    Watches the manifests and libvirt's events, corrects what differs, and takes what snapshot policies ask for. With
+    --git the manifests are those of a repository: what cannot be fetched or is not to be trusted changes nothing.
     SIGHUP reads the manifests anew; SIGTERM and Ctrl-C finish what is running and stop. It answers over HTTP: /healthz,
     /readyz, /metrics, /status, /events, and POST /reconcile.
     """
@@ -46,26 +50,34 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
     from kvmstate.reconcile.systemd import Supervised
     from kvmstate.reconcile.watch import Watch
 
+    source = git_source(given)
+    asked = inputs(**given)
     # a daemon's garbage matters
     gc.enable()
     # a crash in libvirt, and systemd's SIGABRT to one that hangs, leave in the log where each thread was
     faulthandler.enable()
-    asked = inputs(**given)
+
+    def now() -> Inputs:
+        return replace(asked, paths=(source.folder,)) if source else asked
 
     def load() -> Desired:
-        loaded = asked.load()
-        return Desired(loaded.project, loaded.manifests.resources, loaded.manifests.at)
+        loaded = now().load()
+        return Desired(loaded.project, loaded.manifests.resources, loaded.manifests.at, loaded.whole)
 
-    board = Board(State())
+    board = Board(State(revision=source.revision if source else None))
     log_to_stderr(board, log_format == "json" or (log_format == "auto" and not sys.stderr.isatty()))
-    here = asked.paths or (Path("."),)
+    # a fetch itself says that there is something new
+    here = asked.values if source else asked.paths or (Path("."),)
     watch = Watch(here, lambda: loop.agenda.ask(Topic.MANIFESTS))
 
     def found(project: Project) -> None:
+        if source:
+            return
         file = [project.file] if project.file else []
         watch.watch([*here, *(project.paths if project.file else ()), *file, *project.skip])
 
-    loop = Loop(Given(asked.project, load, asked.connect, found), board)
+    fetch, every = (source.fetch, source.interval) if source else (None, 0)
+    loop = Loop(Given(lambda: now().project(), load, asked.connect, found, fetch, every), board)
     supervised = Supervised(loop, board)
     outside = Outside(board, loop.agenda, lambda: loop.alive, loop.source)
     outside.listen(listen, token_file, tls_cert, tls_key)
@@ -78,7 +90,7 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
 
     def on_reload(number: int, frame: object) -> None:
         supervised.reloading()
-        loop.agenda.ask(Topic.MANIFESTS, Topic.EVERYTHING)
+        loop.agenda.ask(loop.source, Topic.EVERYTHING)
 
     signal.signal(signal.SIGINT, on_stop)
     signal.signal(signal.SIGTERM, on_stop)
@@ -88,7 +100,9 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
     # handlers run in this thread, which must not hold what they need
     thread = threading.Thread(target=loop.run, name="loop")
     thread.start()
-    thread.join()
+    while thread.is_alive():
+        # the kernel may give a signal to another thread, which does not wake this one
+        thread.join(0.2)
     watch.close()
     outside.close()
     return 0 if loop.stop.is_set() else 1

@@ -114,9 +114,7 @@ def opened(
     from kvmstate.app import open_session
     from kvmstate.plan import Options
 
-    # some of a project's files say nothing about what the others declare
-    whole = loaded.project.file is None or not asked._manifests()
-    wanted = loaded.project.prune and whole if prune is None else prune
+    wanted = loaded.project.prune and loaded.whole if prune is None else prune
     options = Options(wanted, allow_empty, max_deletes, targets, excludes, loaded.project.moves)
     writes = None if lock_timeout is None else writing(lock_timeout, repair)
     project, manifests = loaded.project, loaded.manifests

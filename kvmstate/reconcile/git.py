@@ -40,7 +40,7 @@ ROUNDS = (50, 1000)
 
 
 class GitSource:
-    """`folder` holds the manifests of `revision`, which is None until one was fetched or found in the cache.
+    """`revision` is what is in force, None until one was fetched or found in the cache; `interval` is in seconds.
 
     Raises SourceError when another process uses the cache, when it cannot be written, or when git is not installed.
     """
@@ -53,7 +53,7 @@ class GitSource:
                 raise UsageError(f"{option} {path} is in the cache", "a repository does not say what is trusted")
         self._lock = _locked(self._cache)
         self._repository = Repository(self._settings, self._cache, self._lock.fileno())
-        self.folder = self._cache / "current" / self._settings.path
+        self.interval = settings.interval
         self.revision: Revision | None = None
         self._object = ""
         identity = f"{self._settings.url}\0{self._settings.ref}"
@@ -71,6 +71,13 @@ class GitSource:
         with suppress(SourceError):
             if object_ := self._repository.find(self._current):
                 self._put_in_force(object_, self._revision(object_))
+
+    @property
+    def folder(self) -> Path:
+        """Where the manifests of the revision are. Raises SourceError when none is in force."""
+        if not self.revision:
+            raise SourceError(f"nothing is known of {self._settings.asked} of {self._settings.url} yet")
+        return self._cache / "current" / self._settings.path
 
     def close(self) -> None:
         """Leave the cache to others."""

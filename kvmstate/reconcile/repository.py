@@ -22,6 +22,8 @@ from kvmstate.reconcile.remote import Git
 ALL = 2147483647
 # Attributes in a repository would have its files written otherwise than they were signed; these count more
 ATTRIBUTES = "* -text -eol -crlf -ident -filter -working-tree-encoding\n"
+# Seconds that the remote may take for a short answer: an unreachable one shall hold nothing up
+SHORT = 30
 VERBS = {"fetch": "fetch", "read-tree": "write out", "checkout-index": "write out", "init": "make a mirror for"}
 NOISE = re.compile(r"hint:|Please make sure you have the correct access rights|and the repository exists\.|warning:")
 HINTS = (
@@ -152,7 +154,7 @@ class Repository:
         """Raises SourceError when the command is not there, or does not end in time."""
         if not shutil.which(command[0]):
             raise SourceError(f"{command[0]} is not installed", f"install {command[0]} on this machine")
-        seconds = self._settings.timeout
+        seconds = min(self._settings.timeout, SHORT) if "ls-remote" in command else self._settings.timeout
         env = self._settings.environment(self._home) | {"GIT_DIR": str(self.folder)} | (environment or {})
         # timeout(1) ends all of a command's processes, setpriv has it do so also when this process is killed
         around = ["setpriv", "--pdeathsig", "TERM", "timeout", "--kill-after=5", str(seconds)]

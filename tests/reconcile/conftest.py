@@ -21,12 +21,21 @@ from kvmstate.sandbox import Sandbox
 class Daemon:
     """What it says is read from its log; `mark` is the place in it from which on `says` looks."""
 
-    def __init__(self, folder: Path, log: Path, *options: str) -> None:
+    def __init__(self, folder: Path | None, log: Path, *options: str) -> None:
         self._log = log
         self.env = {"XDG_RUNTIME_DIR": str(log.parent / "run"), "XDG_STATE_HOME": str(log.parent / "state")}
         with log.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", MAIN, "run", str(folder), "--log-format", "json", *options],
+                [
+                    sys.executable,
+                    "-c",
+                    MAIN,
+                    "run",
+                    *([str(folder)] if folder else []),
+                    "--log-format",
+                    "json",
+                    *options,
+                ],
                 env={**os.environ, "PYTHONPATH": str(ROOT), **self.env},
                 stdout=file,
                 stderr=file,
@@ -78,7 +87,8 @@ def run(project: Project, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     started: list[Daemon] = []
 
     def start(*options: str, folder: Path | None = None, ready: bool = True) -> Daemon:
-        daemon = Daemon(folder or project.folder, tmp_path / f"run-{len(started)}.log", *options)
+        given = None if "--git" in options else folder or project.folder
+        daemon = Daemon(given, tmp_path / f"run-{len(started)}.log", *options)
         started.append(daemon)
         if ready:
             daemon.says("Ready")
