@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -25,4 +26,5 @@ def test_what_takes_long_is_told_until_it_is_done(capsys: pytest.CaptureFixture[
         lines(Event(EventKind.DONE, CHANGE))
     after = capsys.readouterr().err
     assert "domain/web: Modifying...\ndomain/web: Still working... [shut down, 0s elapsed]\n" in said
-    assert after.endswith("domain/web: Modifications complete after 0.0s\n")
+    # how long it took is up to the machine
+    assert re.search(r"domain/web: Modifications complete after \d+\.\ds\n$", after)
