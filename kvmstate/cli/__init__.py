@@ -31,6 +31,7 @@ COMMANDS = {
         "run",
         "service",
         "status",
+        "events",
         "unlock",
         "explain",
         "schema",

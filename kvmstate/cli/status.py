@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
+from kvmstate.cli.daemon import client, daemon_options
+from kvmstate.cli.options import inputs
 from kvmstate.cli.session import host_options, opened
+
+FORGOTTEN = ("prune", "allow_empty", "max_deletes")
 
 
 @click.command("status")
 @host_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(as_json: bool, **given: Any) -> int:
-    """List every resource of the project: its state, and whether it is as its manifest says."""
-    with opened(**given) as at:
-        plan = at.session.plan(at.options)
-    from kvmstate.views import status
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; with --watch one a line.")
+@click.option("--watch", "-w", is_flag=True, help="Show it anew whenever something changes, until Ctrl-C.")
+@daemon_options
+def command(as_json: bool, watch: bool, daemon: str | None, token_file: Path | None, **given: Any) -> int:
+    """List every resource of the project: its state, and whether it is as its manifest says.
 
-    rows = status.rows(plan)
-    click.echo(json.dumps(status.as_json(plan, rows), indent=2) if as_json else status.render(rows))
+    With --watch a running daemon tells how it sees them; without one, libvirt's events and the files say when to look.
+    """
+
+    def look() -> tuple[str, dict[str, Any]]:
+        with opened(**given) as at:
+            plan = at.session.plan(at.options)
+        from kvmstate.views import status
+
+        rows = status.rows(plan)
+        return status.render(rows), status.as_json(plan, rows)
+
+    if not watch:
+        text, said = look()
+        click.echo(json.dumps(said, indent=2) if as_json else text)
+        return 0
+    from kvmstate.cli.watch import screen, watch_daemon, watch_host
+    from kvmstate.reconcile.web.client import NotRunning
+
+    asked = inputs(**{name: value for name, value in given.items() if name not in FORGOTTEN})
+    with screen(as_json) as draw:
+        try:
+            watch_daemon(client(daemon, token_file, asked.project().name), draw)
+        except NotRunning:
+            if daemon:
+                raise
+        watch_host(asked, look, draw)
     return 0

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,8 @@ from kvmstate.reconcile.board import KEPT_EVENTS, Board, Happening
 # Bytes of one file, when the next one is begun; and characters of what one event says
 FILE_MAX = 1024 * 1024
 TEXT_MAX = 4000
+SUFFIX = ".events.jsonl"
+SYSTEM = Path("/var/lib/kvmstate")
 
 Record = dict[str, Any]
 
@@ -63,7 +65,7 @@ class Journal:
 
     def open(self, folder: Path, project: str) -> None:
         """Go on after what is kept there. What happened meanwhile is added."""
-        file = _File(folder / f"{project}.events.jsonl")
+        file = _File(folder / f"{project}{SUFFIX}")
         with self._changed:
             kept = list(file.read())[-KEPT_EVENTS:]
             first = max((old["id"] for old in kept), default=0)
@@ -153,6 +155,24 @@ class _File:
             os.close(file)
         if size + len(line) > FILE_MAX:
             os.replace(self.path, self._older)
+
+
+def kept(project: str, since: str = "", env: Mapping[str, str] = os.environ) -> list[Record]:
+    """What a daemon that may have ended has left on disk, of its user or of the system; see `select`."""
+    places = [default_folder(env), *([] if env.get("STATE_DIRECTORY") else [SYSTEM, *sorted(SYSTEM.glob("*/"))])]
+    found = [list(_File(place / f"{project}{SUFFIX}").read()) for place in places]
+    latest = max(found, key=lambda events: events[-1]["time"] if events else "")
+    return select(latest, since)
+
+
+def select(events: Iterable[Record], since: str) -> list[Record]:
+    """Those after a number, or since a `moment`; all of them when it is empty. Raises ValueError."""
+    if since.isdecimal():
+        return [event for event in events if event["id"] > int(since)]
+    if not since:
+        return list(events)
+    earliest = moment(since, datetime.now(UTC))
+    return [event for event in events if datetime.fromisoformat(event["time"]) >= earliest]
 
 
 def moment(text: str, now: datetime) -> datetime:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
-from kvmstate.model.printable import one_line
+from kvmstate.views.text import aligned
 
 FORMAT_VERSION = "1.0"
 _SYNC = {
@@ -51,12 +51,8 @@ def _row(change: Change, waits: bool) -> Row:
 def render(table: list[Row]) -> str:
     if not table:
         return "This project owns nothing here, and its manifests declare nothing."
-    cells = [("RESOURCE", "STATE", "SYNC", "NOTE"), *((r.address, r.state, r.sync, r.note) for r in table)]
-    widths = [max(len(one_line(row[i])) for row in cells) for i in range(3)]
-    return "\n".join(
-        "  ".join([*(one_line(cell).ljust(w) for cell, w in zip(row, widths, strict=False)), one_line(row[3])]).rstrip()
-        for row in cells
-    )
+    head = ("RESOURCE", "STATE", "SYNC", "NOTE")
+    return "\n".join(aligned([head, *((r.address, r.state, r.sync, r.note) for r in table)]))
 
 
 def as_json(plan: Plan, table: list[Row]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 from kvmstate.model.printable import one_line
@@ -43,6 +44,16 @@ def shown(value: Any, key: str | None = None) -> str:
 def _named(name: str, value: Any, sensitive: bool) -> str:
     text = SENSITIVE if sensitive else f"({shown(value)})" if isinstance(value, Section) else shown(value)
     return f"{one_line(name)} {text}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines; the last column is as wide as it is."""
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)][:-1]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in cells
+    ]
 
 
 def is_long(value: Any) -> bool:

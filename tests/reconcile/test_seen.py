@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import pytest
 from conftest import Daemon
-from harness import Project, await_old, idle, pool
+from harness import MAIN, Project, await_old, idle, pool, resource, until
 from test_web import ask, metrics
 
 from kvmstate.reconcile.web.address import Address
@@ -61,3 +65,94 @@ def test_what_nobody_told_of_is_seen_when_it_is_asked_to_look(
     daemon.says("DriftCorrected", "domain/web")
     assert daemon.stop() == 0
     assert not at(daemon).path.exists()
+
+
+class Watcher:
+    """A command that goes on printing JSON, an object a line."""
+
+    def __init__(self, project: Project, log: Path, *args: str) -> None:
+        self._log = log
+        with log.open("w") as out:
+            command = [sys.executable, "-c", MAIN, *args, "--json"]
+            self.process = subprocess.Popen(command, cwd=project.folder, stdout=out, stderr=subprocess.STDOUT)
+
+    def shows(self, holds: Callable[[dict[str, Any]], bool], what: str) -> None:
+        def found() -> bool:
+            lines = self._log.read_text().split("\n")[:-1]
+            return any(holds(json.loads(line)) for line in lines if line.startswith("{"))
+
+        until(found, f"{what} in {self._log.read_text()}", 30)
+
+
+@pytest.fixture
+def watch(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watcher]]:
+    """Starts commands that find the daemons of this test."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    started: list[Watcher] = []
+
+    def start(*args: str) -> Watcher:
+        started.append(Watcher(project, tmp_path / f"watch-{len(started)}.log", *args))
+        return started[-1]
+
+    yield start
+    for watcher in started:
+        watcher.process.kill()
+        watcher.process.wait()
+
+
+def network(state: dict[str, Any], sync: str) -> bool:
+    return any((r["address"], r["sync"]) == ("network/lan", sync) for r in state.get("resources", ()))
+
+
+def test_events_are_followed_over_a_restart_and_left_on_disk(
+    project: Project, run: Callable[..., Daemon], watch: Callable[..., Watcher], connection: libvirt.virConnect
+) -> None:
+    project.converge(resource("Network", "lan"))
+    first = run()
+    follows = watch("events", "--follow")
+    connection.networkLookupByName("lan").destroy()
+    follows.shows(lambda e: (e["reason"], e["resource"]) == ("DriftCorrected", "network/lan"), "what was corrected")
+    assert first.stop() == 0
+    # what a daemon that does not run any more has left
+    left = project.kvmstate("events", "--json")
+    events = [json.loads(line) for line in left.out.splitlines()]
+    assert [e["resource"] for e in events if e["reason"] == "DriftCorrected"] == ["network/lan"]
+    assert "these are from its disk" in left.err
+    assert project.kvmstate("events", "--since", "yesterday").code == 1
+    second = run()
+    again = [json.loads(line) for line in project.kvmstate("events", "--json").out.splitlines()]
+    assert again[: len(events)] == events
+    assert [e["id"] for e in again] == list(range(1, len(again) + 1))
+    follows.shows(lambda e: e["reason"] == "Ready" and e["id"] > events[-1]["id"], "the second daemon")
+    assert "DriftCorrected    network/lan: active: false -> true" in project.kvmstate("events", "--since", "1h").out
+    assert second.process.poll() is None
+
+
+def test_status_is_watched_as_the_daemon_sees_it(
+    project: Project, run: Callable[..., Daemon], watch: Callable[..., Watcher]
+) -> None:
+    project.converge(resource("Network", "lan"))
+    daemon = run()
+    watcher = watch("status", "--watch")
+    watcher.shows(lambda state: state["ready"] and network(state, "InSync"), "all is well")
+    project.write(resource("Network", "lan", {"suspend": True}))
+    watcher.shows(lambda state: network(state, "Suspended"), "suspended by its manifest")
+    project.write({"kind": "Nonsense"})
+    watcher.shows(lambda state: any(t["reason"] == "ManifestsInvalid" for t in state["troubles"]), "what is wrong")
+    daemon.stop()
+    watcher.shows(lambda state: "no daemon answers" in state.get("gone", ""), "the daemon has gone")
+
+
+def test_status_is_watched_without_a_daemon(
+    project: Project, watch: Callable[..., Watcher], connection: libvirt.virConnect
+) -> None:
+    project.converge(resource("Network", "lan"))
+    watcher = watch("status", "--watch")
+    watcher.shows(lambda state: network(state, "in sync"), "all is well")
+    connection.networkLookupByName("lan").destroy()
+    watcher.shows(lambda state: network(state, "differs"), "what somebody did on the host")
+    project.write(resource("Network", "lan", {"suspend": True}))
+    watcher.shows(lambda state: network(state, "suspended"), "what changed in the files")
+    project.write({"kind": "Nonsense"})
+    watcher.shows(lambda state: bool(state.get("errored")), "what is wrong in the files")

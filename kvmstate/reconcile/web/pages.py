@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http import HTTPStatus
 
 from kvmstate.reconcile.agenda import Agenda, Topic
 from kvmstate.reconcile.board import KEPT_EVENTS, Board
-from kvmstate.reconcile.journal import Journal, moment
+from kvmstate.reconcile.journal import Journal, select
 from kvmstate.reconcile.metrics import CONTENT_TYPE, Metrics
 from kvmstate.reconcile.status import status, why_not_ready
 from kvmstate.reconcile.web.server import Answer, Request, as_json, text
@@ -72,11 +71,7 @@ class Pages:
         since, limit = asked.get("since", ""), int(asked.get("limit", KEPT_EVENTS))
         if limit < 1:
             raise ValueError("limit must be at least 1")
-        after, earliest = 0, datetime.min.replace(tzinfo=UTC)
-        if since.isdecimal():
-            after = int(since)
-        elif since:
-            earliest = moment(since, datetime.now(UTC))
+        after = int(since) if since.isdecimal() else 0
         last, wait = self.journal.last, min(float(asked.get("wait", 0)), WAIT_MAX)
         if wait > 0 and self._waiting.acquire(blocking=False):
             try:
@@ -85,7 +80,7 @@ class Pages:
                 self._waiting.release()
         else:
             found = self.journal.since(after)
-        found = [event for event in found if datetime.fromisoformat(event["time"]) >= earliest]
+        found = select(found, "" if after else since)
         # those after a number are read on from the first, else the last ones count
         found = found[:limit] if after else found[-limit:]
         last = found[-1]["id"] if found else last

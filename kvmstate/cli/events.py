@@ -1,0 +1,105 @@
+"""`kvmstate events`: what a daemon has done and seen."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kvmstate.cli import colour
+from kvmstate.cli.daemon import client, daemon_options
+from kvmstate.cli.options import inputs
+from kvmstate.errors import UsageError
+
+if TYPE_CHECKING:
+    from kvmstate.reconcile.web.client import Client
+
+# Events shown at first by --follow; seconds that a request waits for news, and between two tries to reach the daemon
+FIRST = 10
+WAIT = 25.0
+AGAIN = 1.0
+
+
+@click.command("events")
+@click.argument("path", metavar="[PATH]", default=".", type=click.Path(path_type=Path))
+@click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on.")
+@click.option("--since", metavar="TIME", default="", help="From then on: 2026-11-25T02:30, 2h, or an event's id.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@daemon_options
+def command(path: Path, follow: bool, since: str, as_json: bool, daemon: str | None, token_file: Path | None) -> int:
+    """Show what `kvmstate run` has done and seen, for which reason, and under which revision of the manifests.
+
+    The daemon is asked; one that does not run has left its events on disk.
+    """
+    from kvmstate.reconcile.web.client import NotRunning
+
+    project = inputs((path,)).project().name
+    asked = client(daemon, token_file, project)
+    query = {"since": _utc(since)} if since else {"limit": FIRST} if follow else {}
+    try:
+        answer = asked.get("/events", query)
+    except NotRunning as error:
+        if daemon or follow:
+            raise
+        found = _left(project, since)
+        if not found:
+            raise
+        click.echo(f"{error.message}; these are from its disk", err=True)
+        _show(found, as_json)
+        return 0
+    _show(answer["events"], as_json)
+    if follow:
+        _follow(asked, answer["last"], as_json)
+    return 0
+
+
+def _follow(asked: Client, last: int, as_json: bool) -> None:
+    from kvmstate.reconcile.web.client import NotRunning
+
+    gone = False
+    while True:
+        began = time.monotonic()
+        try:
+            answer = asked.get("/events", {"since": last, "wait": WAIT}, WAIT)
+        except NotRunning as error:
+            if not gone:
+                click.echo(f"{error.message}; waiting for it", err=True)
+            gone = True
+            time.sleep(AGAIN)
+            continue
+        gone, last = False, answer["last"]
+        _show(answer["events"], as_json)
+        if not answer["events"] and time.monotonic() - began < AGAIN:
+            # too many wait already
+            time.sleep(AGAIN)
+
+
+def _show(events: list[dict[str, Any]], as_json: bool) -> None:
+    from kvmstate.views.events import line
+
+    for event in events:
+        click.echo(json.dumps(event) if as_json else line(event), color=colour())
+
+
+def _utc(since: str) -> str:
+    """As the daemon reads it: what names no time zone is this machine's time."""
+    from contextlib import suppress
+    from datetime import datetime
+
+    if not since.isdecimal():
+        with suppress(ValueError):
+            return datetime.fromisoformat(since).astimezone().isoformat()
+    return since
+
+
+def _left(project: str, since: str) -> list[dict[str, Any]]:
+    """What a daemon that has ended left on disk."""
+    from kvmstate.reconcile.journal import kept
+
+    try:
+        return kept(project, _utc(since))
+    except ValueError as error:
+        raise UsageError(f"--since: {error}") from None

@@ -1,0 +1,55 @@
+"""How everything is, as a running daemon sees it: its `/status`, for people."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from kvmstate.model.printable import one_line
+from kvmstate.views.text import aligned
+
+
+def render(state: dict[str, Any]) -> str:
+    """Times are local."""
+    lines = [_head(state), *_looks(state)]
+    if gone := state.get("gone"):
+        lines.append(f"! {gone}; waiting for it")
+    for trouble in state["troubles"]:
+        lines += f"! {trouble['reason']} since {_time(trouble['since'])}: {trouble['message']}".split("\n")
+        lines += [f"  hint: {trouble['hint']}"] if trouble["hint"] else []
+    rows = [("RESOURCE", "SYNC", "SINCE", "NOTE"), *map(_row, state["resources"])]
+    return "\n".join([*map(one_line, lines), "", *aligned(rows)])
+
+
+def _head(state: dict[str, Any]) -> str:
+    revision = state["revision"]
+    return ", ".join(
+        [
+            f"project {state['project'] or '?'} on {state['host'] or '?'}",
+            f"stands by for {state['standby']}" if state["standby"] else "ready" if state["ready"] else "not ready",
+            *(["only observed"] if state["mode"] == "observe" else []),
+            *([f"revision {revision['commit'][:12]} of {revision['ref']}"] if revision else []),
+        ]
+    )
+
+
+def _looks(state: dict[str, Any]) -> list[str]:
+    done = state["last_pass"]
+    if not done:
+        return []
+    last = f"last look {_time(done['started'])} at {done['looked']}"
+    return [last + (f", all again {_time(state['next_look'])}" if state["next_look"] else "")]
+
+
+def _row(resource: dict[str, Any]) -> tuple[str, ...]:
+    tried = (
+        f" (tried {resource['failures']} times, again {_time(resource['next_try'])})" if resource["next_try"] else ""
+    )
+    return resource["address"], resource["sync"], _time(resource["since"]), resource["message"] + tried
+
+
+def _time(text: str | None) -> str:
+    if not text:
+        return "-"
+    at, now = datetime.fromisoformat(text).astimezone(), datetime.now().astimezone()
+    return f"{at:%H:%M:%S}" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M}"
