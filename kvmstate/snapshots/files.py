@@ -69,12 +69,13 @@ def remove(host: Host, image: Image) -> None:
 
 def of_disks(images: Images, machine: Machine, path: str) -> bool:
     """Whether a file belongs to a disk that the machine has, and not to one that was detached, which holds data."""
-    return _origin(images, path) in {_origin(images, disk.path) for disk in machine.disks}
+    return _origin(images, machine, path) in {_origin(images, machine, disk.path) for disk in machine.disks}
 
 
-def _origin(images: Images, path: str) -> str:
-    """The image that overlays made here lie on."""
-    while path.endswith(SUFFIX) and (image := images.by_path.get(path)) and image.backing:
+def _origin(images: Images, machine: Machine, path: str) -> str:
+    """The image that overlays lie on: those made here, and those of the machine's snapshots, whoever took them."""
+    own = {overlay for snapshot in machine.snapshots for overlay in snapshot.overlays.values()}
+    while (path in own or path.endswith(SUFFIX)) and (image := images.by_path.get(path)) and image.backing:
         path = image.backing
     return path
 

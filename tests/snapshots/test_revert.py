@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import libvirt
 import pytest
-from disks import DISK
+from disks import DISK, qemu_img
 from flaky import Flaky, Fuse, Killed
 
 from kvmstate.doctor.chains import snapshots
@@ -116,3 +116,44 @@ def test_what_was_written_is_kept_as_a_snapshot_where_that_is_asked_for(make: Ca
     vm.done("delete", "written", "one", "--auto-approve")
     assert vm.contents() == written
     assert vm.files() == {"vda.qcow2"}
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["off", "running"])
+def test_children_go_where_that_is_asked_for_and_only_ours(make: Callable[..., Machine], running: bool) -> None:
+    vm = make(running=running)
+    vm.done("create", "--name", "one")
+    before = vm.contents()
+    for number, name in enumerate(("two", "three"), 2):
+        vm.write(10 * number, number)
+        vm.done("create", "--name", name)
+    vm.write(40, 4)
+    others = vm.folder / "others.qcow2"
+    vm.domain.snapshotCreateXML(
+        f"<domainsnapshot><name>others</name><disks><disk name='vda' snapshot='external'><source file='{others}'/>"
+        "</disk></disks></domainsnapshot>",
+        libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY,
+    )
+    asked = ("revert", "one", "--delete-children")
+    latest = vm.contents()
+    refused = vm.snapshot(*asked, "--auto-approve")
+    assert refused.code == 1
+    assert "snapshot others of virtual machine vm was not taken by kvmstate" in refused.err
+    assert "`kvmstate snapshot delete vm others` first" in refused.err
+    assert vm.contents() == latest
+    vm.done("delete", "others", "--auto-approve")
+    qemu_img("create", "-f", "qcow2", "-b", vm.folder / "vda.one.overlay", "-F", "qcow2", vm.folder / "clone.qcow2")
+    refused = vm.snapshot(*asked, "--auto-approve")
+    assert refused.code == 1
+    assert "volume chains/clone.qcow2 still needs" in refused.err
+    assert vm.contents() == latest
+    (vm.folder / "clone.qcow2").unlink()
+    planned = vm.done(*asked, "--dry-run").out
+    assert [line.split()[2] for line in planned.splitlines() if "alone holds" in line] == ["three", "two"]
+    assert vm.contents() == latest
+    vm.done(*asked, "--auto-approve")
+    assert vm.contents() == before
+    assert [found.getName() for found in vm.domain.listAllSnapshots()] == ["one"]
+    assert len(vm.files()) == 2
+    vm.check()
+    vm.done("merge", "--auto-approve")
+    assert vm.contents() == before

@@ -14,17 +14,28 @@ from kvmstate.model.printable import one_line
 @click.argument("snapshot")
 @connect_option
 @click.option("--configuration", is_flag=True, help="Its configuration too: define the VM as it was defined then.")
+@click.option(
+    "--delete-children", is_flag=True, help="Then delete the snapshots that build on it. Those of others stay."
+)
 @DRY_RUN
 @AUTO_APPROVE
 def revert(
-    machine: str, snapshot: str, connect: str | None, configuration: bool, dry_run: bool, auto_approve: bool
+    machine: str,
+    snapshot: str,
+    connect: str | None,
+    configuration: bool,
+    delete_children: bool,
+    dry_run: bool,
+    auto_approve: bool,
 ) -> int:
     """Bring a VM's disks back to a snapshot, with its memory where that was kept.
 
-    What was written since the latest snapshot is lost; all snapshots stay. A running VM is stopped, and started again;
-    one that was left off by a revert that was cut off is started, too.
+    What was written since the latest snapshot is lost; all snapshots stay, unless asked otherwise. A running VM is
+    stopped, and started again; one that was left off by a revert that was cut off is started, too.
     """
     from kvmstate.cli.approve import approve
+    from kvmstate.snapshots import merge
+    from kvmstate.snapshots.children import doomed
     from kvmstate.snapshots.revert import loss, revert
 
     with host_at(connect) as host:
@@ -34,11 +45,17 @@ def revert(
         fate = "it will be as it was then" if configuration else "it stays as it is now"
         for line in found.since:
             click.echo(f"  {one_line(line)}  (configuration changed since the snapshot; {fate})")
+        children = doomed(host, machine, snapshot) if delete_children else []
+        for child in children:
+            click.echo(f"  - snapshot {one_line(child.name)} and what it alone holds are deleted")
         if dry_run:
             click.echo(f"would revert {machine} to {snapshot}")
             return 0
         if not auto_approve:
             approve(f"Do you want to revert {machine} to {snapshot}?")
         revert(host, machine, snapshot, say, configuration)
-    click.echo(f"reverted {machine} to {snapshot}")
+        click.echo(f"reverted {machine} to {snapshot}")
+        for child in children:
+            merge.delete(host, machine, child.name, say)
+            click.echo(f"deleted snapshot {child.name} of {machine}")
     return 0
