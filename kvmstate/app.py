@@ -16,6 +16,7 @@ from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, domains, open_host
 from kvmstate.kind import Precaution
 from kvmstate.kinds import BY_WORD
+from kvmstate.kinds.snapshot_policy import left
 from kvmstate.kinds.snapshot_policy.protect import precaution
 from kvmstate.kinds.snapshot_policy.run import Outcome, Run
 from kvmstate.kinds.snapshot_policy.spec import BeforeChange
@@ -56,6 +57,11 @@ class Session:
         if not inventory.entries and (note := lost(self.host, inventory.project)):
             notes.append(note)
         return replace(plan, notes=tuple(notes)) if notes else plan
+
+    def with_snapshots_left(self, plan: Plan) -> Plan:
+        """The plan of all manifests, with notes on snapshots that no policy deletes any more."""
+        found = left.taken(self.host, self.store.project)
+        return replace(plan, notes=(*plan.notes, *left.notes(found, self.resources)))
 
     def saved(self, plan: Plan, options: Options) -> dict[str, Any]:
         """The plan as the content of a file; see `kvmstate.plan.saved`."""

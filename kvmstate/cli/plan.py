@@ -30,7 +30,7 @@ def command(detailed_exitcode: bool, as_json: bool, as_markdown: bool, out: Path
     if out:
         plan_file.check_out(out)
     with opened(**given) as at:
-        plan = at.session.plan(at.options)
+        plan = at.plan()
         drift = at.session.drift(plan) if as_json else None
         if out:
             plan_file.write(out, at.session.saved(plan, at.options))

@@ -14,6 +14,7 @@ from kvmstate.model.printable import harmless
 
 if TYPE_CHECKING:
     from kvmstate.app import Session, Writing
+    from kvmstate.model.plan import Plan
     from kvmstate.plan import Options
     from kvmstate.plan.saved import SavedPlan
 
@@ -22,10 +23,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Opened:
-    """A project's session on its host, and what was asked of plans."""
+    """A project's session on its host, and what was asked of plans. `whole`: of all of the project's manifests."""
 
     session: Session
     options: Options
+    whole: bool = False
+
+    def plan(self) -> Plan:
+        """With what no policy looks after any more."""
+        plan = self.session.plan(self.options)
+        return self.session.with_snapshots_left(plan) if self.whole else plan
 
 
 def host_options(command: F) -> F:
@@ -119,7 +126,7 @@ def opened(
     writes = None if lock_timeout is None else writing(lock_timeout, repair)
     project, manifests = loaded.project, loaded.manifests
     with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writes) as session:
-        yield Opened(session, options)
+        yield Opened(session, options, loaded.whole)
 
 
 @contextmanager

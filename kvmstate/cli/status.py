@@ -28,11 +28,12 @@ def command(as_json: bool, watch: bool, daemon: str | None, token_file: Path | N
 
     def look() -> tuple[str, dict[str, Any]]:
         with opened(**given) as at:
-            plan = at.session.plan(at.options)
+            plan = at.plan()
         from kvmstate.views import status
+        from kvmstate.views.rows import notes
 
         rows = status.rows(plan)
-        return status.render(rows), status.as_json(plan, rows)
+        return "\n".join([status.render(rows), *notes(plan)]), status.as_json(plan, rows)
 
     if not watch:
         text, said = look()

@@ -5,7 +5,7 @@ QEMU moves the data, under the running guest, or for a machine that is off in a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import pairwise
@@ -18,13 +18,21 @@ from kvmstate.snapshots.create import Progress, Say
 from kvmstate.xmlbind import document, to_text
 
 
+class StillNeeded(HostError):
+    """A snapshot's files are needed as they are; `branches` are the machine's other snapshots that need them."""
+
+    def __init__(self, message: str, hint: str, branches: Iterable[str]) -> None:
+        super().__init__(message, hint)
+        self.branches = frozenset(branches)
+
+
 def silent(*_: object) -> None:
     """Tells nobody."""
 
 
 def delete(host: Host, domain: str, name: str, say: Say = silent, progress: Progress = silent) -> None:
     """Forget a snapshot; the machine's state and all other snapshots stay as they are. What was written since goes
-    into the snapshot's files. Raises NotFound, and HostError when other branches need them as they are."""
+    into the snapshot's files. Raises NotFound, StillNeeded when other branches need them as they are, HostError."""
     # a run may have died between merging and saying so
     machine = _mended(host, recovered(host, domain))
     snapshot = machine.snapshot(name)
@@ -45,6 +53,23 @@ def delete(host: Host, domain: str, name: str, say: Say = silent, progress: Prog
         if _commits(_mended(host, look(host, domain)), snapshot, Images(host)):
             raise _incomplete(domain)
     _finish(host, domain, name, say)
+
+
+def delete_each(delete: Callable[[str], None], names: Iterable[str]) -> dict[str, StillNeeded]:
+    """Delete as many of these as go: one that another branch builds on may go when that has gone. Returns those that
+    must stay."""
+    left = list(names)
+    while left:
+        held: dict[str, StillNeeded] = {}
+        for name in left:
+            try:
+                delete(name)
+            except StillNeeded as needed:
+                held[name] = needed
+        if len(held) == len(left):
+            return held
+        left = list(held)
+    return {}
 
 
 def merge(host: Host, domain: str, keep: int = 0, say: Say = silent, progress: Progress = silent) -> list[str]:
@@ -129,10 +154,11 @@ def _commits(machine: Machine, snapshot: Snapshot, images: Images) -> list[tuple
                 if {f"volume {images.by_path[path].volume}" for path in other.frozen.values() if path in images.by_path}
                 & needed_by
             }
-            raise HostError(
+            raise StillNeeded(
                 f"snapshot {snapshot.name} of {machine.name} cannot be deleted: {', '.join(sorted(needed_by))} "
                 f"still needs {below} as it is",
                 f"delete {', '.join(sorted(branches))} first" if branches else "see `kvmstate snapshot tree`",
+                branches,
             )
     return todo
 

@@ -36,6 +36,7 @@ def plan_object(plan: Plan, drift: Plan) -> dict[str, Any]:
         "complete": not plan.left_out,
         "resource_changes": [_change(change) for change in plan.changes],
         "resource_drift": _drifted(drift),
+        "notes": list(plan.notes),
         "summary": summary(plan),
     }
 

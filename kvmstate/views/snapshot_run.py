@@ -33,6 +33,8 @@ def _told(outcome: Outcome, dry: bool) -> Iterator[str]:
         name = verdict.snapshot.name
         if name in outcome.deleted:
             yield f"- {name}   {will}deleted: {verdict.why}"
+        elif name in outcome.held:
+            yield f"  {name}   {', '.join(verdict.reasons)}"
         elif dry and verdict.kept:
             yield f"  {name}   kept: {', '.join(verdict.reasons)}"
     for error in outcome.errors:
@@ -53,11 +55,14 @@ def summary(policies: Sequence[Resource], outcomes: Sequence[Outcome], now: date
         yield "There is no SnapshotPolicy in these manifests."
         return
     created, deleted = sum(bool(o.created) for o in outcomes), sum(len(o.deleted) for o in outcomes)
-    failed = sum(bool(o.errors) for o in outcomes)
+    failed, held = sum(bool(o.errors) for o in outcomes), sum(len(o.held) for o in outcomes)
+    back = f", {held} held back" if held else ""
     if dry:
-        yield f"Dry run: {created} to create, {deleted} to delete" + (f", {failed} would fail." if failed else ".")
+        yield f"Dry run: {created} to create, {deleted} to delete{back}" + (
+            f", {failed} would fail." if failed else "."
+        )
     else:
-        yield f"Snapshots: {created} created, {deleted} deleted, {failed} failed."
+        yield f"Snapshots: {created} created, {deleted} deleted{back}, {failed} failed."
 
 
 def as_json(policies: Sequence[Resource], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> dict[str, Any]:
@@ -90,6 +95,7 @@ def _domain(outcome: Outcome) -> dict[str, Any]:
         "created": outcome.created or None,
         "skipped": outcome.skipped or None,
         "deleted": list(outcome.deleted),
+        "held_back": list(outcome.held),
         "snapshots": [
             {
                 "name": verdict.snapshot.name,

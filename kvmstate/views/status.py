@@ -61,4 +61,5 @@ def as_json(plan: Plan, table: list[Row]) -> dict[str, Any]:
         "project": plan.project,
         "host": plan.host,
         "resources": [asdict(row) for row in table],
+        "notes": list(plan.notes),
     }

@@ -230,3 +230,69 @@ def test_what_cannot_be_snapshotted_is_not_changed(project: Project, connection:
     assert "domain/web: failed" in applied.err
     assert "another" not in connection.lookupByName("web").XMLDesc()
     project.converge(pool(), disk("web"), web)
+
+
+def test_what_two_branches_grow_from_is_held_back_until_one_has_gone(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), disk("web"), machine("web"), policy(retention={"keepLast": 2}))
+    for day in (1, 2):
+        assert run_at(project, f"2026-05-0{day}T12:00").code == 0
+    first, second = names(connection, "web")
+    reverted = kvmstate("snapshot", "revert", "web", first, "--auto-approve", "-c", project.uri)
+    assert reverted.code == 0, reverted
+    held = f"    {first}   held back: another branch builds on it: {second}\n"
+    dry = run_at(project, "2026-05-03T12:00", "--dry-run")
+    assert held in dry.out
+    assert dry.out.endswith("Dry run: 1 to create, 0 to delete, 1 held back.\n")
+    done = run_at(project, "2026-05-03T12:00")
+    assert done.code == 0
+    assert held in done.out
+    assert done.out.endswith("Snapshots: 1 created, 0 deleted, 1 held back, 0 failed.\n")
+    told = json.loads(run_at(project, "2026-05-03T12:01", "--json").out)["policies"][0]["domains"][0]
+    assert told["held_back"] == [first]
+    # the next one is too many: what keeps the first from going goes, too
+    assert "1 created, 2 deleted, 0 failed" in run_at(project, "2026-05-04T12:00").out
+    assert len(names(connection, "web")) == 2
+    assert project.plan().code == 0
+
+
+def test_what_a_policy_that_has_gone_leaves_is_said_and_deleted_on_request(
+    project: Project, connection: libvirt.virConnect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [pool(), disk("a"), disk("b"), machine("a"), machine("b")]
+    project.converge(*documents, policy(), policy("often"))
+    for day in (1, 2):
+        assert run_at(project, f"2026-05-0{day}T12:00").code == 0
+    connection.lookupByName("a").snapshotCreateXML(
+        "<domainsnapshot><name>by-hand</name></domainsnapshot>", libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+    )
+    assert "stay" not in project.plan().out
+    project.write(*documents, policy("often", names="b"))
+    gone = (
+        "note: 4 snapshots of snapshotpolicy/nightly, which is not in the manifests any more, stay: a (2), b (2); "
+        "`kvmstate snapshot delete --policy nightly` deletes them"
+    )
+    not_selected = (
+        "note: 2 snapshots of snapshotpolicy/often, which does not select them any more, stay: a (2); "
+        "`kvmstate snapshot delete --policy often a` deletes them"
+    )
+    for command in ("plan", "status"):
+        lines = project.kvmstate(command).out.splitlines()
+        assert [line for line in lines if line.startswith("note: ")] == [gone, not_selected]
+        assert json.loads(project.kvmstate(command, "--json").out)["notes"] == [gone[6:], not_selected[6:]]
+    # part of the manifests says nothing of what the others have
+    assert "note: " not in kvmstate("plan", str(project.folder / "manifests.yaml")).out
+    monkeypatch.chdir(project.folder)
+    delete = ("snapshot", "delete", "--auto-approve", "--policy")
+    wrong = kvmstate(*delete, "nightly", "c")
+    assert (wrong.code, "policy nightly of project shop has no snapshot of c" in wrong.err) == (1, True)
+    dry = kvmstate(*delete, "often", "a", "--dry-run")
+    assert (dry.code, len(names(connection, "a"))) == (0, 5)
+    for words in (("often", "a"), ("nightly",)):
+        deleted = kvmstate(*delete, *words)
+        assert deleted.code == 0, deleted
+    assert names(connection, "a") == ["by-hand"]
+    assert names(connection, "b") == ["often-20260501T120000Z", "often-20260502T120000Z"]
+    assert "note: " not in project.plan().out
+    assert kvmstate(*delete, "nightly").out == "no snapshot of policy nightly is left\n"

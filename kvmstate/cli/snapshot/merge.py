@@ -2,39 +2,79 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from kvmstate.cli.options import connect_option
-from kvmstate.cli.snapshot.options import AUTO_APPROVE, DRY_RUN, MACHINE, MACHINES, Progress, each, host_at, say
+from kvmstate.cli.snapshot.options import AUTO_APPROVE, DRY_RUN, MACHINES, Progress, each, host_at, say
+from kvmstate.errors import UsageError
 from kvmstate.model.printable import one_line
+
+if TYPE_CHECKING:
+    from kvmstate.host import Host
 
 
 @click.command("delete")
-@MACHINE
-@click.argument("snapshots", metavar="SNAPSHOT...", nargs=-1, required=True)
+@click.argument("names", metavar="VM SNAPSHOT...", nargs=-1)
 @connect_option
+@click.option("--policy", metavar="NAME", help="All that this policy of the project took: [VM]... says of which.")
 @DRY_RUN
 @AUTO_APPROVE
-def delete(machine: str, snapshots: tuple[str, ...], connect: str | None, dry_run: bool, auto_approve: bool) -> int:
-    """Delete snapshots of a VM: what was written since goes into their files. The VM's state does not change."""
+def delete(names: tuple[str, ...], connect: str | None, policy: str | None, dry_run: bool, auto_approve: bool) -> int:
+    """Delete snapshots of a VM: what was written since goes into their files. The VM's state does not change.
+
+    With --policy NAME those that a policy of this folder's project took, of these VMs or of all, such as what is left
+    when it has gone from the manifests.
+    """
     from kvmstate.cli.approve import approve
     from kvmstate.snapshots import merge
 
+    if policy is None and len(names) < 2:
+        raise UsageError("say which virtual machine, and which of its snapshots", "or --policy NAME")
     with host_at(connect) as host:
-        # the others may depend on it
-        for line in merge.check(host, machine, snapshots[0]):
-            click.echo(f"  {one_line(line)}")
-        if dry_run:
-            click.echo(f"would delete {', '.join(snapshots)} of {machine}")
+        going = {names[0]: list(names[1:])} if policy is None else _of_policy(host, policy, names)
+        for machine, snapshots in going.items():
+            # the others may depend on the first
+            for line in merge.check(host, machine, snapshots[0]) if policy is None else ():
+                click.echo(f"  {one_line(line)}")
+            if dry_run:
+                click.echo(f"would delete {', '.join(snapshots)} of {machine}")
+        if not going:
+            click.echo(f"no snapshot of policy {policy} is left")
+        if dry_run or not going:
             return 0
         if not auto_approve:
-            approve(
-                f"Do you want to delete {', '.join(snapshots)} of {machine}? There is no way back to what they hold."
-            )
-        for name in snapshots:
-            merge.delete(host, machine, name, say, Progress())
-            click.echo(f"deleted snapshot {name} of {machine}")
-    return 0
+            what = "; ".join(f"{', '.join(snapshots)} of {machine}" for machine, snapshots in going.items())
+            approve(f"Do you want to delete {what}? There is no way back to what they hold.")
+
+        def act(machine: str) -> None:
+            def one(name: str) -> None:
+                merge.delete(host, machine, name, say, Progress())
+                click.echo(f"deleted snapshot {name} of {machine}")
+
+            if policy is None:
+                for name in going[machine]:
+                    one(name)
+            elif held := merge.delete_each(one, going[machine]):
+                raise next(iter(held.values()))
+
+        return each(tuple(going), act)
+
+
+def _of_policy(host: Host, policy: str, machines: tuple[str, ...]) -> dict[str, list[str]]:
+    """By machine: all that it took, the oldest first. Raises UsageError for a machine that has none."""
+    from kvmstate.cli.options import inputs
+    from kvmstate.kinds.snapshot_policy.left import taken
+
+    project = inputs(()).project().name
+    found = taken(host, project).get(policy, {})
+    if missing := [machine for machine in machines if machine not in found]:
+        raise UsageError(
+            f"policy {policy} of project {project} has no snapshot of {', '.join(missing)}",
+            f"it has some of {', '.join(sorted(found))}" if found else "`kvmstate snapshot list` shows what there is",
+        )
+    return {machine: snapshots for machine, snapshots in sorted(found.items()) if not machines or machine in machines}
 
 
 @click.command("merge")

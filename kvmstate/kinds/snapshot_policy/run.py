@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -22,7 +22,7 @@ class Outcome:
     """What was done (in a dry run: would be) for one policy on one machine, as far as `errors` let it come.
 
     `created` is a snapshot's name, `skipped` why one that is due was not taken. `verdicts` are about all snapshots that
-    the policy has there, the new one included.
+    the policy has there, the new one included; `held` of them would go, and stay because another branch needs them.
     """
 
     policy: Resource
@@ -31,6 +31,7 @@ class Outcome:
     skipped: str = ""
     verdicts: tuple[Verdict, ...] = ()
     deleted: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
     errors: tuple[KvmstateError, ...] = ()
 
 
@@ -104,7 +105,7 @@ class Run:
 
     def _retain(self, found: Outcome, taken: list[Taken]) -> Outcome:
         spec: SnapshotPolicySpec = found.policy.spec
-        machine = found.machine.id.name
+        machine, gone = found.machine.id.name, list[str]()
         try:
             most = None
             # a chain grows when a snapshot is taken, and looking at it takes a while
@@ -113,14 +114,29 @@ class Run:
             verdicts = judge(taken, spec.retention, self.now, time_zone(spec.time_zone), most)
             found = replace(found, verdicts=verdicts)
             # the oldest first: it is the farthest from what the guest writes to
-            for verdict in reversed(verdicts):
-                if not verdict.kept:
-                    if not self.dry:
-                        merge.delete(self.host, machine, verdict.snapshot.name, self.say)
-                    found = replace(found, deleted=(*found.deleted, verdict.snapshot.name))
+            going = [verdict.snapshot.name for verdict in reversed(verdicts) if not verdict.kept]
+
+            def delete(name: str) -> None:
+                self._delete(machine, name, frozenset(going))
+                gone.append(name)
+
+            held = merge.delete_each(delete, going)
+            found = replace(found, held=tuple(held), verdicts=tuple(_held_back(v, held) for v in verdicts))
         except KvmstateError as error:
-            return self._failed(found, error)
-        return found
+            found = self._failed(found, error)
+        return replace(found, deleted=tuple(gone))
+
+    def _delete(self, machine: str, name: str, going: frozenset[str]) -> None:
+        """Raises StillNeeded for one that other branches have grown from, after a revert (in a dry run those that are
+        `going` as well count for nothing), and HostError."""
+        if not self.dry:
+            merge.delete(self.host, machine, name, self.say)
+            return
+        try:
+            merge.check(self.host, machine, name)
+        except merge.StillNeeded as needed:
+            if not needed.branches or not needed.branches <= going:
+                raise
 
     def _depth(self, machine: str) -> int:
         """How many files the longest backing chain of the machine's disks has."""
@@ -132,6 +148,15 @@ class Run:
         if isinstance(error, ConnectionFailed):
             raise error
         return replace(found, errors=(*found.errors, error))
+
+
+def _held_back(verdict: Verdict, held: Mapping[str, merge.StillNeeded]) -> Verdict:
+    needed = held.get(verdict.snapshot.name)
+    if needed is None:
+        return verdict
+    branches = ", ".join(sorted(needed.branches))
+    why = f"another branch builds on it: {branches}" if branches else needed.message
+    return Verdict(verdict.snapshot, (f"held back: {why}",))
 
 
 def _name(policy: Resource, machine: Resource, now: datetime) -> str:

@@ -1,0 +1,47 @@
+"""Snapshots whose policy has left the manifests, or does not select their machine any more: nobody deletes them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from kvmstate.host import Host
+from kvmstate.host.snapshots import with_snapshots
+from kvmstate.model.resource import Resource
+from kvmstate.snapshots.chain import read_snapshots
+from kvmstate.snapshots.record import Record
+
+# By the policy's name, then the machine's: the snapshots, the oldest first
+Taken = dict[str, dict[str, list[str]]]
+
+
+def taken(host: Host, project: str) -> Taken:
+    """All snapshots of the host that policies of this project took."""
+    domains = with_snapshots(host.connection)
+    found: Taken = defaultdict(dict)
+    for domain, snapshots in zip(domains, host.each(read_snapshots, domains), strict=True):
+        for snapshot in sorted(snapshots, key=lambda s: s.created):
+            record = Record.read(snapshot.description)
+            if record and record.project == project:
+                found[record.policy].setdefault(domain.name(), []).append(snapshot.name)
+    return found
+
+
+def notes(found: Taken, resources: Iterable[Resource]) -> Iterator[str]:
+    """A sentence for each policy of which snapshots are left."""
+    listed = list(resources)
+    policies = {resource.metadata.name: resource for resource in listed if resource.id.kind == "snapshotpolicy"}
+    for name, machines in sorted(found.items()):
+        policy = policies.get(name)
+        selected = {each.id.name for each in listed if policy and policy.spec.selects(each)}
+        left = {machine: len(snapshots) for machine, snapshots in sorted(machines.items()) if machine not in selected}
+        if not left:
+            continue
+        count = sum(left.values())
+        whose = ", ".join(f"{machine} ({number})" for machine, number in left.items())
+        why = "does not select them any more" if policy else "is not in the manifests any more"
+        words = ["kvmstate snapshot delete --policy", name, *(left if policy else ())]
+        yield (
+            f"{count} snapshot{'' if count == 1 else 's'} of snapshotpolicy/{name}, which {why}, "
+            f"stay{'s' if count == 1 else ''}: {whose}; `{' '.join(words)}` deletes {'it' if count == 1 else 'them'}"
+        )
