@@ -1,0 +1,138 @@
+"""`kvmstate service` under a real systemd, on a real libvirt."""
+
+from __future__ import annotations
+
+import json
+
+from box import PROGRAM, Box, Unit
+from harness import until
+
+NETWORK = "{apiVersion: kvmstate/v1, kind: Network, metadata: {name: NAME}, spec: {autostart: true}}\n"
+# stops only when it is powered off
+MACHINE = """
+apiVersion: kvmstate/v1
+kind: VirtualMachine
+metadata: {name: NAME}
+lifecycle: {stop: {timeout: 3s, onTimeout: destroy}}
+spec: {state: STATE, memory: 32MiB}
+"""
+
+
+def network(unit: Unit) -> str:
+    return NETWORK.replace("NAME", unit.project)
+
+
+def machine(unit: Unit, state: str) -> str:
+    return MACHINE.replace("NAME", unit.project).replace("STATE", state)
+
+
+def is_at_work(unit: Unit) -> bool:
+    """Somebody holds the project's lock."""
+    return unit.box.sh(f"virsh secret-list | grep -q kvmstate:{unit.project}:lock").returncode == 0
+
+
+def is_autostarted(unit: Unit) -> bool:
+    return unit.project in unit.box.run("virsh net-list --all --autostart --name").split()
+
+
+def test_it_is_ready_after_the_first_pass_and_runs_with_little(box: Box, unit: Unit) -> None:
+    unit.manifests(lan=network(unit))
+    box.run("systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service")
+    said = unit.kvmstate("install", "--enable")
+    assert f"started {unit.name}" in said
+    assert "warning" not in said
+    until(lambda: "HostUnreachable" in unit["StatusText"], "it says what it waits for")
+    assert unit["ActiveState"] == "activating"
+    box.run("systemctl start libvirtd.socket")
+    unit.becomes("active")
+    # ready is not only started
+    assert unit.project in box.run("virsh net-list --name")
+    assert 'Status: "1 InSync"' in box.run(f"systemctl status {unit.name}")
+
+    pid = unit["MainPID"]
+    assert box.run(f"ps -o user= -p {pid}") == "kvmstate"
+    assert box.run("id -nG kvmstate").split() == ["kvmstate", "libvirt"]
+    assert "NoNewPrivs:\t1" in box.run(f"cat /proc/{pid}/status")
+    exposed = box.sh(f"systemd-analyze security --no-pager --threshold=20 {unit.name}")
+    print(exposed.stdout.splitlines()[-1])
+    assert exposed.returncode == 0
+    assert box.run(f"systemctl is-enabled {unit.name}") == "enabled"
+    # stopped before the guests are, which it would start again
+    assert {"libvirt-guests.service", "libvirtd.service"} <= set(unit["After"].split())
+
+    events = [json.loads(line) for line in unit.log().splitlines() if line.startswith("{")]
+    assert {"Applied", "HostUnreachable"} <= {event["reason"] for event in events}
+    assert all({"event", "level", "timestamp"} <= event.keys() for event in events)
+
+
+def test_one_that_hangs_is_killed_and_started_again(unit: Unit) -> None:
+    unit.manifests(lan=network(unit))
+    unit.kvmstate("install")
+    unit.override("WatchdogSec=2s", "TimeoutAbortSec=1s", "RestartSec=100ms")
+    unit.box.run(f"systemctl start {unit.name}")
+    pid = unit["MainPID"]
+    unit.box.run(f"kill -STOP {pid}")
+    until(lambda: unit["NRestarts"] == "1", "it is started again")
+    unit.becomes("active")
+    assert unit["MainPID"] != pid
+    assert "Watchdog timeout" in unit.log()
+
+
+def test_a_reload_reads_the_manifests_anew(unit: Unit) -> None:
+    unit.manifests(lan=network(unit))
+    unit.kvmstate("install")
+    unit.box.run(f"systemctl start {unit.name}")
+    # of which libvirt tells nobody, and the next look at everything is minutes away
+    unit.box.run(f"virsh net-autostart --disable {unit.project}")
+    pid, version = unit["MainPID"], int(unit.box.run("systemctl --version").split()[1])
+    assert unit["Type"] == ("notify-reload" if version >= 253 else "notify")
+    unit.box.run(f"systemctl reload {unit.name}")
+    if version < 253:
+        until(lambda: is_autostarted(unit), "it has looked")
+    assert is_autostarted(unit)
+    unit.becomes("active")
+    assert unit["MainPID"] == pid
+
+
+def test_a_stop_lets_what_runs_end(unit: Unit) -> None:
+    unit.manifests(web=machine(unit, "running"))
+    unit.kvmstate("install")
+    unit.box.run(f"systemctl start {unit.name}")
+    assert unit.box.run(f"virsh domstate {unit.project}") == "running"
+    unit.manifests(web=machine(unit, "stopped"))
+    until(lambda: is_at_work(unit), "it is at work")
+    assert unit.box.run(f"virsh domstate {unit.project}") == "running"
+    unit.box.run(f"systemctl stop {unit.name}")
+    assert unit.box.run(f"virsh domstate {unit.project}") == "shut off"
+    assert unit["Result"] == "success"
+    assert unit["ExecMainStatus"] == "0"
+
+
+def test_one_that_was_killed_goes_on_where_it_was(unit: Unit) -> None:
+    unit.manifests(web=machine(unit, "running"))
+    unit.kvmstate("install")
+    unit.override("RestartSec=100ms")
+    unit.box.run(f"systemctl start {unit.name}")
+    unit.manifests(web=machine(unit, "stopped"))
+    until(lambda: is_at_work(unit), "it is at work")
+    unit.box.run(f"kill -KILL {unit['MainPID']}")
+    until(lambda: unit["NRestarts"] == "1", "it is started again")
+    # the lock that it held is not waited for
+    until(lambda: unit.box.run(f"virsh domstate {unit.project}") == "shut off", "it is done", 25)
+    unit.becomes("active")
+
+
+def test_a_hidden_process_of_root_keeps_its_lock(unit: Unit) -> None:
+    """ProtectProc= hides it, which is not its death."""
+    unit.manifests(web=machine(unit, "running"))
+    unit.kvmstate("install")
+    unit.box.run(f"systemctl start {unit.name}; systemctl stop {unit.name}")
+    unit.manifests(web=machine(unit, "stopped"))
+    by_hand = f"{PROGRAM} apply --auto-approve -c qemu:///system /etc/kvmstate/{unit.project}"
+    unit.box.run(f"systemd-run --quiet --unit=by-hand {by_hand}")
+    until(lambda: is_at_work(unit), "it is at work")
+    unit.box.run(f"systemctl start --no-block {unit.name}")
+    until(lambda: "Locked" in unit.log(), "the service waits")
+    unit.becomes("active")
+    assert "Apply complete!" in unit.box.run("journalctl -u by-hand -o cat")
+    assert "taking over" not in unit.log()
