@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,8 @@ from kvmstate.cli.options import Inputs, connect_option, inputs, manifest_option
 
 if TYPE_CHECKING:
     from kvmstate.manifest import Project
+
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 @click.command("run")
@@ -50,6 +53,8 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
     from kvmstate.reconcile.systemd import Supervised
     from kvmstate.reconcile.watch import Watch
 
+    # waited for, not handled: a handler runs when the main thread is woken, and another one may be given the signal
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     source = git_source(given)
     asked = inputs(**given)
     # a daemon's garbage matters
@@ -82,27 +87,31 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
     outside = Outside(board, loop.agenda, lambda: loop.alive, loop.source)
     outside.listen(listen, token_file, tls_cert, tls_key)
 
-    def on_stop(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        supervised.stopping()
-        loop.stop.set()
-        loop.agenda.wake()
+    broken = threading.Event()
 
-    def on_reload(number: int, frame: object) -> None:
-        supervised.reloading()
-        loop.agenda.ask(loop.source, Topic.EVERYTHING)
+    def work() -> None:
+        try:
+            loop.run()
+        finally:
+            if not loop.stop.is_set():
+                # only a bug ends it
+                broken.set()
+                os.kill(os.getpid(), signal.SIGTERM)
 
-    signal.signal(signal.SIGINT, on_stop)
-    signal.signal(signal.SIGTERM, on_stop)
-    signal.signal(signal.SIGHUP, on_reload)
+    thread = threading.Thread(target=work, name="loop")
     watch.start()
     supervised.start()
-    # handlers run in this thread, which must not hold what they need
-    thread = threading.Thread(target=loop.run, name="loop")
     thread.start()
-    while thread.is_alive():
-        # the kernel may give a signal to another thread, which does not wake this one
-        thread.join(0.2)
+    while (number := signal.sigwait(SIGNALS)) == signal.SIGHUP:
+        supervised.reloading()
+        loop.agenda.ask(loop.source, Topic.EVERYTHING)
+    supervised.stopping()
+    loop.stop.set()
+    loop.agenda.wake()
+    # once more ends it at once
+    signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    thread.join()
     watch.close()
     outside.close()
-    return 0 if loop.stop.is_set() else 1
+    return 1 if broken.is_set() else 0

@@ -37,12 +37,13 @@ from kvmstate.reconcile.rules import Ruled, Rules, returned, ruled
 
 # Seconds: the longest wait without a look at the clock on the wall, which may jump; how long events are gathered,
 # as one call may make several; how long files must be as they are before what left them is let go; how long another
-# run's lock is waited for, and another daemon's leadership
+# run's lock is waited for, and another daemon's leadership; how old what was read may be when everything is looked at
 TICK = 30.0
 GATHER = 0.02
 SETTLE = 10.0
 LOCKED = 5.0
 STANDBY = 30.0
+REREAD = 60.0
 # A guest that stops by itself so long after the last time, is no longer one that keeps stopping
 CALM = 600.0
 ITS_OWN_STOPS = {"stopped (shutdown)", "stopped (crashed)", "stopped (failed)"}
@@ -75,9 +76,11 @@ class Loop:
         self._events: Events | None = None
         self._known: dict[ResourceId, Entry] | None = None
         self._locked_out: set[Key] = set()
+        self._left: set[ResourceId] = set()
         self._stops: dict[ResourceId, tuple[int, float]] = {}
         self._leadership = Leadership()
-        self._loaded = -SETTLE
+        self._fetched = board.state.revision
+        self._loaded = self._read = -SETTLE
         self._next_policies: datetime | None = None
         self._wall = datetime.now(UTC)
         self._do: dict[Topic, Callable[[], None]] = {
@@ -148,6 +151,9 @@ class Loop:
         return {*(self._desired.by_id if self._desired else ()), *(self._known or ())}
 
     def _turn(self, due: set[Key]) -> None:
+        if Topic.EVERYTHING in due and time.monotonic() - self._read > REREAD and not self._given.fetch:
+            # not every change of a file is told, such as another machine's on a network file system
+            due.add(Topic.MANIFESTS)
         for topic, do in self._do.items():
             if topic in due:
                 self._guarded(topic, do)
@@ -198,16 +204,15 @@ class Loop:
         self.board.trouble(Concern.SOURCE, None)
         self.agenda.succeeded(Topic.SOURCE)
         self.agenda.ask(Topic.SOURCE, after=jittered(self._given.every))
-        before = self.board.state.revision
-        if before is None or before.commit != revision.commit:
-            self.board.set(revision=revision)
-            said = f"{revision.commit[:12]} of {revision.ref} by {revision.author}: {revision.subject}"
-            self.board.say("RevisionFetched", said + (f" ({note})" if note else ""), warning=bool(note))
-        if before is None or before.commit != revision.commit or self._desired is None:
+        if note:
+            self.board.say("HistoryRewritten", note, warning=True)
+        if revision != self._fetched or self._desired is None:
+            self._fetched = revision
             self.agenda.ask(Topic.MANIFESTS)
 
     def _load(self) -> None:
         """The manifests as they are now; when they are not whole, the last good ones stay."""
+        self._read = time.monotonic()
         try:
             project = self._given.project()
             self._given.found(project)
@@ -231,6 +236,9 @@ class Loop:
         self.agenda.succeeded(Topic.MANIFESTS)
         before, self._desired = self._desired, desired
         self.board.set(mode=project.reconcile.mode, loaded=datetime.now(UTC))
+        if self._fetched and self._fetched != self.board.state.revision:
+            self.board.set(revision=self._fetched)
+            self.board.say("RevisionInForce", str(self._fetched))
         if before is None or not desired.means_the_same(before):
             self._loaded, self._next_policies = time.monotonic(), None
             self.agenda.ask(Topic.EVERYTHING)
@@ -256,7 +264,9 @@ class Loop:
             return
         started, clock = datetime.now(UTC), time.monotonic()
         with open_host(self._given.uri(self._project)) as host:
-            if not self._leads(host, whole):
+            leads = self._leads(host, whole)
+            self.board.trouble(Concern.HOST, None)
+            if not leads:
                 return
             store = open_store(host, self._project.name)
             desired = self._desired or applied_last(self._project, store)
@@ -274,11 +284,9 @@ class Loop:
                     verdict, result = self._apply(host, desired, verdict)
                 except Locked as error:
                     self.board.trouble(Concern.LOCK, error)
-                    self._locked_out |= {change.id for change in verdict.plan.todo}
-                    # a look at everything is due until it is done
-                    self.agenda.ask(Topic.EVERYTHING if whole else Topic.UNLOCKED, after=LOCKED)
+                    self._locked_out |= {Topic.EVERYTHING} if whole else ids
+                    self.agenda.ask(Topic.UNLOCKED, after=LOCKED)
                     return
-            self.board.trouble(Concern.HOST, None)
             self.board.trouble(Concern.PLAN, None)
         self._publish(verdict, result, whole)
         done = Pass(
@@ -314,6 +322,7 @@ class Loop:
             if other:
                 self.board.say("StandingBy", f"{other} keeps this project on this host", warning=True)
         if other:
+            self.board.set(ready=True)
             self.agenda.ask(Topic.EVERYTHING, after=STANDBY)
         return not other
 
@@ -372,12 +381,18 @@ class Loop:
 
     def _publish(self, verdict: Ruled, result: Result, whole: bool) -> None:
         shown, gone = conditions(verdict, result)
-        failed = {change.id for change, _ in [*result.failed, *result.skipped]} | {c.id for c in result.left}
+        failed = {change.id for change, _ in [*result.failed, *result.skipped]}
+        # somebody may have changed it meanwhile: at the second time it is libvirt that does not keep it
+        left = {change.id for change in result.left}
+        failed |= left & self._left
+        self._left = left - failed
         reverted = {change.id for change, error in result.failed if isinstance(error, Reverted)}
         before = self.board.state.conditions
         for index, condition in enumerate(shown):
             id_ = condition.id
-            if id_ in failed:
+            if id_ in self._left:
+                self.agenda.ask(id_, after=GATHER)
+            elif id_ in failed:
                 after = self.agenda.failed(id_)
                 next_try: datetime | None = datetime.now(UTC) + timedelta(seconds=after)
                 if id_ in reverted:
@@ -401,7 +416,7 @@ class Loop:
         if whole:
             known = {condition.id for condition in shown}
             gone |= self.board.state.conditions.keys() - known
-        self.board.show(shown, gone)
+        self.board.show([condition for condition in shown if condition.id not in self._left], gone)
 
     def _calendar(self) -> None:
         """What goes by the clock on the wall."""

@@ -17,3 +17,7 @@ class Revision:
     time: datetime
     subject: str
     signer: str = ""
+
+    def __str__(self) -> str:
+        signed = f", signed by {self.signer}" if self.signer else ""
+        return f"{self.commit[:12]} of {self.ref} by {self.author}{signed}: {self.subject}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ class Daemon:
                 [
                     sys.executable,
                     "-c",
-                    MAIN,
+                    f"import faulthandler, signal; faulthandler.register(signal.SIGUSR1); {MAIN}",
                     "run",
                     *([str(folder)] if folder else []),
                     "--log-format",
@@ -69,7 +71,13 @@ class Daemon:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(30)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            # where it hangs
+            self.process.send_signal(signal.SIGUSR1)
+            time.sleep(1)
+            raise AssertionError(self._log.read_text()) from None
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ def test_what_is_observed_or_suspended_is_left_alone(
     assert not is_running(connection, "watched")
     assert not is_running(connection, "out")
     # an apply by hand leaves alone what is suspended, and enforces what the daemon only observes
-    assert project.apply().code == 0
+    assert project.apply("--lock-timeout", "20s").code == 0
     assert is_running(connection, "watched")
     assert not is_running(connection, "out")
 

@@ -38,7 +38,7 @@ def test_a_host_is_kept_as_the_last_good_revision_says(
     remote.commit("hosts/a/kvmstate.yaml", "project: shop\nprune: true\n")
     first = write(LAN)
     daemon = run(*options)
-    assert first[:12] in daemon.says("RevisionFetched")["event"]
+    assert first[:12] in daemon.says("RevisionInForce")["event"]
     assert daemon.says("Applied", "network/lan")["revision"] == first
 
     # whoever pushes what is not signed changes nothing, and deletes nothing

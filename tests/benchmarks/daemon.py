@@ -1,0 +1,160 @@
+"""How soon `kvmstate run` corrects what somebody changed by hand, beside the bare calls that mend it; and how soon a
+saved manifest is applied, beside the apply itself.
+
+    python tests/benchmarks/daemon.py [COUNT]
+
+Each change is made COUNT times (100) on a throw-away host. Seen from outside: the time runs from the return of the call
+that spoils until libvirt's events tell that it is mended. The bare calls are timed in the same run, by the same events.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import libvirt
+
+from kvmstate import sandbox
+from kvmstate.host.events import Events, Heard
+
+MANIFEST = """
+apiVersion: kvmstate/v1
+kind: Network
+metadata: {name: lan}
+spec: {ips: [{address: 192.168.180.1/24}]}
+---
+apiVersion: kvmstate/v1
+kind: VirtualMachine
+metadata: {name: vm}
+spec:
+  state: running
+  memory: {memory}MiB
+  maxMemory: 64MiB
+"""
+PROGRAM = [sys.executable, "-c", "from kvmstate.cli import main; main()"]
+ENV = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+
+
+class Told:
+    """What libvirt tells, with the time when it came."""
+
+    def __init__(self, uri: str) -> None:
+        self._heard: queue.Queue[tuple[float, Heard]] = queue.Queue()
+        self._events = Events(uri, lambda heard: self._heard.put((time.perf_counter(), heard)), lambda: None)
+
+    def forget(self) -> None:
+        time.sleep(0.3)
+        while not self._heard.empty():
+            self._heard.get()
+
+    def wait(self, address: str, what: str) -> float:
+        """When this happened."""
+        while True:
+            at, heard = self._heard.get(timeout=60)
+            if str(heard.id) == address and heard.what == what:
+                return at
+
+
+def main(count: int) -> None:
+    host = sandbox.start(f"daemon-{os.getpid()}")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(host.uri, Path(folder), count)
+    finally:
+        sandbox.stop(host.name)
+
+
+def measure(uri: str, folder: Path, count: int) -> None:
+    (folder / "kvmstate.yaml").write_text(f"project: bench\nconnection: {uri}\n")
+    manifest = folder / "all.yaml"
+    manifest.write_text(MANIFEST.replace("{memory}", "32"))
+    subprocess.run([*PROGRAM, "apply", "--auto-approve", str(folder)], check=True, capture_output=True, env=ENV)
+    connection = libvirt.open(uri)
+    told = Told(uri)
+    domain, network = connection.lookupByName("vm"), connection.networkLookupByName("lan")
+    xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    lan = network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE)
+    # what spoils, what mends it with bare calls, and the event that tells that it is mended
+    cases: dict[str, tuple[Callable[[], Any], Callable[[], Any], str, str]] = {
+        "destroy": (domain.destroy, domain.create, "domain/vm", "started"),
+        "suspend": (domain.suspend, domain.resume, "domain/vm", "resumed"),
+        "undefine": (domain.undefine, lambda: connection.defineXML(xml), "domain/vm", "defined"),
+        "net-destroy": (network.destroy, network.create, "network/lan", "started"),
+        "net-undefine": (network.undefine, lambda: connection.networkDefineXML(lan), "network/lan", "defined"),
+    }
+    bare: dict[str, list[float]] = {}
+    for name, (spoil, mend, address, what) in cases.items():
+        for _ in range(count):
+            spoil()
+            told.forget()
+            begun = time.perf_counter()
+            mend()
+            bare.setdefault(name, []).append(told.wait(address, what) - begun)
+    print(f"{count} times each, in ms{'bare':>12}{'median':>10}{'worst':>10}{'median over':>14}{'worst over':>12}")
+    with daemon(folder):
+        for name, (spoil, _, address, what) in cases.items():
+            times = []
+            for _ in range(count):
+                told.forget()
+                spoil()
+                begun = time.perf_counter()
+                times.append(told.wait(address, what) - begun)
+            row(name, times, statistics.median(bare[name]))
+    saved(folder, manifest, count // 5, told)
+
+
+def saved(folder: Path, manifest: Path, count: int, told: Told) -> None:
+    """A new memory in the manifest: one definition."""
+    alone, times = [], []
+    for number in range(count):
+        manifest.write_text(MANIFEST.replace("{memory}", str(33 + number % 2)))
+        told.forget()
+        begun = time.perf_counter()
+        subprocess.run([*PROGRAM, "apply", "--auto-approve", str(folder)], check=True, capture_output=True, env=ENV)
+        alone.append(time.perf_counter() - begun)
+    with daemon(folder):
+        for number in range(count):
+            told.forget()
+            begun = time.perf_counter()
+            manifest.write_text(MANIFEST.replace("{memory}", str(35 + number % 2)))
+            times.append(told.wait("domain/vm", "defined") - begun)
+    row("save a manifest", times, statistics.median(alone))
+
+
+@contextmanager
+def daemon(folder: Path) -> Iterator[None]:
+    log = folder.with_suffix(".log")
+    with log.open("w") as file:
+        words = [*PROGRAM, "run", str(folder), "--log-format", "json"]
+        process = subprocess.Popen(words, stderr=file, env=ENV)
+    try:
+        while '"Ready"' not in log.read_text():
+            time.sleep(0.1)
+        yield
+        process.terminate()
+        process.wait(30)
+    except BaseException:
+        print(log.read_text(), file=sys.stderr)
+        raise
+    finally:
+        process.kill()
+        log.unlink()
+
+
+def row(name: str, times: list[float], bare: float) -> None:
+    median, worst = statistics.median(times), max(times)
+    figures = [bare, median, worst, median - bare, worst - bare]
+    print(f"{name:<24}" + "".join(f"{1000 * f:{w}.0f}" for f, w in zip(figures, (12, 10, 10, 14, 12), strict=True)))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
