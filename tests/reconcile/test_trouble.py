@@ -172,7 +172,10 @@ def test_a_storm(project: Project, run: Run, connection: libvirt.virConnect) -> 
     count = 0
     while time.monotonic() < ends:
         count += 1
-        project.write(idle("vm", state="running", memory=f"{32 + count % 7}MiB"), LAN)
+        # in one go: what is cut off half-way would not be applied
+        new = project.folder / "manifests.yaml.new"
+        new.write_text(yaml.safe_dump_all([idle("vm", state="running", memory=f"{32 + count % 7}MiB"), LAN]))
+        new.rename(project.folder / "manifests.yaml")
         time.sleep(0.01)
     project.write(idle("vm", state="running", memory="64MiB"), LAN)
     stop.set()
