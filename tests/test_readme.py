@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from kvmstate.manifest.project import load_project
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [textwrap.dedent(block).strip("\n") for block in re.findall(r"^(?:    .*\n|\n)+", README, re.MULTILINE)]
 # each begins with a command, and has what that prints
 SHOWN = [block for block in BLOCKS if block.startswith("$ ")]
 MANIFESTS = [block for block in BLOCKS if block.startswith("apiVersion: ")]
+SETTINGS = [block for block in BLOCKS if block.startswith(("moved:", "reconcile:"))]
 OFFLINE = [block for block in SHOWN if block.startswith(("$ kvmstate validate ", "$ kvmstate explain "))]
 
 
@@ -51,6 +54,12 @@ def test_its_manifests_are_valid(manifest: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.yaml").write_text(manifest)
     done = kvmstate("validate", str(tmp_path))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda text: text.splitlines()[0])
+def test_its_settings_are_valid(settings: str, tmp_path: Path) -> None:
+    (tmp_path / "kvmstate.yaml").write_text(f"project: lab\n{settings}\n")
+    load_project(tmp_path)
 
 
 def test_every_command_that_the_readme_names_exists() -> None:

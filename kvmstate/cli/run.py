@@ -80,6 +80,7 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
             return
         file = [project.file] if project.file else []
         watch.watch([*here, *(project.paths if project.file else ()), *file, *project.skip])
+        outside.notifier.configure(project.reconcile.notifications, project.file.parent if project.file else Path("."))
 
     fetch, every = (source.fetch, source.interval) if source else (None, 0)
     loop = Loop(Given(lambda: now().project(), load, asked.connect, found, fetch, every), board)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from kvmstate.manifest.notifications import Notification
 from kvmstate.model.quantity import Duration
 from kvmstate.model.resource import Model
 from kvmstate.snapshots.schedule import Schedule, check_cron, time_zone
@@ -61,6 +62,10 @@ class Reconcile(Model):
             description="When guests may be stopped, and anything deleted or replaced. Live changes are made at any "
             "time. Default: always."
         ),
+    ] = []
+
+    notifications: Annotated[
+        list[Notification], Field(description="Who is told of drift, failures and recoveries.")
     ] = []
 
     def may_disrupt(self, now: datetime) -> bool:

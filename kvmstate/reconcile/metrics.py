@@ -7,7 +7,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter as Count
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -26,9 +26,10 @@ BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 class Metrics:
     """Subscribes to the board; `text` looks at nothing but the board and the agenda."""
 
-    def __init__(self, board: Board, agenda: Agenda) -> None:
+    def __init__(self, board: Board, agenda: Agenda, notified: Mapping[tuple[str, str], int] = {}) -> None:
+        """`notified` counts notifications, by their receiver's type and what became of them."""
         self.registry = registry = CollectorRegistry()
-        self._board, self._agenda = board, agenda
+        self._board, self._agenda, self._notified = board, agenda, notified
         self._passes = Counter(
             "kvmstate_controller_reconcile",
             "Looks at all resources or some, by what came of them.",
@@ -138,3 +139,7 @@ class Metrics:
         for policy, at in state.snapshots.items():
             ages.add_metric([policy], max(0.0, time.time() - at.timestamp()))
         yield ages
+        told = CounterMetricFamily("kvmstate_notifications", "By what became of them.", labels=["type", "result"])
+        for (kind, result), count in sorted(self._notified.items()):
+            told.add_metric([kind, result], count)
+        yield told

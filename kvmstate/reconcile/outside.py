@@ -1,4 +1,4 @@
-"""What of a daemon is seen from outside: events on disk, and pages over HTTP."""
+"""What of a daemon is seen from outside: events on disk, pages over HTTP, and notifications."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kvmstate.reconcile.agenda import Agenda, Topic
 from kvmstate.reconcile.board import Board
 from kvmstate.reconcile.journal import Journal, default_folder
 from kvmstate.reconcile.metrics import Metrics
+from kvmstate.reconcile.notify.notifier import Notifier
 from kvmstate.reconcile.web import address
 from kvmstate.reconcile.web.pages import OPEN, Pages
 from kvmstate.reconcile.web.server import Guard, Server, guard
@@ -22,7 +23,9 @@ class Outside:
     def __init__(self, board: Board, agenda: Agenda, alive: Callable[[], bool], source: Topic) -> None:
         self._board = board
         self._journal = Journal(board)
-        self._pages = Pages(board, self._journal, Metrics(board, agenda), agenda, alive, source)
+        self.notifier = Notifier(board)
+        metrics = Metrics(board, agenda, self.notifier.counts)
+        self._pages = Pages(board, self._journal, metrics, agenda, alive, source)
         self._server: Server | None = None
         self._listens: Callable[[str], None] = lambda name: None
         self._folder: Path = default_folder()
@@ -39,6 +42,7 @@ class Outside:
             self._serve(at, guard(at, token, cert, key, OPEN))
 
     def close(self) -> None:
+        self.notifier.close()
         if self._server:
             self._server.close()
 

@@ -15,6 +15,8 @@ import libvirt
 import pytest
 from conftest import Daemon
 from harness import MAIN, Project, await_old, idle, pool, resource, until
+from test_marks import settings
+from test_notify import Hook
 from test_web import ask, metrics
 
 from kvmstate.reconcile.web.address import Address
@@ -156,3 +158,22 @@ def test_status_is_watched_without_a_daemon(
     watcher.shows(lambda state: network(state, "suspended"), "what changed in the files")
     project.write({"kind": "Nonsense"})
     watcher.shows(lambda state: bool(state.get("errored")), "what is wrong in the files")
+
+
+def test_who_is_to_be_told_is_told(
+    project: Project, run: Callable[..., Daemon], connection: libvirt.virConnect
+) -> None:
+    project.converge(resource("Network", "lan"))
+    hook = Hook()
+    try:
+        daemon = run()
+        (project.folder / "url").write_text(hook.url)
+        # of settings as of manifests, those in force are those in the files
+        settings(project, notifications=[{"type": "webhook", "urlFile": "url"}])
+        project.write({"kind": "Nonsense"})
+        assert "expected a kind" in hook.gets(1)[0]
+        connection.networkLookupByName("lan").destroy()
+        assert hook.gets(2)[1] == "active: false -> true"
+        assert daemon.stop() == 0
+    finally:
+        hook.close()

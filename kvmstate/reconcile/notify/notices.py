@@ -1,0 +1,72 @@
+"""Which events are news for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kvmstate.manifest.notifications import Topic
+from kvmstate.reconcile.board import Concern, Happening, Sync
+
+# Another run's lock is no failure: it is waited for
+_CONCERNS = [concern for concern in Concern if concern is not Concern.LOCK]
+_TOPICS: dict[str, Topic] = {
+    "DriftCorrected": "drift",
+    Sync.DRIFTED.value: "drift",
+    Sync.FAILING.value: "failure",
+    Sync.BLOCKED.value: "failure",
+    "SnapshotFailed": "failure",
+    "EventsNotKept": "failure",
+    "ListenFailed": "failure",
+    "Recovered": "recovery",
+    **{concern.value[0]: "failure" for concern in _CONCERNS},
+    **{concern.value[1]: "recovery" for concern in _CONCERNS},
+}
+# What is over, and what says that it is, are about the same thing
+_ABOUT = {reason: concern.value[0] for concern in _CONCERNS for reason in concern.value}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """`about` is what it is news of: a resource's address, or what is wrong with all at once. `held_back` counts those
+    that this one stands for, by topic."""
+
+    topic: Topic
+    about: str
+    reason: str
+    message: str
+    time: datetime
+    project: str
+    host: str
+    resource: str = ""
+    hint: str = ""
+    revision: str = ""
+    held_back: Mapping[str, int] = field(default_factory=dict)
+
+
+class NotSent(Exception):
+    """Says why, without secrets."""
+
+
+# Raises NotSent
+Sender = Callable[[Notice], None]
+
+
+def notice(event: Happening, project: str, host: str) -> Notice | None:
+    topic = _TOPICS.get(event.reason)
+    if topic is None:
+        return None
+    about = event.resource or _ABOUT.get(event.reason, event.reason)
+    return Notice(
+        topic,
+        about,
+        event.reason,
+        event.message,
+        event.time,
+        project,
+        host,
+        event.resource,
+        event.hint,
+        event.revision,
+    )

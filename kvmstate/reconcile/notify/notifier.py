@@ -1,0 +1,66 @@
+"""All receivers of a project, as kvmstate.yaml has them by now."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from kvmstate.manifest.notifications import Notification
+from kvmstate.reconcile.board import Board, Happening
+from kvmstate.reconcile.notify.notices import notice
+from kvmstate.reconcile.notify.receiver import Receiver
+
+
+class Notifier:
+    """Subscribes to the board. `counts` are of notices, by receiver's type and what became of them: sent or held."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._lock = threading.Lock()
+        self._settings: tuple[Sequence[Notification], Path] = ((), Path("."))
+        self._receivers: list[Receiver] = []
+        self._failing: set[str] = set()
+        self.counts: Counter[tuple[str, str]] = Counter()
+        board.subscribe(self._told)
+
+    def configure(self, to: Sequence[Notification], folder: Path) -> None:
+        """Relative names of files are looked for in `folder`. What has not changed goes on."""
+        if (to, folder) == self._settings:
+            return
+        self.close()
+        self._settings = to, folder
+        if to:
+            # a daemon that tells nobody needs no libraries for it
+            from kvmstate.reconcile.notify.senders import sender
+        for each in to:
+            name, send = sender(each, folder)
+            receiver = Receiver(name, send, each.on, each.per_hour, self._failed, partial(self._count, each.type))
+            receiver.start()
+            self._receivers.append(receiver)
+
+    def close(self) -> None:
+        for receiver in self._receivers:
+            receiver.close()
+        self._receivers = []
+
+    def _told(self, event: Happening) -> None:
+        receivers, state = self._receivers, self._board.state
+        if receivers and (news := notice(event, state.project, state.host)):
+            for receiver in receivers:
+                receiver.tell(news)
+
+    def _count(self, kind: str, result: str) -> None:
+        with self._lock:
+            self.counts[kind, result] += 1
+
+    def _failed(self, name: str, why: str) -> None:
+        with self._lock:
+            known = name in self._failing
+            (self._failing.add if why else self._failing.discard)(name)
+        if why and not known:
+            self._board.say("NotificationFailed", f"{name}: {why}", warning=True)
+        elif known and not why:
+            self._board.say("NotificationRecovered", name)
