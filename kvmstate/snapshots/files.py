@@ -91,7 +91,7 @@ def leftovers(images: Images, machine: Machine) -> list[Image]:
     return [
         image
         for image in images.by_path.values()
-        if ((image.backing in below and made_here.search(image.path)) or _never_used(image, chains))
+        if ((made_here.search(image.path) and _lies_on(images, image, below)) or _never_used(image, chains))
         and of_disks(images, machine, image.path)
         and not images.users(image.path)
     ]
@@ -101,6 +101,10 @@ def is_written(images: Images, path: str) -> bool:
     """Whether an overlay has data of its own; also when that cannot be told."""
     image = images.by_path.get(path)
     return image is None or image.backing is None or image.physical >= _WRITTEN
+
+
+def _lies_on(images: Images, image: Image, paths: Set[str]) -> bool:
+    return any(below.path in paths for below in images.chain(image.path, image.format)[1:])
 
 
 def _never_used(image: Image, chains: Set[str]) -> bool:

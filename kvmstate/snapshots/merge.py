@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -45,14 +46,14 @@ def delete(host: Host, domain: str, name: str, say: Say = silent, progress: Prog
     todo = _commits(machine, snapshot, images)
     if todo:
         with _at_work(machine, say):
-            for disk, below, top in todo:
-                say(f"merge {top} into {below}")
-                snapshots.settle_job(machine.domain, disk.target)
-                told = partial(progress, disk.target)
-                snapshots.commit(machine.domain, disk.target, below, top, top == disk.path, told)
+            for each in todo:
+                say(str(each))
+                target, active = each.disk.target, each.top == each.disk.path
+                snapshots.settle_job(machine.domain, target)
+                snapshots.commit(machine.domain, target, each.base, each.top, active, partial(progress, target))
         if _commits(_mended(host, look(host, domain)), snapshot, Images(host)):
             raise _incomplete(domain)
-    _finish(host, domain, name, say)
+    _finish(host, domain, name, say, [path for each in todo for path in each.merged])
 
 
 def delete_each(delete: Callable[[str], None], names: Iterable[str]) -> dict[str, StillNeeded]:
@@ -123,10 +124,26 @@ def check(host: Host, domain: str, name: str) -> list[str]:
     snapshot = machine.snapshot(name)
     if not snapshot.external:
         return []
-    return [f"merge {top} into {below}" for _, below, top in _commits(machine, snapshot, Images(host))]
+    return [str(each) for each in _commits(machine, snapshot, Images(host))]
 
 
-def _commits(machine: Machine, snapshot: Snapshot, images: Images) -> list[tuple[Disk, str, str]]:
+@dataclass(frozen=True)
+class Commit:
+    """What goes into `base`: the files between it and what stays, the uppermost first."""
+
+    disk: Disk
+    base: str
+    merged: tuple[str, ...]
+
+    @property
+    def top(self) -> str:
+        return self.merged[0]
+
+    def __str__(self) -> str:
+        return f"merge {self.top} into {self.base}"
+
+
+def _commits(machine: Machine, snapshot: Snapshot, images: Images) -> list[Commit]:
     """For each disk whose state builds on the snapshot: its file, and the overlay that goes into it."""
     todo = []
     by_target = {disk.target: disk for disk in machine.disks}
@@ -137,7 +154,7 @@ def _commits(machine: Machine, snapshot: Snapshot, images: Images) -> list[tuple
             continue
         disk = by_target.get(target)
         chain = [image.path for image in images.chain(disk.path, disk.format)] if disk else []
-        needed_by = images.users(below) - machine.own - left
+        changed = [below]
         if disk and below in chain:
             others = [other.frozen.get(target) for other in machine.snapshots if other is not snapshot]
             if below == disk.path or below in others:
@@ -145,8 +162,13 @@ def _commits(machine: Machine, snapshot: Snapshot, images: Images) -> list[tuple
                 continue
             # up to where the next snapshot's file is
             top = next(path for path in reversed(chain[: chain.index(below)]) if path in (*others, disk.path))
-            todo.append((disk, _lowest(images, machine, chain[chain.index(below) :], others), top))
-            needed_by -= {f"volume {images.by_path[top].volume}"}
+            base = _lowest(images, machine, chain[chain.index(below) :], others)
+            merged = chain[chain.index(top) : chain.index(base)]
+            # other files on the uppermost go on reading from it what they did
+            changed = [*merged[1:], base]
+            left |= {f"volume {images.by_path[path].volume}" for path in merged}
+            todo.append(Commit(disk, base, tuple(merged)))
+        needed_by = {user for path in changed for user in images.users(path)} - machine.own - left
         if needed_by:
             branches = {
                 other.name
@@ -200,7 +222,7 @@ def _incomplete(domain: str) -> HostError:
     )
 
 
-def _finish(host: Host, domain: str, name: str, say: Say) -> None:
+def _finish(host: Host, domain: str, name: str, say: Say, merged: list[str]) -> None:
     """All that lay on the snapshot's files has been merged: drop the overlays, then the metadata."""
     machine = _mended(host, look(host, domain))
     images = Images(host)
@@ -208,7 +230,7 @@ def _finish(host: Host, domain: str, name: str, say: Say) -> None:
     snapshot = machine.snapshot(name)
     unneeded = [
         path
-        for path in (*snapshot.overlays.values(), *snapshot.frozen.values())
+        for path in (*merged, *snapshot.overlays.values(), *snapshot.frozen.values())
         if files.of_disks(images, machine, path)
     ]
     for path in [*unneeded, snapshot.memory] if snapshot.memory else unneeded:

@@ -115,6 +115,9 @@ def test_a_name_is_used_again_while_another_branch_has_the_file_that_had_it(make
     vm.done("create", "--name", "one")
     vm.done("revert", "three", "--auto-approve")
     assert vm.contents() == third
+    vm.done("delete", "one", "three", "two", "--auto-approve")
+    assert vm.contents() == third
+    assert vm.files() == {"vda.qcow2"}
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["off", "running"])
