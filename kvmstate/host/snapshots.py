@@ -31,14 +31,22 @@ _OURS = "https://kvmstate.dev/xmlns/job/1.0"
 _IDLE = "idle"
 _STARTING = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP]
 # Seconds
-_DOOMED = 30
+_PATIENCE = 30
 _LOOK = 0.05
 
 
 def all_of(domain: Any) -> list[Any]:
     """Parents come before their children."""
+    deadline = time.monotonic() + _PATIENCE
     with faults():
-        return list(domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL))
+        while True:
+            try:
+                return list(domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL))
+            except libvirt.libvirtError as error:
+                # libvirt 9.0 stumbles over one that is being taken at this moment
+                if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG or time.monotonic() > deadline:
+                    raise
+            time.sleep(_LOOK)
 
 
 def with_snapshots(connection: Any) -> list[Any]:
@@ -130,7 +138,7 @@ def end_idle(domain: Any) -> None:
 
     What that libvirtd was still starting, its successor ends by itself, a moment after it can be asked.
     """
-    deadline = time.monotonic() + _DOOMED
+    deadline = time.monotonic() + _PATIENCE
     with faults():
         while domain.isActive() and domain.state(0) == _STARTING and time.monotonic() < deadline:
             time.sleep(_LOOK)

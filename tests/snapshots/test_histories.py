@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from kvmstate.errors import HostError, NotFound
-from kvmstate.host import Host
+from kvmstate.host import Host, snapshots
 from kvmstate.sandbox import Sandbox
 from kvmstate.snapshots import chain, create, merge, revert
 
@@ -215,7 +215,15 @@ class Histories(RuleBasedStateMachine):
         time.sleep(trouble.milliseconds / 1000)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        # a call that was under way in libvirtd goes on
+        until(lambda: not self.busy(), "libvirtd has ended the call of a dead run")
         return True
+
+    def busy(self) -> bool:
+        try:
+            return bool(self.vm.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+        except libvirt.libvirtError:
+            return bool(self.vm.domain.isActive())
 
     def without_libvirtd(self, command: Operation, trouble: Trouble) -> bool:
         """From a moment on; it is started again."""
@@ -237,7 +245,7 @@ class Histories(RuleBasedStateMachine):
         return Host(self.connection, self.host.uri)
 
     def names(self) -> set[str]:
-        return {snapshot.getName() for snapshot in self.vm.domain.listAllSnapshots()}
+        return {snapshot.getName() for snapshot in snapshots.all_of(self.vm.domain)}
 
     def unharmed(self) -> None:
         """Every snapshot still has what it had."""
