@@ -101,7 +101,7 @@ class Kind:
             return (annotation,) if issubclass(annotation, Declaration) else ()
         return tuple(member for arg in get_args(annotation) for member in self._members(arg))
 
-    @property
+    @cached_property
     def ops(self) -> Any:
         """The module that works on a host: observe, complete, steps (see `kvmstate.kinds`)."""
         return importlib.import_module(f"{self.specs[0].__module__.rpartition('.')[0]}.ops")

@@ -42,7 +42,8 @@ class Node:
         self.size, self.height = 1, 0
         for child in children:
             self.size += child.size
-            self.height = max(self.height, 1 + child.height)
+            if child.height >= self.height:
+                self.height = child.height + 1
 
     def get(self, key: str | int) -> Node | None:
         """The child under a key or at a position of a list."""
@@ -94,18 +95,20 @@ class Composer:
             raise self.refuse(event, f"more than {MAX_NODES:,} values in one file")
         if depth > MAX_DEPTH:
             raise self.refuse(event, f"nested deeper than {MAX_DEPTH} levels")
-        if isinstance(event, yaml.AliasEvent):
+        # events are of these very classes; asking for subclasses takes longer, for each of many
+        kind = type(event)
+        if kind is yaml.AliasEvent:
             return self._alias(event)
-        tag = self._tag(event)
+        tag = self._tag(event) if event.tag else ""
         line, column = self.place(event)
-        if isinstance(event, yaml.ScalarEvent):
+        if kind is yaml.ScalarEvent:
             node = Node(self._scalar(event, tag), line, column, raw=event.value)
             if event.anchor:
                 self.anchors[event.anchor] = node
             return node
         if event.anchor:
             self.anchors[event.anchor] = None
-        if isinstance(event, yaml.SequenceStartEvent):
+        if kind is yaml.SequenceStartEvent:
             items = self._items(depth)
             node = Node(items, line, column, items)
         else:
@@ -130,9 +133,7 @@ class Composer:
         return Node(None, *self.place(event))
 
     def _tag(self, event: Any) -> str:
-        tag = event.tag or ""
-        if not tag:
-            return ""
+        tag = event.tag
         known = {"str", *_TYPES} if isinstance(event, yaml.ScalarEvent) else set()
         known |= {"seq"} if isinstance(event, yaml.SequenceStartEvent) else set()
         known |= {"map"} if isinstance(event, yaml.MappingStartEvent) else set()
@@ -162,14 +163,14 @@ class Composer:
 
     def _items(self, depth: int) -> list[Node]:
         items = []
-        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+        while type(event := next(self.events)) is not yaml.SequenceEndEvent:
             items.append(self.node(event, depth + 1))
         return items
 
     def _pairs(self, depth: int) -> dict[str, tuple[Node, int, int]]:
         pairs: dict[str, tuple[Node, int, int]] = {}
         merged: list[Node] = []
-        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+        while type(event := next(self.events)) is not yaml.MappingEndEvent:
             line, column = self.place(event)
             key = self.node(event, depth + 1)
             value = self.node(next(self.events), depth + 1)

@@ -69,7 +69,7 @@ class Reader:
         """Every document that is not empty. After a syntax error it goes on at the next `---`."""
         start, first_line = 0, 1
         for _ in range(MAX_SYNTAX_ERRORS):
-            composer = Composer(_events(text[start:]), first_line, self.report)
+            composer = Composer(iter(_LOADER(text[start:]).get_event, None), first_line, self.report)
             try:
                 yield from _compose(composer)
                 return
@@ -90,17 +90,9 @@ class Reader:
             start = following.start()
 
 
-def _events(text: str) -> Iterator[Any]:
-    loader = _LOADER(text)
-    try:
-        yield from iter(loader.get_event, None)
-    finally:
-        loader.dispose()
-
-
 def _compose(composer: Composer) -> Iterator[Node]:
     for event in composer.events:
-        if isinstance(event, yaml.DocumentStartEvent):
+        if type(event) is yaml.DocumentStartEvent:
             composer.anchors = {}
             node = composer.node(next(composer.events))
             if node.value is not None:
