@@ -76,11 +76,13 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
     watch = Watch(here, lambda: loop.agenda.ask(Topic.MANIFESTS))
 
     def found(project: Project) -> None:
+        # what a repository may hold of secrets is none
+        folder = project.file.parent if project.file and not source else Path(".")
+        outside.notifier.configure(project.reconcile.notifications, folder)
         if source:
             return
         file = [project.file] if project.file else []
         watch.watch([*here, *(project.paths if project.file else ()), *file, *project.skip])
-        outside.notifier.configure(project.reconcile.notifications, project.file.parent if project.file else Path("."))
 
     fetch, every = (source.fetch, source.interval) if source else (None, 0)
     loop = Loop(Given(lambda: now().project(), load, asked.connect, found, fetch, every), board)
