@@ -41,8 +41,8 @@ SecretFile = Annotated[
     str,
     Field(
         min_length=1,
-        description="A file that holds it: in systemd's $CREDENTIALS_DIRECTORY, else relative to kvmstate.yaml, or with "
-        "--git to where `kvmstate run` was started.",
+        description="A file that holds it: in systemd's $CREDENTIALS_DIRECTORY, else relative to kvmstate.yaml, or "
+        "with --git to where `kvmstate run` was started.",
     ),
 ]
 Url = Annotated[str, AfterValidator(_url)]

@@ -104,6 +104,9 @@ class Metrics:
         yield from gauge(
             "restarts_pending", "Machines with changes for their next start.", state.counts()[Sync.RESTART_PENDING]
         )
+        yield from gauge(
+            "leader_election_master_status", "Whether it acts, and does not stand by for another.", not state.standby
+        )
         yield from gauge("ready", "First look done, host there, no bug.", state.ready)
         for concern, name, text in (
             (Concern.HOST, "host_reachable", "Whether libvirt answers."),

@@ -45,8 +45,15 @@ def still(project: Project) -> Iterator[Callable[[], None]]:
 def test_it_tells_of_a_silent_host_what_it_saw_last_and_asks_it_nothing(
     project: Project, run: Callable[..., Daemon], still: Callable[[], None]
 ) -> None:
-    project.converge(pool())
-    socket = at(run())
+    disk = resource("Volume", "web", pool="images", capacity="1MiB")
+    web = idle("web", state="stopped", disks=[{"name": "root", "volume": "images/web"}])
+    nightly = resource("SnapshotPolicy", "nightly", selector={"names": ["*"]}, every="1d", retention={"keepLast": 2})
+    project.converge(pool(), disk, web, nightly)
+    daemon = run()
+    socket = at(daemon)
+    daemon.says("SnapshotTaken", "domain/web")
+    age = "kvmstate_snapshot_newest_age_seconds", frozenset({("policy", "nightly")})
+    assert 0 <= until(lambda: metrics(socket).get(age), "the snapshot's age") < 60
     still()
     found = metrics(socket)
     capacity = found["kvmstate_pool_capacity_bytes", frozenset({("pool", "images")})]

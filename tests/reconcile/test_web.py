@@ -8,6 +8,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import until
+from harness import MAIN, until
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvmstate.errors import HostError, UsageError
@@ -147,6 +148,17 @@ def test_others_machines_need_both_a_token_and_tls(
             daemon.serve(address, *given)
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0:9477", "unix:/proc/nowhere/web.sock"])
+def test_a_daemon_that_cannot_listen_as_it_is_told_does_not_start(address: str, tmp_path: Path) -> None:
+    (tmp_path / "kvmstate.yaml").write_text("project: shop\n")
+    command = [sys.executable, "-c", MAIN, "run", str(tmp_path), "--listen", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert address in done.stderr
+    assert "hint: " in done.stderr
+
+
 def test_systemds_folder_comes_first_then_the_users(tmp_path: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     assert default("shop", env) == Address(tmp_path / "kvmstate" / "shop.sock")
@@ -219,6 +231,7 @@ def test_web_pages_in_a_browser_cannot_ask(daemon: Daemon) -> None:
         (b"POST /status HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
         (b"GET /reconcile HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
         (b"BREW /status HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
+        (b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"GET /status HTTP/9.9\r\n\r\n", 505),
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n", 400),

@@ -15,6 +15,7 @@ import socket
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -156,9 +157,22 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             if path and self._made and os.path.samestat(path.stat(), self._made):
                 path.unlink()
 
+    def get_request(self) -> Any:
+        try:
+            return super().get_request()
+        except OSError:
+            # of too many open files: the one who waits goes on waiting, and is not to be asked for at once
+            time.sleep(0.1)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
+            try:
+                super().process_request(request, client_address)
+            except BaseException:
+                # no thread could be started, which would give the place back
+                self._free.release()
+                raise
             return
         with suppress(OSError):
             request.setblocking(False)
@@ -294,7 +308,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(said.body)
 
     def _refused(self) -> Answer | None:
-        who, path = self.server.who, urlsplit(self.path).path
+        who = self.server.who
+        try:
+            path = urlsplit(self.path).path
+        except ValueError:
+            return text("that is no path", HTTPStatus.BAD_REQUEST)
         if who.token:
             given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
             if path not in who.open and not hmac.compare_digest(given.encode(), who.token.encode()):
@@ -302,7 +320,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return Answer(
                     b"this needs the token: Authorization: Bearer TOKEN\n", HTTPStatus.UNAUTHORIZED, headers=challenge
                 )
-        elif "Origin" in self.headers or not _is_local(self.headers.get("Host", "")):
+        elif not self.server.address.path and ("Origin" in self.headers or not _is_local(self.headers.get("Host", ""))):
             # a web page in somebody's browser, which may reach the loopback as well
             return text("this is for programs of this machine", HTTPStatus.FORBIDDEN)
         if "Transfer-Encoding" in self.headers:
