@@ -12,8 +12,9 @@ from kvmstate.reconcile.journal import Journal, default_folder
 from kvmstate.reconcile.metrics import Metrics
 from kvmstate.reconcile.notify.notifier import Notifier
 from kvmstate.reconcile.web import address
+from kvmstate.reconcile.web.guard import Guard, guard
 from kvmstate.reconcile.web.pages import OPEN, Pages
-from kvmstate.reconcile.web.server import Guard, Server, guard
+from kvmstate.reconcile.web.server import Server
 
 
 class Outside:

@@ -27,8 +27,9 @@ from kvmstate.reconcile.board import Board, Concern, Condition, Pass, State, Syn
 from kvmstate.reconcile.figures import Space
 from kvmstate.reconcile.journal import Journal
 from kvmstate.reconcile.metrics import Metrics
-from kvmstate.reconcile.web import pages, server
+from kvmstate.reconcile.web import handler, pages, server
 from kvmstate.reconcile.web.address import Address, default, find, parse
+from kvmstate.reconcile.web.guard import guard
 from kvmstate.reconcile.web.server import Server
 
 TOKEN = "0123456789abcdef0123"
@@ -48,7 +49,7 @@ class Daemon:
         self, address: str, token: Path | None = None, cert: Path | None = None, key: Path | None = None
     ) -> Address:
         at = parse(address)
-        started = Server(at, server.guard(at, token, cert, key, pages.OPEN), self.pages)
+        started = Server(at, guard(at, token, cert, key, pages.OPEN), self.pages)
         self.servers.append(started)
         started.start()
         return started.address
@@ -257,7 +258,7 @@ def test_whatever_is_sent_is_answered(raw: bytes, status: int, daemon: Daemon) -
 
 
 def test_slow_clients_are_cut_off_and_never_keep_others_out(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PATIENCE", 1.0)
+    monkeypatch.setattr(handler, "PATIENCE", 1.0)
     at = daemon.serve("127.0.0.1:0")
     slow = [open_socket(at) for _ in range(server.MOST_CONNECTIONS)]
     ended = threading.Event()
@@ -285,7 +286,7 @@ def test_slow_clients_are_cut_off_and_never_keep_others_out(daemon: Daemon, monk
 
 
 def test_a_client_that_takes_no_answer_is_cut_off(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PATIENCE", 1.0)
+    monkeypatch.setattr(handler, "PATIENCE", 1.0)
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 1)
     for number in range(1000):
         daemon.board.say("Applied", "x" * 3000, ResourceId("domain", f"web-{number}"))

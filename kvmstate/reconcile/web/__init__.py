@@ -1,7 +1,9 @@
 """`kvmstate run` seen from outside, over HTTP.
 
 address  where it listens, and where clients look for it
-server   connections: bounded in number, size and time; a token, and TLS
+guard    who may ask, and over what: a token, and TLS
+server   connections, of bounded number
+handler  one connection, of bounded size and time
 pages    what is answered: probes, metrics, status, events
 client   asks a running daemon
 """

@@ -12,7 +12,7 @@ from kvmstate.reconcile.board import KEPT_EVENTS, Board
 from kvmstate.reconcile.journal import Journal, select
 from kvmstate.reconcile.metrics import CONTENT_TYPE, Metrics
 from kvmstate.reconcile.status import status, why_not_ready
-from kvmstate.reconcile.web.server import Answer, Request, as_json, text
+from kvmstate.reconcile.web.answer import Answer, Request, as_json, text
 
 # Probes reveal nothing, and what asks for them has no tokens
 OPEN = frozenset({"/healthz", "/readyz"})
