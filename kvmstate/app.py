@@ -24,7 +24,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Observed, Resource, ResourceId
 from kvmstate.plan import Options, make_drift, make_plan
-from kvmstate.plan.planner import Locate, check_references, observe
+from kvmstate.plan.planner import Locate, check_references, observe, suspended
 from kvmstate.plan.saved import SavedPlan, restored, saved
 from kvmstate.plan.takeover import everything, takeover
 from kvmstate.snapshots import underway
@@ -140,7 +140,8 @@ class Session:
         return [resource for resource in self.resources if resource.id.kind == "snapshotpolicy"]
 
     def run_policies(self, now: datetime, dry: bool, say: Callable[[str], None]) -> Iterator[Outcome]:
-        """Do (unless `dry`) what the policies ask for at `now`, in UTC, on the machines that the project owns.
+        """Do (unless `dry`) what the policies ask for at `now`, in UTC, on the machines that the project owns, but for
+        suspended ones.
 
         An outcome for each policy and machine that it selects, as it is done. Raises ConnectionFailed, Locked.
         """
@@ -150,6 +151,9 @@ class Session:
         owned = {id_: observed for id_, observed in seen.items() if observed.uuid == entries[id_].uuid}
         run = Run(self.host, self.store.project, now, dry, say)
         for policy, machine in chosen:
+            if why := suspended(machine, entries.get(machine.id)):
+                yield Outcome(policy, machine, skipped=why)
+                continue
             self.store.guard()
             yield run.outcome(policy, machine, owned.get(machine.id))
 

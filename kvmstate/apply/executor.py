@@ -204,7 +204,9 @@ def _carry_out(
     if change.action is Action.DELETE:
         store.drop(change.id)
     elif change.desired:
-        store.put(Entry(change.id, change.uuid, (change.desired.written,), change.lifecycle))
+        # what is suspended is not applied, but it may be adopted anew
+        held = before.suspended if before else ""
+        store.put(Entry(change.id, change.uuid, (change.desired.written,), change.lifecycle, suspended=held))
         if change.moved_from:
             store.drop(change.moved_from)
         if change.action in MAKES and getattr(change.spec, "content", None):

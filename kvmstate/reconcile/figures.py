@@ -39,6 +39,8 @@ def newest(outcomes: Iterable[Outcome]) -> Mapping[str, datetime]:
     found: dict[str, datetime] = {}
     without = set()
     for outcome in outcomes:
+        if outcome.skipped and not outcome.verdicts:
+            continue
         policy = outcome.policy.id.name
         taken = [verdict.snapshot.at for verdict in outcome.verdicts if verdict.snapshot.name not in outcome.deleted]
         if not taken:

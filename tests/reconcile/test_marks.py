@@ -68,6 +68,24 @@ def test_what_leaves_the_manifests_while_it_is_suspended_stays_and_so_does_what_
     assert not project.path("images/web").exists()
 
 
+def test_no_policy_takes_snapshots_of_what_is_suspended_and_adopting_it_again_does_not_resume_it(
+    project: Project,
+) -> None:
+    disk = resource("Volume", "web", pool="images", capacity="1MiB")
+    web = idle("web", state="stopped", disks=[{"name": "root", "volume": "images/web"}])
+    nightly = resource("SnapshotPolicy", "nightly", selector={"names": ["*"]}, every="1d", retention={"keepLast": 1})
+    project.converge(pool(), disk, web, nightly)
+    assert mark(project, "suspend", "domain/web").code == 0
+    other = str(project.folder.parent / "taken")
+    taken = kvmstate("import", "domain/web", "--output", other, "--project", "shop", "-c", project.uri)
+    assert taken.code == 0, taken
+    done = project.kvmstate("snapshot run")
+    assert "none is taken: suspended since 20" in done.out
+    assert "0 created, 0 deleted, 0 failed" in done.out
+    assert mark(project, "resume", "domain/web").out.startswith("domain/web is resumed")
+    assert "1 created" in project.kvmstate("snapshot run").out
+
+
 @pytest.mark.parametrize("command", ["suspend", "resume"])
 def test_what_is_not_owned_cannot_be_marked_and_then_nothing_is(project: Project, command: str) -> None:
     project.converge(idle("web", state="stopped"))
