@@ -77,7 +77,7 @@ def take(host: Host, machine: Machine, wish: Wish, say: Say) -> None:
         say(f"overlay {path}")
         files.make(host, images, below, format_, path)
     try:
-        snapshots.create_external(machine.domain, to_text(root), wish.memory, _quiesced(machine, wish, say))
+        _create(machine, to_text(root), wish, say)
     except HostError:
         after = Images(host)
         for _, _, path in made:
@@ -186,10 +186,18 @@ def _has_agent(machine: Machine) -> bool:
     return any(c.get("name") == "org.qemu.guest_agent.0" and c.get("state") == "connected" for c in channels)
 
 
-def _quiesced(machine: Machine, wish: Wish, say: Say) -> bool:
+def _create(machine: Machine, text: str, wish: Wish, say: Say) -> None:
     if wish.quiesce == "no" or wish.memory or machine.state != "running":
-        return False
+        snapshots.create_external(machine.domain, text, wish.memory, quiesce=False)
+        return
+    why = f"no guest agent answers in {machine.name}"
     if _has_agent(machine):
-        return True
-    say(f"no guest agent answers in {machine.name}: the snapshot is as after a power cut")
-    return False
+        try:
+            snapshots.create_external(machine.domain, text, wish.memory, quiesce=True)
+            return
+        except HostError as error:
+            if wish.quiesce == "required":
+                raise
+            why = f"{machine.name} cannot be quiesced ({error.message})"
+    say(f"{why}: the snapshot is as after a power cut")
+    snapshots.create_external(machine.domain, text, wish.memory, quiesce=False)
