@@ -151,12 +151,17 @@ def _check_internal(host: Host, machine: Machine, wish: Wish) -> None:
             f"libvirt {'.'.join(map(str, host.library_version))} cannot revert internal snapshots",
             "take an external one (--mode external)",
         )
-    with_firmware = document(domains.xml(machine.domain)).find("os/loader") is not None
-    if with_firmware and host.library_version < (10, 9, 0):
+    if host.library_version < (10, 9, 0) and _has_variables(machine):
         raise HostError(
             f"{machine.name} boots by UEFI, whose variables libvirt before 10.9 does not keep in internal snapshots",
             "take an external one (--mode external)",
         )
+
+
+def _has_variables(machine: Machine) -> bool:
+    """Whether its firmware keeps variables in a file of its own. What libvirt chooses at a start has no loader yet."""
+    os = document(domains.xml(machine.domain)).find("os")
+    return os is not None and (os.get("firmware") == "efi" or os.find("loader[@type='pflash']") is not None)
 
 
 def _chosen(machine: Machine, wish: Wish) -> list[Disk]:

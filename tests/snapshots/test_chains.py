@@ -308,3 +308,35 @@ def test_a_machine_is_imported_without_its_snapshots_files(make: Callable[..., M
     assert not [text for text in manifests.values() if ".overlay" in text]
     planned = kvmstate("plan", "--detailed-exitcode", str(tmp_path / "lab"), "-c", vm.uri)
     assert planned.code == 0, planned
+
+
+@pytest.mark.parametrize(
+    ("firmware", "loader"),
+    [
+        ("", "<loader readonly='yes' type='pflash'>{file}</loader><nvram>{file}.vars</nvram>"),
+        ("", "<loader type='rom'>{file}</loader>"),
+        (" firmware='efi'", ""),
+    ],
+    ids=["pflash", "rom", "efi"],
+)
+def test_internal_snapshots_of_uefi_machines_only_where_libvirt_keeps_their_variables(
+    make: Callable[..., Machine], firmware: str, loader: str
+) -> None:
+    vm = make()
+    version = vm.domain.connect().getLibVersion()
+    file = vm.folder / "firmware.raw"
+    file.write_bytes(bytes(1 << 20))
+    os_ = f"<os{firmware}><type machine='q35'>hvm</type>{loader.format(file=file)}</os><features><acpi/></features>"
+    disk = DISK.format(format="qcow2", path=vm.file("vda"), target="vda")
+    text = MACHINE.format(name="vm", disks=disk).replace("<os><type>hvm</type></os>", os_)
+    text = text.replace("<name>", f"<uuid>{vm.domain.UUIDString()}</uuid><name>", 1)
+    vm.domain.connect().defineXML(text)
+    refused = vm.snapshot("create", "--mode", "internal")
+    if "rom" in loader and version < 11_002_000:
+        assert refused.code == 0, refused
+        return
+    assert refused.code == 1
+    assert ("boots by UEFI" if version < 10_009_000 else "cannot revert internal snapshots") in refused.err
+    assert "take an external one (--mode external)" in refused.err
+    vm.done("create", "--name", "outside")
+    vm.done("revert", "outside", "--auto-approve")
