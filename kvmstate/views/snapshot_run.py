@@ -1,4 +1,4 @@
-"""What `kvmstate snapshot run` did, or would do."""
+"""What `kvmstate snapshot run` did, or would do; schemas/snapshot-run.schema.json describes the JSON."""
 
 from __future__ import annotations
 

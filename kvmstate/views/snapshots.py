@@ -1,4 +1,4 @@
-"""Snapshots as a list and as a tree, for people and as JSON."""
+"""Snapshots as a list and as a tree, for people and as JSON, which schemas/snapshots.schema.json describes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from kvmstate.model.printable import one_line
 from kvmstate.model.quantity import Bytes
 from kvmstate.snapshots.chain import Images, Machine, Snapshot
+from kvmstate.snapshots.record import Record
 
 FORMAT_VERSION = "1.0"
 
@@ -120,18 +121,24 @@ def _machine(machine: Machine, images: Images | None) -> dict[str, Any]:
 
 
 def snapshot_as_json(snapshot: Snapshot) -> dict[str, Any]:
+    record = Record.read(snapshot.description)
     return {
         "name": snapshot.name,
         "parent": snapshot.parent,
-        "created": datetime.fromtimestamp(snapshot.created, UTC).isoformat(),
+        "created": _iso(datetime.fromtimestamp(snapshot.created, UTC)),
         "mode": snapshot.mode,
         "memory": snapshot.has_memory,
         "state": snapshot.state,
         "current": snapshot.is_current,
         "description": snapshot.description,
+        "policy": {"project": record.project, "name": record.policy, "at": _iso(record.at)} if record else None,
         "files": snapshot.frozen,
         "overlays": snapshot.overlays,
     }
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def fields(said: dict[str, Any]) -> str:
