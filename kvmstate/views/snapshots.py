@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from kvmstate.model.printable import one_line
 from kvmstate.model.quantity import Bytes
@@ -13,6 +14,8 @@ from kvmstate.snapshots.chain import Images, Machine, Snapshot
 from kvmstate.snapshots.record import Record
 
 FORMAT_VERSION = "1.0"
+WIDEST = 64
+T = TypeVar("T")
 
 
 def table(machines: Iterable[Machine]) -> str:
@@ -32,21 +35,24 @@ def table(machines: Iterable[Machine]) -> str:
 
 
 def tree(machine: Machine, images: Images) -> str:
-    """The snapshots as they follow each other, then each disk's files as they lie on each other, the lowest first."""
+    """The snapshots as they follow each other, then each disk's files as they lie on each other, the lowest first. What
+    follows one thing alone stands right below it, branches are indented."""
     lines = [f"{machine.name} ({machine.state})", "  snapshots:" if machine.snapshots else "  no snapshots"]
     children: dict[str | None, list[Snapshot]] = {}
-    for snapshot in machine.snapshots:
+    for snapshot in sorted(machine.snapshots, key=lambda s: (s.created, s.name)):
         children.setdefault(snapshot.parent, []).append(snapshot)
-    lines += _branch(children, None, "    ")
+    rows = _drawn(children.get(None, []), lambda s: children.get(s.name, []), lambda s: (s.name, _about(s)))
+    lines += _aligned(rows)
     for disk in machine.disks:
-        lines.append(f"  {disk.target}:")
         whose = {s.frozen[disk.target]: s.name for s in machine.snapshots if disk.target in s.frozen}
         chains = [images.chain(path, "qcow2") for path in whose] + [images.chain(disk.path, disk.format)]
         known = {image.path for chain in chains for image in chain}
         # a file that is missing has nothing below it
         roots = [path for path in (*known, *whose, disk.path) if not _below(images, path) & known]
-        drawn = _Files(images, disk.path, whose, known)
-        lines += [line for root in dict.fromkeys(roots) for line in drawn.lines(root, "    ", "")]
+        folder = posixpath.dirname(disk.path)
+        files = _Files(images, disk.path, whose, known, folder)
+        lines.append(f"  {disk.target}:  {folder}, each file on the one above")
+        lines += _aligned(_drawn(sorted(set(roots)), files.above, files.row))
     return "\n".join(one_line(line) for line in lines)
 
 
@@ -60,35 +66,50 @@ class _Files:
     active: str
     whose: dict[str, str]
     known: set[str]
+    folder: str
 
-    def lines(self, path: str, indent: str, branch: str) -> Iterator[str]:
-        """A file and what lies on it: this machine's, and what would stand in the way of a merge."""
+    def row(self, path: str) -> tuple[str, str]:
+        """A file, and what there is to say about it."""
         image = self.images.by_path.get(path)
-        size = f"{image.format} {Bytes(image.allocation)} of {Bytes(image.capacity)}" if image else "missing"
+        name = posixpath.basename(path) if posixpath.dirname(path) == self.folder else path
+        size = f"{image.format}, {Bytes(image.allocation)} of {Bytes(image.capacity)}" if image else "missing"
         notes = f"  = snapshot {self.whose[path]}" if path in self.whose else ""
         notes += "  <- in use" if path == self.active else ""
         if path not in self.known and image:
             users = ", ".join(sorted(self.images.users(path)))
             notes = f"  (used by {users})" if users else "  (used by nobody)"
-        yield f"{indent}{branch}{path}  {size}{notes}"
-        indent += {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
-        above = self._above(path)
-        for number, over in enumerate(above, 1):
-            yield from self.lines(over, indent, "└─ " if number == len(above) else "├─ ")
+        return name, f"{size}{notes}"
 
-    def _above(self, path: str) -> list[str]:
+    def above(self, path: str) -> list[str]:
+        """What lies on it: this machine's, and what would stand in the way of a merge."""
         found = sorted(image.path for image in self.images.above(path))
         return found if path in self.whose else [over for over in found if over in self.known]
 
 
-def _branch(children: dict[str | None, list[Snapshot]], parent: str | None, indent: str) -> Iterator[str]:
-    listed = children.get(parent, [])
-    for snapshot in listed:
-        last = snapshot is listed[-1]
-        memory = ", with memory" if snapshot.has_memory else ""
-        current = "  <- current" if snapshot.is_current else ""
-        yield f"{indent}{'└─' if last else '├─'} {snapshot.name}  {_when(snapshot)}, {snapshot.mode}{memory}{current}"
-        yield from _branch(children, snapshot.name, indent + ("   " if last else "│  "))
+def _drawn(
+    nodes: Sequence[T], below: Callable[[T], Sequence[T]], row: Callable[[T], tuple[str, str]], indent: str = "    "
+) -> Iterator[tuple[str, str]]:
+    """Rows of a drawing and a text, of nodes side by side and all that follows them."""
+    for node in nodes:
+        alone, last = len(nodes) == 1, node is nodes[-1]
+        mark, space = ("", "") if alone else ("└─ ", "   ") if last else ("├─ ", "│  ")
+        name, text = row(node)
+        yield f"{indent}{mark}{name}", text
+        yield from _drawn(below(node), below, row, indent + space)
+
+
+def _aligned(rows: Iterable[tuple[str, str]]) -> list[str]:
+    listed = list(rows)
+    # a name that is much longer than the others does not push their texts away
+    width = max((len(one_line(left)) for left, _ in listed if len(left) <= WIDEST), default=0)
+    return [f"{one_line(left).ljust(width)}  {text}" for left, text in listed]
+
+
+def _about(snapshot: Snapshot) -> str:
+    kind = "" if snapshot.external else ", internal"
+    memory = ", with memory" if snapshot.has_memory else ""
+    current = "  <- current" if snapshot.is_current else ""
+    return f"{_when(snapshot)}{kind}{memory}{current}"
 
 
 def _when(snapshot: Snapshot) -> str:

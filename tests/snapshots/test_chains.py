@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -252,7 +253,7 @@ def test_a_missing_file_is_named_before_anything_is_done(make: Callable[..., Mac
     assert refused.code == 1
     assert "needs" in refused.err
     assert "vda.one.overlay, which is missing" in refused.err
-    assert "vda.one.overlay  missing" in vm.done("tree").out
+    assert re.search(r"vda\.one\.overlay +missing", vm.done("tree").out)
     (found,) = diagnosed(vm)
     assert found.startswith("error: snapshot two of virtual machine vm needs ")
     vm.done("delete", "two", "--auto-approve")
@@ -340,3 +341,27 @@ def test_internal_snapshots_of_uefi_machines_only_where_libvirt_keeps_their_vari
     assert "take an external one (--mode external)" in refused.err
     vm.done("create", "--name", "outside")
     vm.done("revert", "outside", "--auto-approve")
+
+
+def test_the_tree_has_what_follows_below_and_indents_branches_only(make: Callable[..., Machine]) -> None:
+    vm = make()
+    for name in ("a", "b"):
+        vm.done("create", "--name", name)
+    vm.done("revert", "a", "--auto-approve")
+    for name in ("c", "d"):
+        vm.done("create", "--name", name)
+    drawn = re.sub(r" +\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ| +qcow2, \d+ KiB of \d+ MiB", "", vm.done("tree").out)
+    assert drawn.splitlines() == [
+        "vm (stopped)",
+        "  snapshots:",
+        "    a",
+        "    ├─ b",
+        "    └─ c",
+        "       d  <- current",
+        f"  vda:  {vm.folder}, each file on the one above",
+        "    vda.qcow2  = snapshot a",
+        "    ├─ vda.a.overlay  = snapshot b",
+        "    └─ vda.a~2.overlay  = snapshot c",
+        "       vda.c.overlay  = snapshot d",
+        "       vda.d.overlay  <- in use",
+    ]
