@@ -18,11 +18,12 @@ def arguments(words: Sequence[str], checked: bool) -> list[Argument]:
     """The words, with absolute paths. Those that run does not know are refused; with `checked`, what it would refuse
     too, such as files that are not there. Raises UsageError, and click's."""
     said, _, order = run.make_parser(click.Context(run, info_name="run")).parse_args(list(words))
-    if said.get("git_url") and said.get("paths"):
+    given = {each.name: list(_words(each, said[each.name or ""])) for each in dict.fromkeys(order)}
+    if given.get("git_url") and given.get("paths"):
         raise UsageError("manifests come either from a folder or from --git", "--path is a folder in the repository")
     if checked:
         run.make_context("run", list(words))
-    return [word for parameter in dict.fromkeys(order) for word in _words(parameter, said[parameter.name or ""])]
+    return [word for found in given.values() for word in found]
 
 
 def _words(parameter: click.Parameter, said: object) -> Iterator[Argument]:

@@ -65,21 +65,22 @@ def test_it_runs_with_what_run_would_be_given(root: Path, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     for name in ("id", "hosts"):
         (tmp_path / name).touch()
-    given = ["-c", "qemu:///system", "--token-file", "id", "--values=hosts", "--set", "cost=50% of $10"]
+    given = ["--git", "git@host:a b.git", "--ssh-key", "id", "--known-hosts=hosts", "--set", "cost=50% of $10"]
     assert service("install", root, *given).code == 0
     lines = drop_in(root).splitlines()
     command = next(line for line in lines if line.startswith("ExecStart=/"))
     assert command.endswith(
-        f"kvmstate run --connect qemu:///system --token-file %d/token-file --values {tmp_path}/hosts "
+        f'kvmstate run --git "git@host:a b.git" --ssh-key %d/ssh-key --known-hosts {tmp_path}/hosts '
         '--set "cost=50%% of $$10"'
     )
-    assert f"LoadCredential=token-file:{tmp_path}/id" in lines
+    assert f"LoadCredential=ssh-key:{tmp_path}/id" in lines
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         (["--braanch", "main"], "No such option '--braanch'"),
+        (["--git", "https://host/lab.git", "--manifests", "lab"], "either from a folder or from --git"),
         (["--connect"], "requires an argument"),
     ],
 )

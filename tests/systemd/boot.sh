@@ -33,5 +33,7 @@ exec unshare --mount --pid --net --ipc --uts --cgroup --fork --kill-child bash -
   ip link set lo up
   pivot_root . mnt
   umount -l /mnt
+  # as systemd does itself where it is no container: what it mounts for a service, such as credentials, is seen there
+  mount --make-rshared /
   exec env -i container=box PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --log-target=journal
 ' - "$1" "$2"

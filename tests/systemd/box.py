@@ -108,8 +108,12 @@ class Unit:
         """A property, as `systemctl show` has it."""
         return self.box.run(f"systemctl show --property={name} --value {self.name}")
 
-    def becomes(self, state: str, seconds: float = 60) -> None:
-        until(lambda: self["ActiveState"] == state, f"{self.name} is {state}", seconds)
+    def becomes(self, state: str, seconds: float = 30) -> None:
+        try:
+            until(lambda: self["ActiveState"] == state, f"{self.name} is {state}", seconds)
+        except AssertionError as error:
+            error.add_note(self.log()[-3000:])
+            raise
 
     def log(self) -> str:
         return self.box.run(f"journalctl --unit={self.name} --output=cat --no-pager")

@@ -136,3 +136,34 @@ def test_a_hidden_process_of_root_keeps_its_lock(unit: Unit) -> None:
     unit.becomes("active")
     assert "Apply complete!" in unit.box.run("journalctl -u by-hand -o cat")
     assert "taking over" not in unit.log()
+
+
+def test_a_repository_is_followed_with_a_key_that_only_root_reads(box: Box, unit: Unit) -> None:
+    """The repository is behind an ssh server on loopback."""
+    box.run(
+        """
+        mkdir -p /run/sshd /root/.ssh /srv/git /etc/kvmstate
+        ssh-keygen -q -t ed25519 -N "" -f /etc/kvmstate/key
+        cp /etc/kvmstate/key.pub /root/.ssh/authorized_keys
+        ssh-keygen -A && /usr/sbin/sshd
+        ssh-keyscan localhost >/etc/kvmstate/known_hosts 2>/dev/null
+        git init -q --bare -b main /srv/git/lab.git
+        git clone -q /srv/git/lab.git /srv/work 2>&1
+        git config --global user.name Ann; git config --global user.email ann@example.org
+        """
+    )
+
+    def push(text: str) -> None:
+        box.write("/srv/work/lan.yaml", text)
+        box.write("/srv/work/kvmstate.yaml", f"project: {unit.project}\nreconcile: {{prune: true}}\n")
+        box.run("cd /srv/work && git add -A && git commit -qm change && git push -q 2>&1")
+
+    push(network(unit))
+    git = ["--git", "root@localhost:/srv/git/lab.git", "--ssh-key", "/etc/kvmstate/key", "--git-interval", "1h"]
+    unit.kvmstate("install", *git, "--known-hosts", "/etc/kvmstate/known_hosts", "--enable")
+    unit.becomes("active")
+    assert unit.project in box.run("virsh net-list --name")
+    assert box.run("stat -c %a%U /etc/kvmstate/key") == "600root"
+    push(network(unit).replace(unit.project, f"{unit.project}-b"))
+    box.run(f"systemctl reload {unit.name}")
+    until(lambda: f"{unit.project}-b" in box.run("virsh net-list --name"), "the reload has fetched it")
