@@ -297,6 +297,15 @@ def test_receivers_that_are_configured_anew_replace_those_before(
     assert [path for path, _, _ in hook.got] == ["/hook", "/hook/other"]
 
 
+def test_who_stands_by_for_another_daemon_tells_nobody(board: Board, tell: Callable[..., Notifier], hook: Hook) -> None:
+    tell(Webhook(type="webhook", url=hook.url))
+    board.set(standby="ops@other")
+    board.trouble(Concern.MANIFESTS, UsageError("m.yaml:1: no"))
+    board.set(standby="")
+    board.say("DriftCorrected", "cpus: 3 -> 2", WEB)
+    assert hook.gets(1) == ["cpus: 3 -> 2"]
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

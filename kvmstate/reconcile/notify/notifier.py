@@ -48,7 +48,8 @@ class Notifier:
 
     def _told(self, event: Happening) -> None:
         receivers, state = self._receivers, self._board.state
-        if receivers and (news := notice(event, state.project, state.host)):
+        # who stands by is not the one to tell
+        if receivers and not state.standby and (news := notice(event, state.project, state.host)):
             for receiver in receivers:
                 receiver.tell(news)
 
