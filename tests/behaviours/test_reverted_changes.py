@@ -204,51 +204,21 @@ def test_a_change_that_fails_while_it_runs_is_taken_back_only_where_it_may_resta
 
 
 def test_the_guest_agent_is_asked(
-    project: Project, connection: libvirt.virConnect, documents: Any, tiny: Guest, tmp_path: Path
+    project: Project, connection: libvirt.virConnect, documents: Any, tiny: Guest
 ) -> None:
-    agent = {"healthCheck": {"guestAgent": True, "timeout": "60s"}}
-    initrd = with_agent(Path(tiny.kernel["initrd"]), tmp_path)
-    kernel = {**tiny.kernel, "initrd": str(initrd), "cmdline": "console=ttyS0 quiet rdinit=/agent"}
+    without = {**tiny.kernel, "cmdline": "console=ttyS0 quiet"}
+    with_agent = {**without, "initrd": f"{tiny.kernel['initrd']}-agent"}
     serial = {"port": 0, "log": str(tiny.log)}
-    booted: dict[str, Any] = {"memory": "128MiB", "guestAgent": True, "kernel": kernel, "serials": [serial]}
-    project.converge(*documents(state="stopped", **booted))
+    booted: dict[str, Any] = {"memory": "128MiB", "guestAgent": True, "serials": [serial], "title": "second"}
+
+    def agent(timeout: str) -> dict[str, Any]:
+        return {"healthCheck": {"guestAgent": True, "timeout": timeout}}
+
+    project.converge(*documents(state="stopped", **{**booted, "title": "first"}, kernel=with_agent))
     # started with a change: the agent takes its time to come up
-    project.converge(*documents(agent, state="running", title="second", **booted))
+    project.converge(*documents(agent("60s"), state="running", **booted, kernel=with_agent))
     (taken,) = snapshots(connection)
-    kernel["cmdline"] = "console=ttyS0 quiet"
-    project.write(*documents({"healthCheck": {"guestAgent": True, "timeout": "2s"}}, "now", title="second", **booted))
+    project.write(*documents(agent("2s"), "now", **booted, kernel=without))
     failed(project, "the health check failed: its guest agent does not answer (waited 2 s)", "domain/web was reverted")
-    assert "rdinit=/agent" in xml(connection, live=True)
+    assert "/initrd-agent<" in xml(connection, live=True)
     assert taken in snapshots(connection)
-
-
-def with_agent(initrd: Path, folder: Path) -> Path:
-    """The tiny Linux with what answers as the guest agent does, started by rdinit=/agent."""
-    script = folder / "agent"
-    script.write_text(r"""#!/bin/sh
-mount -t devtmpfs dev /dev
-(
-  # a port that has its name is ready
-  until port=$(grep -l guest_agent /sys/class/virtio-ports/*/name 2>/dev/null); do sleep 0.2; done
-  port=${port%/name}
-  exec 3<>"/dev/${port##*/}"
-  while :; do
-    # nothing can be read before libvirt has connected, which it does when the port is open
-    read -r line <&3 || { sleep 0.1; continue; }
-    id=${line##*'"id":'}
-    case $line in
-      *guest-sync*) echo "{\"return\":${id%%[!0-9]*}}" ;;
-      *) echo '{"return":1}' ;;
-    esac >&3
-  done
-) &
-exec /init
-""")
-    script.chmod(0o755)
-    packed = subprocess.run(
-        ["cpio", "-o", "-H", "newc", "--quiet"], input=b"agent\n", cwd=folder, check=True, capture_output=True
-    ).stdout
-    made = folder / "initrd"
-    # the kernel unpacks one archive after the other
-    made.write_bytes(initrd.read_bytes() + packed)
-    return made
