@@ -17,7 +17,7 @@ from kvmstate.errors import UsageError
 from kvmstate.model.printable import harmless
 
 if TYPE_CHECKING:
-    from kvmstate.service.units import Service
+    from kvmstate.service.units import Secret, Service
 
 F = TypeVar("F", bound=Callable[..., Any])
 # what is not known here is for `kvmstate run`
@@ -35,6 +35,18 @@ def _project(context: click.Context, option: click.Parameter, name: str) -> str:
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > 63:
         raise click.BadParameter(f"{name!r}: letters, digits, and between them . _ -")
     return name
+
+
+def _credentials(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> list[Secret]:
+    from kvmstate.service.units import Secret
+
+    found = []
+    for text in given:
+        name, _, file = text.partition(":")
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or not file:
+            raise click.BadParameter(f"{text!r}: expected NAME:FILE, such as slack:/etc/kvmstate/slack")
+        found.append(Secret(name, Path(os.path.abspath(file))))
+    return found
 
 
 _PROJECT = click.option("--project", required=True, metavar="NAME", callback=_project, help="The instance.")
@@ -58,6 +70,14 @@ def _service_options(command: F) -> F:
                 metavar="DIR",
                 type=click.Path(path_type=Path),
                 help="The manifests. Default: /etc/kvmstate/NAME.",
+            ),
+            click.option(
+                "--credential",
+                "credentials",
+                metavar="NAME:FILE",
+                multiple=True,
+                callback=_credentials,
+                help="A secret that the notifications of kvmstate.yaml name, only for root to read. Repeatable.",
             ),
             _ROOT,
             click.argument("run", metavar="[RUN OPTION]...", nargs=-1, type=click.UNPROCESSED),
@@ -151,7 +171,9 @@ def show(**given: Any) -> None:
         click.echo(harmless(f"{'' if number == 0 else chr(10)}# {file.path}\n{file.body}"), nl=False)
 
 
-def _service(project: str, user: str, manifests: Path | None, root: Path, run: tuple[str, ...]) -> Service:
+def _service(
+    project: str, user: str, manifests: Path | None, credentials: list[Secret], root: Path, run: tuple[str, ...]
+) -> Service:
     """Raises UsageError."""
     from kvmstate.cli.run_arguments import arguments
     from kvmstate.service.units import Service
@@ -159,7 +181,9 @@ def _service(project: str, user: str, manifests: Path | None, root: Path, run: t
     root = root.absolute()
     words = (*run, *([str(manifests)] if manifests else []))
     here = root == Path("/")
-    return Service(project, _program(), arguments(words, checked=here), user, root, _systemd() if here else 0)
+    return Service(
+        project, _program(), arguments(words, checked=here), user, root, _systemd() if here else 0, credentials
+    )
 
 
 def _systemd() -> int:

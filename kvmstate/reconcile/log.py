@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
 from kvmstate.model.printable import one_line
 from kvmstate.reconcile.board import Board, Happening
 
+# sd-daemon(3): journald takes it off, and knows how bad a line is: `journalctl --priority=warning`
+PRIORITY = {"warning": "<4>", "info": "<6>"}
+
 
 def log_to_stderr(board: Board, as_json: bool) -> None:
     shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
-    last = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    draw: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    if as_json:
+        draw = structlog.processors.JSONRenderer()
+    priority = PRIORITY if is_journald(sys.stderr) else {}
+
+    def last(logger: Any, name: str, event: Any) -> str:
+        return f"{priority.get(event['level'], '')}{draw(logger, name, event)}"
+
     structlog.configure(
         processors=[*shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -33,3 +44,12 @@ def log_to_stderr(board: Board, as_json: bool) -> None:
         write(one_line(event.message) or event.reason, **{name: text for name, text in said.items() if text})
 
     board.subscribe(told)
+
+
+def is_journald(stream: TextIO) -> bool:
+    """Whether journald reads it, and no file or pipe that it was led to; see $JOURNAL_STREAM in systemd.exec(5)."""
+    try:
+        at = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{at.st_dev}:{at.st_ino}"

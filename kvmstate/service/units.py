@@ -36,7 +36,7 @@ Argument = str | Path | Secret
 @dataclass(frozen=True)
 class Service:
     """A project's service: `program` is kvmstate's command, `arguments` what `kvmstate run` is given, `systemd` the
-    version that it is for."""
+    version that it is for, `secrets` what it is handed over beside those of its arguments."""
 
     project: str
     program: Path
@@ -44,6 +44,7 @@ class Service:
     user: str = ""
     root: Path = Path("/")
     systemd: int = 0
+    secrets: Sequence[Secret] = ()
 
     @property
     def unit(self) -> str:
@@ -76,7 +77,7 @@ class Service:
         if self.arguments:
             words = [quoted(str(self.program)), "run", *map(_word, self.arguments)]
             lines += ["ExecStart=", f"ExecStart={' '.join(words)}"]
-        secrets = [argument for argument in self.arguments if isinstance(argument, Secret)]
+        secrets = [*self.secrets, *(argument for argument in self.arguments if isinstance(argument, Secret))]
         lines += [f"LoadCredential={secret.name}:{_specifiers(str(secret.path))}" for secret in secrets]
         paths = [argument for argument in self.arguments if isinstance(argument, Path)]
         if any(path.is_relative_to(home) for path in [*paths, self.program] for home in HOMES):

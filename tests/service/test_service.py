@@ -76,9 +76,15 @@ def test_it_runs_with_what_run_would_be_given(root: Path, tmp_path: Path, monkey
     assert f"LoadCredential=ssh-key:{tmp_path}/id" in lines
 
 
+def test_secrets_of_notifications_are_handed_over(root: Path) -> None:
+    assert service("install", root, "--credential", "slack:/etc/kvmstate/slack").code == 0
+    assert "LoadCredential=slack:/etc/kvmstate/slack" in drop_in(root).splitlines()
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
+        (["--credential", "/etc/kvmstate/slack"], "expected NAME:FILE"),
         (["--braanch", "main"], "No such option '--braanch'"),
         (["--git", "https://host/lab.git", "--manifests", "lab"], "either from a folder or from --git"),
         (["--connect"], "requires an argument"),

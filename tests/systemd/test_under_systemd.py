@@ -63,6 +63,8 @@ def test_it_is_ready_after_the_first_pass_and_runs_with_little(box: Box, unit: U
     events = [json.loads(line) for line in unit.log().splitlines() if line.startswith("{")]
     assert {"Applied", "HostUnreachable"} <= {event["reason"] for event in events}
     assert all({"event", "level", "timestamp"} <= event.keys() for event in events)
+    warnings = box.run(f"journalctl --unit={unit.name} --priority=warning --output=cat --no-pager")
+    assert [json.loads(line)["level"] for line in warnings.splitlines() if line.startswith("{")] == ["warning"]
 
 
 def test_one_that_hangs_is_killed_and_started_again(unit: Unit) -> None:
