@@ -70,11 +70,12 @@ class Agenda:
         self.put_off(key, after)
         return after
 
-    def succeeded(self, key: Key) -> None:
-        """It is as it should be, or is wanted otherwise than before: forget its failures."""
+    def succeeded(self, *keys: Key) -> None:
+        """They are as they should be, or are wanted otherwise than before: forget their failures."""
         with self._changed:
-            self._failures.pop(key, None)
-            self._not_before.pop(key, None)
+            for key in keys:
+                self._failures.pop(key, None)
+                self._not_before.pop(key, None)
 
     def failures(self, key: Key) -> int:
         return self._failures.get(key, 0)

@@ -21,7 +21,8 @@ from kvmstate.manifest import Project
 from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.board import Board, Concern, Condition, State, Sync
 from kvmstate.reconcile.desired import Desired, Given
-from kvmstate.reconcile.loop import HUNG, Loop
+from kvmstate.reconcile.keeper import HUNG
+from kvmstate.reconcile.loop import Loop
 from kvmstate.reconcile.source import Revision
 from kvmstate.reconcile.systemd import Notify, Supervised, status
 
@@ -115,11 +116,11 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_loop_that_hangs_is_no_sign_of_life(manager: Manager) -> None:
     board = Board(State())
     loop = Loop(given(), board)
-    loop.beat -= HUNG
+    loop._keeper._beat -= HUNG
     Supervised(loop, board, Notify(manager.address)).start()
     with pytest.raises(TimeoutError):
         manager.hear(0.2)
-    loop.beat += HUNG
+    loop._keeper._beat += HUNG
     assert manager.hear()["WATCHDOG"] == "1"
 
 
@@ -138,7 +139,7 @@ def test_what_takes_long_is_no_reason_to_be_killed(manager: Manager) -> None:
     thread.start()
     try:
         assert begun.wait(20)
-        loop.beat -= HUNG
+        loop._keeper._beat -= HUNG
         Supervised(loop, board, Notify(manager.address)).start()
         assert manager.hear()["WATCHDOG"] == "1"
     finally:
