@@ -85,7 +85,7 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
         watch.watch([*here, *(project.paths if project.file else ()), *file, *project.skip])
 
     fetch, every = (source.fetch, source.interval) if source else (None, 0)
-    loop = Loop(Given(lambda: now().project(), load, asked.connect, found, fetch, every), board)
+    loop = Loop(Given(lambda: now().project(), load, asked.connect, found, watch.stamp, fetch, every), board)
     supervised = Supervised(loop, board)
     outside = Outside(board, loop.agenda, lambda: loop.alive, loop.source)
     outside.listen(listen, token_file, tls_cert, tls_key)

@@ -56,14 +56,18 @@ class Desired:
 
 @dataclass(frozen=True)
 class Given:
-    """Where manifests come from. `project` and `load` read the files as they are now, and raise ManifestErrors and
-    UsageError; `found` is told what was read. `fetch` brings newer ones (with a note on how, if it was no plain step
-    forward), and raises SourceError; `every` is its interval in seconds."""
+    """Where manifests come from.
+
+    `project` and `load` read the files as they are now, and raise ManifestErrors and UsageError; `found` is told what
+    was read. `stamp` is another one when any of the files is. `fetch` brings newer ones (with a note on how, if it was
+    no plain step forward), and raises SourceError; `every` is its interval in seconds.
+    """
 
     project: Callable[[], Project]
     load: Callable[[], Desired]
     connect: str | None = None
     found: Callable[[Project], None] = lambda project: None
+    stamp: Callable[[], object] = lambda: None
     fetch: Callable[[], tuple[Revision, str]] | None = None
     every: float = 60
 

@@ -22,9 +22,6 @@ from kvmstate.reconcile.calendar import TICK, Calendar
 from kvmstate.reconcile.desired import Given
 from kvmstate.reconcile.keeper import Keeper
 
-# How old (seconds) what was read of the manifests may be when everything is looked at
-REREAD = 60.0
-
 
 class Loop:
     """Runs in the thread that calls `run`. Set `stop`, and `agenda.wake()`: running steps are finished."""
@@ -42,7 +39,7 @@ class Loop:
         self._calendar = Calendar(board, self.agenda, self._keeper)
         self._events: Events | None = None
         self._fetched = board.state.revision
-        self._read = -REREAD
+        self._read: object = None
         self._do: dict[Topic, Callable[[], None]] = {
             Topic.SOURCE: self._fetch,
             Topic.MANIFESTS: self._load,
@@ -70,7 +67,7 @@ class Loop:
         return self._keeper.alive
 
     def _turn(self, due: set[Key]) -> None:
-        if Topic.EVERYTHING in due and time.monotonic() - self._read > REREAD and not self._given.fetch:
+        if Topic.EVERYTHING in due and self._given.stamp() != self._read:
             # not every change of a file is told, such as another machine's on a network file system
             due.add(Topic.MANIFESTS)
         for topic, do in self._do.items():
@@ -131,7 +128,7 @@ class Loop:
 
     def _load(self) -> None:
         """The manifests as they are now; when they are not whole, the last good ones stay."""
-        self._read = time.monotonic()
+        self._read = self._given.stamp()
         try:
             project = self._given.project()
             self._given.found(project)

@@ -47,6 +47,18 @@ class Watch(FileSystemEventHandler):
         self._paths = [Path(os.path.abspath(path)) for path in paths]
         self._follow()
 
+    def stamp(self) -> object:
+        """Another one when any of the files is another one, or has changed, as far as the file system tells."""
+        seen: set[object] = set()
+        for path in self._paths:
+            seen.add(_state(path))
+            for folder, folders, names in os.walk(path, followlinks=True):
+                here = _state(folder)
+                # a link may lead back; what is hidden is no manifest, and git's folder is large
+                folders[:] = [] if here in seen and Path(folder) != path else [n for n in folders if n[0] != "."]
+                seen |= {here, *(_state(os.path.join(folder, name)) for name in names)}
+        return seen
+
     def start(self) -> None:
         self._observer.start()
         self._follow()
@@ -124,6 +136,14 @@ class Watch(FileSystemEventHandler):
                 self._watches[place] = self._observer.schedule(self, place[0], recursive=place[1])
             except OSError as error:
                 self.problem = f"{place[0]} cannot be watched: {error.strerror}"
+
+
+def _state(path: str | Path) -> object:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return str(path), error.errno
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _places(path: Path, way: set[str], links: int = 40) -> Iterator[_Place]:
