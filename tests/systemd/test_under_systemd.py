@@ -113,7 +113,8 @@ def test_a_stop_lets_what_runs_end(unit: Unit) -> None:
 def test_one_that_was_killed_goes_on_where_it_was(unit: Unit) -> None:
     unit.manifests(web=machine(unit, "running"))
     unit.kvmstate("install")
-    unit.override("RestartSec=100ms")
+    # a step takes longer than the watchdog waits
+    unit.override("RestartSec=100ms", "WatchdogSec=2s")
     unit.box.run(f"systemctl start {unit.name}")
     unit.manifests(web=machine(unit, "stopped"))
     until(lambda: is_at_work(unit), "it is at work")
@@ -122,6 +123,7 @@ def test_one_that_was_killed_goes_on_where_it_was(unit: Unit) -> None:
     # the lock that it held is not waited for
     until(lambda: unit.box.run(f"virsh domstate {unit.project}") == "shut off", "it is done", 25)
     unit.becomes("active")
+    assert unit["NRestarts"] == "1"
 
 
 def test_a_hidden_process_of_root_keeps_its_lock(unit: Unit) -> None:
