@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from harness import until
@@ -38,9 +38,7 @@ class Box:
         self._process.kill()
         self._process.wait()
         for folder, _, _ in os.walk(self._cgroup, topdown=False):
-            with suppress(OSError):
-                until(lambda folder=folder: not Path(folder, "cgroup.procs").read_text(), "its processes have ended")
-                os.rmdir(folder)
+            until(partial(_removed, folder), f"nothing is left in {folder}")
         self._log.close()
         os.unlink(self._log.name)
         shutil.rmtree(self._folder)
@@ -117,6 +115,15 @@ class Unit:
 
     def log(self) -> str:
         return self.box.run(f"journalctl --unit={self.name} --output=cat --no-pager")
+
+
+def _removed(cgroup: str) -> bool:
+    """Which works once its last process has been reaped."""
+    try:
+        os.rmdir(cgroup)
+    except OSError:
+        return False
+    return True
 
 
 def _cgroups() -> Path:
