@@ -19,7 +19,7 @@ from lxml import etree
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, domains, pools, snapshots, volumes
 from kvmstate.snapshots import underway
-from kvmstate.xmlbind import document
+from kvmstate.xmlbind import document, to_text
 from kvmstate.xmlbind.path import parse_path
 
 # How the overlays that are made here end, and nothing else does
@@ -160,6 +160,9 @@ class Images:
             at, format_ = (image.backing, image.backing_format) if format_ != "raw" else (None, "")
         return found
 
+    def lies_on(self, disk: Disk, path: str) -> bool:
+        return any(image.path == path for image in self.chain(disk.path, disk.format))
+
     def above(self, path: str) -> list[Image]:
         """The images that lie directly on this one."""
         return [image for image in self.by_path.values() if image.backing == path]
@@ -241,8 +244,29 @@ def ended(host: Host, name: str) -> Machine:
     found = look(host, name)
     if found.state == "paused":
         snapshots.end_idle(found.domain)
-        return look(host, name)
+        found = look(host, name)
+    if found.state != "stopped":
+        _define_as_it_runs(host, found)
     return found
+
+
+def _define_as_it_runs(host: Host, machine: Machine) -> None:
+    """A libvirtd that was killed may have switched the files of a running domain's disks, and not those that are
+    defined: the next start would be on an overlay that is out of date, or write to a snapshot's file. Disks that were
+    defined otherwise by somebody are left alone."""
+    root = document(domains.xml(machine.domain, secure=True))
+    defined = {disk.target: disk for disk in disks(root)}
+    differ = [(d, defined[d.target]) for d in machine.disks if d.target in defined and defined[d.target].path != d.path]
+    images = Images(host) if differ else None
+    behind = [
+        runs
+        for runs, other in differ
+        if images and (images.lies_on(runs, other.path) or images.lies_on(other, runs.path))
+    ]
+    for disk in behind:
+        lay(root.iterfind("devices/disk"), disk.target, disk.path, disk.format)
+    if behind:
+        domains.define(host.connection, to_text(root), validate=False)
 
 
 def disks(root: etree._Element) -> Iterator[Disk]:

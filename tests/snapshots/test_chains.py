@@ -140,6 +140,28 @@ def test_an_overlay_whose_snapshot_was_never_noted_is_merged_with_the_next_one(
     assert vm.files() == {"vda.qcow2"}
 
 
+def test_what_is_defined_follows_what_runs_when_libvirtd_died_between_both(make: Callable[..., Machine]) -> None:
+    vm = make(running=True)
+    vm.done("create", "--name", "one")
+    vm.write(20, 1)
+    overlay = vm.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    snapshot = vm.domain.snapshotLookupByName("one")
+    described = snapshot.getXMLDesc()
+    subprocess.run(["cp", vm.folder / "vda.one.overlay", vm.folder.parent / "kept"], check=True)
+    vm.done("delete", "one", "--auto-approve")
+    # as far as it had come
+    subprocess.run(["cp", vm.folder.parent / "kept", vm.folder / "vda.one.overlay"], check=True)
+    vm.domain.connect().defineXML(overlay)
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
+    vm.domain.snapshotCreateXML(described, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
+    vm.write(30, 1)
+    latest = vm.contents()
+    vm.done("delete", "one", "--auto-approve")
+    assert vm.files() == {"vda.qcow2"}
+    vm.domain.destroy()
+    assert vm.contents() == latest
+
+
 def test_a_block_job_of_somebody_else_is_left_alone(make: Callable[..., Machine]) -> None:
     vm = make(running=True)
     vm.write(5, 2)
