@@ -15,6 +15,7 @@ class Topic(enum.Enum):
     """What there is to do beside looking at single resources."""
 
     SOURCE = "fetch the manifests"
+    FETCHED = "see what was fetched"
     MANIFESTS = "read the manifests"
     LISTEN = "connect to libvirt's events"
     RECORD = "see what others have recorded"

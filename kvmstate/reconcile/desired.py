@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from kvmstate.apply import Store
@@ -60,7 +61,8 @@ class Given:
 
     `project` and `load` read the files as they are now, and raise ManifestErrors and UsageError; `found` is told what
     was read. `stamp` is another one when any of the files is. `fetch` brings newer ones (with a note on how, if it was
-    no plain step forward), and raises SourceError; `every` is its interval in seconds.
+    no plain step forward), and raises SourceError; it is called in a thread of its own, and changes nothing while
+    `reading` is held. `every` is its interval in seconds.
     """
 
     project: Callable[[], Project]
@@ -70,6 +72,7 @@ class Given:
     stamp: Callable[[], object] = lambda: None
     fetch: Callable[[], tuple[Revision, str]] | None = None
     every: float = 60
+    reading: threading.Lock = field(default_factory=threading.Lock)
 
     def uri(self, project: Project) -> str | None:
         return self.connect or project.connection

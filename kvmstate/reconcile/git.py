@@ -20,6 +20,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -54,6 +55,8 @@ class GitSource:
         self._lock = _locked(self._cache)
         self._repository = Repository(self._settings, self._cache, self._lock.fileno())
         self.interval = settings.interval
+        self.reading = threading.Lock()
+        """Held by who reads the files: no other revision takes their place meanwhile."""
         self.revision: Revision | None = None
         self._object = ""
         identity = f"{self._settings.url}\0{self._settings.ref}"
@@ -192,8 +195,9 @@ class GitSource:
         (incoming / ".git").mkdir()
         shutil.rmtree(self._cache / "before", ignore_errors=True)
         self._repository.git("update-ref", self._current, object_)
-        _exchange(incoming, self._cache / "current")
-        self.revision, self._object = revision, object_
+        with self.reading:
+            _exchange(incoming, self._cache / "current")
+            self.revision, self._object = revision, object_
         if incoming.exists():
             incoming.rename(self._cache / "before")
 

@@ -21,6 +21,7 @@ from kvmstate.reconcile.board import Board, Concern
 from kvmstate.reconcile.calendar import TICK, Calendar
 from kvmstate.reconcile.desired import Given
 from kvmstate.reconcile.keeper import Keeper
+from kvmstate.reconcile.source import Revision
 
 
 class Loop:
@@ -39,9 +40,12 @@ class Loop:
         self._calendar = Calendar(board, self.agenda, self._keeper)
         self._events: Events | None = None
         self._fetched = board.state.revision
+        self._fetching: threading.Thread | None = None
+        self._outcome: tuple[Revision, str] | KvmstateError | None = None
         self._read: object = None
         self._do: dict[Topic, Callable[[], None]] = {
             Topic.SOURCE: self._fetch,
+            Topic.FETCHED: self._see_fetched,
             Topic.MANIFESTS: self._load,
             Topic.LISTEN: self._listen,
         }
@@ -54,7 +58,8 @@ class Loop:
                 began = time.monotonic()
                 self._keeper.beat()
                 if not self.stop.is_set():
-                    self._turn(due)
+                    with self._given.reading:
+                        self._turn(due)
                     self.turned(began)
         finally:
             if self._events:
@@ -99,24 +104,38 @@ class Loop:
         except Exception as error:
             if os.environ.get("KVMSTATE_DEBUG"):
                 traceback.print_exc()
-            said = KvmstateError(f"{type(error).__name__}: {error}", "this is a bug in kvmstate: please report it")
-            self.board.trouble(Concern.BUG, said)
+            self.board.trouble(Concern.BUG, _bug(error))
             self.agenda.failed(key)
         else:
             if key is not Topic.POLICIES:
                 self.board.trouble(Concern.BUG, None)
 
     def _fetch(self) -> None:
+        """In a thread of its own: a repository that cannot be reached holds nothing up."""
+        if self._fetching is None:
+            self._fetching = threading.Thread(target=self._do_fetch, name="fetch", daemon=True)
+            self._fetching.start()
+
+    def _do_fetch(self) -> None:
         assert self._given.fetch
         try:
-            with self._keeper.taking_time():
-                revision, note = self._given.fetch()
+            self._outcome = self._given.fetch()
         except KvmstateError as error:
-            self.board.trouble(Concern.SOURCE, error)
+            self._outcome = error
+        except Exception as error:
+            self._outcome = _bug(error)
+        self.agenda.ask(Topic.FETCHED)
+
+    def _see_fetched(self) -> None:
+        self._fetching = None
+        if isinstance(self._outcome, KvmstateError):
+            self.board.trouble(Concern.SOURCE, self._outcome)
             self.agenda.failed(Topic.SOURCE)
             if self._keeper.project is None:
                 self.agenda.ask(Topic.MANIFESTS)
             return
+        assert self._outcome
+        revision, note = self._outcome
         self.board.trouble(Concern.SOURCE, None)
         self.agenda.succeeded(Topic.SOURCE)
         self.agenda.ask(Topic.SOURCE, after=jittered(self._given.every))
@@ -175,3 +194,7 @@ class Loop:
         self._events = Events(self._keeper.uri, self._keeper.hearing.heard, lambda: self.agenda.ask(Topic.LISTEN))
         self.agenda.succeeded(Topic.LISTEN)
         self.agenda.ask(Topic.EVERYTHING)
+
+
+def _bug(error: Exception) -> KvmstateError:
+    return KvmstateError(f"{type(error).__name__}: {error}", "this is a bug in kvmstate: please report it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from conftest import Daemon
 from harness import Project, kvmstate, resource, until
-from remotes import Remote, ssh_key
+from remotes import Remote, ssh_key, web
 
 pytestmark = pytest.mark.real
 LAN, DMZ = resource("Network", "lan"), resource("Network", "dmz")
@@ -78,6 +79,23 @@ def test_a_repository_that_was_never_reached_touches_nothing(
     until(lambda: [e for e in daemon.events() if "nothing is known of HEAD" in e["event"]], "an error")
     assert daemon.stop() == 0
     assert project.plan().code == 0
+
+
+def test_a_repository_that_does_not_answer_holds_nothing_up(
+    project: Project, run: Callable[..., Daemon], connection: libvirt.virConnect, tmp_path: Path
+) -> None:
+    remote = Remote(tmp_path)
+    remote.commit("kvmstate.yaml", "project: shop\n")
+    remote.publish(yaml.safe_dump(LAN))
+    with web(tmp_path) as server:
+        options = ["--git", server.url, "-c", project.uri, "--git-cache", str(tmp_path / "cache")]
+        daemon = run(*options, "--git-interval", "1s")
+        server.stall = threading.Event()
+        remote.publish(yaml.safe_dump(DMZ))
+        assert server.stall.wait(20)
+        connection.networkLookupByName("lan").destroy()
+        daemon.says("DriftCorrected", "network/lan", 10)
+        assert daemon.stop() == 0
 
 
 def test_manifests_come_from_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -126,26 +125,12 @@ def test_a_loop_that_hangs_is_no_sign_of_life(manager: Manager) -> None:
 
 @pytest.mark.usefixtures("brief")
 def test_what_takes_long_is_no_reason_to_be_killed(manager: Manager) -> None:
-    begun, end = threading.Event(), threading.Event()
-
-    def fetch() -> tuple[Revision, str]:
-        begun.set()
-        end.wait(20)
-        return Revision("0" * 40, "main", "a", datetime.now(UTC), "s"), ""
-
     board = Board(State())
-    loop = Loop(given(fetch), board)
-    thread = threading.Thread(target=loop.run)
-    thread.start()
-    try:
-        assert begun.wait(20)
+    loop = Loop(given(), board)
+    with loop._keeper.taking_time():
         loop._keeper._beat -= HUNG
         Supervised(loop, board, Notify(manager.address)).start()
         assert manager.hear()["WATCHDOG"] == "1"
-    finally:
-        loop.stop.set()
-        end.set()
-        thread.join()
 
 
 def test_the_socket_may_have_an_abstract_name(tmp_path: Path) -> None:
