@@ -40,6 +40,7 @@ spec:
   memory: {memory}MiB
   maxMemory: 64MiB
 """
+ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-c", "from kvmstate.cli import main; main()"]
 ENV = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
 
@@ -109,7 +110,48 @@ def measure(uri: str, folder: Path, count: int) -> None:
                 begun = time.perf_counter()
                 times.append(told.wait(address, what) - begun)
             row(name, times, statistics.median(bare[name]))
+    balloon(uri, folder, manifest, count // 4)
     saved(folder, manifest, count // 5, told)
+
+
+def balloon(uri: str, folder: Path, manifest: Path, count: int) -> None:
+    """`virsh setmem` of a guest that gives memory back, and takes it again."""
+    here = ROOT / ".cache" / "guest"
+    subprocess.run([ROOT / "script" / "guest"], check=True, stdout=subprocess.DEVNULL)
+    kernel = f"kernel: {{path: {here}/vmlinuz, initrd: {here}/initrd, cmdline: console=ttyS0 quiet}}"
+    manifest.write_text(
+        MANIFEST.replace("maxMemory: 64MiB", f"maxMemory: 128MiB\n  {kernel}").replace("{memory}", "128")
+    )
+    connection = libvirt.open(uri)
+    connection.lookupByName("vm").destroy()
+    subprocess.run([*PROGRAM, "apply", "--auto-approve", str(folder)], check=True, capture_output=True, env=ENV)
+    domain = connection.lookupByName("vm")
+    size, times, bare = 128 * 1024, [], []
+
+    def until(holds: Callable[[int], bool]) -> float:
+        deadline = time.perf_counter() + 60
+        while not holds(domain.info()[2]):
+            assert time.perf_counter() < deadline
+            time.sleep(0.002)
+        return time.perf_counter()
+
+    # until its driver is there, the guest gives nothing back
+    domain.setMemory(size - 8192)
+    until(lambda kib: kib == size - 8192)
+    for _ in range(count):
+        begun = time.perf_counter()
+        domain.setMemory(size)
+        bare.append(until(lambda kib: kib == size) - begun)
+        domain.setMemory(size - 8192)
+        until(lambda kib: kib == size - 8192)
+    with daemon(folder):
+        for _ in range(count):
+            # QEMU tells of a balloon at most once a second
+            time.sleep(1.2)
+            domain.setMemory(size - 8192)
+            begun = until(lambda kib: kib < size)
+            times.append(until(lambda kib: kib == size) - begun)
+    row("setmem", times, statistics.median(bare))
 
 
 def saved(folder: Path, manifest: Path, count: int, told: Told) -> None:
