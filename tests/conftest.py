@@ -7,12 +7,15 @@ reaches its host over ssh.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import libvirt
 import pytest
+from harness import Project, wipe
 from ssh_server import OverSsh, Server
 
 from kvmstate import sandbox
@@ -50,3 +53,21 @@ def guest() -> Guest:
     # quick when it is there already
     subprocess.run([ROOT / "script" / "guest"], check=True, stdout=subprocess.DEVNULL)
     return Guest(folder / "vmlinuz", folder / "initrd")
+
+
+@pytest.fixture
+def project(host: sandbox.Sandbox, tmp_path: Path) -> Iterator[Project]:
+    """A project on an empty host."""
+    try:
+        yield Project(host, tmp_path / "shop")
+    finally:
+        wipe(host.uri)
+        shutil.rmtree(host.directory / "lib" / "behaviours", ignore_errors=True)
+
+
+@pytest.fixture
+def connection(project: Project) -> Iterator[libvirt.virConnect]:
+    """The host as others see it, without kvmstate in between."""
+    opened = libvirt.open(project.uri)
+    yield opened
+    opened.close()

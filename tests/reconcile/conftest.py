@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import libvirt
 import pytest
-from harness import MAIN, ROOT, Project, until, wipe
-
-from kvmstate.sandbox import Sandbox
+from harness import MAIN, ROOT, Project, until
 
 
 class Daemon:
@@ -81,15 +77,6 @@ class Daemon:
 
 
 @pytest.fixture
-def project(host: Sandbox, tmp_path: Path) -> Iterator[Project]:
-    try:
-        yield Project(host, tmp_path / "shop")
-    finally:
-        wipe(host.uri)
-        shutil.rmtree(host.directory / "lib" / "behaviours", ignore_errors=True)
-
-
-@pytest.fixture
 def run(project: Project, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Starts daemons for the project, or another folder, and ends them."""
     started: list[Daemon] = []
@@ -106,11 +93,3 @@ def run(project: Project, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     for daemon in started:
         daemon.process.kill()
         daemon.process.wait()
-
-
-@pytest.fixture
-def connection(project: Project) -> Iterator[libvirt.virConnect]:
-    """The host as others see it, without kvmstate in between."""
-    opened = libvirt.open(project.uri)
-    yield opened
-    opened.close()
