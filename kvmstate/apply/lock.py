@@ -69,6 +69,15 @@ class Holder:
         return f"{self.user} (pid {self.pid}, kvmstate {self.version} {self.command})"
 
     @property
+    def is_me(self) -> bool:
+        """Whether it is this process."""
+        return bool(self.machine) and (self.machine, self.pid, self.born) == (
+            _machine(),
+            os.getpid(),
+            _born(os.getpid()),
+        )
+
+    @property
     def times(self) -> str:
         return f"since {_when(self.since)}, until {_when(self.until)} unless renewed"
 
@@ -79,6 +88,10 @@ class Holder:
         if self.machine and self.machine == _machine() and _has_ended(self.pid, self.born):
             return "its process is dead"
         return ""
+
+
+# The tokens that this process holds, or asks for: any other of its own was left on a host that had gone by then
+_in_use: set[str] = set()
 
 
 class Lock:
@@ -108,19 +121,23 @@ class Lock:
     @contextmanager
     def held(self, command: str, timeout: float = 0, told: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Hold it, waiting up to `timeout` seconds for another holder to end. Raises Locked and HostError."""
-        self._acquire(command, timeout, told)
-        done = threading.Event()
-        keeper = threading.Thread(target=self._stay, args=(done,), name="lease", daemon=True)
-        keeper.start()
+        _in_use.add(self._token)
         try:
-            yield
+            self._acquire(command, timeout, told)
+            done = threading.Event()
+            keeper = threading.Thread(target=self._stay, args=(done,), name="lease", daemon=True)
+            keeper.start()
+            try:
+                yield
+            finally:
+                done.set()
+                keeper.join()
+                # one that cannot be removed runs out
+                with suppress(HostError):
+                    self._keep.release(self._token)
+                self._mine = None
         finally:
-            done.set()
-            keeper.join()
-            # one that cannot be removed runs out
-            with suppress(HostError):
-                self._keep.release(self._token)
-            self._mine = None
+            _in_use.discard(self._token)
 
     def check(self) -> None:
         """Before every write. Asks the host only when the lease was not renewed in time: this process slept.
@@ -145,7 +162,8 @@ class Lock:
             if found is None:
                 continue
             token, other = found
-            if (reason := other.stale(self._clock())) and self._stays(found, told):
+            given_up = "this process gave it up" if other.is_me and token not in _in_use else ""
+            if (reason := given_up or other.stale(self._clock())) and self._stays(found, told):
                 told(f"taking over the lock of {other}: {reason}")
                 self._keep.release(token)
                 continue

@@ -21,7 +21,7 @@ from kvmstate.apply import Event, EventKind
 from kvmstate.apply import lock as locks
 from kvmstate.apply.keep import open_keep
 from kvmstate.apply.lock import LEASE, Holder, Lock
-from kvmstate.errors import Locked
+from kvmstate.errors import ConnectionFailed, Locked
 from kvmstate.host import open_host
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.resource import Metadata, Resource, ResourceId
@@ -40,7 +40,7 @@ with open_host(sys.argv[1]) as host, open_lock(host, sys.argv[2]).held("apply"):
 TAKE = """
 import sys
 from kvmstate.apply import open_lock
-from kvmstate.errors import Locked
+from kvmstate.errors import ConnectionFailed, Locked
 from kvmstate.host import open_host
 with open_host(sys.argv[1]) as host:
     for _ in range(20):
@@ -110,6 +110,22 @@ def test_a_waiting_run_gets_the_lock_when_it_becomes_free(uri: str, project: str
             pass
     assert len(told) == 1
     assert told[0].startswith("waiting for ")
+
+
+def test_a_lock_that_this_process_could_not_give_back_is_not_waited_for(
+    uri: str, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(token: str) -> None:
+        raise ConnectionFailed("the daemon was restarted")
+
+    with open_host(uri) as host:
+        first, second = (Lock(open_keep(host, project), project) for _ in range(2))
+        with first.held("run"):
+            monkeypatch.setattr(first._keep, "release", gone)
+        assert second.holder()
+        with second.held("run"):
+            pass
+        assert second.holder() is None
 
 
 def test_a_lease_that_was_not_renewed_is_taken_over_and_the_sleeper_notices(two: tuple[Lock, Lock, Clock]) -> None:
