@@ -24,11 +24,15 @@ _NOT_FOUND = {
 # How libvirt's client says that its daemon is gone (errors of its RPC layer; others there are about messages)
 _LOST = {libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR}
 
+_NO_START = "QEMU did not start: "
 # What libvirt and QEMU put around the words that matter, in the order in which it is taken off
 _WRAPPING = (
     (r"^internal error: ", ""),
     (r"\r|(?s:@{20,}.*?(?=Host key for ))", ""),  # ssh's banner about a changed key
-    (r"^(?:process exited while connecting to monitor|qemu unexpectedly closed the monitor): ", "QEMU did not start: "),
+    (
+        r"(?i)^(?:process exited while connecting to|qemu unexpectedly closed the) monitor(?: \(vm='.*?'\))?: ",
+        _NO_START,
+    ),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z ", ""),
     (r"(?<= )qemu(?:-system-\w+)?: ", ""),
     (r"-(?:device|blockdev|netdev|object|chardev) \{[^\n]*\}: ", ""),

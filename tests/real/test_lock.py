@@ -30,12 +30,14 @@ from kvmstate.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
-import sys
+import select, sys
 from kvmstate.apply import open_lock
 from kvmstate.host import open_host
 with open_host(sys.argv[1]) as host, open_lock(host, sys.argv[2]).held("apply"):
     print("held", flush=True)
-    sys.stdin.read()
+    # a signal that another thread gets does not end a read
+    while not select.select([sys.stdin], [], [], 0.1)[0]:
+        pass
 """
 TAKE = """
 import sys

@@ -56,7 +56,7 @@ def secret(part: str, project: str = "shop") -> ResourceId:
         (Heard(secret("lock"), "undefined"), {Topic.UNLOCKED}),
         (Heard(secret("leader"), "undefined"), {Topic.EVERYTHING}),
     ],
-    ids=str,
+    ids=lambda value: f"{value.id} {value.what}" if isinstance(value, Heard) else "",
 )
 def test_where_to_look(event: Heard, asked: set[Key], clock: Clock, agenda: Agenda, hearing: Hearing) -> None:
     hearing.heard(event)
