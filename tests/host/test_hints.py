@@ -17,6 +17,11 @@ MESSAGES = [
     (f"{QEMU}{AT}{BLOCKDEV}Could not open '/a/b.img': Permission denied", "namei -l /a/b.img"),
     (f"{QEMU}qemu: could not open kernel file '/boot/vmlinuz': Permission denied", "namei -l /boot/vmlinuz"),
     (f"{QEMU}qemu: could not open kernel file '/nope/vmlinuz': No such file or directory", "is one of the host's"),
+    (
+        f"internal error: QEMU unexpectedly closed the monitor (vm='web'): {AT}could not open kernel file '/nope/v': "
+        "No such file or directory",
+        "is one of the host's",
+    ),
     (f'{QEMU}{AT}{BLOCKDEV}Failed to get "write" lock\nIs another process using the image [/a/b.img]?', "image open"),
     (f"{QEMU}{AT}{BLOCKDEV}Image is not in qcow2 format", "qemu-img info"),
     (f"{QEMU}{AT}-vnc 10.1.2.3:56,audiodev=audio1: Failed to bind socket: Cannot assign requested address", "0.0.0.0"),
