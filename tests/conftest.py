@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from ssh_server import OverSsh, Server
 from kvmstate import sandbox
 
 ROOT = Path(__file__).parents[1]
+# a shell that starts the suite in the background has it ignored, by all that the tests start as well
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
