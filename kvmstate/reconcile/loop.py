@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, UsageError
+from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, PlanError, UsageError
 from kvmstate.host.events import Events
 from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.agenda import Agenda, Key, Topic, jittered
@@ -163,6 +163,13 @@ class Loop:
                 self.board.set(project=project.name, host=self._keeper.uri)
                 self.agenda.ask(Topic.LISTEN)
             desired = self._given.load()
+            if not desired.resources and self._keeper.desired and self._keeper.desired.resources:
+                # a file that is being written is empty at first, and so is a folder whose file system has gone
+                raise PlanError(
+                    f"the manifests declare nothing any more: the {len(self._keeper.desired.resources)} resources that "
+                    "they declared are kept",
+                    "if that is meant, stop `kvmstate run` and use `kvmstate destroy`",
+                )
         except KvmstateError as error:
             self.board.trouble(Concern.MANIFESTS, error)
             if self._keeper.project is None:
