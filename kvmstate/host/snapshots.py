@@ -30,6 +30,8 @@ _OURS = "https://kvmstate.dev/xmlns/job/1.0"
 # Among these: the whole domain was started for a job
 _IDLE = "idle"
 _STARTING = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP]
+# How many names of block nodes may be taken by what a killed libvirtd left in QEMU: each try takes the next one
+LEFT_NODES = 8
 # Seconds
 _PATIENCE = 30
 _LOOK = 0.05
@@ -78,8 +80,14 @@ def create_external(domain: Any, text: str, memory: bool, quiesce: bool) -> None
     # LIVE lets the guest run while its memory is written
     flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_LIVE if memory else libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
     flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE if quiesce else 0
-    with faults():
-        domain.snapshotCreateXML(text, flags)
+    for last in (*[False] * LEFT_NODES, True):
+        try:
+            with faults():
+                domain.snapshotCreateXML(text, flags)
+            return
+        except HostError as error:
+            if last or "Duplicate nodes with node-name" not in error.message:
+                raise
 
 
 def create_internal(domain: Any, text: str) -> None:

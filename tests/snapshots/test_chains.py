@@ -10,9 +10,10 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import libvirt
+import libvirt_qemu
 import pytest
 from disks import DISK, MACHINE, qemu_img
 from harness import await_answer, await_old, kvmstate
@@ -42,6 +43,25 @@ def test_a_snapshots_memory_comes_back_with_it(make: Callable[..., Machine]) -> 
     vm.done("delete", "warm", "--auto-approve")
     assert vm.contents() == before
     assert vm.files() == {"vda.qcow2"}
+
+
+def test_what_a_killed_libvirtd_left_in_qemu_stands_in_no_snapshots_way(make: Callable[..., Machine]) -> None:
+    vm = make(running=True)
+
+    def qemu(command: str, **arguments: Any) -> Any:
+        said = libvirt_qemu.qemuMonitorCommand(vm.domain, json.dumps({"execute": command, "arguments": arguments}), 0)
+        return json.loads(said)["return"]
+
+    nodes = [node["node-name"] for node in qemu("query-named-block-nodes")]
+    last = max(int(found[1]) for node in nodes if (found := re.match(r"libvirt-(\d+)-", node)))
+    for number in range(last + 1, last + 4):
+        qemu("blockdev-add", **{"driver": "null-co", "node-name": f"libvirt-{number}-storage", "read-zeroes": True})
+    vm.write(10, 1)
+    before = vm.contents()
+    vm.done("create", "--name", "one")
+    assert vm.contents() == before
+    vm.done("merge", "--auto-approve")
+    assert vm.contents() == before
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["off", "running"])
