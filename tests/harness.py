@@ -90,7 +90,8 @@ class Project:
         return self._host if isinstance(self._host, str) else self._host.uri
 
     def write(self, *documents: dict[str, Any]) -> None:
-        (self.folder / "manifests.yaml").write_text(yaml.safe_dump_all(documents, sort_keys=False))
+        text = yaml.safe_dump_all(documents, sort_keys=False) if documents else "# nothing\n"
+        (self.folder / "manifests.yaml").write_text(text)
 
     def kvmstate(self, command: str, *options: str) -> Run:
         return kvmstate(*command.split(), str(self.folder), *options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class Inputs:
 
         if len(self.paths) == 1:
             path = self.paths[0]
-            if path.name == PROJECT_FILE or (path / PROJECT_FILE).is_file():
+            if path.name == PROJECT_FILE or os.path.lexists(path / PROJECT_FILE):
                 return ()
         return self.paths
 

@@ -11,22 +11,30 @@ from kvmstate.manifest import references
 from kvmstate.manifest.document import resource
 from kvmstate.manifest.manifests import Loaded, Manifests
 from kvmstate.manifest.sources import Source, sources
-from kvmstate.manifest.text import MAX_BYTES, Reader
+from kvmstate.manifest.text import EMPTY, MAX_BYTES, Reader
 
 
-def load(paths: Sequence[Path], *, values: Mapping[str, Any] | None = None, skip: Collection[Path] = ()) -> Manifests:
+def load(
+    paths: Sequence[Path],
+    *,
+    values: Mapping[str, Any] | None = None,
+    skip: Collection[Path] = (),
+    project: Path | None = None,
+) -> Manifests:
     """The resources in these files and folders (`-` is standard input).
 
-    `values` are what templates see; `skip` names files that are no manifests. Raises ManifestErrors with everything
-    that is wrong, and UsageError for a path that cannot be read at all.
+    `values` are what templates see; `skip` names files and folders that are not manifests; `project` is the project
+    file that they belong to. Raises ManifestErrors with everything that is wrong, and UsageError for a path that is not
+    there.
     """
     problems: list[Problem] = []
     loaded: list[Loaded] = []
-    found = sources(paths, skip)
+    found = sources(paths, skip, problems, project)
     rendered = _rendered([source for source in found if source.is_template], values or {}, problems)
     for source in found:
         reader = Reader(source.label, source.is_template)
-        for node in reader.documents(reader.decode(_raw(source, rendered, reader))):
+        raw = _raw(source, rendered, reader)
+        for node in reader.documents(reader.decode(raw)) if raw is not None else ():
             made = resource(node, source.label, reader.report)
             if made is not None:
                 loaded.append(Loaded(made, node, source))
@@ -51,11 +59,13 @@ def _rendered(templates: list[Source], values: Mapping[str, Any], problems: list
     return render(templates, values, problems)
 
 
-def _raw(source: Source, rendered: Mapping[str, str], reader: Reader) -> bytes:
-    if source.is_template:
-        return rendered.get(source.label, "").encode(errors="surrogatepass")
+def _raw(source: Source, rendered: Mapping[str, str], reader: Reader) -> bytes | None:
     try:
+        if source.is_template:
+            if source.is_empty:
+                reader.report(*EMPTY)
+            return rendered.get(source.label, "").encode(errors="surrogatepass")
         return source.read(MAX_BYTES)
     except OSError as error:
         reader.report(f"cannot be read: {error.strerror}")
-        return b""
+        return None

@@ -79,6 +79,9 @@ class ProjectFile(Model):
     manifests: Annotated[
         Paths, Field(min_length=1, description="Files and folders of manifests, relative to this file.")
     ] = ["."]
+    exclude: Annotated[
+        Paths, Field(description="Files and folders that are not manifests of this project, relative to this file.")
+    ] = []
     values: Annotated[Paths, Field(description="Values files for templates; the later wins.")] = []
     environments: Annotated[dict[str, Environment], Field(description="By name, as `--env` takes them.")] = {}
     prune: Annotated[bool, Field(description="Whether apply deletes what is owned and left the manifests.")] = False
@@ -112,14 +115,15 @@ class Project:
 
     def load(self, paths: Sequence[Path] = ()) -> Manifests:
         """The manifests of the project, or those in `paths`. Raises ManifestErrors."""
-        return load(tuple(paths) or self.paths, values=self.values, skip=self.skip)
+        return load(tuple(paths) or self.paths, values=self.values, skip=self.skip, project=self.file)
 
 
 def find_project(where: Path) -> Path | None:
     """The project file in this folder, or in the nearest one above it, up to the repository's root."""
     folder = (where if where.is_dir() else where.parent).resolve()
     for parent in (folder, *folder.parents):
-        if (parent / PROJECT_FILE).is_file():
+        # also one that cannot be read: the manifests beside it are not those of a project above
+        if os.path.lexists(parent / PROJECT_FILE):
             return parent / PROJECT_FILE
         if (parent / ".git").exists():
             return None
@@ -153,7 +157,7 @@ def load_project(
         declared.prune if chosen.prune is None else chosen.prune,
         env,
         file,
-        tuple(path for path in (*named, *others, *values_files) if path.exists()),
+        (*(base / name for name in declared.exclude), *named, *others, *values_files),
         tuple(Move(ResourceId.parse(moved.old), ResourceId.parse(moved.new)) for moved in declared.moved),
         declared.reconcile,
     )

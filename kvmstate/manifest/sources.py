@@ -1,14 +1,16 @@
-"""Paths to files: folders are walked in a fixed order, without hidden ones, other projects' and symlink loops."""
+"""Paths to files: folders are walked in a fixed order, without hidden ones and symlink loops."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvmstate.errors import UsageError
+from kvmstate.errors import Problem, UsageError
 
 PROJECT_FILE = "kvmstate.yaml"
 PLAIN = (".yaml", ".yml")
@@ -33,6 +35,11 @@ class Source:
         """What relative paths in the manifest start from."""
         return self.path.parent if self.path else Path.cwd()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file has no bytes. Raises OSError."""
+        return self.path is not None and not self.path.stat().st_size
+
     def read(self, limit: int) -> bytes:
         """At most a byte more than `limit`. Raises OSError."""
         if self.path is None:
@@ -41,41 +48,108 @@ class Source:
             return file.read(limit + 1)
 
 
-def sources(paths: Sequence[Path], skip: Collection[Path] = ()) -> list[Source]:
-    """Every manifest file below these paths, each once, sorted. Raises UsageError for a path that is not there."""
-    skipped = {path.resolve() for path in skip}
-    found: dict[Path | None, Source] = {}
+def sources(
+    paths: Sequence[Path], skip: Collection[Path], problems: list[Problem], project: Path | None = None
+) -> list[Source]:
+    """Every manifest file below these paths, each once, sorted; `project` is the project file that they belong to.
+
+    What is there and cannot be read, and what may belong to another project, is added to `problems`: it must not seem
+    to have been taken away. Raises UsageError for a path that is not there.
+    """
+    walk = _Walk({os.path.realpath(path) for path in skip}, problems, os.path.realpath(project) if project else "")
+    found: dict[str, Source] = {}
     for path in paths:
         if str(path) == STDIN:
-            found[None] = Source("<stdin>", None, Path.cwd())
+            found[STDIN] = Source("<stdin>", None, Path.cwd())
             continue
-        if not path.exists():
-            raise UsageError(f"{path}: no such file or folder")
-        folder = path.is_dir()
-        for file in _walk(path, path, set()) if folder else [path]:
-            real = file.resolve()
-            if folder and real in skipped:
-                continue
-            if not folder and not file.name.endswith((*PLAIN, *TEMPLATES)) and file.is_file():
-                raise UsageError(f"{path}: not a manifest", "manifests are *.yaml, *.yml, *.yaml.j2 and *.yml.j2 files")
-            found.setdefault(real, Source(os.path.normpath(file), file, path if folder else file.parent))
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            raise UsageError(*_not_there(path, error)) from None
+        if stat.S_ISDIR(mode):
+            for file, real in walk.folder(path):
+                found.setdefault(real, Source(os.path.normpath(file), file, path))
+            continue
+        if not path.name.endswith((*PLAIN, *TEMPLATES)) and stat.S_ISREG(mode):
+            raise UsageError(f"{path}: not a manifest", "manifests are *.yaml, *.yml, *.yaml.j2 and *.yml.j2 files")
+        found.setdefault(os.path.realpath(path), Source(os.path.normpath(path), path, path.parent))
     return sorted(found.values(), key=lambda source: source.label)
 
 
-def _walk(folder: Path, top: Path, above: set[Path]) -> Iterator[Path]:
-    real = folder.resolve()
-    if real in above:
-        return
-    if folder != top and (folder / PROJECT_FILE).exists():
-        return  # another project's
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror}") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(entry, top, above | {real})
-        elif entry.name.endswith((*PLAIN, *TEMPLATES)) and entry.name != PROJECT_FILE and entry.is_file():
-            yield entry
+@dataclass(frozen=True)
+class _Walk:
+    """`skipped` and `project` are real paths."""
+
+    skipped: Collection[str]
+    problems: list[Problem]
+    project: str
+
+    def folder(self, top: Path) -> Iterator[tuple[Path, str]]:
+        """Each file with its real path."""
+        return self._below(top, top, frozenset())
+
+    def _below(self, folder: Path, top: Path, above: frozenset[str]) -> Iterator[tuple[Path, str]]:
+        real = os.path.realpath(folder)
+        if real in above:
+            return
+        if self._is_nested(folder, top):
+            self._report(
+                folder / PROJECT_FILE,
+                "this folder is a project of its own",
+                "leave it out with `exclude` in kvmstate.yaml, or name in `manifests` what belongs to this project",
+            )
+            return
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            self._report(folder, f"cannot be read: {error.strerror}")
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            real_entry = os.path.realpath(entry)
+            if real_entry in self.skipped:
+                continue
+            try:
+                mode = entry.stat().st_mode
+            except OSError as error:
+                # what has gone since the folder was listed is gone
+                if os.path.islink(entry) or error.errno != errno.ENOENT:
+                    message, hint = _not_there(entry, error)
+                    self._report(entry, message.removeprefix(f"{entry}: "), hint)
+                continue
+            if stat.S_ISDIR(mode):
+                yield from self._below(entry, top, above | {real})
+            elif not entry.name.endswith((*PLAIN, *TEMPLATES)) or entry.name == PROJECT_FILE:
+                continue
+            elif stat.S_ISREG(mode):
+                yield entry, real_entry
+            else:
+                self._report(entry, f"this is {_special(mode)}, not a regular file")
+
+    def _is_nested(self, folder: Path, top: Path) -> bool:
+        file = folder / PROJECT_FILE
+        if not os.path.lexists(file):
+            return False
+        return os.path.realpath(file) != self.project if self.project else folder != top
+
+    def _report(self, path: Path, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(message, os.path.normpath(path), hint=hint))
+
+
+def _special(mode: int) -> str:
+    """What a file is that is not a regular one."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _not_there(path: Path, error: OSError) -> tuple[str, str]:
+    """Message and hint for what cannot be looked at."""
+    if os.path.islink(path) and error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return (
+            f"{path}: a symbolic link to {os.readlink(path)}, which is not there",
+            "mount or restore what it leads to, or delete the link",
+        )
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"{path}: no such file or folder", ""
+    return f"{path}: cannot be read: {error.strerror}", ""

@@ -14,6 +14,13 @@ from kvmstate.manifest.nodes import Composer, Node, Refused
 MAX_BYTES = 10 << 20
 MAX_SYNTAX_ERRORS = 20
 MAX_PROBLEMS = 200
+# A message and its hint: `report(*EMPTY)`
+EMPTY = (
+    "the file is empty",
+    0,
+    0,
+    "writing it may have been cut off; one that shall declare nothing says so in a comment, or is deleted",
+)
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # https://yaml.org/spec/1.2.2/#51-character-set
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -57,6 +64,8 @@ class Reader:
             column = len(raw[start : error.start].decode(errors="replace")) + 1
             self.report("this is not UTF-8 text", raw.count(b"\n", 0, error.start) + 1, column)
             return ""
+        if not text.strip() and not self.rendered:
+            self.report(*EMPTY)
         return text if self._printable(text) else ""
 
     def _printable(self, text: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,15 @@ from kvmstate.manifest.text import MAX_BYTES, Reader
 
 
 def read_mapping(path: Path, label: str) -> tuple[Node, list[Problem]]:
-    """The one mapping that a file holds (an empty one for an empty file), and what is wrong with it."""
+    """The one mapping that a file holds (an empty one for a file of comments), and what is wrong with it."""
     reader = Reader(label)
     empty = Node({}, 1, 1)
     try:
         with path.open("rb") as file:
-            documents = list(reader.documents(reader.decode(file.read(MAX_BYTES + 1))))
+            raw = file.read(MAX_BYTES + 1)
+            # /dev/null is empty on purpose
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        documents = list(reader.documents(reader.decode(raw))) if raw or regular else []
     except OSError as error:
         reader.report(f"cannot be read: {error.strerror}")
         documents = []

@@ -81,8 +81,8 @@ def test_places_and_dangling_references(tmp_path: Path) -> None:
     assert [str(ref.target) for _, ref in manifests.dangling] == ["volume/images/root", "network/lan"]
 
 
-def test_hidden_files_and_other_projects_are_left_alone(tmp_path: Path) -> None:
-    write(tmp_path, a=NETWORK % "a", other__kvmstate="project: other\n", other__b="junk", **{".git__c": "junk"})
+def test_hidden_files_are_left_alone(tmp_path: Path) -> None:
+    write(tmp_path, a=NETWORK % "a", **{".git__c": "junk"})
     assert len(load([tmp_path]).resources) == 1
 
 
