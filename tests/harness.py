@@ -20,6 +20,7 @@ import yaml
 from kvmstate.cli import run
 from kvmstate.errors import ConnectionFailed
 from kvmstate.host import open_host
+from kvmstate.model.uri import Refused, check
 from kvmstate.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +78,7 @@ class Project:
         self.folder = folder
         self.name = name
         folder.mkdir(exist_ok=True)
-        (folder / "kvmstate.yaml").write_text(f"project: {name}\nconnection: {self.uri}\nmanifests: [manifests.yaml]\n")
+        (folder / "kvmstate.yaml").write_text(f"project: {name}\n{self._connection}manifests: [manifests.yaml]\n")
         self.write()
 
     @property
@@ -88,6 +89,15 @@ class Project:
     @property
     def uri(self) -> str:
         return self._host if isinstance(self._host, str) else self._host.uri
+
+    @property
+    def _connection(self) -> str:
+        try:
+            return f"connection: {check(self.uri)}\n"
+        except Refused:
+            # what names programs and keys is not for files
+            os.environ["LIBVIRT_DEFAULT_URI"] = self.uri
+            return ""
 
     def write(self, *documents: dict[str, Any]) -> None:
         text = yaml.safe_dump_all(documents, sort_keys=False) if documents else "# nothing\n"

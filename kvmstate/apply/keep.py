@@ -81,7 +81,7 @@ class Files:
     def __init__(self, host: Host, project: str, claim: str = "lock") -> None:
         self._claim = claim
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-        self._folder = state / "kvmstate" / hashlib.sha256(host.uri.encode()).hexdigest()[:16] / project
+        self._folder = state / "kvmstate" / hashlib.sha256(host.address.encode()).hexdigest()[:16] / project
 
     def projects(self) -> set[str]:
         return {path.name for path in self._folder.parent.glob("*")}
@@ -92,7 +92,9 @@ class Files:
     def write(self, name: str, value: bytes) -> None:
         self._make_folder()
         temporary = self._folder / f"{name}.{os.getpid()}.tmp"
-        temporary.write_bytes(value)
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb", opener=_for_its_owner) as file:
+            file.write(value)
         temporary.replace(self._folder / f"{name}.value")
 
     def delete(self, name: str) -> None:
@@ -119,7 +121,7 @@ class Files:
     @contextmanager
     def _lock_file(self) -> Iterator[IO[str]]:
         self._make_folder()
-        with (self._folder / self._claim).open("a+") as file:
+        with open(self._folder / self._claim, "a+", opener=_for_its_owner) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             yield file
@@ -131,3 +133,8 @@ class Files:
     def _said(file: IO[str]) -> tuple[str, str] | None:
         token, _, note = file.read().partition(" ")
         return (token, note) if token else None
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    """Whatever the umask."""
+    return os.open(path, flags, 0o600)

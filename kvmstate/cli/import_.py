@@ -67,7 +67,7 @@ def command(
         changes = [c for c in existing.changes if c.id not in standing]
         files = folder.layout(c.desired for c in changes if c.desired)
         if not known:
-            files[Path("kvmstate.yaml")] = project_file(name, session.host.uri)
+            files[Path("kvmstate.yaml")] = project_file(name, _for_a_file(session.host.address))
         folder.write(output, files, force)
         for path in files:
             click.echo(harmless(f"wrote {output / path}"))
@@ -83,6 +83,17 @@ def command(
         complain(HostError(f"{id_}: {error.message}", error.hint))
     click.echo(f"\nImport complete! Resources: {len(changes)} imported, {len(existing.refused)} refused.")
     return 0 if not existing.refused and (result is None or result.ok) else 1
+
+
+def _for_a_file(uri: str) -> str | None:
+    """The connection, when a file may say it."""
+    from kvmstate.model.uri import Refused, check
+
+    try:
+        return check(uri)
+    except Refused:
+        click.echo("note: kvmstate.yaml does not say how the host is reached: use -c URI, as here", err=True)
+        return None
 
 
 def _is(file: Path, other: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kvmstate.cli.options import connect_option, inputs, manifest_options
+from kvmstate.errors import PlanError
 from kvmstate.model.printable import harmless
 
 if TYPE_CHECKING:
@@ -133,14 +135,30 @@ def opened(
 def opened_saved(plan: SavedPlan, connect: str | None, lock_timeout: int) -> Iterator[Opened]:
     """A session that may write, for a saved plan: on its own host unless `connect` is another way to it.
 
-    Raises ConnectionFailed, Locked and HostError.
+    Raises PlanError when the plan's own way there is not one that a file may choose, ConnectionFailed, Locked and
+    HostError.
     """
     from kvmstate.app import open_session
 
-    with open_session(
-        connect or plan.host, plan.project, plan.resources, writing=writing(lock_timeout, False)
-    ) as session:
+    uri = connect or _host_of(plan)
+    with open_session(uri, plan.project, plan.resources, writing=writing(lock_timeout, False)) as session:
         yield Opened(session, plan.options)
+
+
+def _host_of(plan: SavedPlan) -> str | None:
+    """None for the host that libvirt's own rule chooses here."""
+    from kvmstate.model.uri import Refused, check, redacted
+
+    default = os.environ.get("LIBVIRT_DEFAULT_URI")
+    if default and redacted(default) == plan.host:
+        return None
+    try:
+        return check(plan.host)
+    except Refused as why:
+        raise PlanError(
+            f"the plan's connection {redacted(plan.host)} is not taken from a file: {why}",
+            "give the way to its host with -c URI",
+        ) from None
 
 
 def writing(lock_timeout: int, repair: bool) -> Writing:

@@ -17,6 +17,7 @@ from kvmstate.errors import NotFound
 from kvmstate.host.faults import faults, unreachable
 from kvmstate.host.liveness import Watched
 from kvmstate.host.lookup import HostLookup
+from kvmstate.model.uri import redacted
 from kvmstate.xmlbind import document
 
 T = TypeVar("T")
@@ -28,14 +29,16 @@ READERS = 6
 class Host:
     """An open connection. Safe to use from several threads, as libvirt's own connections are."""
 
-    def __init__(self, connection: Any, uri: str) -> None:
+    def __init__(self, connection: Any, address: str) -> None:
+        """`address` is the connection URI, which may hold secrets; `uri` is what of it may be shown."""
         self.connection = connection
-        self.uri = uri
+        self.address = address
+        self.uri = redacted(address)
 
     @property
     def is_local(self) -> bool:
         """Whether the host's files are those of this machine."""
-        return is_local(self.uri)
+        return is_local(self.address)
 
     @cached_property
     def lookup(self) -> HostLookup:

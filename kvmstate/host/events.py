@@ -19,6 +19,7 @@ from kvmstate.host.connection import is_local
 from kvmstate.host.faults import unreachable
 from kvmstate.host.liveness import CONNECT_TIMEOUT, in_time
 from kvmstate.model.resource import ResourceId
+from kvmstate.model.uri import redacted
 
 # libvirt's keepalive, which does on a connection that nobody waits on: every so many seconds, and so often without an
 # answer until the connection is given up
@@ -74,7 +75,7 @@ class Events:
         except libvirt.libvirtError as error:
             raise unreachable(uri, error) from error
         except TimeoutError:
-            raise ConnectionFailed(f"cannot connect to {uri}: no answer within {timeout:g} s") from None
+            raise ConnectionFailed(f"cannot connect to {redacted(uri)}: no answer within {timeout:g} s") from None
         # drivers inside this process have neither
         with suppress(libvirt.libvirtError):
             self._connection.setKeepAlive(*KEEPALIVE)

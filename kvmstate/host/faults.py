@@ -11,6 +11,7 @@ import libvirt
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host.hints import CONNECTING, DAEMON, hint_for
+from kvmstate.model.uri import redacted, without_secrets
 
 _NOT_FOUND = {
     libvirt.VIR_ERR_NO_DOMAIN,
@@ -59,8 +60,8 @@ def translate(error: libvirt.libvirtError) -> HostError:
 
 def unreachable(uri: str, error: libvirt.libvirtError) -> ConnectionFailed:
     """The error of a connection that could not be opened."""
-    message = readable(error.get_error_message() or str(error))
-    return ConnectionFailed(f"cannot connect to {uri}: {message}", hint_for(message, CONNECTING, DAEMON))
+    message = without_secrets(readable(error.get_error_message() or str(error)), uri)
+    return ConnectionFailed(f"cannot connect to {redacted(uri)}: {message}", hint_for(message, CONNECTING, DAEMON))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import libvirt
 
 from kvmstate.errors import ConnectionFailed
+from kvmstate.model.uri import redacted
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class Watched:
             self.connection = in_time(self._open, self._timeout)
         except TimeoutError:
             raise ConnectionFailed(
-                f"cannot connect to {uri}: no answer within {self._timeout:g} s",
+                f"cannot connect to {redacted(uri)}: no answer within {self._timeout:g} s",
                 "the daemon there hangs or is stopped: look at `systemctl status libvirtd` (or virtqemud) and restart "
                 "it; running guests survive that",
             ) from None

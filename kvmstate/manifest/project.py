@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
 from kvmstate.errors import ManifestErrors, Problem, UsageError
 from kvmstate.manifest.load import load
@@ -19,6 +19,7 @@ from kvmstate.manifest.suggest import hint
 from kvmstate.manifest.text import problem
 from kvmstate.manifest.translate import validate
 from kvmstate.manifest.values import assignments, merge, read_mapping
+from kvmstate.model import uri
 from kvmstate.model.resource import Model, Move, ResourceId
 
 DEFAULT_NAME = "default"
@@ -32,11 +33,10 @@ ProjectName = Annotated[
     ),
 ]
 Uri = Annotated[
-    str | None,
+    Annotated[str, Field(min_length=1), AfterValidator(uri.check)] | None,
     Field(
-        min_length=1,
-        description="The libvirt connection URI, such as qemu:///system or qemu+ssh://root@host/system. "
-        "Default: libvirt's own rule.",
+        description="The libvirt connection URI, such as qemu:///system or qemu+ssh://root@host/system, by unix, ssh "
+        "or tls. What names programs, keys or servers' certificates is for -c alone. Default: libvirt's own rule.",
     ),
 ]
 Paths = Annotated[list[Annotated[str, Field(min_length=1)]], Field(description="Relative to this file.")]

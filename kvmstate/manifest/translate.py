@@ -123,7 +123,8 @@ def _message(error: ErrorDetails, node: Node, known: list[str]) -> tuple[str, st
         return f"expected {_one_of(expected)}; found {found(node)}", hint(node.raw or value, expected, "")
     if kind in ("value_error", "assertion_error"):
         text = error["msg"].split(", ", 1)[-1]
-        return (f"{text}; found {found(node)}" if text.startswith("expected") else text), ""
+        said = getattr(context.get("error"), "hint", "")
+        return (f"{text}; found {found(node)}" if text.startswith("expected") else text), said
     expected_type = {
         "int_type": "a whole number",
         "int_from_float": "a whole number",

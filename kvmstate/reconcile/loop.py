@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, PlanError, UsageError
 from kvmstate.host.events import Events
 from kvmstate.model.resource import ResourceId
+from kvmstate.model.uri import redacted
 from kvmstate.reconcile.agenda import Agenda, Key, Topic, jittered
 from kvmstate.reconcile.board import Board, Concern
 from kvmstate.reconcile.calendar import TICK, Calendar
@@ -160,7 +161,7 @@ class Loop:
             first, self._keeper.project = self._keeper.project is None, project
             if first:
                 self._keeper.hearing.project = project.name
-                self.board.set(project=project.name, host=self._keeper.uri)
+                self.board.set(project=project.name, host=redacted(self._keeper.uri))
                 self.agenda.ask(Topic.LISTEN)
             desired = self._given.load()
             if not desired.resources and self._keeper.desired and self._keeper.desired.resources:

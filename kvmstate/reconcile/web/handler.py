@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
 # Bytes
 HEAD_MAX = 16 * 1024
 BODY_MAX = 64 * 1024
+# Digits
+LENGTH_MAX = 20
 # Seconds for a client to send its request, TLS included; and to take the answer
 PATIENCE = 10.0
+
+
+# No sign, no spaces, no other alphabet's digits
+_LENGTH = re.compile(r"[0-9]+", re.ASCII)
 
 
 class _TooLarge(Exception):
@@ -146,13 +153,14 @@ class Handler(BaseHTTPRequestHandler):
             return text("this is for programs of this machine", HTTPStatus.FORBIDDEN)
         if "Transfer-Encoding" in self.headers:
             return text("a body needs its Content-Length", HTTPStatus.LENGTH_REQUIRED)
-        length = self.headers.get("Content-Length", "0")
-        if not length.isdecimal():
-            return text("Content-Length must be a number", HTTPStatus.BAD_REQUEST)
-        if int(length[:20]) > BODY_MAX:
+        said = self.headers.get_all("Content-Length", ["0"])
+        if len(said) > 1 or not _LENGTH.fullmatch(said[0]):
+            return text("Content-Length must be one number", HTTPStatus.BAD_REQUEST)
+        # of as many digits as it has: zeros in front are not looked past
+        if len(said[0]) > LENGTH_MAX or int(said[0]) > BODY_MAX:
             return text(f"a body has at most {BODY_MAX} bytes", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         # nothing here takes a body: but who sends one shall have sent it
-        self.rfile.read(int(length))
+        self.rfile.read(int(said[0]))
         return None
 
     def _asked(self) -> Answer:

@@ -1,0 +1,139 @@
+"""Connection URIs (https://libvirt.org/uri.html): what a file may say of one, and how any URI is shown.
+
+A URI can name programs to run, keys to log in with and servers to believe. Whoever types one may say all that; a file
+that came from somebody else says which host, and how to reach it by the means that are set up here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+HIDDEN = "***"
+_INSTEAD = "say it on the command line (-c URI), or in LIBVIRT_DEFAULT_URI"
+TRANSPORTS = ("", "unix", "ssh", "tls")
+# What changes neither what is run nor whom is believed; by transport
+_FLAG, _PATH, _MODE = r"[01]", r"/[^\x00-\x1f]*", "auto|direct|legacy"
+_PARAMETERS = {
+    "unix": {"mode": _MODE, "socket": _PATH},
+    "ssh": {"mode": _MODE, "no_tty": _FLAG},
+    "tls": {},
+}
+# The drivers of this machine, or of a daemon, that open no file which the URI names
+_PLACES = {"qemu": ("/system", "/session"), "test": ("/default",)}
+_USER = re.compile(r"[\w.][\w.@+\\-]*", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
+# What libvirt takes for one of the names that its own configuration file (libvirt.conf, uri_aliases) explains
+_ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+# Parameters whose values are no secrets
+_SHOWN = frozenset(
+    {"socket", "mode", "no_tty", "no_verify", "no_sanity", "known_hosts", "known_hosts_verify", "keyfile", "pkipath"}
+    | {"sshauth", "netcat", "name"}
+)
+_ANY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,60}://[^\s'\"<>]+")
+
+
+class Refused(ValueError):
+    """Why a file must not say this of a connection; `hint` is what to do instead."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def check(uri: str) -> str:
+    """The URI itself, when a file may say it. Raises Refused."""
+    if re.search(r"[\x00-\x20\x7f#]", uri):
+        raise Refused("a connection URI has no spaces, no control characters and no #")
+    if _ALIAS.fullmatch(uri):
+        return uri
+    try:
+        parts = urlsplit(uri)
+        host, user, _ = parts.hostname, parts.username, parts.port
+    except ValueError as error:
+        raise Refused(f"this is not a URI: {error}") from None
+    driver, _, transport = parts.scheme.partition("+")
+    if driver not in _PLACES or "://" not in uri:
+        raise Refused("this is not a connection URI such as qemu:///system or qemu+ssh://root@host/system")
+    if transport not in TRANSPORTS:
+        words = ", ".join(filter(None, TRANSPORTS))
+        raise Refused(f"a file may not choose the transport {transport}", f"it may choose {words}; {_INSTEAD}")
+    if parts.path not in _PLACES[driver]:
+        raise Refused(f"a file may not choose {parts.path or 'no path'} of {driver}", _INSTEAD)
+    if parts.password is not None:
+        raise Refused("a connection URI takes no password", "libvirt would not use it: set up a key, or Kerberos")
+    if user is not None and not _USER.fullmatch(unquote(user)):
+        raise Refused("that is not the name of a user")
+    if host is not None and not _HOST.fullmatch(host):
+        raise Refused("that is not the name of a host")
+    if parts.netloc and transport == "unix":
+        raise Refused("the transport unix is for this machine: it takes no host")
+    allowed = _PARAMETERS[transport or ("tls" if parts.netloc else "unix")]
+    for name, value in parameters(parts.query):
+        if name not in allowed:
+            known = f"it may say {', '.join(allowed)}; " if allowed else ""
+            raise Refused(f"a file may not say {name or 'this'}= of a connection", f"{known}{_INSTEAD}")
+        if not re.fullmatch(allowed[name], value):
+            raise Refused(f"{name}= of a connection cannot be {value!r}")
+    return uri
+
+
+def is_plainly_local(uri: str) -> bool:
+    """Whether it is one of the two daemons of this machine, reached as usual."""
+    return uri in ("qemu:///system", "qemu:///session")
+
+
+def parameters(query: str) -> Iterator[tuple[str, str]]:
+    """Names and values as libvirt splits them, also by semicolons."""
+    for part in re.split("[&;]", query) if query else ():
+        name, _, value = part.partition("=")
+        yield unquote(name), unquote(value)
+
+
+def redacted(uri: str) -> str:
+    """The URI, of any kind, as it may be shown: without a password, and without what its query says, but for what is
+    known to be harmless there."""
+    head, mark, rest = uri.partition("://")
+    if not mark:
+        return uri
+    rest, hashed, _ = rest.partition("#")
+    rest, asked, query = rest.partition("?")
+    netloc, slash, path = rest.partition("/")
+    user, at, host = netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    if at:
+        # of http a name alone may be a token
+        name = HIDDEN if not colon and head.lower() in ("http", "https") else name
+        netloc = f"{name}{colon}{HIDDEN if colon else ''}@{host}"
+    said = "&".join(_parameter(part) for part in re.split("[&;]", query)) if query else ""
+    return f"{head}{mark}{netloc}{slash}{path}{asked}{said}{hashed}{HIDDEN if hashed else ''}"
+
+
+def _parameter(part: str) -> str:
+    name, equals, value = part.partition("=")
+    if not equals:
+        return name if name.lower() in _SHOWN else HIDDEN
+    harmless = name.lower() in _SHOWN
+    return f"{name}={redacted(value) if harmless else HIDDEN}"
+
+
+def without_secrets(text: str, *uris: str) -> str:
+    """A message with every URI in it redacted, `uris` and their passwords above all."""
+    for uri in uris:
+        text = text.replace(uri, redacted(uri))
+        for secret in _secrets(uri):
+            text = text.replace(secret, HIDDEN)
+    return _ANY.sub(lambda match: redacted(match[0]), text)
+
+
+def _secrets(uri: str) -> list[str]:
+    """What redacting takes out, as it stands and decoded; not what is too short to be told from other words."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return []
+    found = [parts.password or ""]
+    found += [value for name, value in parameters(parts.query) if name.lower() not in _SHOWN]
+    both = {form for secret in found for form in (secret, unquote(secret))}
+    return sorted((form for form in both if len(form) > 3), key=len, reverse=True)
