@@ -8,7 +8,7 @@ from typing import Any
 
 import libvirt
 
-from kvmstate.errors import HostError
+from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host.faults import described, faults
 
 
@@ -32,11 +32,38 @@ def define(connection: Any, text: str) -> Any:
         return connection.storagePoolDefineXML(text, 0)
 
 
-def start(pool: Any) -> None:
-    """Build what is missing (a directory pool's folder, with its permissions), then start. No build ever formats."""
+def start(pool: Any, makes_folder: bool = False, permissions: bool = False) -> None:
+    """Start, and build nothing: what libvirt's build does to pools of most types is to format.
+
+    `makes_folder`: all that it makes is a folder, where there is none. One that exists is left as it is, unless it
+    shall get the pool's `permissions`.
+    """
+    if permissions and makes_folder:
+        _build(pool)
+    try:
+        _create(pool)
+    except ConnectionFailed:
+        raise
+    except HostError as error:
+        if not makes_folder or not any(words in error.message for words in _NO_FOLDER):
+            raise
+        _build(pool)
+        _create(pool)
+
+
+# errno's words, and those of mount(8), which libvirt runs without a locale
+_NO_FOLDER = ("No such file or directory", "mount point does not exist")
+
+
+def _build(pool: Any) -> None:
     with faults():
         if not pool.isActive():
             pool.build(0)
+
+
+def _create(pool: Any) -> None:
+    with faults():
+        if not pool.isActive():
             pool.create(0)
 
 

@@ -199,7 +199,7 @@ def _left_alone(
 
 
 def _unknown(id_: ResourceId, resource: Resource | None, lifecycle: Lifecycle) -> Change:
-    reason = "its pool is not active: known after the pool is started"
+    reason = "its pool is not active: " + ("known after the pool is started" if resource else "it stays as it is")
     spec = resource.spec if resource else None
     return Change(id_, Action.NOOP, reason, desired=resource, spec=spec, lifecycle=lifecycle, unknown=True)
 

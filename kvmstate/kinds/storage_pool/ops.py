@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
+from functools import partial
 from typing import Any
 
 from lxml import etree
@@ -10,7 +11,7 @@ from lxml import etree
 from kvmstate.errors import HostError
 from kvmstate.host import Host, pools
 from kvmstate.kind import Step, simple, written
-from kvmstate.kinds.storage_pool.spec import DirPool, OtherPool, PoolSpec
+from kvmstate.kinds.storage_pool.spec import TYPES, DirPool, OtherPool, PoolSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.xmlbind import document, parse, to_text
@@ -85,12 +86,20 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         if change.action is Action.DELETE:
             return todo
     fresh = change.action in (Action.CREATE, Action.REPLACE)
-    if fresh or any(f.path[0] not in ("active", "autostart", "lifecycle") for f in change.fields):
+    defines = fresh or any(f.path[0] not in ("active", "autostart", "lifecycle") for f in change.fields)
+    if defines:
         todo.append(simple("define", define))
     if spec.autostart is not None:
         todo.append(simple("set autostart", lambda: pools.set_autostart(find(), spec.autostart)))
     if change.running and not fresh and (change.restarts or not spec.active):
         todo.append(simple("stop", on_pool(pools.stop)))
     if spec.active and (fresh or change.restarts or not change.running):
-        todo.append(simple("build and start", on_pool(pools.start)))
+        todo.append(simple("start", on_pool(partial(pools.start, **_folder(spec, defines)))))
     return todo
+
+
+def _folder(spec: DirPool | OtherPool, defines: bool) -> dict[str, bool]:
+    """What a start does about the pool's folder. Its mode is libvirt's to remember: only what the manifest asks for, or
+    what has just been written, is set."""
+    asked = isinstance(spec, DirPool) and (defines or spec.target.permissions is not None)
+    return {"makes_folder": TYPES[spec.type].makes_folder, "permissions": asked}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -9,6 +10,32 @@ from pydantic import Field
 from kvmstate.kind import Spec
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import NeededRemainder, Section, Xml
+
+
+@dataclass(frozen=True)
+class PoolType:
+    """What kvmstate must know of a type of pools. `makes_folder`: libvirt's build makes a folder (of `fs` and `netfs`
+    the mount point) and nothing else. That of the other types makes volume groups, labels and the like: never run."""
+
+    makes_folder: bool = False
+
+
+TYPES = {
+    "dir": PoolType(makes_folder=True),
+    "disk": PoolType(),
+    "fs": PoolType(makes_folder=True),
+    "gluster": PoolType(),
+    "iscsi": PoolType(),
+    "iscsi-direct": PoolType(),
+    "logical": PoolType(),
+    "mpath": PoolType(),
+    "netfs": PoolType(makes_folder=True),
+    "rbd": PoolType(),
+    "scsi": PoolType(),
+    "sheepdog": PoolType(),
+    "vstorage": PoolType(),
+    "zfs": PoolType(),
+}
 
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*$")]
 
@@ -37,7 +64,7 @@ class Target(Section):
     permissions: Annotated[
         Permissions | None,
         Xml("permissions"),
-        Field(description="Of the folder, set when the pool is built."),
+        Field(description="Of the folder, set when the pool is started; without them one that exists stays as it is."),
     ] = None
 
 

@@ -1,0 +1,129 @@
+"""A start builds nothing but a folder that is missing: no volume group, no label, no file system, no other mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import libvirt
+import pytest
+from harness import Project, resource, wipe
+from trouble import inside
+
+from kvmstate.kinds.storage_pool.spec import TYPES, DirPool, OtherPool
+
+pytestmark = pytest.mark.real
+
+GROUP = """<pool type='logical'><name>vg</name>
+<source><device path='/dev/there'/><name>vg0</name><format type='lvm2'/></source><target><path>/dev/vg0</path></target>
+</pool>"""
+DISK = """<pool type='disk'><name>hdd</name>
+<source><device path='/dev/there'/><format type='gpt'/></source><target><path>/dev</path></target></pool>"""
+# what there is of a volume group vg0 on one device, and a disk whose content nobody recognises
+PROGRAMS = {
+    "pvs": "echo '  /dev/there vg0'",
+    "vgs": "echo '  1073741824:536870912'",
+    "lvs": "exit 0",
+    "vgchange": "exit 0",
+    "vgcreate": "echo 'A volume group called vg0 already exists.' >&2; exit 5",
+    "pvcreate": "exit 0",
+    "parted": "echo 'Error: /dev/there: unrecognised disk label' >&2; exit 1",
+}
+
+
+@contextmanager
+def programs(host: Any) -> Iterator[Path]:
+    """libvirtd runs these; the log is of their names and arguments."""
+    folder = host.directory / "programs"
+    folder.mkdir(exist_ok=True)
+    log = host.directory / "programs.log"
+    log.write_text("")
+    for name, script in PROGRAMS.items():
+        file = folder / name
+        file.write_text(f'#!/bin/sh\necho {name} "$@" >>{log}\n{script}\n')
+        file.chmod(0o755)
+    inside(host, f"mount -t overlay overlay -o lowerdir={folder}:/usr/sbin /usr/sbin && touch /dev/there")
+    try:
+        yield log
+    finally:
+        inside(host, "umount /usr/sbin; rm /dev/there")
+
+
+@pytest.fixture
+def ran(project: Project) -> Iterator[Path]:
+    with programs(project.host) as log:
+        yield log
+        # stopping takes them, too
+        wipe(project.uri)
+
+
+def taken(project: Project, connection: libvirt.virConnect, xml: str) -> str:
+    """A pool that somebody defined, to be started by the project; its name."""
+    name = connection.storagePoolDefineXML(xml).name()
+    kind = "logical" if "logical" in xml else "disk"
+    project.write(resource("StoragePool", name, type=kind, remainder=xml))
+    adopted = project.kvmstate("adopt", "--auto-approve")
+    assert adopted.code == 0, adopted
+    return name
+
+
+def test_an_existing_volume_group_is_started_and_not_made(
+    project: Project, connection: libvirt.virConnect, ran: Path
+) -> None:
+    name = taken(project, connection, GROUP)
+    applied = project.apply()
+    assert applied.code == 0, applied
+    assert connection.storagePoolLookupByName(name).isActive()
+    assert [line.split()[0] for line in ran.read_text().splitlines() if "create" in line] == []
+
+
+def test_a_disk_that_nobody_recognises_gets_no_label(
+    project: Project, connection: libvirt.virConnect, ran: Path
+) -> None:
+    taken(project, connection, DISK)
+    applied = project.apply()
+    assert applied.code == 1, applied
+    assert "mklabel" not in ran.read_text()
+
+
+def folder_pool(active: bool = True, **target: Any) -> dict[str, Any]:
+    path = "/var/lib/libvirt/behaviours/images"
+    return resource("StoragePool", "images", type="dir", active=active, target={"path": path, **target})
+
+
+def mode(project: Project) -> str:
+    return oct(project.path("images").stat().st_mode)[-4:]
+
+
+def test_a_start_makes_a_folder_that_is_missing_and_leaves_one_that_is_there(project: Project) -> None:
+    project.converge(folder_pool())
+    project.converge(folder_pool(active=False))
+    project.path("images").chmod(0o750)
+    project.converge(folder_pool())
+    assert mode(project) == "0750"
+    project.converge(folder_pool(active=False))
+    project.path("images").rmdir()
+    project.converge(folder_pool())
+    assert project.path("images").is_dir()
+
+
+def test_the_mode_that_a_manifest_asks_for_is_set_at_the_start(project: Project) -> None:
+    asked = {"permissions": {"mode": "0711"}}
+    project.converge(folder_pool(**asked))
+    assert mode(project) == "0711"
+    project.converge(folder_pool(active=False, **asked))
+    project.path("images").chmod(0o750)
+    project.converge(folder_pool(**asked))
+    assert mode(project) == "0711"
+    project.converge(folder_pool(active=False, **asked))
+    project.path("images").rmdir()
+    project.converge(folder_pool(**asked))
+    assert mode(project) == "0711"
+
+
+def test_every_type_of_pools_says_whether_its_build_makes_but_a_folder() -> None:
+    known = {name for pool in (DirPool, OtherPool) for name in get_args(pool.model_fields["type"].annotation)}
+    assert set(TYPES) == known
+    assert {name for name, kind in TYPES.items() if kind.makes_folder} == {"dir", "fs", "netfs"}
