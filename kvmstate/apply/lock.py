@@ -173,7 +173,7 @@ class Lock:
                     "--lock-timeout 5m waits for it; if nobody is at work there, `kvmstate unlock --force` removes it",
                 )
             if not waiting:
-                told(f"waiting for {other}, which holds the lock {other.times}")
+                told(f"waiting for {other}, which holds the lock of project {self.project} {other.times}")
                 waiting = True
             self._pause(POLL)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from kvmstate.apply.inventory import Store
 from kvmstate.apply.keep import open_keep
-from kvmstate.errors import HostError
+from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host import Host, domains, networks
 from kvmstate.kind import stamped_by
 from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
 
@@ -47,6 +50,26 @@ def _named(change: Change, project: str, owned: dict[tuple[ResourceId, str], str
     return change
 
 
+def owners(host: Host, machines: Iterable[str]) -> dict[str, str]:
+    """The project that owns each of these virtual machines, by the records of all projects on the host; those that no
+    project owns are left out. Where a record cannot be read, the stamp in the machine counts. Raises HostError."""
+    uuids: dict[str, tuple[str, str]] = {}
+    for name in machines:
+        with suppress(NotFound):
+            domain = domains.find(host.connection, name)
+            uuids[name] = domain.UUIDString(), domains.xml(domain)
+    records, unread = _records(host)
+    found: dict[str, str] = {}
+    for name, (uuid, xml) in uuids.items():
+        id_, stamp = ResourceId("domain", name), stamped_by(xml)
+        for project, inventory in records.items():
+            if (entry := inventory.get(id_)) and entry.uuid in ("", uuid):
+                found[name] = project
+        if name not in found and stamp in unread:
+            found[name] = stamp
+    return found
+
+
 def lost(host: Host, project: str) -> str:
     """What a project whose record is empty has left on the host, as a note; empty when there is nothing."""
     objects: list[tuple[str, Any, Any]] = [("domain", d, domains.xml) for d in domains.all_domains(host.connection)]
@@ -65,12 +88,20 @@ def lost(host: Host, project: str) -> str:
 def _owned_by_others(host: Host, project: str) -> dict[tuple[ResourceId, str], str]:
     """By address and UUID (volumes have none)."""
     found: dict[tuple[ResourceId, str], str] = {}
-    for other in open_keep(host, project).projects():
-        if other != project:
-            try:
-                entries = Store(open_keep(host, other), other).inventory.entries
-            except HostError:
-                # damaged, or a newer version's: nothing can be told of it
-                continue
-            found |= {(id_, entry.uuid): other for id_, entry in entries.items()}
+    for other, inventory in _records(host, but=project)[0].items():
+        found |= {(id_, entry.uuid): other for id_, entry in inventory.entries.items()}
     return found
+
+
+def _records(host: Host, but: str = "") -> tuple[dict[str, Inventory], set[str]]:
+    """What each project of the host owns; and those whose record is damaged, or a newer version's: nothing can be told
+    of them."""
+    found, unread = {}, set()
+    for project in sorted(open_keep(host, but or "any").projects() - {but}):
+        try:
+            found[project] = Store(open_keep(host, project), project).inventory
+        except ConnectionFailed:
+            raise
+        except HostError:
+            unread.add(project)
+    return found, unread

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kvmstate.cli.options import connect_option
-from kvmstate.cli.snapshot.options import DRY_RUN, MACHINES, each, host_at, say
+from kvmstate.cli.snapshot.options import DRY_RUN, MACHINES, each, holding, host_at, lock_option
 
 
 @click.command("create")
@@ -26,12 +26,14 @@ from kvmstate.cli.snapshot.options import DRY_RUN, MACHINES, each, host_at, say
     help="Have the guest agent write out and freeze its file systems.",
 )
 @click.option("--mode", type=click.Choice(["external", "internal"]), default="external", show_default=True)
+@lock_option
 @DRY_RUN
 def create(
     machines: tuple[str, ...],
     connect: str | None,
     name: str | None,
     disks: tuple[str, ...],
+    lock_timeout: int,
     dry_run: bool,
     **given: Any,
 ) -> int:
@@ -40,7 +42,7 @@ def create(
     from kvmstate.snapshots.create import Wish, check, create
 
     wish = Wish(name or f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}", disks=disks or None, **given)
-    with host_at(connect) as host:
+    with host_at(connect) as host, holding(host, machines, lock_timeout, dry_run) as say:
 
         def act(machine: str) -> None:
             if dry_run:

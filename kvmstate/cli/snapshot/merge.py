@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
 
 from kvmstate.cli.options import connect_option
-from kvmstate.cli.snapshot.options import AUTO_APPROVE, DRY_RUN, MACHINES, Progress, each, host_at, say
+from kvmstate.cli.snapshot.options import AUTO_APPROVE, DRY_RUN, MACHINES, Progress, each, holding, host_at, lock_option
 from kvmstate.errors import UsageError
 from kvmstate.model.printable import one_line
 
@@ -19,9 +20,17 @@ if TYPE_CHECKING:
 @click.argument("names", metavar="VM SNAPSHOT...", nargs=-1)
 @connect_option
 @click.option("--policy", metavar="NAME", help="All that this policy of the project took: [VM]... says of which.")
+@lock_option
 @DRY_RUN
 @AUTO_APPROVE
-def delete(names: tuple[str, ...], connect: str | None, policy: str | None, dry_run: bool, auto_approve: bool) -> int:
+def delete(
+    names: tuple[str, ...],
+    connect: str | None,
+    policy: str | None,
+    lock_timeout: int,
+    dry_run: bool,
+    auto_approve: bool,
+) -> int:
     """Delete snapshots of a VM: what was written since goes into their files. The VM's state does not change.
 
     With --policy NAME those that a policy of this folder's project took, of these VMs or of all, such as what is left
@@ -32,8 +41,14 @@ def delete(names: tuple[str, ...], connect: str | None, policy: str | None, dry_
 
     if policy is None and len(names) < 2:
         raise UsageError("say which virtual machine, and which of its snapshots", "or --policy NAME")
-    with host_at(connect) as host:
-        going = {names[0]: list(names[1:])} if policy is None else _of_policy(host, policy, names)
+    with host_at(connect) as host, ExitStack() as stack:
+        concerned = names[:1] if policy is None else tuple(_of_policy(host, policy, names))
+        say = stack.enter_context(holding(host, concerned, lock_timeout, dry_run))
+        # anew: only what holds under the lock is asked about
+        if policy is None:
+            going = {names[0]: list(names[1:])}
+        else:
+            going = _of_policy(host, policy, concerned) if concerned else {}
         for machine, snapshots in going.items():
             # the others may depend on the first
             for line in merge.check(host, machine, snapshots[0]) if policy is None else ():
@@ -81,15 +96,18 @@ def _of_policy(host: Host, policy: str, machines: tuple[str, ...]) -> dict[str, 
 @MACHINES
 @connect_option
 @click.option("--keep", default=0, show_default=True, type=click.IntRange(0), metavar="N", help="Newest ones to keep.")
+@lock_option
 @DRY_RUN
 @AUTO_APPROVE
-def merge(machines: tuple[str, ...], connect: str | None, keep: int, dry_run: bool, auto_approve: bool) -> int:
+def merge(
+    machines: tuple[str, ...], connect: str | None, keep: int, lock_timeout: int, dry_run: bool, auto_approve: bool
+) -> int:
     """Shorten chains: delete the oldest external snapshots that a VM's state builds on."""
     from kvmstate.cli.approve import approve
     from kvmstate.snapshots import merge
     from kvmstate.snapshots.chain import look
 
-    with host_at(connect) as host:
+    with host_at(connect) as host, holding(host, machines, lock_timeout, dry_run) as say:
         todo = {name: merge.surplus(look(host, name), keep) for name in machines}
         for machine, names in todo.items():
             click.echo(f"  {machine}: {', '.join(names) or 'nothing to merge'}")
@@ -108,12 +126,13 @@ def merge(machines: tuple[str, ...], connect: str | None, keep: int, dry_run: bo
 @click.command("flatten")
 @MACHINES
 @connect_option
+@lock_option
 @DRY_RUN
-def flatten(machines: tuple[str, ...], connect: str | None, dry_run: bool) -> int:
+def flatten(machines: tuple[str, ...], connect: str | None, lock_timeout: int, dry_run: bool) -> int:
     """Have the disks of VMs stand alone: copy into their images what they have from images below."""
     from kvmstate.snapshots import merge
 
-    with host_at(connect) as host:
+    with host_at(connect) as host, holding(host, machines, lock_timeout, dry_run) as say:
 
         def act(machine: str) -> None:
             if dry_run:

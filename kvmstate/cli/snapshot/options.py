@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kvmstate.cli.options import inputs
+from kvmstate.cli.session import lock_option as shared_lock_option
 from kvmstate.errors import KvmstateError
 from kvmstate.model.printable import one_line
 
 if TYPE_CHECKING:
     from kvmstate.host import Host
 
+F = TypeVar("F", bound=Callable[..., Any])
 MACHINES = click.argument("machines", metavar="VM...", nargs=-1, required=True)
 MACHINE = click.argument("machine", metavar="VM")
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -28,6 +30,30 @@ def host_at(connect: str | None) -> Iterator[Host]:
 
     with open_host(connect or inputs(()).project().connection) as host:
         yield host
+
+
+def lock_option(command: F) -> F:
+    # a daemon holds the lock often, and never for long unless it has to
+    return shared_lock_option(command, default="30s")
+
+
+@contextmanager
+def holding(host: Host, machines: Iterable[str], lock_timeout: int, dry_run: bool) -> Iterator[Callable[[str], None]]:
+    """Hold the locks of the projects that own these machines, unless nothing is to be done. Gives a `say` that raises
+    Locked when one was taken away: what is said is said before it is done."""
+    if dry_run:
+        yield say
+        return
+    from kvmstate.apply.held import held
+
+    command = click.get_current_context().command_path.removeprefix("kvmstate ")
+    with held(host, machines, command, lock_timeout, say) as check:
+
+        def checked(text: str) -> None:
+            check()
+            say(text)
+
+        yield checked
 
 
 def say(text: str) -> None:

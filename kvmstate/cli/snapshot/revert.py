@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kvmstate.cli.options import connect_option
-from kvmstate.cli.snapshot.options import AUTO_APPROVE, DRY_RUN, MACHINE, host_at, say
+from kvmstate.cli.snapshot.options import AUTO_APPROVE, DRY_RUN, MACHINE, holding, host_at, lock_option
 from kvmstate.model.printable import one_line
 
 
@@ -17,6 +17,7 @@ from kvmstate.model.printable import one_line
 @click.option(
     "--delete-children", is_flag=True, help="Then delete the snapshots that build on it. Those of others stay."
 )
+@lock_option
 @DRY_RUN
 @AUTO_APPROVE
 def revert(
@@ -25,6 +26,7 @@ def revert(
     connect: str | None,
     configuration: bool,
     delete_children: bool,
+    lock_timeout: int,
     dry_run: bool,
     auto_approve: bool,
 ) -> int:
@@ -38,7 +40,7 @@ def revert(
     from kvmstate.snapshots.children import doomed
     from kvmstate.snapshots.revert import loss, revert
 
-    with host_at(connect) as host:
+    with host_at(connect) as host, holding(host, [machine], lock_timeout, dry_run) as say:
         found = loss(host, machine, snapshot, configuration)
         for path in found.dropped:
             click.echo(f"  - what was written to {one_line(path)} since the latest snapshot is lost")
