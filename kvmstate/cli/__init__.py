@@ -64,13 +64,35 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
-            return super().resolve_command(ctx, args)
+            name, command, rest = super().resolve_command(ctx, args)
         except click.UsageError as error:
             import difflib
 
             close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             said = f"did you mean {close[0]}?" if close else ""
             raise UsageError(error.message, said or "kvmstate --help lists the commands") from None
+        if command:
+            _refuse_repeated(ctx, command, rest)
+        return name, command, rest
+
+
+def _refuse_repeated(parent: click.Context, command: click.Command, args: list[str]) -> None:
+    """Raises UsageError for an option of one value that is given twice: click takes the last without a word."""
+    with command.context_class(command, parent, command.name, **command.context_settings) as context:
+        try:
+            _, rest, given = command.make_parser(context).parse_args(list(args))
+        except click.UsageError:
+            # told when it is parsed for good
+            return
+        single = [o for o in given if isinstance(o, click.Option) and not (o.multiple or o.is_flag or o.count)]
+        for option in single:
+            if (times := single.count(option)) > 1:
+                raise UsageError(
+                    f"{max(option.opts, key=len)} is given {times} times, and takes one value",
+                    f"say which one is meant; see {context.command_path} --help",
+                )
+        if isinstance(command, click.Group) and rest and (below := command.get_command(context, rest[0])):
+            _refuse_repeated(context, below, rest[1:])
 
 
 @click.group(

@@ -3,28 +3,69 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kvmstate.cli.session import host_options, lock_option, opened
+from kvmstate.errors import UsageError
+
+if TYPE_CHECKING:
+    from kvmstate.model.change import Change
+    from kvmstate.model.plan import Plan
 
 
 @click.command("adopt")
 @host_options
 @lock_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
-def command(auto_approve: bool, **given: Any) -> int:
+def command(auto_approve: bool, paths: tuple[Path, ...], **given: Any) -> int:
     """Take ownership of objects on the host that the manifests declare and this project does not own.
 
     Nothing on the host changes but the record of who owns what, and the project's stamp in the <metadata> of machines
     and networks, while they run or not: the next plan shows how they differ. What another project owns stays with it.
+
+    PATH may be an address, such as domain/web-1 or 'volume/images/*': only what these name is adopted then.
     """
-    with opened(repair=True, **given) as at:
+    addresses = tuple(str(path) for path in paths if _is_address(path))
+    paths = tuple(path for path in paths if str(path) not in addresses)
+    with opened(repair=True, paths=paths, **given) as at:
         from kvmstate.cli.approve import carry_out
 
         plan = at.session.plan(at.options)
         found = [change for change in plan.changes if change.action.name == "ADOPT"]
+        if addresses:
+            found = _chosen(plan, found, addresses)
         adopted = tuple(c if c.owner else dataclasses.replace(c, blocked="", hint="") for c in found)
         plan = dataclasses.replace(plan, changes=adopted)
         return carry_out(at, plan, auto_approve, 1, f"Do you want project {plan.project} to own these?")
+
+
+def _is_address(path: Path) -> bool:
+    """What names a resource, unless there is a file or folder of this name."""
+    from kvmstate.kinds import BY_NAME, BY_WORD
+
+    return len(path.parts) > 1 and path.parts[0] in {*BY_NAME, *BY_WORD} and not path.exists()
+
+
+def _chosen(plan: Plan, found: list[Change], addresses: tuple[str, ...]) -> list[Change]:
+    """Of what can be adopted, what the addresses name. Raises UsageError for an address that names nothing of it."""
+    from kvmstate.manifest.suggest import nearest
+    from kvmstate.plan.select import matching
+
+    chosen = set()
+    for address in addresses:
+        named = matching((change.id for change in found), address)
+        if not named and (known := matching((change.id for change in plan.changes), address)):
+            owned = all(change.observed for change in plan.changes if change.id in known)
+            why = f"project {plan.project} owns it already" if owned else "it is not on the host"
+            raise UsageError(f"{address} cannot be adopted: {why}", "`kvmstate status` shows what there is")
+        if not named:
+            guess = nearest(address, (str(change.id) for change in plan.changes))
+            raise UsageError(
+                f"{address} is not in these manifests",
+                f"did you mean {guess}?" if guess else f"`kvmstate import {address}` writes a manifest of it",
+            )
+        chosen |= named
+    return [change for change in found if change.id in chosen]

@@ -41,8 +41,9 @@ class Found:
     xml: str = ""
 
     def variants(self) -> list[Schema]:
-        """The objects that a value (or an item of it) may be."""
-        return [option for option in options(self.schema, self.root) if "properties" in option]
+        """The objects that a value (or an item of it) may be; those of one type come before what stands for many."""
+        found = [option for option in options(self.schema, self.root) if "properties" in option]
+        return sorted(found, key=lambda option: " or " in _tag(option))
 
 
 def find(what: str) -> Found:
@@ -59,14 +60,25 @@ def find(what: str) -> Found:
     if section == "spec":
         at = Found(kind.name, schema, root, f"/{kind.word}" if kind.on_host else "")
     for field in fields:
-        known = {key: value for variant in at.variants() for key, value in variant["properties"].items()}
+        known = [key for variant in at.variants() for key in variant["properties"]]
         if field not in known:
-            said = hint(field, known, "fields") or f"{at.name} has no fields"
+            said = hint(field, dict.fromkeys(known), "fields") or f"{at.name} has no fields"
             raise UsageError(f"{at.name} has no field {field!r}", said)
-        own = known[field].get("x-kvmstate-xml")
-        xml = f"{at.xml}/{own}".replace("/.", "").rstrip("/") if own and at.xml else ""
-        at = Found(f"{at.name}.{field}", known[field], root, xml)
+        own = _together([variant["properties"][field] for variant in at.variants() if field in variant["properties"]])
+        place = own.get("x-kvmstate-xml")
+        xml = f"{at.xml}/{place}".replace("/.", "").rstrip("/") if place and at.xml else ""
+        at = Found(f"{at.name}.{field}", own, root, xml)
     return at
+
+
+def _together(schemas: list[Schema]) -> Schema:
+    """One field of several variants: what it may be in any of them, and what the first ones say of it."""
+    distinct = [schema for index, schema in enumerate(schemas) if schema not in schemas[:index]]
+    if len(distinct) == 1:
+        return distinct[0]
+    said = {key: value for schema in reversed(distinct) for key, value in schema.items()}
+    said = {key: said[key] for key in said if key == "description" or key.startswith("x-kvmstate")}
+    return {**said, "anyOf": distinct}
 
 
 def options(schema: Schema, root: Schema) -> Iterator[Schema]:
@@ -88,9 +100,9 @@ def options(schema: Schema, root: Schema) -> Iterator[Schema]:
 def describe(found: Found) -> Iterator[str]:
     """The lines of an explanation."""
     yield f"{found.name}  <{kind_of(found.schema, found.root)}>"
-    text = found.schema.get("description") or next(
-        (option["description"] for option in found.variants() if "description" in option), ""
-    )
+    variants = found.variants()
+    only = variants[0].get("description", "") if len(variants) == 1 else ""
+    text = found.schema.get("description") or only
     if text:
         yield ""
         yield from textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="  ")
@@ -98,9 +110,11 @@ def describe(found: Found) -> Iterator[str]:
     if facts:
         yield ""
         yield from (f"  {name + ':':<10}{value}" for name, value in facts.items())
-    for variant in found.variants():
+    for variant in variants:
         yield ""
-        yield "  Fields:" if len(found.variants()) == 1 else f"  Fields of {_tag(variant)}:"
+        yield "  Fields:" if len(variants) == 1 else f"  Fields of {_tag(variant)}:"
+        if len(variants) > 1 and "description" in variant:
+            yield from textwrap.wrap(variant["description"], 96, initial_indent="    ", subsequent_indent="    ")
         for name, schema in variant["properties"].items():
             needed = " (required)" if name in variant.get("required", ()) else ""
             yield f"    {name:<16}<{kind_of(schema, found.root)}>{needed}"
@@ -116,8 +130,9 @@ def kind_of(schema: Schema, root: Schema) -> str:
         return str(schema["const"])
     choices = schema.get("anyOf") or schema.get("oneOf")
     if choices:
-        words = [kind_of(option, root) for option in choices if option.get("type") != "null"]
-        return " or ".join(dict.fromkeys(words))
+        given = [option for option in choices if option.get("type") != "null"]
+        between = " | " if all("enum" in option or "const" in option for option in given) else " or "
+        return between.join(dict.fromkeys(kind_of(option, root) for option in given))
     if schema.get("type") == "array":
         return f"list of {kind_of(schema.get('items', {}), root)}"
     if schema.get("type") == "object" and "properties" not in schema:
@@ -147,7 +162,11 @@ def _plain(value: Any) -> str:
 
 
 def _tag(variant: Schema) -> str:
-    return next((f"{name} {s['const']}" for name, s in variant["properties"].items() if "const" in s), "another kind")
+    """What tells a variant from the others: the one value of a field, or one of a few."""
+    for name, schema in variant["properties"].items():
+        if "const" in schema or "enum" in schema:
+            return f"{name} {' or '.join(schema.get('enum') or [schema['const']])}"
+    return "another kind"
 
 
 def _kind(name: str) -> Any:

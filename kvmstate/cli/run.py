@@ -84,7 +84,7 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
         file = [project.file] if project.file else []
         watch.watch([*here, *(project.paths if project.file else ()), *file, *project.skip])
 
-    fetching = (source.fetch, source.interval, source.reading) if source else ()
+    fetching = (source.fetch, source.interval, source.reading, source.named) if source else ()
     loop = Loop(Given(lambda: now().project(), load, asked.connect, found, watch.stamp, *fetching), board)
     supervised = Supervised(loop, board)
     outside = Outside(board, loop.agenda, lambda: loop.alive, loop.source)

@@ -15,8 +15,10 @@ import sys
 import traceback
 from typing import Any
 
+import jinja2.runtime
 from jinja2 import BaseLoader, StrictUndefined, TemplateError, TemplateNotFound, UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
+from markupsafe import soft_str
 
 MEMORY = 512 << 20
 SECONDS = 0.8
@@ -49,6 +51,11 @@ class Folder(BaseLoader):
             raise TooMuch(f"{template} is larger than {MAX_TEXT:,} characters")
         self.read.add(template)
         return text, template, None
+
+
+def shown(value: Any) -> Any:
+    """What is null in values is nothing in a text, not the word None."""
+    return "" if value is None else value
 
 
 class Environment(SandboxedEnvironment):
@@ -87,7 +94,12 @@ def main() -> None:
 
 def render(path: str, root: str, values: Any) -> dict[str, Any]:
     loader = Folder(root)
-    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment = Environment(
+        loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=shown
+    )
+    # `a ~ b` is compiled into a call of this, and knows nothing of finalize
+    jinja2.runtime.str_join = lambda seq: "".join(str(shown(part)) for part in seq)
+    environment.filters["string"] = lambda value: soft_str(shown(value))
     environment.globals["values"] = values  # not in the context, which imports do not see
     # The same manifests must mean the same every time.
     environment.globals.pop("lipsum")

@@ -30,7 +30,7 @@ _SYNONYMS = {
     "base": ("backing",),
     "baseimage": ("backing",),
     "storagepool": ("pool",),
-    "path": ("target", "file"),
+    "path": ("file", "target"),
     "addresses": ("ips",),
     "subnet": ("ips",),
     "cidr": ("address",),

@@ -13,6 +13,7 @@ from kvmstate.manifest.fields import Model, below, fields, fitting
 from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.scalars import describe
 from kvmstate.manifest.suggest import hint, nearest
+from kvmstate.model.quantity import WRITTEN
 
 _YES_NO = {
     **dict.fromkeys(("yes", "y", "on", "1", "enabled"), "true"),
@@ -27,7 +28,7 @@ def validate(
 ) -> T | None:
     """The validated value, or None after reporting every problem with its place."""
     try:
-        return adapter.validate_python(node.data(), strict=True, by_alias=True, by_name=False)
+        return adapter.validate_python(node.data(), strict=True, by_alias=True, by_name=False, context={WRITTEN})
     except ValidationError as errors:
         seen = set()
         for error in errors.errors(include_url=False):

@@ -9,7 +9,7 @@ import yaml
 
 from kvmstate.kinds import BY_WORD
 from kvmstate.manifest.scalars import resolve
-from kvmstate.model.quantity import Bytes
+from kvmstate.model.quantity import PLAIN_BYTES, Bytes
 from kvmstate.model.resource import API_VERSION, Resource
 
 WIDTH = 110
@@ -60,8 +60,9 @@ def _string(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
 
 
 def _size(dumper: yaml.SafeDumper, value: Bytes) -> yaml.Node:
-    text = str(value)
-    return dumper.represent_data(int(value)) if text.endswith("bytes") else _string(dumper, text.replace(" ", ""))
+    text = str(value).replace(" ", "").replace("bytes", "B")
+    plain = text.endswith("B") and text[:-1].isdigit() and not 0 < value < PLAIN_BYTES
+    return dumper.represent_data(int(value)) if plain else _string(dumper, text)
 
 
 def _mapping(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:

@@ -10,11 +10,23 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGTPE]?)(iB|i|B|)", re.ASCII)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 _POWERS = {letter: power for power, letter in enumerate(" KMGTPE")}
+# Fewer bytes than this, written by a person without a unit, are a forgotten unit
+PLAIN_BYTES = 1 << 20
+# A validation context that holds it: what is validated was written by a person, and did not come from a program
+WRITTEN = "written"
+
+
+class Unclear(ValueError):
+    """A value that is right to the letter, and most likely not what is meant."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class Bytes(int):
@@ -46,6 +58,17 @@ def parse_size(text: Any) -> int:
     return int(value)
 
 
+def _written_size(text: Any, info: ValidationInfo) -> int:
+    """As `parse_size`; a person also says the unit of anything below 1 MiB. Raises ValueError."""
+    size = parse_size(text)
+    plain = isinstance(text, int) or str(text).strip().replace(".", "").isdigit()
+    if plain and 0 < size < PLAIN_BYTES and WRITTEN in (info.context or ()):
+        guess = f"{size}MiB" if size > 100 else f"{size}GiB or {size}MiB"
+        said = f"{size} is {size} bytes; did you mean {guess}?"
+        raise Unclear("expected a size with its unit, such as 512MiB or 20GiB", f"{said} Bytes are written {size}B")
+    return size
+
+
 def parse_duration(text: Any) -> int:
     """Seconds in `text`. Raises ValueError."""
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
@@ -59,13 +82,13 @@ def parse_duration(text: Any) -> int:
 
 Size = Annotated[
     int,
-    BeforeValidator(parse_size),
+    BeforeValidator(_written_size),
     AfterValidator(Bytes),
     WithJsonSchema(
         {
             "anyOf": [
                 {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*([kKMGTPE]?(iB|i|B)?)$"},
-                {"type": "integer", "minimum": 0},
+                {"type": "integer", "minimum": 0, "not": {"minimum": 1, "exclusiveMaximum": PLAIN_BYTES}},
             ],
             "x-kvmstate-unit": "bytes, or a number with KiB, MiB, GiB, TiB (binary) or KB, MB, GB, TB (decimal)",
         }

@@ -149,11 +149,19 @@ class Board:
             tell(named)
 
     def say(
-        self, reason: str, message: str, resource: ResourceId | None = None, *, warning: bool = False, hint: str = ""
+        self,
+        reason: str,
+        message: str,
+        resource: ResourceId | None = None,
+        *,
+        warning: bool = False,
+        hint: str = "",
+        revision: Revision | None = None,
     ) -> None:
-        """Something happened."""
+        """Something happened, under the revision in force or because of another one."""
         with self._lock:
-            commit = self._state.revision.commit if self._state.revision else ""
+            revision = revision or self._state.revision
+            commit = revision.commit if revision else ""
             happened = Happening(
                 datetime.now(UTC), reason, message, str(resource) if resource else "", warning, commit, hint
             )
@@ -161,8 +169,9 @@ class Board:
         for tell in self._tell:
             tell(happened)
 
-    def trouble(self, concern: Concern, error: KvmstateError | None) -> None:
-        """What is wrong with all at once, or None when it is over; said when it begins, changes and ends."""
+    def trouble(self, concern: Concern, error: KvmstateError | None, revision: Revision | None = None) -> None:
+        """What is wrong with all at once, or None when it is over; said when it begins, changes and ends. `revision` is
+        what it is about, by default the one in force."""
         with self._lock:
             troubles = dict(self._state.troubles)
             before = troubles.pop(concern, None)
@@ -171,7 +180,7 @@ class Board:
             self._state = replace(self._state, troubles=troubles)
         failed, over = concern.value
         if error and (before is None or str(before[1]) != str(error)):
-            self.say(failed, error.message, warning=True, hint=error.hint)
+            self.say(failed, error.message, warning=True, hint=error.hint, revision=revision)
         elif before and not error:
             self.say(over, f"it was: {before[1].message}")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from kvmstate.apply import Store
+from kvmstate.errors import KvmstateError
 from kvmstate.manifest import Project
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import Options
@@ -62,7 +63,8 @@ class Given:
     `project` and `load` read the files as they are now, and raise ManifestErrors and UsageError; `found` is told what
     was read. `stamp` is another one when any of the files is. `fetch` brings newer ones (with a note on how, if it was
     no plain step forward), and raises SourceError; it is called in a thread of its own, and changes nothing while
-    `reading` is held. `every` is its interval in seconds.
+    `reading` is held. `every` is its interval in seconds. `named` gives what is wrong with files the names that their
+    authors know them by.
     """
 
     project: Callable[[], Project]
@@ -73,6 +75,7 @@ class Given:
     fetch: Callable[[], tuple[Revision, str]] | None = None
     every: float = 60
     reading: threading.Lock = field(default_factory=threading.Lock)
+    named: Callable[[KvmstateError], KvmstateError] = lambda error: error
 
     def uri(self, project: Project) -> str | None:
         return self.connect or project.connection

@@ -23,11 +23,13 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from kvmstate.errors import SourceError, UsageError
+from kvmstate.errors import KvmstateError, ManifestErrors, SourceError, UsageError
 from kvmstate.reconcile.remote import Git
 from kvmstate.reconcile.repository import CommandFailed, Repository
 from kvmstate.reconcile.signature import signer
@@ -81,6 +83,26 @@ class GitSource:
         if not self.revision:
             raise SourceError(f"nothing is known of {self._settings.asked} of {self._settings.url} yet")
         return self._cache / "current" / self._settings.path
+
+    def named(self, error: KvmstateError) -> KvmstateError:
+        """What is wrong with the revision's files, by its commit and by their paths in the repository."""
+        top = self._cache / "current"
+        here = sorted({f"{top}/", f"{top.resolve()}/", f"{os.path.relpath(top)}/"}, key=len, reverse=True)
+
+        def told(text: str) -> str:
+            for prefix in here:
+                text = text.replace(prefix, "")
+            return text
+
+        if isinstance(error, ManifestErrors):
+            problems = [replace(p, file=told(p.file), message=told(p.message)) for p in error.problems]
+            renamed: KvmstateError = ManifestErrors(problems)
+        else:
+            renamed = copy(error)
+            renamed.message, renamed.hint = told(error.message), told(error.hint)
+        if self.revision:
+            renamed.message = f"commit {self.revision.commit[:12]}: {renamed.message}"
+        return renamed
 
     def close(self) -> None:
         """Leave the cache to others."""

@@ -172,7 +172,7 @@ class Loop:
                     "if that is meant, stop `kvmstate run` and use `kvmstate destroy`",
                 )
         except KvmstateError as error:
-            self.board.trouble(Concern.MANIFESTS, error)
+            self.board.trouble(Concern.MANIFESTS, self._given.named(error), self._fetched)
             if self._keeper.project is None:
                 self.agenda.failed(Topic.MANIFESTS)
             return

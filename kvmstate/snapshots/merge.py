@@ -5,7 +5,7 @@ QEMU moves the data, under the running guest, or for a machine that is off in a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -125,6 +125,22 @@ def check(host: Host, domain: str, name: str) -> list[str]:
     if not snapshot.external:
         return []
     return [str(each) for each in _commits(machine, snapshot, Images(host))]
+
+
+def foreseen(host: Host, domain: str, names: Sequence[str]) -> list[str]:
+    """What deleting all of these would merge, as far as it can be told before the first is gone. Raises NotFound, and
+    what `check` raises where others than these stand in the way."""
+    lines: list[str] = []
+    for name in names:
+        try:
+            found = check(host, domain, name)
+        except StillNeeded as needed:
+            if not needed.branches or not needed.branches <= {*names}:
+                raise
+        else:
+            # the files of one may go into those of another
+            lines += found if not lines else []
+    return lines
 
 
 @dataclass(frozen=True)

@@ -104,3 +104,22 @@ def test_a_volume_with_data_is_adopted_as_it_is(project: Project, connection: li
     assert project.kvmstate("adopt", "--auto-approve").code == 0
     assert project.plan().code == 0
     assert project.path("images/data").read_bytes().startswith(b"dear")
+
+
+def test_addresses_choose_what_is_adopted(project: Project, connection: libvirt.virConnect) -> None:
+    for name in ("lan", "dmz", "wan"):
+        connection.networkDefineXML(f"<network><name>{name}</name></network>")
+    project.write(network("lan"), network("dmz"), network("wan"), network("new"))
+    adopted = project.kvmstate("adopt", "network/lan", "Network/d*", "--auto-approve")
+    assert adopted.code == 0, adopted
+    planned = project.plan().out
+    assert [name for name in ("lan", "dmz", "wan", "new") if f"network/{name} " in planned] == ["wan", "new"]
+    for address, said in (
+        ("network/lan", "network/lan cannot be adopted: project shop owns it already"),
+        ("network/new", "network/new cannot be adopted: it is not on the host"),
+        ("network/la", "did you mean network/lan?"),
+        ("domain/other", "`kvmstate import domain/other` writes a manifest of it"),
+    ):
+        refused = project.kvmstate("adopt", address, "--auto-approve")
+        assert refused.code == 1
+        assert said in refused.err

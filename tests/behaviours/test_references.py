@@ -81,3 +81,14 @@ def test_what_is_on_the_host_and_nobodys_may_be_used(project: Project, connectio
     )
     project.kvmstate("destroy", "--auto-approve")
     assert [network.name() for network in connection.listAllNetworks()] == ["lan"]
+
+
+def test_a_reference_to_nothing_does_not_hide_the_others_from_status(project: Project) -> None:
+    lan = resource("Network", "lan")
+    project.converge(lan)
+    project.write(lan, resource("VirtualMachine", "web", memory="32MiB", interfaces=[{"network": "dmz"}]))
+    shown = project.kvmstate("status")
+    assert shown.code == 0, shown
+    told = json.loads(project.kvmstate("status", "--json").out)["resources"]
+    assert {row["address"]: row["sync"] for row in told} == {"domain/web": "missing", "network/lan": "in sync"}
+    assert "there is no network/dmz, neither in the manifests nor on the host" in shown.out

@@ -79,6 +79,10 @@ def test_validate_json(tmp_path: Path) -> None:
         (["explain", "Domian"], "did you mean"),
         (["explain", "VirtualMachine.dsks"], "did you mean disks?"),
         (["explain", "Network.mtu.size"], "has no fields"),
+        (["plan", "--env", "a", "--env", "b"], "--env is given 2 times, and takes one value"),
+        (["apply", "-c", "a:///", "--connect=b:///"], "--connect is given 2 times"),
+        (["snapshot", "create", "vm", "--name", "a", "--name", "b"], "--name is given 2 times"),
+        (["run", "--branch", "a", "--branch", "a"], "--branch is given 2 times"),
         ([], "Usage:"),
     ],
 )
@@ -167,3 +171,14 @@ def test_the_schema_refuses_what_the_loader_refuses(case: str) -> None:
     check = jsonschema.Draft202012Validator(json.loads(text("manifest")))
     for document in yaml.safe_load_all((CASES / case / "manifest.yaml").read_text()):
         assert not check.is_valid(document)
+
+
+def test_explain_shows_all_members_of_a_union(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "StoragePool.type"]) == 0
+    assert capsys.readouterr().out.startswith("StoragePool.type  <dir | disk | fs | gluster | iscsi | ")
+    assert run(["explain", "pool"]) == 0
+    said = capsys.readouterr().out
+    one, other = said.index("Fields of type dir:"), said.index("Fields of type disk or fs or")
+    assert one < said.index("A folder of the host's.") < other < said.index("A pool of another type.")
+    assert run(["explain", "pool.target.path"]) == 0
+    assert "/pool/target/path" in capsys.readouterr().out

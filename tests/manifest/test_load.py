@@ -143,3 +143,18 @@ def test_impossible_requests(arguments: dict[str, object], tmp_path: Path) -> No
 def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KvmstateError, match="no such file"):
         load([tmp_path / "none"])
+
+
+def test_null_is_nothing_in_a_text(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text("suffix:\nnested: {none: null}\n")
+    (tmp_path / "kvmstate.yaml").write_text("project: p\nvalues: [values.yaml]\n")
+    names = [
+        "a{{ values.suffix }}",
+        "{{ 'b' ~ values.suffix }}",
+        "{{ 'c' ~ (values.nested.none | string) }}",
+        "d{{ values.nested.none if true }}",
+    ]
+    text = "---\n".join(NETWORK % name for name in names).replace("1500", "1500{{ values.suffix }}")
+    (tmp_path / "m.yaml.j2").write_text(text)
+    found = load_project(tmp_path).load()
+    assert [resource.id.name for resource in found.resources] == ["a", "b", "c", "d"]

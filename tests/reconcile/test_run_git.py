@@ -68,6 +68,32 @@ def test_a_host_is_kept_as_the_last_good_revision_says(
     assert daemon.stop() == 0
 
 
+def test_what_is_wrong_with_a_commit_is_told_by_its_name_and_the_repositorys_paths(
+    project: Project, run: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    remote = Remote(tmp_path)
+    remote.commit("hosts/a/kvmstate.yaml", "project: shop\n")
+    remote.commit("hosts/a/nets.yaml", yaml.safe_dump(LAN))
+    remote.push()
+    cache = tmp_path / "cache"
+    options = ["--git", str(remote.bare), "--path", "hosts/a", "-c", project.uri, "--git-cache", str(cache)]
+    daemon = run(*options)
+    for name, text, said in (
+        ("nets.yaml", "kind: Network\nnonsense: 1\n", "hosts/a/nets.yaml:1:1: apiVersion: this field is required"),
+        ("kvmstate.yaml", "project: shop\nprunes: true\n", "hosts/a/kvmstate.yaml:2:1: prunes: unknown field"),
+        ("kvmstate.yaml", "project: shop\nmanifests: [gone]\n", "hosts/a/gone: no such file or folder"),
+    ):
+        daemon.mark()
+        commit = remote.commit(f"hosts/a/{name}", text)
+        remote.push()
+        daemon.process.send_signal(signal.SIGHUP)
+        event = daemon.says("ManifestsInvalid")
+        assert event["revision"] == commit
+        assert event["event"].startswith(f"commit {commit[:12]}: {said}")
+        assert str(cache) not in event["event"]
+    assert daemon.stop() == 0
+
+
 def test_a_repository_that_was_never_reached_touches_nothing(
     project: Project, run: Callable[..., Daemon], tmp_path: Path
 ) -> None:

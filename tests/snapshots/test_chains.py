@@ -407,3 +407,20 @@ def test_the_tree_has_what_follows_below_and_indents_branches_only(make: Callabl
         "       vda.c.overlay  = snapshot d",
         "       vda.d.overlay  <- in use",
     ]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a"), ("c", "a", "b")])
+def test_snapshots_are_deleted_in_whatever_order_they_are_named(
+    make: Callable[..., Machine], names: tuple[str, ...]
+) -> None:
+    vm = make()
+    for number, name in enumerate("abc"[: len(names)], 2):
+        vm.done("create", "--name", name)
+        vm.write(10 * number, number)
+    vm.done("revert", "a", "--auto-approve")
+    vm.write(90, 6)
+    before = vm.contents()
+    vm.done("delete", *names, "--auto-approve")
+    assert vm.contents() == before
+    assert vm.domain.snapshotNum() == 0
+    assert vm.files() == {"vda.qcow2"}

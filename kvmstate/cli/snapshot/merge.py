@@ -50,8 +50,7 @@ def delete(
         else:
             going = _of_policy(host, policy, concerned) if concerned else {}
         for machine, snapshots in going.items():
-            # the others may depend on the first
-            for line in merge.check(host, machine, snapshots[0]) if policy is None else ():
+            for line in merge.foreseen(host, machine, snapshots) if policy is None else ():
                 click.echo(f"  {one_line(line)}")
             if dry_run:
                 click.echo(f"would delete {', '.join(snapshots)} of {machine}")
@@ -68,10 +67,7 @@ def delete(
                 merge.delete(host, machine, name, say, Progress())
                 click.echo(f"deleted snapshot {name} of {machine}")
 
-            if policy is None:
-                for name in going[machine]:
-                    one(name)
-            elif held := merge.delete_each(one, going[machine]):
+            if held := merge.delete_each(one, going[machine]):
                 raise next(iter(held.values()))
 
         return each(tuple(going), act)
