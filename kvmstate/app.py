@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
-from kvmstate.errors import HostError, NotFound
+from kvmstate.errors import HostError, KvmstateError, NotFound
 from kvmstate.host import Host, domains, open_host
 from kvmstate.kind import Precaution
 from kvmstate.kinds import BY_WORD
@@ -95,7 +95,12 @@ class Session:
                 emit(event)
 
             result = self._apply(plan, options, told, parallelism, stop, exact)
-            return replace(result, left=recheck.left()) if result.ok else result
+            if result.ok:
+                return replace(result, left=recheck.left())
+            with suppress(KvmstateError):
+                # what became of those that were done counts the next time
+                recheck.left()
+            return result
 
     def _forget_reverts(self, plan: Plan) -> None:
         """Somebody has started these machines after a revert of them was cut off: they are in use as they are."""

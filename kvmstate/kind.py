@@ -37,6 +37,7 @@ from kvmstate.xmlbind import (
     withdraw,
 )
 from kvmstate.xmlbind.path import NAMESPACES, parse_path
+from kvmstate.xmlbind.spelling import spelled
 
 
 class Declaration(Model):
@@ -68,7 +69,7 @@ class Spec(Section, Declaration):
     @property
     def rest(self) -> etree._Element | None:
         """The remainder, read."""
-        return document(self.remainder) if self.remainder else None
+        return spelled(document(self.remainder)) if self.remainder else None
 
 
 @dataclass(frozen=True)

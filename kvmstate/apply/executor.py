@@ -26,6 +26,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.plan import remained
 from kvmstate.plan.planner import observe
 
 SIGNALS_SECONDS = 0.5
@@ -156,7 +157,7 @@ def note_agreement(plan: Plan, store: Store) -> None:
             continue
         if change.desired and change.observed and (entry := entries.get(change.id)):
             known = replace(entry, specs=(change.desired.written,), lifecycle=change.lifecycle, digest=change.digest)
-            store.put(replace(known, incomplete=False, confirmed=False))
+            store.put(replace(known, incomplete=False, confirmed=False, applied=remained.still(entry, change)))
     store.flush()
 
 
@@ -206,7 +207,8 @@ def _carry_out(
     elif change.desired:
         # what is suspended is not applied, but it may be adopted anew
         held = before.suspended if before else ""
-        store.put(Entry(change.id, change.uuid, (change.desired.written,), change.lifecycle, suspended=held))
+        entry = Entry(change.id, change.uuid, (change.desired.written,), change.lifecycle, suspended=held)
+        store.put(replace(entry, applied=remained.digests(change)))
         if change.moved_from:
             store.drop(change.moved_from)
         if change.action in MAKES and getattr(change.spec, "content", None):

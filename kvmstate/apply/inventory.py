@@ -219,6 +219,7 @@ def _dump(entry: Entry) -> dict[str, Any]:
         **({"digest": entry.digest} if entry.digest else {}),
         **({"suspended": entry.suspended} if entry.suspended else {}),
         **({"confirmed": True} if entry.confirmed else {}),
+        **({"applied": entry.applied} if entry.applied else {}),
     }
 
 
@@ -238,4 +239,5 @@ def _load(value: dict[str, Any]) -> Entry:
         value.get("digest", ""),
         value.get("suspended", ""),
         bool(value.get("confirmed")),
+        tuple(value.get("applied", ())),
     )

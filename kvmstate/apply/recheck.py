@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 
 from kvmstate.apply.executor import note_agreement
 from kvmstate.apply.inventory import Store
 from kvmstate.host import Host
 from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Inventory
+from kvmstate.plan import remained
 from kvmstate.plan.planner import look_again
 
 # So many are looked at together while others are still being done; fewer wait for the end.
@@ -49,6 +52,12 @@ class Recheck:
             self._looks.append(self._thread.submit(self._differing, batch))
 
     def _differing(self, batch: list[Change]) -> list[Change]:
-        plan = look_again(self._host, [c.desired for c in batch if c.desired], self._store.inventory)
+        owned = self._store.inventory
+        # all that differs is told, also what is not applied again
+        entries = {c.id: replace(e, applied=()) for c in batch if (e := owned.get(c.id))}
+        plan = look_again(self._host, [c.desired for c in batch if c.desired], Inventory(owned.project, entries))
         note_agreement(plan, self._store)
+        for change in plan.todo:
+            if entry := owned.get(change.id):
+                self._store.put(replace(entry, applied=remained.still(entry, change)))
         return list(plan.todo)

@@ -81,10 +81,12 @@ class HostLookup:
             volume = self._volumes.get((ref.pool, ref.name)) or self._pool(ref.pool).storageVolLookupByName(ref.name)
             node = document(volume.XMLDesc(0))
         format_ = node.find("target/format")
+        known = (format_.get("type") if format_ is not None else None) or "raw"
         return VolumeSource(
             "block" if node.get("type") == "block" else "file",
             node.findtext("target/path") or "",
-            (format_.get("type") or "raw") if format_ is not None else "raw",
+            # a CD-ROM's image is no format of QEMU's
+            "raw" if known == "iso" else known,
         )
 
 

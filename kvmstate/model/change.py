@@ -60,7 +60,8 @@ class Change:
     that of manifest and host where they agree. `owner` is another project that owns the object.
     `moved_from` is the address whose object this is, to be renamed first. What is `suspended` is left alone.
     `former` are remainders that were applied before: what they say, and the manifest does not say any more, goes.
-    What is `unknown` can be seen, and decided, after others have changed.
+    What is `unknown` can be seen, and decided, after others have changed. `held` are digests of differences that were
+    applied before and remained: they are not applied again.
     """
 
     id: ResourceId
@@ -82,6 +83,7 @@ class Change:
     moved_from: ResourceId | None = None
     suspended: bool = False
     former: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
     @property
     def disrupts(self) -> bool:

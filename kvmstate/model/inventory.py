@@ -16,7 +16,8 @@ class Entry:
     `specs` are what was applied, as manifests write it: one, or two while a change is under way (or was cut off):
     the last and the next. `incomplete`: it is being made, and nobody has used it yet. `digest` is of manifest and host
     when they were last seen to agree. `suspended` says since when, by whom and why it is left alone. `confirmed`: it
-    may be deleted, where that waits for confirmation.
+    may be deleted, where that waits for confirmation. `applied` are digests of the differences that the last change was
+    done for, until they are seen to be gone.
     """
 
     id: ResourceId
@@ -27,6 +28,7 @@ class Entry:
     digest: str = ""
     suspended: str = ""
     confirmed: bool = False
+    applied: tuple[str, ...] = ()
 
     def beginning(self, spec: dict[str, Any]) -> Entry:
         return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec), digest="")

@@ -16,6 +16,7 @@ from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
 from kvmstate.model.reference import Unlocated
 from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource
+from kvmstate.plan import remained
 from kvmstate.xmlbind import (
     bindings,
     contained,
@@ -99,7 +100,8 @@ def compare(
     active_fields = _minus(diff(spec, active, active), ignored) if active else ()
     common["spec"] = spec
     common["former"] = _former(spec, last) if left else ()
-    return _judged(kind, Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields))
+    change = Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields)
+    return remained.judged(entry, change, lambda change: _judged(kind, change))
 
 
 def _as(resource: Resource, spec: Spec) -> Resource:
@@ -138,8 +140,11 @@ def _remainder(spec: Spec, observed: Observed) -> Iterator[FieldChange]:
     seen = document(observed.xml)
     if contained(rest, seen):
         return
+    places = {b.xml.path: b for b in bindings(type(spec)) if b.xml and not b.sections}
     for path, new, old in differences(patch(rest, spec, Unlocated()), patch(seen, spec, Unlocated())):
-        yield FieldChange(("remainder", Key("/".join(path))), old, new, cost.of(old, new))
+        where = "/".join(path)
+        if where not in places or not places[where].same(new, old):
+            yield FieldChange(("remainder", Key(where)), old, new, cost.of(old, new))
 
 
 def _left(spec: Spec, last: list[Spec], observed: Observed) -> Iterator[FieldChange]:

@@ -40,7 +40,7 @@ TEXT = Scalar(str, str)
 NUMBER = Scalar(lambda text: int(text, 0), str)
 
 # https://libvirt.org/formatdomain.html#memory-allocation; the same letters serve volumes (formatstorage.html)
-_UNITS = {"b": 1, "bytes": 1} | {
+UNITS = {"b": 1, "bytes": 1} | {
     spelling: base**power
     for power, letter in enumerate("KMGTPE", 1)
     for spelling, base in (
@@ -54,11 +54,11 @@ _UNITS = {"b": 1, "bytes": 1} | {
 
 def size(default_unit: str) -> Element:
     """An amount of bytes with a `unit` attribute; written in `default_unit`, rounded up to it."""
-    step = _UNITS[default_unit]
+    step = UNITS[default_unit]
 
     def read(node: etree._Element, lookup: Any) -> Bytes | None:
         text = (node.text or "").strip()
-        return Bytes(int(text) * _UNITS[node.get("unit", default_unit)]) if text else None
+        return Bytes(int(text) * UNITS[node.get("unit", default_unit)]) if text else None
 
     def write(node: etree._Element, value: int | None, lookup: Any) -> None:
         if value is None:
@@ -70,6 +70,19 @@ def size(default_unit: str) -> Element:
         node.text = str(-(-value // step))
 
     return Element(read, write)
+
+
+def same_path(want: str | None, seen: str | None) -> bool:
+    """`/a//b/` is `/a/b`; what `..` means, only the host knows."""
+    return want is not None and seen is not None and _steps(want) == _steps(seen)
+
+
+def _steps(path: str) -> tuple[bool, list[str]]:
+    return path.startswith("/"), [step for step in path.split("/") if step not in ("", ".")]
+
+
+def same_case(want: str | None, seen: str | None) -> bool:
+    return want is not None and seen is not None and want.lower() == seen.lower()
 
 
 def same_flag(want: bool, seen: bool | None) -> bool:

@@ -111,7 +111,8 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
                 codec.write(target, value, lookup)
         elif value is None or not isinstance(codec, Scalar):
             b.path.remove(node)
-        else:
+        elif (found := b.path.find(node)) is None or not b.same(value, _read(b, found, lookup)):
+            # what means the same stays as it is: `q35` is no newer version of the machine type that was pinned
             b.path.set(node, codec.write(value))
     return node
 

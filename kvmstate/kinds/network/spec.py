@@ -12,7 +12,7 @@ from kvmstate.kind import Spec
 from kvmstate.model.address import IpAddress, IpInterface, Mac
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import Element, Keyed, Section, Xml
-from kvmstate.xmlbind.codecs import ON_OFF
+from kvmstate.xmlbind.codecs import ON_OFF, same_case
 
 
 def _read_ip(node: etree._Element, lookup: Any) -> str | None:
@@ -48,7 +48,7 @@ class DhcpHost(Section):
     """One fixed lease."""
 
     ip: Annotated[IpAddress, Xml("@ip")]
-    mac: Annotated[Mac | None, Xml("@mac"), Effect.LIVE] = None
+    mac: Annotated[Mac | None, Xml("@mac", same=same_case), Effect.LIVE] = None
     name: Annotated[str | None, Xml("@name"), Effect.LIVE] = None
 
 

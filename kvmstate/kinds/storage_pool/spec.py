@@ -10,6 +10,7 @@ from pydantic import Field
 from kvmstate.kind import Spec
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import NeededRemainder, Section, Xml
+from kvmstate.xmlbind.codecs import same_path
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,6 @@ TYPES = {
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*$")]
 
 
-def _same_path(want: str, seen: str) -> bool:
-    """libvirt drops a trailing slash."""
-    return want.rstrip("/") == (seen or "").rstrip("/")
-
-
 def _same_mode(want: str, seen: str) -> bool:
     return seen is not None and int(want, 8) == int(seen, 8)
 
@@ -59,7 +55,7 @@ class Permissions(Section):
 
 class Target(Section):
     path: Annotated[
-        AbsolutePath, Xml("path", same=_same_path), Effect.REPLACE, Field(description="A folder of the host.")
+        AbsolutePath, Xml("path", same=same_path), Effect.REPLACE, Field(description="A folder of the host.")
     ]
     permissions: Annotated[
         Permissions | None,

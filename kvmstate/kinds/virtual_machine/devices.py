@@ -12,7 +12,7 @@ from kvmstate.model.effect import Effect, When
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Ref
 from kvmstate.xmlbind import Element, Section, Xml
-from kvmstate.xmlbind.codecs import present, same_flag
+from kvmstate.xmlbind.codecs import present, same_case, same_flag, same_path
 from kvmstate.xmlbind.path import parse_path
 
 MEDIUM = When("device", ("cdrom",), then=Effect.LIVE, otherwise=Effect.RESTART)
@@ -118,7 +118,7 @@ class Disk(Section):
     ] = None
     file: Annotated[
         str | None,
-        Xml("source", Element(_read_file, _write_file)),
+        Xml("source", Element(_read_file, _write_file), same=same_path),
         MEDIUM,
         Field(
             pattern="^/",
@@ -219,7 +219,7 @@ class Interface(Section):
     ] = None
     mac: Annotated[
         Mac | None,
-        Xml("mac/@address", lasting=True),
+        Xml("mac/@address", same=same_case, lasting=True),
         Field(description="Default: derived from project, machine and interface name, so that a rebuilt one keeps it."),
     ] = None
     model: Annotated[
@@ -288,7 +288,9 @@ class Serial(Section):
     """A serial port that `virsh console` opens; `log` keeps what the guest writes in a file on the host."""
 
     port: Annotated[int, Xml("target/@port"), Field(ge=0, le=3)] = 0
-    log: Annotated[str | None, Xml("log/@file"), Field(pattern="^/", description="A file that virtlogd writes.")] = None
+    log: Annotated[
+        str | None, Xml("log/@file", same=same_path), Field(pattern="^/", description="A file that virtlogd writes.")
+    ] = None
 
 
 class Rng(Section):
@@ -296,7 +298,7 @@ class Rng(Section):
 
     source: Annotated[
         str | None,
-        Xml("backend", lasting=True),
+        Xml("backend", same=same_path, lasting=True),
         Field(pattern="^/", description="A random device of the host. Default: libvirt's own."),
     ] = None
 

@@ -14,9 +14,9 @@ from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, HOT_PLUG, Disk, 
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.quantity import Size
 from kvmstate.xmlbind import Element, Keyed, Section, Xml
-from kvmstate.xmlbind.codecs import same_flag, size
+from kvmstate.xmlbind.codecs import same_flag, same_path, size
 
-KIB = 1 << 10
+KIB, MIB = 1 << 10, 1 << 20
 # What the XML of a running machine says anew with every start, as its guest's drivers come, or as its devices work.
 VOLATILE = (
     "self::*[@id]/currentMemory",
@@ -36,10 +36,15 @@ VOLATILE = (
 )
 
 
+def _same_memory(want: int | None, seen: int | None) -> bool:
+    """QEMU takes whole MiB, and shows so what runs."""
+    return want is not None and seen is not None and -(-want // MIB) == -(-seen // MIB)
+
+
 def _same_machine(want: str, seen: str | None) -> bool:
-    """libvirt pins `q35` and `pc` to the newest version that QEMU has when the domain is defined."""
-    family = {"pc": r"pc-i440fx-.*", "q35": r"pc-q35-.*"}.get(want)
-    return bool(seen and family and re.fullmatch(family, seen))
+    """libvirt pins `q35`, `pc` and their like to the newest version that QEMU has when the domain is defined."""
+    family = {"pc": "pc-i440fx", "q35": "pc-q35"}.get(want, want)
+    return bool(want and seen and re.fullmatch(rf"{re.escape(family)}-.+", seen))
 
 
 def _read_firmware(node: etree._Element, lookup: Any) -> str | None:
@@ -112,8 +117,12 @@ class Cpu(Section):
 class Kernel(Section):
     """Direct kernel boot, without a boot loader."""
 
-    path: Annotated[str, Xml("kernel"), Field(pattern="^/", description="The kernel image, a file of the host.")]
-    initrd: Annotated[str | None, Xml("initrd"), Field(pattern="^/", description="The initial RAM disk.")] = None
+    path: Annotated[
+        str, Xml("kernel", same=same_path), Field(pattern="^/", description="The kernel image, a file of the host.")
+    ]
+    initrd: Annotated[
+        str | None, Xml("initrd", same=same_path), Field(pattern="^/", description="The initial RAM disk.")
+    ] = None
     cmdline: Annotated[str | None, Xml("cmdline"), Field(description="The kernel's command line.")] = None
 
 
@@ -147,12 +156,12 @@ class VirtualMachineSpec(Spec):
     ] = None
     max_memory: Annotated[
         Size | None,
-        Xml("memory", size("KiB")),
+        Xml("memory", size("KiB"), same=_same_memory),
         Field(gt=0, multiple_of=KIB, description="How far memory can be raised while it runs. Default: memory."),
     ] = None
     memory: Annotated[
         Size,
-        Xml("currentMemory", size("KiB")),
+        Xml("currentMemory", size("KiB"), same=_same_memory),
         Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit="max_memory"),
         Field(gt=0, multiple_of=KIB, description="What the guest may use, in whole KiB."),
     ]

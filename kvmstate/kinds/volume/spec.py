@@ -36,6 +36,11 @@ def _same_capacity(want: int, seen: int | None) -> bool:
     return seen is not None and -(-want // 512) * 512 == seen
 
 
+def _same_format(want: str | None, seen: str | None) -> bool:
+    """libvirt tells an ISO image from its content; until it has any, it is a raw one."""
+    return want == seen or {want, seen} == {"raw", "iso"}
+
+
 def _on_creation_only(want: Any, seen: Any) -> bool:
     """What is allocated grows as the guest writes: that is no difference."""
     return seen is not None
@@ -77,7 +82,12 @@ class VolumeSpec(Spec):
     # what a volume is made from; what becomes of its file's mode and owner is no difference
     remainder: Annotated[Remainder, Effect.NONE] = None
     pool: Annotated[Name, Ref("pool"), Effect.REPLACE, Field(description="The storage pool that it is in.")]
-    format: Annotated[Literal["raw", "qcow2"], Xml("target/format/@type"), Effect.REPLACE] = "qcow2"
+    format: Annotated[
+        Literal["raw", "qcow2", "iso"],
+        Xml("target/format/@type", same=_same_format),
+        Effect.REPLACE,
+        Field(description="iso is a CD-ROM's image, which is raw to QEMU."),
+    ] = "qcow2"
     capacity: Annotated[
         Size | None,
         Xml("capacity", size("bytes"), same=_same_capacity),

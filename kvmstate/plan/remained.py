@@ -1,0 +1,74 @@
+"""Differences that were applied and remained: libvirt, QEMU or another program makes something else of what is written.
+
+What a change was done for is recorded with the object (`Entry.applied`) until it is seen to be gone. The same
+difference, from the same value to the same value, is not applied a second time: nothing is restarted, replaced or
+uploaded anew for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from kvmstate.model.change import Action, Change, FieldChange
+from kvmstate.model.effect import Effect
+from kvmstate.model.inventory import Entry
+
+# what changes by calls of its own, and by itself: a guest may power off again and again
+_CALLS = ("state", "active", "autostart", "persistent", "lifecycle")
+
+
+def digests(change: Change) -> tuple[str, ...]:
+    """Of all differences that this change has ended, when it is done. Of what is made anew there are none."""
+    if change.action not in (Action.UPDATE, Action.REPLACE):
+        return ()
+    defined = _digests(change.fields, running=False)
+    return (*defined, *(_digests(change.waiting, running=True) if change.restarts else ()), *change.held)
+
+
+def still(entry: Entry, change: Change) -> tuple[str, ...]:
+    """Those of the entry's that are there yet."""
+    if not entry.applied:
+        return ()
+    seen = {*_digests(change.fields, running=False), *_digests(change.waiting, running=True), *change.held}
+    return tuple(digest for digest in entry.applied if digest in seen)
+
+
+def judged(entry: Entry, change: Change, judge: Callable[[Change], Change]) -> Change:
+    """The change as `judge` has it, without the differences that remained; blocked where there are no others."""
+    if not entry.applied:
+        return judge(change)
+    defined, running = _digests(change.fields, running=False), _digests(change.waiting, running=True)
+    held = {digest: field for digest, field in (defined | running).items() if digest in entry.applied}
+    if not held:
+        return judge(change)
+    rest = judge(
+        replace(
+            change,
+            fields=tuple(f for f in change.fields if f not in [held.get(d) for d in defined]),
+            active_fields=tuple(f for f in change.active_fields if f not in [held.get(d) for d in running]),
+            held=tuple(held),
+        )
+    )
+    names = ", ".join(dict.fromkeys(f.where for f in held.values()))
+    if rest.action is not Action.NOOP:
+        return rest if rest.blocked else replace(rest, reason=f"{names} was applied before and remained as it is")
+    return replace(
+        judge(change),
+        blocked=f"{names} was applied, and the difference remained: it is not applied again",
+        hint="write what the host makes of it into the manifest, or name it in lifecycle.ignoreChanges",
+    )
+
+
+def _digests(fields: Iterable[FieldChange], running: bool) -> dict[str, FieldChange]:
+    """By digest. That it is defined does not say that it runs."""
+    counted = (f for f in fields if f.path[0] not in _CALLS and f.effect is not Effect.NONE)
+    said = ((json.dumps([running, f.path, f.old, f.new], default=_plain), f) for f in counted)
+    return {hashlib.blake2b(text.encode(), digest_size=8).hexdigest(): f for text, f in said}
+
+
+def _plain(value: object) -> object:
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json", exclude_unset=True, warnings=False) if dump else str(value)
