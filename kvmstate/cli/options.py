@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Inputs:
     """What the command line says about manifests; `project()` and `load()` read the files.
 
-    `uri` is the connection asked for by option, else the project's, else None: libvirt's own rule.
+    `name` is the project's, where no file says it. `uri` is the connection asked for by option, else the project's,
+    else None: libvirt's own rule.
     """
 
     paths: tuple[Path, ...] = ()
@@ -30,6 +32,7 @@ class Inputs:
     env: str | None = None
     values: tuple[Path, ...] = ()
     set_values: tuple[str, ...] = ()
+    name: str | None = None
 
     def load(self) -> Loaded:
         """Raises ManifestErrors and UsageError."""
@@ -47,7 +50,7 @@ class Inputs:
         if len(files) > 1:
             names = ", ".join(sorted(str(file or "none") for file in files))
             raise UsageError(f"these manifests belong to different projects: {names}", "run one project at a time")
-        return load_project(places[0], self.env, self.set_values, self.values)
+        return load_project(places[0], self.env, self.set_values, self.values, self.name)
 
     def _manifests(self) -> tuple[Path, ...]:
         """The paths given; one that is a project's folder or file means what the project says."""
@@ -78,6 +81,20 @@ def connect_option(command: F) -> F:
     return click.option("-c", "--connect", metavar="URI", help="The host, such as qemu:///system.")(command)
 
 
+def project_option(command: F) -> F:
+    return click.option(
+        "--project", metavar="NAME", callback=_name, help="The project, where there is no kvmstate.yaml that says it."
+    )(command)
+
+
+def _name(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    from kvmstate.manifest.project import NAME_PATTERN
+
+    if name is not None and (not re.fullmatch(NAME_PATTERN, name) or len(name) > 63):
+        raise click.BadParameter(f"{name!r}: letters, digits, and between them . _ -")
+    return name
+
+
 def manifest_options(command: F) -> F:
     """PATH..., --env, --values and --set; the command takes them with `inputs(**options)`."""
     for decorate in reversed(
@@ -106,5 +123,6 @@ def inputs(
     values: tuple[Path, ...] = (),
     set_values: tuple[str, ...] = (),
     connect: str | None = None,
+    project: str | None = None,
 ) -> Inputs:
-    return Inputs(paths, connect, env, values, set_values)
+    return Inputs(paths, connect, env, values, set_values, project)

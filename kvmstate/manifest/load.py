@@ -12,6 +12,7 @@ from kvmstate.manifest.document import resource
 from kvmstate.manifest.manifests import Loaded, Manifests
 from kvmstate.manifest.sources import Source, sources
 from kvmstate.manifest.text import EMPTY, MAX_BYTES, Reader
+from kvmstate.manifest.values import Reads
 
 
 def load(
@@ -29,8 +30,8 @@ def load(
     """
     problems: list[Problem] = []
     loaded: list[Loaded] = []
-    found = sources(paths, skip, problems, project)
-    rendered = _rendered([source for source in found if source.is_template], values or {}, problems)
+    found, empty = sources(paths, skip, problems, project)
+    rendered, reads = _rendered([source for source in found if source.is_template], values or {}, problems)
     for source in found:
         reader = Reader(source.label, source.is_template)
         raw = _raw(source, rendered, reader)
@@ -47,13 +48,17 @@ def load(
         tuple(item.resource for item in loaded),
         dangling,
         tuple(source.label for source in found),
-        {item.resource.id: item.node for item in loaded},
+        tuple(empty),
+        reads,
+        nodes={item.resource.id: item.node for item in loaded},
     )
 
 
-def _rendered(templates: list[Source], values: Mapping[str, Any], problems: list[Problem]) -> dict[str, str]:
+def _rendered(
+    templates: list[Source], values: Mapping[str, Any], problems: list[Problem]
+) -> tuple[dict[str, str], Reads]:
     if not templates:
-        return {}
+        return {}, frozenset()
     from kvmstate.manifest.template import render  # its process takes time to start
 
     return render(templates, values, problems)

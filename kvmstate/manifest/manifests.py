@@ -12,6 +12,7 @@ from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.sources import Source
 from kvmstate.manifest.text import problem
 from kvmstate.manifest.translate import spell
+from kvmstate.manifest.values import Reads
 from kvmstate.model.resource import Resource, ResourceId
 
 
@@ -19,12 +20,17 @@ from kvmstate.model.resource import Resource, ResourceId
 class Manifests:
     """Every resource, sorted by its address, whatever files they came from.
 
-    `dangling` are references to what is not in the manifests: it may be on the host.
+    `dangling` are references to what is not in the manifests: it may be on the host. `empty` are the folders among what
+    was asked for in which there are none. `reads` are the values that templates read, None where that cannot be told;
+    `warnings` are for people, and no errors.
     """
 
     resources: tuple[Resource, ...] = ()
     dangling: tuple[tuple[Resource, Reference], ...] = ()
     files: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    reads: Reads = None
+    warnings: tuple[str, ...] = ()
     nodes: Mapping[ResourceId, Node] = field(default_factory=dict, repr=False, compare=False)
 
     def get(self, id: ResourceId) -> Resource | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from kvmstate.manifest.sources import PROJECT_FILE
 from kvmstate.manifest.suggest import hint
 from kvmstate.manifest.text import problem
 from kvmstate.manifest.translate import validate
-from kvmstate.manifest.values import assignments, merge, read_mapping
+from kvmstate.manifest.values import assignments, meant, merge, read_mapping, unread
 from kvmstate.model import uri
 from kvmstate.model.resource import Model, Move, ResourceId
 
@@ -75,6 +75,15 @@ class ProjectFile(Model):
     """`kvmstate.yaml`."""
 
     project: ProjectName
+    id: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+            max_length=63,
+            description="Tells this project from others of its name: a UUID that `kvmstate init` and `adopt` choose. "
+            "Recorded on the host; never change it.",
+        ),
+    ] = None
     connection: Uri = None
     manifests: Annotated[
         Paths, Field(min_length=1, description="Files and folders of manifests, relative to this file.")
@@ -99,10 +108,13 @@ ADAPTER: TypeAdapter[ProjectFile] = TypeAdapter(ProjectFile)
 class Project:
     """A project as one run sees it: environment chosen, values merged.
 
-    Without a `kvmstate.yaml` it is named "default", as the host's inventory needs some name.
+    With no `kvmstate.yaml` and no name given it is named "default", as the host's inventory needs some name, and is not
+    `named`. `id` is empty where its file has none. `set_values` and `values_files` (by file) are the parts of `values`.
     """
 
     name: str = DEFAULT_NAME
+    id: str = ""
+    named: bool = False
     connection: str | None = None
     paths: tuple[Path, ...] = (Path("."),)
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -111,11 +123,25 @@ class Project:
     file: Path | None = None
     skip: tuple[Path, ...] = ()
     moves: tuple[Move, ...] = ()
+    set_values: Mapping[str, Any] = field(default_factory=dict)
+    values_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reconcile: Reconcile = field(default_factory=Reconcile)
 
     def load(self, paths: Sequence[Path] = ()) -> Manifests:
-        """The manifests of the project, or those in `paths`. Raises ManifestErrors."""
-        return load(tuple(paths) or self.paths, values=self.values, skip=self.skip, project=self.file)
+        """The manifests of the project, or those in `paths`. Raises ManifestErrors, and UsageError for values that were
+        set and are not read by any template."""
+        found = load(tuple(paths) or self.paths, values=self.values, skip=self.skip, project=self.file)
+        for name in unread(self.set_values, found.reads):
+            raise UsageError(f"--set {name}: there is no template that reads it", meant(name, found.reads))
+        if paths and self.file:
+            # templates that are not looked at may read what these do not
+            return found
+        warnings = (
+            f"{file}: no template reads {name}" + (f" ({guess})" if (guess := meant(name, found.reads)) else "")
+            for file, values in self.values_files.items()
+            for name in unread(values, found.reads)
+        )
+        return replace(found, warnings=tuple(warnings))
 
 
 def find_project(where: Path) -> Path | None:
@@ -131,15 +157,22 @@ def find_project(where: Path) -> Path | None:
 
 
 def load_project(
-    where: Path, env: str | None = None, set_values: Sequence[str] = (), values_files: Sequence[Path] = ()
+    where: Path,
+    env: str | None = None,
+    set_values: Sequence[str] = (),
+    values_files: Sequence[Path] = (),
+    name: str | None = None,
 ) -> Project:
-    """The project that `where` (a folder or file) belongs to.
+    """The project that `where` (a folder or file) belongs to, which may be given by `name` where no file says it.
 
     Values are merged in this order: files of the project, of the environment, `values_files`, `set_values`.
-    Raises ManifestErrors for what is wrong in project and values files, UsageError for an unknown environment.
+    Raises ManifestErrors for what is wrong in project and values files, UsageError for an unknown environment and for
+    another name than the file's.
     """
     file = find_project(where)
-    declared = _read(file) if file else ProjectFile(project=DEFAULT_NAME)
+    declared = _read(file) if file else ProjectFile(project=name or DEFAULT_NAME)
+    if name is not None and name != declared.project:
+        raise UsageError(f"{file} is of project {declared.project}, not {name}", "leave --project out")
     if env is not None and env not in declared.environments:
         names = declared.environments
         raise UsageError(
@@ -149,16 +182,25 @@ def load_project(
     base = _shown(file.parent) if file else where if where.is_dir() else where.parent
     named = [base / name for name in (*declared.values, *chosen.values)]
     others = [base / name for other in declared.environments.values() for name in other.values]
+    files = _values([*named, *values_files])
+    assigned = assignments(set_values)
+    values: dict[str, Any] = {}
+    for over in (*files.values(), assigned):
+        values = merge(values, over)
     return Project(
         declared.project,
+        declared.id or "",
+        file is not None or name is not None,
         chosen.connection or declared.connection,
         tuple(base / name for name in declared.manifests),
-        merge(_values([*named, *values_files]), assignments(set_values)),
+        values,
         declared.prune if chosen.prune is None else chosen.prune,
         env,
         file,
         (*(base / name for name in declared.exclude), *named, *others, *values_files),
         tuple(Move(ResourceId.parse(moved.old), ResourceId.parse(moved.new)) for moved in declared.moved),
+        assigned,
+        files,
         declared.reconcile,
     )
 
@@ -176,13 +218,16 @@ def _read(file: Path) -> ProjectFile:
     return project
 
 
-def _values(paths: Sequence[Path]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _values(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """By file; the later file is the later entry."""
+    values: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
     for path in paths:
-        node, wrong = read_mapping(path, os.path.normpath(path))
+        label = os.path.normpath(path)
+        node, wrong = read_mapping(path, label)
         problems += wrong
-        values = merge(values, node.data())
+        values.pop(label, None)
+        values[label] = node.data()
     if problems:
         raise ManifestErrors(problems)
     return values

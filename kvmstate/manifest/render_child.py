@@ -4,7 +4,7 @@ Guards inside the sandbox cannot name every way to burn time or memory (`'x' * 1
 `~` in a loop): the process's limits do. It imports nothing of kvmstate, so that it starts fast.
 
 Reads one JSON object: `values` and `templates`, pairs of a file and the folder that it may include from. Writes one
-JSON line a template: `text`, or `error` with `file` and `line`.
+JSON line a template: `text` and what values it `reads`, or `error` with `file` and `line`.
 """
 
 import json
@@ -13,10 +13,11 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import jinja2.runtime
-from jinja2 import BaseLoader, StrictUndefined, TemplateError, TemplateNotFound, UndefinedError
+from jinja2 import BaseLoader, StrictUndefined, TemplateError, TemplateNotFound, UndefinedError, meta, nodes
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import soft_str
 
@@ -111,13 +112,65 @@ def render(path: str, root: str, values: Any) -> dict[str, Any]:
             if size > MAX_TEXT:
                 raise TooMuch(f"the template makes more than {MAX_TEXT:,} characters")
             chunks.append(chunk)
-        return {"text": "".join(chunks)}
+        return {"text": "".join(chunks), "reads": reads(environment, loader, path)}
     except MemoryError:
         return {"error": "the template needs too much memory", "file": path, "line": 0}
     except RecursionError:
         return {"error": "the template is nested too deeply, or includes itself", "file": path, "line": 0}
     except Exception as error:
         return explained(error, path, loader.read)
+
+
+def reads(environment: Environment, loader: Folder, path: str) -> list[list[str]] | None:
+    """The values that a template, and all that it may include, read, as paths; None where that cannot be told."""
+    found: set[tuple[str, ...]] = set()
+    waiting, seen = [path], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            tree = environment.parse(loader.get_source(environment, name)[0])
+        except (TemplateError, TooMuch):
+            continue
+        found.update(read_in(tree))
+        for included in meta.find_referenced_templates(tree):
+            if included is None:
+                return None
+            waiting.append(environment.join_path(included, name))
+    return [list(path) for path in found]
+
+
+# What mappings have besides what is in them
+METHODS = {"get", "items", "keys", "values", "copy", "pop", "update", "setdefault"}
+
+
+def read_in(node: nodes.Node, begun: bool = False) -> Iterator[tuple[str, ...]]:
+    """Each place where values are read, with as much of its path as is written there. Of values.a.b, values.a is the
+    beginning of what was `begun` above."""
+    path = place(node)
+    if path is not None and not begun:
+        yield path
+    for child in node.iter_child_nodes():
+        yield from read_in(child, path is not None and child is getattr(node, "node", None))
+
+
+def place(node: nodes.Node) -> tuple[str, ...] | None:
+    """("web", "memory") for values.web.memory, values["web"].memory and values.web.get("memory")."""
+    if isinstance(node, nodes.Name):
+        return () if node.name == "values" else None
+    if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr) and node.node.attr == "get":
+        base, key = place(node.node.node), node.args[0] if node.args else None
+    elif isinstance(node, nodes.Getattr):
+        base, key = place(node.node), nodes.Const(node.attr) if node.attr not in METHODS else None
+    elif isinstance(node, nodes.Getitem):
+        base, key = place(node.node), node.arg
+    else:
+        return None
+    if base is None:
+        return None
+    return (*base, key.value) if isinstance(key, nodes.Const) and isinstance(key.value, str) else base
 
 
 def explained(error: Exception, path: str, templates: set[str]) -> dict[str, Any]:

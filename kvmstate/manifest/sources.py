@@ -50,14 +50,16 @@ class Source:
 
 def sources(
     paths: Sequence[Path], skip: Collection[Path], problems: list[Problem], project: Path | None = None
-) -> list[Source]:
-    """Every manifest file below these paths, each once, sorted; `project` is the project file that they belong to.
+) -> tuple[list[Source], list[str]]:
+    """Every manifest file below these paths, each once, sorted, and those of the paths that are folders without any;
+    `project` is the project file that they belong to.
 
     What is there and cannot be read, and what may belong to another project, is added to `problems`: it must not seem
     to have been taken away. Raises UsageError for a path that is not there.
     """
     walk = _Walk({os.path.realpath(path) for path in skip}, problems, os.path.realpath(project) if project else "")
     found: dict[str, Source] = {}
+    empty = []
     for path in paths:
         if str(path) == STDIN:
             found[STDIN] = Source("<stdin>", None, Path.cwd())
@@ -67,13 +69,14 @@ def sources(
         except OSError as error:
             raise UsageError(*_not_there(path, error)) from None
         if stat.S_ISDIR(mode):
-            for file, real in walk.folder(path):
-                found.setdefault(real, Source(os.path.normpath(file), file, path))
+            files = {real: Source(os.path.normpath(file), file, path) for file, real in walk.folder(path)}
+            found = files | found
+            empty += [] if files else [os.path.normpath(path)]
             continue
         if not path.name.endswith((*PLAIN, *TEMPLATES)) and stat.S_ISREG(mode):
             raise UsageError(f"{path}: not a manifest", "manifests are *.yaml, *.yml, *.yaml.j2 and *.yml.j2 files")
         found.setdefault(os.path.realpath(path), Source(os.path.normpath(path), path, path.parent))
-    return sorted(found.values(), key=lambda source: source.label)
+    return sorted(found.values(), key=lambda source: source.label), empty
 
 
 @dataclass(frozen=True)

@@ -14,27 +14,34 @@ from typing import Any
 from kvmstate.errors import Problem
 from kvmstate.manifest.sources import Source
 from kvmstate.manifest.suggest import nearest
+from kvmstate.manifest.values import Reads
 
 CHILD = Path(__file__).with_name("render_child.py")
 WALL_SECONDS = 60
 
 
-def render(templates: Sequence[Source], values: Mapping[str, Any], problems: list[Problem]) -> dict[str, str]:
-    """The text of each template by its source's label; those that fail are missing and in `problems`."""
+def render(
+    templates: Sequence[Source], values: Mapping[str, Any], problems: list[Problem]
+) -> tuple[dict[str, str], Reads]:
+    """The text of each template by its source's label; those that fail are missing and in `problems`. And what values
+    they read."""
     texts: dict[str, str] = {}
+    reads: set[tuple[str, ...]] | None = set()
     waiting = list(templates)
     while waiting:
         answers = list(_child(waiting, values))
         for source, answer in zip(waiting, answers, strict=False):
             if "text" in answer:
                 texts[source.label] = answer["text"]
+                known = answer["reads"]
+                reads = None if reads is None or known is None else reads.union(map(tuple, known))
             else:
                 problems.append(_problem(source, answer, values))
         if len(answers) < len(waiting):
             stopped = waiting[len(answers)].label
             problems.append(Problem("the template takes too much time or memory to render", stopped))
         waiting = waiting[len(answers) + 1 :]
-    return texts
+    return texts, None if reads is None else frozenset(reads)
 
 
 def _child(templates: Sequence[Source], values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

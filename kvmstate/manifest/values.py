@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kvmstate.errors import Problem, UsageError
 from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.scalars import describe, resolve
+from kvmstate.manifest.suggest import nearest
 from kvmstate.manifest.text import MAX_BYTES, Reader
+
+# Paths of what templates read, each with all below it; None where that cannot be told
+Reads = frozenset[tuple[str, ...]] | None
 
 
 def read_mapping(path: Path, label: str) -> tuple[Node, list[Problem]]:
@@ -62,3 +66,28 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
             item = {key: item}
         values = merge(values, item)
     return values
+
+
+def unread(values: Mapping[str, Any], reads: Reads) -> list[str]:
+    """What no template reads, as `web.memory`; of a mapping of which nothing is read, the mapping."""
+    return [".".join(path) for path in _unread(values, reads, ())] if reads is not None else []
+
+
+def _unread(
+    values: Mapping[str, Any], reads: frozenset[tuple[str, ...]], at: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
+    for key, value in values.items():
+        path = (*at, str(key))
+        near = [read for read in reads if read[: len(path)] == path[: len(read)]]
+        if not near:
+            yield path
+        elif isinstance(value, Mapping) and all(len(read) > len(path) for read in near):
+            yield from _unread(value, frozenset(near), path)
+
+
+def meant(name: str, reads: Reads) -> str:
+    """A hint for the name of a value that no template reads."""
+    if not reads:
+        return "values are for templates: manifests named *.yaml.j2"
+    guess = nearest(name, (".".join(read) for read in reads))
+    return f"did you mean {guess}?" if guess else ""
