@@ -65,7 +65,7 @@ class Session:
 
     def saved(self, plan: Plan, options: Options) -> dict[str, Any]:
         """The plan as the content of a file; see `kvmstate.plan.saved`."""
-        return saved(plan, self.host, self.store.inventory, options.prune, self.policies)
+        return saved(plan, self.host, self.store.inventory, options, self.policies)
 
     def restored(self, plan: SavedPlan) -> Plan:
         """Raises Stale, or PlanError for the plan of another host."""

@@ -17,6 +17,8 @@ import click
 from kvmstate.cli.git_options import git_options, git_source
 from kvmstate.cli.listen_options import listen_options
 from kvmstate.cli.options import Inputs, connect_option, inputs, manifest_options
+from kvmstate.cli.session import no_manifests
+from kvmstate.errors import UsageError
 
 if TYPE_CHECKING:
     from kvmstate.manifest import Project
@@ -65,8 +67,18 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
     def now() -> Inputs:
         return replace(asked, paths=(source.folder,)) if source else asked
 
+    told: list[str] = []
+
     def load() -> Desired:
         loaded = now().load()
+        if loaded.manifests.empty:
+            raise UsageError(
+                *no_manifests(loaded.manifests.empty, "if it shall keep nothing, a comment in a file says so")
+            )
+        if loaded.manifests.warnings != tuple(told):
+            told[:] = loaded.manifests.warnings
+            for text in told:
+                board.say("ValueUnread", text, warning=True)
         return Desired(loaded.project, loaded.manifests.resources, loaded.manifests.at, loaded.whole)
 
     board = Board(State(revision=source.revision if source else None))

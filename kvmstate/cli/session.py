@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kvmstate.cli.options import connect_option, inputs, manifest_options
-from kvmstate.errors import PlanError
+from kvmstate.cli.options import connect_option, inputs, manifest_options, project_option
+from kvmstate.errors import PlanError, UsageError
 from kvmstate.model.printable import harmless
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kvmstate.plan.saved import SavedPlan
 
 F = TypeVar("F", bound=Callable[..., Any])
+UNNAMED = "say --project NAME, or write a kvmstate.yaml that names it (`kvmstate init` does)"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Opened:
 
 
 def host_options(command: F) -> F:
-    """PATH..., -c, --env, --values, --set and what limits deletions; see `opened`."""
+    """PATH..., -c, --project, --env, --values, --set and what limits deletions; see `opened`."""
     for decorate in (
         click.option(
             "--max-deletes", default=10, show_default=True, metavar="N", help="Refuse to delete more than this."
@@ -46,6 +47,7 @@ def host_options(command: F) -> F:
         click.option("--allow-empty", is_flag=True, help="Accept manifests that declare nothing."),
         click.option("--prune/--no-prune", default=None, help="Delete what is owned and left the manifests."),
         connect_option,
+        project_option,
         manifest_options,
     ):
         command = decorate(command)
@@ -103,6 +105,16 @@ def selection_options(command: F) -> F:
     return command
 
 
+def no_manifests(folders: tuple[str, ...], hint: str) -> tuple[str, str]:
+    """Message and hint for folders without manifests."""
+    return f"there are no manifests in {', '.join(folders)} (*.yaml, *.yml, *.yaml.j2, *.yml.j2)", hint
+
+
+def warn(warnings: tuple[str, ...]) -> None:
+    for text in warnings:
+        click.echo(harmless(f"warning: {text}"), err=True)
+
+
 @contextmanager
 def opened(
     prune: bool | None,
@@ -123,10 +135,15 @@ def opened(
     from kvmstate.app import open_session
     from kvmstate.plan import Options
 
-    wanted = loaded.project.prune and loaded.whole if prune is None else prune
-    options = Options(wanted, allow_empty, max_deletes, targets, excludes, loaded.project.moves)
-    writes = None if lock_timeout is None else writing(lock_timeout, repair)
     project, manifests = loaded.project, loaded.manifests
+    if not project.named and (prune or repair):
+        raise UsageError("nothing says which project this is: there is no kvmstate.yaml", UNNAMED)
+    if manifests.empty and not allow_empty:
+        raise UsageError(*no_manifests(manifests.empty, "if that is meant, say --allow-empty"))
+    warn(manifests.warnings)
+    wanted = project.prune and loaded.whole if prune is None else prune
+    options = Options(wanted, allow_empty, max_deletes, targets, excludes, project.moves, nameless=not project.named)
+    writes = None if lock_timeout is None else writing(lock_timeout, repair)
     with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writes) as session:
         yield Opened(session, options, loaded.whole)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from kvmstate.cli.options import connect_option, inputs, manifest_options
+from kvmstate.cli.options import connect_option, inputs, manifest_options, project_option
 from kvmstate.errors import Locked
 
 
 @click.command("unlock")
 @manifest_options
+@project_option
 @connect_option
 @click.option("--force", is_flag=True, help="Take the lock away even from a run that seems to be alive.")
 def command(force: bool, **given: Any) -> int:

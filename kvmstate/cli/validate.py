@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvmstate.cli.options import Inputs, Loaded, connect_option, inputs, manifest_options
-from kvmstate.errors import ManifestErrors
+from kvmstate.cli.session import no_manifests, warn
+from kvmstate.errors import ManifestErrors, UsageError
 from kvmstate.model.printable import harmless
 
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ def command(as_json: bool, **options: Any) -> int:
             loaded = dataclasses.replace(loaded, manifests=dataclasses.replace(loaded.manifests, dangling=()))
     except ManifestErrors as errors:
         return _refused(errors, as_json)
+    if loaded.manifests.empty:
+        raise UsageError(*no_manifests(loaded.manifests.empty, "see `manifests` in kvmstate.yaml"))
     if as_json:
         click.echo(_json(loaded.manifests, None))
         return 0
-    if not loaded.manifests.files:
-        click.echo("note: no files named *.yaml, *.yml, *.yaml.j2 or *.yml.j2 were found", err=True)
+    warn(loaded.manifests.warnings)
     for text in notes(loaded.manifests):
         click.echo(harmless(f"note: {text}"), err=True)
     click.echo(harmless(f"{_where(given, loaded)}: {summary(loaded.manifests)}"))
@@ -98,6 +100,7 @@ def _json(manifests: Manifests | None, errors: ManifestErrors | None) -> str:
             "resources": [{"address": str(r.id), "file": r.origin.file, "line": r.origin.line} for r in resources],
             "diagnostics": [
                 *({"severity": "error", **dataclasses.asdict(p)} for p in (errors.problems if errors else ())),
+                *({"severity": "warning", "message": text} for text in (manifests.warnings if manifests else ())),
                 *({"severity": "note", "message": text} for text in (notes(manifests) if manifests else ())),
             ],
         },

@@ -18,7 +18,7 @@ from kvmstate.manifest.sources import PROJECT_FILE
 from kvmstate.manifest.suggest import hint
 from kvmstate.manifest.text import problem
 from kvmstate.manifest.translate import validate
-from kvmstate.manifest.values import assignments, meant, merge, read_mapping, unread
+from kvmstate.manifest.values import assignments, is_read, meant, merge, read_mapping, unread
 from kvmstate.model import uri
 from kvmstate.model.resource import Model, Move, ResourceId
 
@@ -109,7 +109,8 @@ class Project:
     """A project as one run sees it: environment chosen, values merged.
 
     With no `kvmstate.yaml` and no name given it is named "default", as the host's inventory needs some name, and is not
-    `named`. `id` is empty where its file has none. `set_values` and `values_files` (by file) are the parts of `values`.
+    `named`. `id` is empty where its file has none. `values_files` are the values by file, `set_values` the names of
+    those that were set besides.
     """
 
     name: str = DEFAULT_NAME
@@ -123,7 +124,7 @@ class Project:
     file: Path | None = None
     skip: tuple[Path, ...] = ()
     moves: tuple[Move, ...] = ()
-    set_values: Mapping[str, Any] = field(default_factory=dict)
+    set_values: tuple[str, ...] = ()
     values_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reconcile: Reconcile = field(default_factory=Reconcile)
 
@@ -131,7 +132,7 @@ class Project:
         """The manifests of the project, or those in `paths`. Raises ManifestErrors, and UsageError for values that were
         set and are not read by any template."""
         found = load(tuple(paths) or self.paths, values=self.values, skip=self.skip, project=self.file)
-        for name in unread(self.set_values, found.reads):
+        if name := next((name for name in self.set_values if not is_read(name, found.reads)), None):
             raise UsageError(f"--set {name}: there is no template that reads it", meant(name, found.reads))
         if paths and self.file:
             # templates that are not looked at may read what these do not
@@ -183,9 +184,8 @@ def load_project(
     named = [base / name for name in (*declared.values, *chosen.values)]
     others = [base / name for other in declared.environments.values() for name in other.values]
     files = _values([*named, *values_files])
-    assigned = assignments(set_values)
     values: dict[str, Any] = {}
-    for over in (*files.values(), assigned):
+    for over in (*files.values(), assignments(set_values)):
         values = merge(values, over)
     return Project(
         declared.project,
@@ -199,7 +199,7 @@ def load_project(
         file,
         (*(base / name for name in declared.exclude), *named, *others, *values_files),
         tuple(Move(ResourceId.parse(moved.old), ResourceId.parse(moved.new)) for moved in declared.moved),
-        assigned,
+        tuple(text.partition("=")[0] for text in set_values),
         files,
         declared.reconcile,
     )

@@ -68,21 +68,26 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def unread(values: Mapping[str, Any], reads: Reads) -> list[str]:
-    """What no template reads, as `web.memory`; of a mapping of which nothing is read, the mapping."""
-    return [".".join(path) for path in _unread(values, reads, ())] if reads is not None else []
+def is_read(name: str, reads: Reads) -> bool:
+    """Whether a template may read this value, such as `web.memory`, or a part of it."""
+    return reads is None or bool(_near(tuple(name.split(".")), reads))
 
 
-def _unread(
-    values: Mapping[str, Any], reads: frozenset[tuple[str, ...]], at: tuple[str, ...]
-) -> Iterator[tuple[str, ...]]:
+def unread(values: Mapping[str, Any], reads: Reads, at: str = "") -> Iterator[str]:
+    """The names of what no template reads; of a mapping of which nothing is read, its own."""
     for key, value in values.items():
-        path = (*at, str(key))
-        near = [read for read in reads if read[: len(path)] == path[: len(read)]]
-        if not near:
-            yield path
-        elif isinstance(value, Mapping) and all(len(read) > len(path) for read in near):
-            yield from _unread(value, frozenset(near), path)
+        name = f"{at}{key}"
+        if not is_read(name, reads):
+            yield name
+        elif reads is not None and isinstance(value, Mapping):
+            path = tuple(name.split("."))
+            if all(len(read) > len(path) for read in _near(path, reads)):
+                yield from unread(value, reads, f"{name}.")
+
+
+def _near(path: tuple[str, ...], reads: frozenset[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """What is read of this, or of what it is in."""
+    return [read for read in reads if read[: len(path)] == path[: len(read)]]
 
 
 def meant(name: str, reads: Reads) -> str:

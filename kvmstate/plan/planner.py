@@ -29,7 +29,8 @@ class Options:
     """`prune` deletes what left the manifests, never more than `max_deletes` at once, and never all of it
     unless `allow_empty`. `targets` and `excludes` are addresses, or patterns of them; see `kvmstate.plan.select`.
     `moves` are what the project has renamed. A `lenient` plan blocks what refers to nothing, and deletions that must
-    not be, and goes on with the rest; any other is refused as a whole."""
+    not be, and goes on with the rest; any other is refused as a whole. `nameless`: nothing says which project this is,
+    so that what is owned may be somebody else's."""
 
     prune: bool = False
     allow_empty: bool = False
@@ -38,6 +39,7 @@ class Options:
     excludes: tuple[str, ...] = ()
     moves: tuple[Move, ...] = ()
     lenient: bool = False
+    nameless: bool = False
 
 
 def make_plan(
@@ -77,7 +79,16 @@ def make_plan(
         if not options.lenient:
             raise
         ordered = tuple(_kept_back(change, error) for change in ordered)
+    if options.nameless:
+        ordered = tuple(_not_replaced(change, inventory.project) for change in ordered)
     return Plan(inventory.project, host.uri, ordered, left_out)
+
+
+def _not_replaced(change: Change, project: str) -> Change:
+    if change.action is not Action.REPLACE or change.blocked:
+        return change
+    why = "it would be deleted and made anew, and nothing says which project this is: there is no kvmstate.yaml"
+    return replace(change, blocked=why, hint=f"if it is that of project {project}, say --project {project}")
 
 
 def _kept_back(change: Change, error: PlanError) -> Change:

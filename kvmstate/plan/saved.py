@@ -66,15 +66,16 @@ class SavedPlan:
     changes: Mapping[str, str]
     left_out: tuple[ResourceId, ...]
     moves: tuple[Move, ...]
+    nameless: bool
 
     @property
     def options(self) -> Options:
         """As the plan was made; deletions were counted then."""
-        return Options(self.prune, allow_empty=True, max_deletes=sys.maxsize, moves=self.moves)
+        return Options(self.prune, allow_empty=True, max_deletes=sys.maxsize, moves=self.moves, nameless=self.nameless)
 
 
 def saved(
-    plan: Plan, host: Host, inventory: Inventory, prune: bool, policies: Iterable[Resource] = ()
+    plan: Plan, host: Host, inventory: Inventory, options: Options, policies: Iterable[Resource] = ()
 ) -> dict[str, Any]:
     """The plan as JSON, with the snapshot policies that count when it is carried out. It may hold secrets: it is for
     files that nobody else reads."""
@@ -85,7 +86,8 @@ def saved(
         "project": plan.project,
         "host": plan.host,
         "host_id": host.identity,
-        "prune": prune,
+        "prune": options.prune,
+        "nameless": options.nameless,
         "resources": [*map(_dumped, policies), *(_dumped(c.desired) for c in plan.changes if c.desired)],
         "record": {str(c.id): _record(inventory.get(c.moved_from or c.id)) for c in plan.changes},
         "observed": {str(c.id): _seen(c.observed) for c in plan.changes},
@@ -125,6 +127,7 @@ def read(text: str, name: str) -> SavedPlan:
             dict(content["changes"]),
             tuple(map(ResourceId.parse, content["left_out"])),
             tuple(Move(ResourceId.parse(old), ResourceId.parse(new)) for old, new in content["moved"].items()),
+            content["nameless"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanError(f"{name} is damaged ({type(error).__name__}: {error})", _AGAIN) from None

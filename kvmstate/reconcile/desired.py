@@ -43,7 +43,9 @@ class Desired:
 
     @property
     def options(self) -> Options:
-        return Options(prune=self.prune != "off", moves=self.project.moves, lenient=True)
+        return Options(
+            prune=self.prune != "off", moves=self.project.moves, lenient=True, nameless=not self.project.named
+        )
 
     def means_the_same(self, before: Desired) -> bool:
         """Whether the project's settings are as before; where its files are does not count."""
