@@ -67,6 +67,10 @@ def state(domain: Any) -> str:
     return "stopped" if number in (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF) else "running"
 
 
+# The code of the error that says that a document does not fit libvirt's schema
+OUT_OF_SCHEMA: int = libvirt.VIR_ERR_XML_INVALID_SCHEMA
+
+
 def define(connection: Any, text: str, validate: bool) -> Any:
     """`validate` refuses XML that libvirt would drop without a word."""
     with faults():

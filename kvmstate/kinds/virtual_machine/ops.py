@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any
 
+from lxml import etree
+
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains
 from kvmstate.host.connection import once
 from kvmstate.kind import Step, simple, stamp_element, stamping, written
-from kvmstate.kinds.virtual_machine import live
+from kvmstate.kinds.virtual_machine import checked, live
 from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_interfaces, placed
 from kvmstate.kinds.virtual_machine.portable import portable as portable
 from kvmstate.kinds.virtual_machine.rebuild import rebuild
@@ -148,13 +150,16 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         _refuse_what_snapshots_need(host, spec, change.observed)
         old = document(domains.xml(find(), secure=True)) if change.observed else base(host, spec)
         node = written(change, old, host.lookup, project)
+
+        def put(node: etree._Element, validate: bool) -> None:
+            if spec.remainder and not change.observed:
+                rebuild(host, node, validate)
+            else:
+                settle(node)
+                domains.define(host.connection, to_text(node), validate)
+
         # only what people write by path can be unknown to libvirt; its schema takes longer than the rest of the call
-        validate = bool(spec.xml)
-        if spec.remainder and not change.observed:
-            rebuild(host, node, validate)
-        else:
-            settle(node)
-            domains.define(host.connection, to_text(node), validate)
+        checked.define(node, [path for path, value in spec.xml.items() if value is not None], put)
 
     def shut_down(name: str = name) -> None:
         domains.shutdown(domains.find(host.connection, name), stop.timeout, stop.on_timeout == "destroy")
