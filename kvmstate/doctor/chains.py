@@ -8,19 +8,31 @@ from kvmstate.doctor.finding import Finding, error, ok, warning
 from kvmstate.host import Host
 from kvmstate.host.snapshots import with_snapshots
 from kvmstate.snapshots import underway
-from kvmstate.snapshots.chain import Images, Machine, look
+from kvmstate.snapshots.chain import SUFFIX, Image, Images, Machine, look
 from kvmstate.snapshots.create import DEEPEST
-from kvmstate.snapshots.files import leftovers
+from kvmstate.snapshots.files import forsaken, is_written, leftovers, way_back
 
 
 def snapshots(host: Host) -> Iterator[Finding]:
-    names = sorted(domain.name() for domain in with_snapshots(host.connection))
-    images = Images(host) if names else None
-    for name in names:
-        assert images
+    images, told = Images(host), set[str]()
+    for name in sorted(domain.name() for domain in with_snapshots(host.connection)):
         machine = look(host, name)
-        found = list(_trouble(machine, images))
+        left = forsaken(images, machine)
+        told |= machine.dropped | {image.path for image in left}
+        found = [*_trouble(machine, images), *(_forsaken(image, images, name) for image in left)]
         yield from found or [ok(f"virtual machine {name}: {len(machine.snapshots)} snapshots, no file is missing")]
+    for image in images.by_path.values():
+        unused = image.path.endswith(SUFFIX) and image.path not in told and not images.users(image.path)
+        if unused and is_written(images, image.path):
+            yield _forsaken(image, images)
+
+
+def _forsaken(image: Image, images: Images, machine: str = "VM") -> Finding:
+    below = images.by_path.get(image.backing or "")
+    return warning(
+        f"volume {image.volume} holds data that no disk uses: it lies on {below.volume if below else image.backing}",
+        way_back(image, machine),
+    )
 
 
 def _trouble(machine: Machine, images: Images) -> Iterator[Finding]:

@@ -180,14 +180,21 @@ def settle_job(domain: Any, target: str) -> None:
     _until_gone(domain, target, lambda done, whole: None)
 
 
-def commit(domain: Any, target: str, base: str, top: str, active: bool, progress: Jobs) -> None:
-    """Write the data of `top`, and what lies between, into `base`; an active `top` is left for `base` at the end."""
+def commit(
+    domain: Any, target: str, base: str, top: str, active: bool, progress: Jobs, merged: Callable[[], object]
+) -> None:
+    """Write the data of `top`, and what lies between, into `base`; an active `top` is left for `base` at the end.
+    `merged` is called when `base` has all that an active `top` holds, right before it is left; of others, which stay
+    below what is active until they are merged, at the beginning."""
     _mark(domain, target, True)
     flags = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE if active else 0
+    if not active:
+        merged()
     with faults():
         domain.blockCommit(target, base, top, 0, flags)
     if active:
         _until(lambda: _ready(domain, target, progress))
+        merged()
         with faults():
             domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
     _until_gone(domain, target, progress)

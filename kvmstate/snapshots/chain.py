@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, domains, pools, snapshots, volumes
-from kvmstate.snapshots import underway
+from kvmstate.snapshots import dropped, underway
 from kvmstate.xmlbind import document, to_text
 from kvmstate.xmlbind.path import parse_path
 
@@ -99,13 +99,14 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Machine:
-    """A domain, its disks and its snapshots, parents first."""
+    """A domain, its disks and its snapshots, parents first. The files that are `dropped` may go, see there."""
 
     domain: Any
     name: str
     state: str
     disks: tuple[Disk, ...]
     snapshots: tuple[Snapshot, ...]
+    dropped: frozenset[str] = frozenset()
 
     def snapshot(self, name: str) -> Snapshot:
         """Raises NotFound."""
@@ -207,6 +208,18 @@ def frozen(host: Host) -> dict[str, set[str]]:
     return found
 
 
+def writers(host: Host, but: str) -> dict[str, set[str]]:
+    """By path: the domains, all but this one, that write to a file, as they are defined or as they run."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for domain in domains.all_domains(host.connection):
+        with suppress(NotFound):
+            for inactive in (True, False) if domain.name() != but else ():
+                for disk in disks(document(domains.xml(domain, inactive))):
+                    if disk.writable:
+                        found[disk.path].add(domain.name())
+    return found
+
+
 def overlays(host: Host) -> set[str]:
     """The files that exist because of a snapshot, of every domain: overlays and memory."""
     return {
@@ -227,7 +240,8 @@ def look(host: Host, name: str) -> Machine:
     # what is defined: a running domain's disks have the same paths, as snapshots and merges change both
     state = domains.state(domain)
     root = document(domains.xml(domain, inactive=state == "stopped"))
-    return Machine(domain, name, state, tuple(disks(root)), tuple(read_snapshots(domain)))
+    found = tuple(disks(root)), tuple(read_snapshots(domain))
+    return Machine(domain, name, state, *found, dropped.read(domain))
 
 
 def recovered(host: Host, name: str) -> Machine:
@@ -254,19 +268,44 @@ def _define_as_it_runs(host: Host, machine: Machine) -> None:
     """A libvirtd that was killed may have switched the files of a running domain's disks, and not those that are
     defined: the next start would be on an overlay that is out of date, or write to a snapshot's file. Disks that were
     defined otherwise by somebody are left alone."""
-    root = document(domains.xml(machine.domain, secure=True))
-    defined = {disk.target: disk for disk in disks(root)}
-    differ = [(d, defined[d.target]) for d in machine.disks if d.target in defined and defined[d.target].path != d.path]
-    images = Images(host) if differ else None
-    behind = [
-        runs
-        for runs, other in differ
-        if images and (images.lies_on(runs, other.path) or images.lies_on(other, runs.path))
-    ]
-    for disk in behind:
-        lay(root.iterfind("devices/disk"), disk.target, disk.path, disk.format)
-    if behind:
-        domains.define(host.connection, to_text(root), validate=False)
+    images: Images | None = None
+
+    def follow(root: etree._Element) -> etree._Element | None:
+        nonlocal images
+        defined = {disk.target: disk for disk in disks(root)}
+        differ = [(d, defined[d.target]) for d in machine.disks if defined.get(d.target, d).path != d.path]
+        images = images or (Images(host) if differ else None)
+        behind = [
+            runs
+            for runs, other in differ
+            if images and (images.lies_on(runs, other.path) or images.lies_on(other, runs.path))
+        ]
+        for disk in behind:
+            lay(root.iterfind("devices/disk"), disk.target, disk.path, disk.format)
+        return root if behind else None
+
+    define(host, machine.domain, follow)
+
+
+def define(host: Host, domain: Any, alter: Callable[[etree._Element], etree._Element | None]) -> None:
+    """Have a domain be what `alter` makes of its configuration, which is read right before; None leaves it as it is."""
+    node = alter(document(domains.xml(domain, secure=True)))
+    if node is not None:
+        domains.define(host.connection, to_text(node), validate=False)
+
+
+def rewrite(domain: Any, name: str, alter: Callable[[etree._Element], object], current: bool | None = None) -> None:
+    """Write a snapshot's metadata anew, as `alter` makes it of what it is right before, where that makes a difference;
+    `current` also makes it the one that the state builds on (or not). One that has gone stays gone."""
+    with suppress(NotFound):
+        text = snapshots.xml(snapshots.find(domain, name))
+        root = document(text)
+        alter(root)
+        if current is None:
+            if to_text(root) == to_text(document(text)):
+                return
+            current = snapshots.current(domain) == name
+        snapshots.redefine(domain, to_text(root), current)
 
 
 def disks(root: etree._Element) -> Iterator[Disk]:

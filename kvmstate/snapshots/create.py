@@ -13,7 +13,7 @@ from lxml import etree
 from kvmstate.errors import HostError, UsageError
 from kvmstate.host import Host, domains, snapshots
 from kvmstate.snapshots import files
-from kvmstate.snapshots.chain import Disk, Images, Machine, recovered
+from kvmstate.snapshots.chain import Disk, Images, Machine, look, recovered, writers
 from kvmstate.xmlbind import document, to_text
 
 # QEMU opens every file of a chain, and libvirt 10.8 to 11 does not start a domain with longer ones
@@ -77,12 +77,14 @@ def take(host: Host, machine: Machine, wish: Wish, say: Say) -> None:
         say(f"overlay {path}")
         files.make(host, images, below, format_, path)
     try:
+        if look(host, domain).disks != machine.disks:
+            raise HostError(f"the disks of {domain} have changed meanwhile", "nothing was done: run this again")
         _create(machine, to_text(root), wish, say)
     except HostError:
         after = Images(host)
         for _, _, path in made:
             # empty, unless libvirt took the snapshot and failed later
-            if path in after.by_path and not after.users(path):
+            if path in after.by_path and not after.users(path) and not files.is_written(after, path):
                 files.remove(host, after.by_path[path])
         raise
 
@@ -109,6 +111,14 @@ def check(host: Host, machine: Machine, wish: Wish) -> None:
             f"no guest agent answers in {machine.name}, so that its file systems cannot be quiesced",
             "start qemu-guest-agent in the guest (spec.guestAgent: true), or ask for quiesce: preferred",
         )
+    shared = writers(host, machine.name)
+    for disk in chosen:
+        if others := shared.get(disk.path):
+            raise HostError(
+                f"virtual machine {', '.join(sorted(others))} writes to disk {disk.target} of {machine.name}, too: it "
+                "would change what the snapshot keeps",
+                "take the disk out of one of them, or name the other disks with --disk",
+            )
     other = [snapshot for snapshot in machine.snapshots if snapshot.mode != wish.mode]
     if other and host.library_version < (11, 0, 0):
         raise HostError(

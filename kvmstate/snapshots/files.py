@@ -11,6 +11,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, pools, volumes
+from kvmstate.snapshots import dropped
 from kvmstate.snapshots.chain import SUFFIX, Image, Images, Machine
 from kvmstate.xmlbind import to_text
 
@@ -28,12 +29,17 @@ def overlay_path(below: str, snapshot: str) -> str:
 
 def fresh_path(images: Images, below: str, snapshot: str, number: int = 2) -> str:
     """A name for one more overlay of a snapshot, from this number on: vm.monday~2.overlay, but not vm.monday~1.overlay.
-    That of a dead run is taken again."""
+    That of a dead run is taken again, unless it has data."""
     for count in itertools.count(number):
         path = overlay_path(below, f"{snapshot}~{count}" if count > 1 else snapshot)
-        if path not in images.by_path or (images.by_path[path].backing == below and not images.users(path)):
+        if path not in images.by_path or _is_free(images, path, below):
             return path
     raise AssertionError
+
+
+def _is_free(images: Images, path: str, below: str) -> bool:
+    """Whether it is an overlay of this file that nobody uses or has written to."""
+    return images.by_path[path].backing == below and not images.users(path) and not is_written(images, path)
 
 
 def make(host: Host, images: Images, below: Image, format_: str, path: str) -> None:
@@ -41,10 +47,9 @@ def make(host: Host, images: Images, below: Image, format_: str, path: str) -> N
 
     libvirt would make it readable by everybody (CVE-2025-13193).
     """
-    if found := images.by_path.get(path):
-        if images.users(path) or found.backing != below.path:
-            raise HostError(f"{path} exists, and is not the overlay to be made", "choose another snapshot name")
-        remove(host, found)
+    found = images.by_path.get(path)
+    if found and not (_is_free(images, path, below.path) and remove(host, found)):
+        raise HostError(f"{path} exists, and is not the overlay to be made", "choose another snapshot name")
     root = etree.Element("volume")
     etree.SubElement(root, "name").text = posixpath.basename(path)
     etree.SubElement(root, "capacity", unit="bytes").text = str(below.capacity)
@@ -61,10 +66,20 @@ def make(host: Host, images: Images, below: Image, format_: str, path: str) -> N
     volumes.create(pools.find(host.connection, below.volume.partition("/")[0]), to_text(root))
 
 
-def remove(host: Host, image: Image) -> None:
-    """The caller has seen that nothing refers to it."""
+def remove(host: Host, image: Image, but: Set[str] = frozenset()) -> bool:
+    """Delete a file, unless somebody (`but` for these) uses it by now, or it is not as it was seen: asked right before.
+    Whether it has been."""
+    now = Images(host)
+    found = now.by_path.get(image.path)
+    if found is None or now.users(image.path) - but or _nature(found) != _nature(image):
+        return False
     pool, _, name = image.volume.partition("/")
     volumes.delete(volumes.find(pools.find(host.connection, pool), name))
+    return True
+
+
+def _nature(image: Image) -> tuple[object, ...]:
+    return image.volume, image.format, image.backing, image.capacity, image.physical
 
 
 def of_disks(images: Images, machine: Machine, path: str) -> bool:
@@ -81,20 +96,56 @@ def _origin(images: Images, machine: Machine, path: str) -> str:
 
 
 def leftovers(images: Images, machine: Machine) -> list[Image]:
-    """What a dead run or a revert has left behind, and nothing refers to: overlays made here for snapshots that the
-    machine still has, on its snapshots' files; and for snapshots that it never had, on its disks' chains, as long as
-    nothing was written to them. Any other file may be somebody's data."""
-    below = {path for snapshot in machine.snapshots for path in snapshot.frozen.values()}
-    chains = below | {image.path for disk in machine.disks for image in images.chain(disk.path, disk.format)}
+    """What a dead run or a revert has left behind, and nothing refers to: overlays without data, made here for
+    snapshots that the machine still has, on its snapshots' files, or for snapshots that it never had, on its disks'
+    chains; and what was dropped, data and all. Any other file may be somebody's data."""
+    below, chains = _below(images, machine)
     names = "|".join(re.escape(snapshot.name) for snapshot in machine.snapshots)
     made_here = re.compile(rf"\.({names})(~\d+)?{re.escape(SUFFIX)}$")
     return [
         image
         for image in images.by_path.values()
-        if ((made_here.search(image.path) and _lies_on(images, image, below)) or _never_used(image, chains))
+        if (image.path in machine.dropped or not is_written(images, image.path))
+        and (
+            image.path in machine.dropped
+            or (made_here.search(image.path) and _lies_on(images, image, below))
+            or _named_after(image, chains)
+        )
         and of_disks(images, machine, image.path)
         and not images.users(image.path)
     ]
+
+
+def forsaken(images: Images, machine: Machine) -> list[Image]:
+    """Overlays of the machine's disks that hold data, and that no disk or snapshot uses: somebody has put a disk back
+    onto what they lie on. Only who did knows whether they are needed."""
+    below, chains = _below(images, machine)
+    own = {path for snapshot in machine.snapshots for path in snapshot.overlays.values()}
+    return [
+        image
+        for image in images.by_path.values()
+        if (image.path in own or image.path.endswith(SUFFIX))
+        and image.path not in machine.dropped
+        and is_written(images, image.path)
+        and _lies_on(images, image, below | chains)
+        and of_disks(images, machine, image.path)
+        and not images.users(image.path)
+    ]
+
+
+def way_back(image: Image, machine: str) -> str:
+    """What to do about a forsaken overlay."""
+    pool, _, name = image.volume.partition("/")
+    return (
+        f"to have it back, give the disk the file {image.path} while {machine} is off (`virsh edit {machine}`), before "
+        f"anything is written to what it lies on; if nobody needs it: `virsh vol-delete --pool {pool} {name}`"
+    )
+
+
+def _below(images: Images, machine: Machine) -> tuple[set[str], set[str]]:
+    """The files of the machine's snapshots, and those with all that its disks are on."""
+    below = {path for snapshot in machine.snapshots for path in snapshot.frozen.values()}
+    return below, below | {image.path for disk in machine.disks for image in images.chain(disk.path, disk.format)}
 
 
 def is_written(images: Images, path: str) -> bool:
@@ -107,19 +158,22 @@ def _lies_on(images: Images, image: Image, paths: Set[str]) -> bool:
     return any(below.path in paths for below in images.chain(image.path, image.format)[1:])
 
 
-def _never_used(image: Image, chains: Set[str]) -> bool:
-    """An overlay of these files without any data."""
+def _named_after(image: Image, chains: Set[str]) -> bool:
+    """An overlay of these files, called as those that are made here are."""
     if image.backing is None or image.backing not in chains or not image.path.endswith(SUFFIX):
-        return False
-    if image.physical >= _WRITTEN:
         return False
     return image.path.startswith(overlay_path(image.backing, "").removesuffix(SUFFIX))
 
 
 def sweep(host: Host, images: Images, machine: Machine, say: Callable[[str], None]) -> None:
     """Delete leftovers until there are none: what lay below one may be one then."""
-    while found := leftovers(images, machine):
+    stays: set[str] = set()
+    while found := [image for image in leftovers(images, machine) if image.path not in stays]:
         for image in found:
-            remove(host, image)
-            say(f"deleted {image.volume}")
-            del images.by_path[image.path]
+            if remove(host, image):
+                say(f"deleted {image.volume}")
+                del images.by_path[image.path]
+            else:
+                stays.add(image.path)
+    if machine.dropped:
+        dropped.end(machine.domain)

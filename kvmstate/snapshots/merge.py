@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
+from lxml import etree
+
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host, domains, snapshots
-from kvmstate.snapshots import files
-from kvmstate.snapshots.chain import SUFFIX, Disk, Images, Machine, Snapshot, lay, look, recovered
+from kvmstate.snapshots import dropped, files
+from kvmstate.snapshots.chain import SUFFIX, Disk, Images, Machine, Snapshot, lay, look, recovered, rewrite
 from kvmstate.snapshots.create import Progress, Say
-from kvmstate.xmlbind import document, to_text
 
 
 class StillNeeded(HostError):
@@ -43,6 +44,7 @@ def delete(host: Host, domain: str, name: str, say: Say = silent, progress: Prog
     images = Images(host)
     # before a merge moves the chain away from below them
     files.sweep(host, images, machine, say)
+    machine, images = look(host, domain), Images(host)
     todo = _commits(machine, snapshot, images)
     if todo:
         with _at_work(machine, say):
@@ -50,7 +52,8 @@ def delete(host: Host, domain: str, name: str, say: Say = silent, progress: Prog
                 say(str(each))
                 target, active = each.disk.target, each.top == each.disk.path
                 snapshots.settle_job(machine.domain, target)
-                snapshots.commit(machine.domain, target, each.base, each.top, active, partial(progress, target))
+                merged = partial(dropped.note, machine.domain, each.merged)
+                snapshots.commit(machine.domain, target, each.base, each.top, active, partial(progress, target), merged)
         if _commits(_mended(host, look(host, domain)), snapshot, Images(host)):
             raise _incomplete(domain)
     _finish(host, domain, name, say, [path for each in todo for path in each.merged])
@@ -164,15 +167,24 @@ def _commits(machine: Machine, snapshot: Snapshot, images: Images) -> list[Commi
     todo = []
     by_target = {disk.target: disk for disk in machine.disks}
     left = {f"volume {image.volume}" for image in files.leftovers(images, machine)}
+    waiting = files.forsaken(images, machine)
     for target, below in snapshot.frozen.items():
         if not files.of_disks(images, machine, below):
             # detached since: its files stay as they are
             continue
+        for image in waiting:
+            if below in [each.path for each in images.chain(image.path, image.format)]:
+                raise StillNeeded(
+                    f"snapshot {snapshot.name} of {machine.name} cannot be deleted: volume {image.volume}, which holds "
+                    f"data that no disk uses, still needs {below} as it is",
+                    files.way_back(image, machine.name),
+                    (),
+                )
         disk = by_target.get(target)
         chain = [image.path for image in images.chain(disk.path, disk.format)] if disk else []
         changed = [below]
         if disk and below in chain:
-            others = [other.frozen.get(target) for other in machine.snapshots if other is not snapshot]
+            others = [other.frozen.get(target) for other in machine.snapshots if other.name != snapshot.name]
             if below == disk.path or below in others:
                 # merged by a run that died
                 continue
@@ -244,16 +256,18 @@ def _finish(host: Host, domain: str, name: str, say: Say, merged: list[str]) -> 
     images = Images(host)
     files.sweep(host, images, machine, say)
     snapshot = machine.snapshot(name)
-    unneeded = [
-        path
-        for path in (*merged, *snapshot.overlays.values(), *snapshot.frozen.values())
-        if files.of_disks(images, machine, path)
-    ]
+    empty = [path for path in snapshot.overlays.values() if not files.is_written(images, path)]
+    unneeded = [path for path in (*merged, *empty, *snapshot.frozen.values()) if files.of_disks(images, machine, path)]
+    own = {snapshot.of(domain)}
     for path in [*unneeded, snapshot.memory] if snapshot.memory else unneeded:
         image = images.by_path.get(path)
         # what lies on nothing is no overlay but the disk itself
-        if image and not images.users(path) - {snapshot.of(domain)} and (image.backing or path == snapshot.memory):
-            files.remove(host, image)
+        if (
+            image
+            and not images.users(path) - own
+            and (image.backing or path == snapshot.memory)
+            and files.remove(host, image, own)
+        ):
             say(f"deleted {image.volume}")
             del images.by_path[path]
     try:
@@ -268,12 +282,12 @@ def _mended(host: Host, machine: Machine) -> Machine:
     """Have each snapshot say the file that its overlay lies on: a merge has changed that."""
     images = Images(host)
     for snapshot in machine.snapshots:
-        root = document(snapshot.xml)
-        for target, overlay in snapshot.overlays.items():
-            found = images.by_path.get(overlay)
-            if found and found.backing and target in snapshot.frozen:
-                lay(root.iterfind("*/devices/disk"), target, found.backing, found.backing_format)
-        text = to_text(root)
-        if text != to_text(document(snapshot.xml)):
-            snapshots.redefine(machine.domain, text, snapshot.is_current)
+
+        def say_below(root: etree._Element, snapshot: Snapshot = snapshot) -> None:
+            for target, overlay in snapshot.overlays.items():
+                found = images.by_path.get(overlay)
+                if found and found.backing and target in snapshot.frozen:
+                    lay(root.iterfind("*/devices/disk"), target, found.backing, found.backing_format)
+
+        rewrite(machine.domain, snapshot.name, say_below)
     return look(host, machine.name)

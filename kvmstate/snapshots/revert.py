@@ -7,15 +7,18 @@ overlays are laid on them, so that the snapshot and all others stay.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains, snapshots
-from kvmstate.snapshots import files, underway
-from kvmstate.snapshots.chain import Disk, Images, Machine, Snapshot, disks, ended, lay, look
+from kvmstate.snapshots import dropped, files, underway
+from kvmstate.snapshots.chain import SUFFIX, Disk, Images, Machine, Snapshot, define, disks, ended, lay, look, rewrite
 from kvmstate.snapshots.create import Say, Wish, check_room, take
 from kvmstate.snapshots.create import check as check_wish
 from kvmstate.snapshots.underway import Underway
@@ -36,8 +39,7 @@ def loss(host: Host, domain: str, name: str, configuration: bool = False) -> Los
     machine = look(host, domain)
     snapshot, images = machine.snapshot(name), Images(host)
     check(host, machine, snapshot, images, configuration)
-    dropped = [disk.path for disk in machine.disks if disk.target in snapshot.frozen and not _kept(machine, disk.path)]
-    return Loss(tuple(dropped), tuple(differences(machine, snapshot)))
+    return Loss(tuple(_lost(machine, snapshot, images)), tuple(differences(machine, snapshot)))
 
 
 def revert(
@@ -48,11 +50,13 @@ def revert(
     configuration: bool = False,
     state: str | None = None,
     keep: str = "",
+    approved: Collection[str] | None = None,
 ) -> bool:
     """The machine's configuration stays as it is now, unless `configuration`; memory fits that of then only, with which
     the machine runs until it is shut down. It is in `state` afterwards: running, paused or stopped; by default it runs
     when it did before, or the snapshot has memory. With `keep` what was written since becomes a snapshot of that name,
-    if anything was; whether there is one is returned. Raises NotFound and HostError.
+    if anything was; whether there is one is returned. `approved` are the files whose data may go, as `loss` names them;
+    by default those that it would name now. Raises NotFound and HostError.
 
     A machine that is not off is noted as being reverted before it is stopped: a run that dies leaves it off, and the
     same call goes on.
@@ -76,6 +80,7 @@ def revert(
     for target, below in snapshot.frozen.items():
         say(f"overlay {paths[target]}")
         files.make(host, images, images.known(below), formats[target], paths[target])
+    going = set(_lost(machine, snapshot, images) if approved is None else approved)
     mark = Underway(name, state, configuration, keep) if cut_off or machine.state != "stopped" else None
     if mark:
         underway.begin(machine.domain, mark)
@@ -88,14 +93,22 @@ def revert(
     kept = wish is not None and _keep(host, machine, snapshot, images, wish, say)
     if kept:
         machine, images = look(host, domain), Images(host)
-    then = snapshot.configuration if configuration else document(domains.xml(machine.domain, secure=True))
-    node = _switched(then, machine.disks, images, paths)
-    if mark:
-        mark.write(node)
-    domains.define(host.connection, to_text(node), validate=False)
+    # made here, and off every disk from this very change on
+    going = {path for path in going & {*_lost(machine, snapshot, images)} if path.endswith(SUFFIX)}
+
+    def switched(now: etree._Element) -> etree._Element:
+        if tuple(disks(now)) != machine.disks or domains.state(machine.domain) != "stopped":
+            raise HostError(f"{domain} was changed or started meanwhile", "run this again when nobody works on it")
+        node = _switched(snapshot.configuration if configuration else now, machine.disks, images, paths)
+        if mark:
+            mark.write(node)
+        dropped.write(node, machine.dropped | going)
+        return node
+
+    define(host, machine.domain, switched)
     for each in machine.lineage(snapshot):
         over = paths if each is snapshot else _overlays(images, each, snapshot)
-        snapshots.redefine(machine.domain, _with_overlays(each, over), each is snapshot)
+        rewrite(machine.domain, each.name, partial(_with_overlays, paths=over), each is snapshot)
     if snapshot.memory and state != "stopped":
         say(f"restore the memory of {domain}")
         ran = _switched(snapshot.domain, machine.disks, images, paths)
@@ -206,20 +219,29 @@ def _overlays(images: Images, snapshot: Snapshot, tip: Snapshot) -> dict[str, st
     }
 
 
-def _with_overlays(snapshot: Snapshot, paths: dict[str, str]) -> str:
-    """The snapshot's metadata, saying which overlays are on its files now."""
-    root = document(snapshot.xml)
+def _with_overlays(root: etree._Element, paths: dict[str, str]) -> None:
+    """Have a snapshot's metadata say which overlays are on its files now."""
     for leftover in root.findall("revertDisks"):
         root.remove(leftover)
     for disk in root.iterfind("disks/disk"):
         source = disk.find("source")
         if source is not None and disk.get("name") in paths:
             source.set("file", paths[disk.get("name", "")])
-    return to_text(root)
 
 
-def _kept(machine: Machine, path: str) -> bool:
-    return any(path in snapshot.frozen.values() for snapshot in machine.snapshots)
+def _lost(machine: Machine, snapshot: Snapshot, images: Images) -> list[str]:
+    """What holds data that no snapshot keeps: the files of the disks, and overlays below them."""
+    kept = {path for each in machine.snapshots for path in each.frozen.values()}
+    found: list[str] = []
+    for disk in machine.disks:
+        if disk.target not in snapshot.frozen or disk.path in kept:
+            continue
+        found.append(disk.path)
+        for above, image in pairwise(images.chain(disk.path, disk.format)):
+            if image.path in kept or not (above.path.endswith(SUFFIX) and image.path.endswith(SUFFIX)):
+                break
+            found.append(image.path)
+    return found
 
 
 def differences(machine: Machine, snapshot: Snapshot) -> list[str]:

@@ -22,7 +22,7 @@ from kvmstate.doctor.chains import snapshots
 from kvmstate.errors import HostError
 from kvmstate.host import open_host
 from kvmstate.sandbox import Sandbox
-from kvmstate.snapshots import merge
+from kvmstate.snapshots import dropped, merge
 
 if TYPE_CHECKING:
     from disks import Machine
@@ -172,6 +172,7 @@ def test_what_is_defined_follows_what_runs_when_libvirtd_died_between_both(make:
     # as far as it had come
     subprocess.run(["cp", vm.folder.parent / "kept", vm.folder / "vda.one.overlay"], check=True)
     vm.domain.connect().defineXML(overlay)
+    dropped.note(vm.domain, [str(vm.folder / "vda.one.overlay")])
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
     vm.domain.snapshotCreateXML(described, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
     vm.write(30, 1)
@@ -309,9 +310,11 @@ def test_what_a_dead_run_has_left_is_found_and_goes_with_the_next_command(make: 
     for path in (left, other):
         qemu_img("create", "-f", "qcow2", "-b", vm.folder / "vda.qcow2", "-F", "qcow2", path)
     subprocess.run(["qemu-io", "-c", "write -q -P 9 512k 64k", other], check=True)
-    assert diagnosed(vm) == ["warning: volume chains/vda.one~2.overlay is left from a run on vm that was cut off"]
+    data = "warning: volume chains/vda.mine.overlay holds data that no disk uses: it lies on chains/vda.qcow2"
+    left_over = "warning: volume chains/vda.one~2.overlay is left from a run on vm that was cut off"
+    assert diagnosed(vm) == [left_over, data]
     vm.done("revert", "one", "--auto-approve")
-    assert not diagnosed(vm)[0].startswith("warning")
+    assert diagnosed(vm) == [data]
     assert other.exists(), "it may be somebody's data"
 
 

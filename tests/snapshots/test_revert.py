@@ -97,7 +97,8 @@ def test_the_configuration_comes_back_where_that_is_asked_for(make: Callable[...
     vm.done("revert", "one", "--configuration", "--auto-approve")
     assert vm.contents() == before
     assert "unit='KiB'>32768</currentMemory>" in vm.domain.XMLDesc(0)
-    assert vm.domain.XMLDesc(0).replace("~2", "") == text
+    # libvirt leaves the element where a note of the revert was
+    assert vm.domain.XMLDesc(0).replace("~2", "").replace("  <metadata/>\n", "") == text
 
 
 def test_what_was_written_is_kept_as_a_snapshot_where_that_is_asked_for(make: Callable[..., Machine]) -> None:

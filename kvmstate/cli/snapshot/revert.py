@@ -55,7 +55,7 @@ def revert(
             return 0
         if not auto_approve:
             approve(f"Do you want to revert {machine} to {snapshot}?")
-        revert(host, machine, snapshot, say, configuration)
+        revert(host, machine, snapshot, say, configuration, approved=found.dropped)
         click.echo(f"reverted {machine} to {snapshot}")
         for child in children:
             merge.delete(host, machine, child.name, say)

@@ -1,0 +1,49 @@
+"""Image files that hold data which nobody needs any more, by a deed that was approved: a revert that took them off the
+disks, a merge that wrote all they hold into what they lay on. Said in the domain's own metadata, so that the run that
+goes on with the deed of a dead one may delete them. Whatever else holds data is never deleted as a leftover.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from lxml import etree
+
+from kvmstate.host import domains
+from kvmstate.xmlbind import document, to_text
+
+_URI = "https://kvmstate.dev/xmlns/dropped/1.0"
+_PREFIX = "kvmstate-dropped"
+
+
+def write(root: etree._Element, paths: Iterable[str]) -> None:
+    """Into the XML of a domain that is to be defined, in place of what it says."""
+    metadata = root.find("metadata")
+    for old in root.findall(f"metadata/{{{_URI}}}dropped"):
+        old.getparent().remove(old)  # type: ignore[union-attr]
+    if listed := sorted(paths):
+        if metadata is None:
+            metadata = etree.SubElement(root, "metadata")
+        etree.SubElement(metadata, f"{{{_URI}}}dropped", files=json.dumps(listed), nsmap={_PREFIX: _URI})
+
+
+def note(domain: Any, paths: Iterable[str]) -> None:
+    """These too."""
+    element = etree.Element("dropped", files=json.dumps(sorted({*read(domain), *paths})))
+    domains.set_metadata(domain, to_text(element), _PREFIX, _URI, live=False)
+
+
+def read(domain: Any) -> frozenset[str]:
+    text = domains.xml(domain)
+    node = document(text).find(f"metadata/{{{_URI}}}dropped") if _URI in text else None
+    return frozenset(json.loads(node.get("files") or "[]") if node is not None else ())
+
+
+def end(domain: Any) -> None:
+    """Of the configuration, and of what has been started with it."""
+    live = domains.state(domain) != "stopped"
+    for where in (False, True) if live else (False,):
+        if domains.metadata(domain, _URI, live=where):
+            domains.set_metadata(domain, None, _PREFIX, _URI, live=where)
