@@ -18,6 +18,7 @@ from kvmstate.model.reference import Unlocated
 from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource
 from kvmstate.plan import remained
 from kvmstate.xmlbind import (
+    Binding,
     bindings,
     contained,
     diff,
@@ -118,9 +119,17 @@ def _seen(spec: Spec, seen: Any, xml: str | None, last: list[Spec]) -> Any:
     for b in bindings(type(spec)):
         if b.name == "remainder":
             update[b.name] = spec.remainder
+        elif b.xml and b.xml.passing and _has_passed(b, spec, xml, last):
+            update[b.name] = getattr(spec, b.name)
         elif b.xml is None and b.name != "xml" and b.name not in seen.model_fields_set:
             update[b.name] = getattr(last[-1], b.name, None) if last else getattr(spec, b.name)
     return seen.model_copy(update=update) if update else seen
+
+
+def _has_passed(b: Binding, spec: Spec, xml: str, last: list[Spec]) -> bool:
+    """Whether it was applied as it is wanted, and the host's XML has nothing in its place by now."""
+    applied = bool(last) and all(getattr(before, b.name, None) == getattr(spec, b.name) for before in last)
+    return applied and b.path.find(document(xml)) is None
 
 
 def _protection(old: Lifecycle, new: Lifecycle) -> Iterator[FieldChange]:

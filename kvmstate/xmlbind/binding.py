@@ -24,6 +24,7 @@ class Xml:
     `same` says when a wanted and a seen value mean the same although they differ (`q35`, `pc-q35-7.2`).
     A `shared` section lives in an element with others: clearing it takes its own fields only.
     A `lasting` value stays when the manifest no longer names it: libvirt must have one, or would pick another.
+    A `passing` one may be gone from the host, once it was applied: what was copied has no origin to keep.
     `fresh` is what an element needs besides when it is made: values by their paths in it.
     Of a list, `only` are the elements whose attributes have one of these values, or are not there: the others of
     that tag are something else, and are left alone.
@@ -34,6 +35,7 @@ class Xml:
     same: Callable[[Any, Any], bool] | None = None
     shared: bool = False
     lasting: bool = False
+    passing: bool = False
     fresh: Mapping[str, str] = field(default_factory=dict)
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

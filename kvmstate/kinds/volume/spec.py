@@ -31,9 +31,9 @@ def _write_backing(node: etree._Element, value: Any, lookup: Any) -> None:
     etree.SubElement(node, "format").set("type", source.format)
 
 
-def _same_capacity(want: int, seen: int | None) -> bool:
-    """Images hold whole sectors of 512 bytes."""
-    return seen is not None and -(-want // 512) * 512 == seen
+def _same_capacity(want: int | None, seen: int | None) -> bool:
+    """Images hold whole sectors of 512 bytes. One that is not wanted any more stays as it is."""
+    return want is None or (seen is not None and -(-want // 512) * 512 == seen)
 
 
 def _same_format(want: str | None, seen: str | None) -> bool:
@@ -103,9 +103,12 @@ class VolumeSpec(Spec):
     backing: Annotated[
         VolumeRef | None,
         Ref("volume"),
-        Xml("backingStore", Element(_read_backing, _write_backing)),
+        Xml("backingStore", Element(_read_backing, _write_backing), passing=True),
         Effect.REPLACE,
-        Field(description="The volume that this one is a copy-on-write layer over (qcow2 only)."),
+        Field(
+            description="The volume that this one is a copy-on-write layer over (qcow2 only). One that was flattened "
+            "since, so that it stands alone, is no difference."
+        ),
     ] = None
     content: Annotated[
         Content | None,
