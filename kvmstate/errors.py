@@ -38,11 +38,13 @@ class UsageError(KvmstateError):
 
 
 class HostError(KvmstateError):
-    """libvirt refused; `code` is libvirt's own error number (virErrorNumber), 0 when there is none."""
+    """libvirt refused; `code` is libvirt's own error number (virErrorNumber), `errno` that of a system call on the host
+    that failed; 0 when there is none."""
 
-    def __init__(self, message: str, hint: str = "", code: int = 0) -> None:
+    def __init__(self, message: str, hint: str = "", code: int = 0, errno: int = 0) -> None:
         super().__init__(message, hint)
         self.code = code
+        self.errno = errno
 
 
 class NotFound(HostError):

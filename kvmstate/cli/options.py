@@ -78,7 +78,16 @@ class SecretFile(click.Path):
 
 
 def connect_option(command: F) -> F:
-    return click.option("-c", "--connect", metavar="URI", help="The host, such as qemu:///system.")(command)
+    return click.option(
+        "-c", "--connect", metavar="URI", callback=_not_empty, help="The host, such as qemu:///system."
+    )(command)
+
+
+def _not_empty(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    # of a variable that is not set: another host than was meant
+    if text is not None and not text.strip():
+        raise click.BadParameter("it is empty; leave it out for the default host")
+    return text
 
 
 def project_option(command: F) -> F:

@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import stat
+from errno import EACCES
 from pathlib import Path
 
 from kvmstate.errors import HostError
@@ -17,7 +18,9 @@ _MODELS = ("apparmor", "selinux")
 
 def explained(error: HostError, host: Host) -> HostError:
     """An error about permissions says what stands in the way, where that can be seen from here."""
-    denied = re.search(r"'(/[^']+)'.*Permission denied", error.message, re.DOTALL)
+    # QEMU says it in English only, libvirt in the daemon's language, with its quotes
+    words = ".*Permission denied" if error.errno != EACCES else ""
+    denied = re.search(rf"['\"«»„“](/[^'\"«»„“”]+)['\"«»“”]{words}", error.message, re.DOTALL)
     user = qemu_user(host) if denied and host.is_local else None
     if not denied or not user:
         return error

@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EACCES, ECONNREFUSED, ECONNRESET, ENOENT, EPERM, EPIPE
 from typing import Any
 
 import libvirt
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound
-from kvmstate.host.hints import CONNECTING, DAEMON, hint_for
-from kvmstate.model.uri import redacted, without_secrets
+from kvmstate.host.hints import (
+    BY_ERRNO,
+    CONNECTING,
+    DAEMON,
+    GROUP,
+    NO_DAEMON,
+    NO_LOGIN,
+    NOT_LET_IN,
+    SILENT_SSH,
+    hint_for,
+)
+from kvmstate.model.uri import meant, redacted, without_secrets
 
 _NOT_FOUND = {
     libvirt.VIR_ERR_NO_DOMAIN,
@@ -24,6 +35,25 @@ _NOT_FOUND = {
 }
 # How libvirt's client says that its daemon is gone (errors of its RPC layer; others there are about messages)
 _LOST = {libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR}
+
+# Who asks is not let in
+_DENIED = {
+    libvirt.VIR_ERR_AUTH_FAILED,
+    libvirt.VIR_ERR_AUTH_CANCELLED,
+    libvirt.VIR_ERR_AUTH_UNAVAILABLE,
+    libvirt.VIR_ERR_ACCESS_DENIED,
+}
+_OWNED_BY_OTHERS = "something that kvmstate does not own has this name; `kvmstate adopt` takes ownership of it"
+# What a code says for sure, whatever the words
+_CERTAIN = {
+    **dict.fromkeys(_DENIED, NOT_LET_IN),
+    libvirt.VIR_ERR_DOM_EXIST: _OWNED_BY_OTHERS,
+    libvirt.VIR_ERR_NETWORK_EXIST: _OWNED_BY_OTHERS,
+    libvirt.VIR_ERR_STORAGE_VOL_EXIST: _OWNED_BY_OTHERS,
+    libvirt.VIR_ERR_AGENT_UNRESPONSIVE: "is the guest up, and qemu-guest-agent running in it?",
+}
+# How a program that libvirt speaks through has ended
+_ENDED = {EPIPE, ECONNRESET}
 
 _NO_START = "QEMU did not start: "
 # What libvirt and QEMU put around the words that matter, in the order in which it is taken off
@@ -48,20 +78,48 @@ def readable(message: str) -> str:
 
 def translate(error: libvirt.libvirtError) -> HostError:
     message = readable(error.get_error_message() or str(error))
-    code = error.get_error_code() or 0
+    code, errno = error.get_error_code() or 0, _errno(error)
     if error.get_error_domain() == libvirt.VIR_FROM_RPC and code in _LOST:
         return ConnectionFailed(
             f"the connection to the host was lost: {message}",
             "nothing is lost: see that libvirtd (or virtqemud) runs there, then apply again, which goes on from here",
             code,
+            errno,
         )
-    return (NotFound if code in _NOT_FOUND else HostError)(message, hint_for(message), code)
+    hint = _CERTAIN.get(code) or hint_for(message) or BY_ERRNO.get(errno, "")
+    return (NotFound if code in _NOT_FOUND else HostError)(message, hint, code, errno)
 
 
 def unreachable(uri: str, error: libvirt.libvirtError) -> ConnectionFailed:
     """The error of a connection that could not be opened."""
     message = without_secrets(readable(error.get_error_message() or str(error)), uri)
-    return ConnectionFailed(f"cannot connect to {redacted(uri)}: {message}", hint_for(message, CONNECTING, DAEMON))
+    code, errno = error.get_error_code() or 0, _errno(error)
+    hint = _mend(uri, message, code, error.get_error_domain(), errno)
+    return ConnectionFailed(f"cannot connect to {redacted(uri)}: {message}", hint, code, errno)
+
+
+def _mend(uri: str, message: str, code: int, domain: int, errno: int) -> str:
+    """What the URI itself tells, then the error's code and number, then its words."""
+    guess = f"did you mean {redacted(better)}?" if (better := meant(uri)) else ""
+    transport = uri.partition(":")[0].partition("+")[2]
+    said = hint_for(message, CONNECTING)
+    if code in _DENIED:
+        said = NO_LOGIN if domain in (libvirt.VIR_FROM_SSH, libvirt.VIR_FROM_LIBSSH) else said or NOT_LET_IN
+    elif code == libvirt.VIR_ERR_SYSTEM_ERROR and transport == "ssh" and not said and errno in _ENDED:
+        said = SILENT_SSH
+    elif code == libvirt.VIR_ERR_SYSTEM_ERROR and transport in ("", "unix") and domain == libvirt.VIR_FROM_RPC:
+        # of a socket of this machine
+        said = GROUP if errno in (EACCES, EPERM) else said or (NO_DAEMON if errno in (ENOENT, ECONNREFUSED) else "")
+    if guess:
+        # what ssh says of the host is as sure as what the URI says of itself
+        return f"{guess} And {said}" if said and transport == "ssh" else guess
+    return said or DAEMON
+
+
+def _errno(error: libvirt.libvirtError) -> int:
+    """The number of the system call's error, which libvirt hands over beside its words."""
+    number = error.get_int1() if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR else 0
+    return max(number or 0, 0)
 
 
 @contextmanager

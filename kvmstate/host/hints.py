@@ -1,4 +1,5 @@
-"""What people meet, by libvirt's words: the likely cause, and the mend.
+"""What people meet, by libvirt's words: the likely cause, and the mend. What its error codes say comes first, see
+`kvmstate.host.faults`.
 
 A pattern is looked for anywhere in the message, whatever its case, the first that fits wins; `{0}` in a hint is the
 pattern's first group. tests/host/test_hints.py has the messages as real hosts gave them.
@@ -6,13 +7,17 @@ pattern's first group. tests/host/test_hints.py has the messages as real hosts g
 
 from __future__ import annotations
 
+import errno
 import re
+
+GROUP = "become a member of the group libvirt (`usermod -aG libvirt $USER`, then log in anew), or connect as root"
+NOT_LET_IN = f"the daemon does not let you in: {GROUP}"
+NO_LOGIN = "ssh does not accept you there: check user and key (keyfile= in the URI), first with ssh by hand"
 
 HINTS = (
     (
         r"Permission denied.*SASL|authentication failed|authentication unavailable|polkit",
-        "the daemon does not let you in: become a member of the group libvirt (`usermod -aG libvirt $USER`, then "
-        "log in anew), or connect as root",
+        NOT_LET_IN,
     ),
     (
         r"cannot execute binary (\S+):",
@@ -180,7 +185,7 @@ HINTS = (
 
 CONNECTING = (
     (
-        r"Host key verification failed",
+        r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED",
         "the host's key is unknown or has changed: see that it is the right one, then log in once with ssh by hand",
     ),
     (
@@ -189,8 +194,22 @@ CONNECTING = (
         "ssh said more than libvirt passes on, as when the host's key has changed: log in once with ssh by hand",
     ),
     (
-        r"Permission denied \(|Authentications? that can continue|authentication failed",
-        "ssh does not accept you there: check user and key (keyfile= in the URI), first with ssh by hand",
+        # what nc and virt-ssh-helper say of the daemon's socket on the host: they are there, and ssh lets in
+        r"unix connect failed: Permission denied|socket.* Permission denied|socket to '[^']+': Permission denied",
+        GROUP,
+    ),
+    (
+        r"unix connect failed: (?:No such file|Connection refused)",
+        "ssh lets you in, and no libvirt daemon listens there: start libvirtd (or virtqemud) on the host",
+    ),
+    (
+        r"Permission denied(?: \(|, please)|Authentications? that can continue|authentication fail|"
+        r"Too many authentication failures",
+        NO_LOGIN,
+    ),
+    (
+        r"password (?:has|is) expired|Password change required|account has expired",
+        "the account there has expired: log in once with ssh by hand",
     ),
     (
         r"Could not resolve hostname|Name or service not known",
@@ -201,28 +220,48 @@ CONNECTING = (
         "the host does not answer: is it up, and reachable from here?",
     ),
     (
-        r"virt-ssh-helper|nc: |netcat|command not found",
-        "the host has neither virt-ssh-helper (libvirt-daemon 6.8 and newer) nor nc: install libvirt there",
+        r"(?:virt-ssh-helper|nc|netcat)['\"]?: (?:command )?not found|command not found|"
+        r"nc: (?:invalid|unrecognized) option",
+        "the host has neither virt-ssh-helper (libvirt-daemon 6.8 and newer) nor an nc that knows -U: install libvirt "
+        "there",
     ),
     (
         r"ssh: connect to .*Connection refused",
         "no ssh server listens there: check name and port",
     ),
     (
-        r"ssh: (?:.*)'?/\S+'?: Permission denied|socket.* Permission denied|socket to '[^']+': Permission denied",
-        "become a member of the group libvirt (`usermod -aG libvirt $USER`, then log in anew), or connect as root",
+        r"packet \d+ bytes received from server too large",
+        "something there speaks before libvirt does, such as a start-up file of the shell (.bashrc) that prints a "
+        "greeting: it must be silent where there is no terminal",
     ),
     (
         r"authentication unavailable|polkit",
-        "the daemon does not let you in: become a member of the group libvirt (`usermod -aG libvirt $USER`, then "
-        "log in anew), or connect as root",
+        NOT_LET_IN,
     ),
     (
-        r"(?:CA|client|server) (?:certificate|key)|TLS",
+        r"(?:CA|client|server) (?:certificate|key)|certificate|gnutls|TLS (?:handshake|session)",
         "TLS needs certificates on both sides: https://libvirt.org/kbase/tlscerts.html; qemu+ssh:// needs none",
     ),
 )
 DAEMON = "is libvirtd (or virtqemud) running there, and are you in the group libvirt? -c URI chooses another host"
+
+
+NO_DAEMON = "is libvirtd (or virtqemud) running there? -c URI chooses another host"
+SILENT_SSH = "ssh ended before the daemon said anything: log in once with ssh by hand, to see what it says"
+
+# By the number of a system call's error, whatever language the host speaks; what words tell is more
+BY_ERRNO = {
+    errno.ENOSPC: "the storage is full: free some space, then apply again",
+    errno.EDQUOT: "the storage is full: free some space, then apply again",
+    errno.EFBIG: "the file system does not hold files of this size: lower capacity or allocation, or use another pool",
+    errno.EACCES: "the daemon or QEMU may not open this: check owner and modes there, and AppArmor's or SELinux' log",
+    errno.EPERM: "the daemon or QEMU may not do this: see AppArmor's or SELinux' log, and that it runs as root",
+    errno.EROFS: "the file system there is mounted read-only",
+    errno.ENOENT: "the path is one of the host's, not of the machine that kvmstate runs on: put it there, or mend it",
+    errno.ENOMEM: "the host has not enough free memory: lower memory",
+    errno.EADDRINUSE: "something on the host listens there already: leave the port out, and libvirt chooses a free one",
+    errno.EADDRNOTAVAIL: "the host has no such address: listen on 0.0.0.0, 127.0.0.1 or one of its own",
+}
 
 
 def hint_for(message: str, table: tuple[tuple[str, str], ...] = HINTS, otherwise: str = "") -> str:

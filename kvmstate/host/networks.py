@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from errno import EEXIST
 from typing import Any
 
 import libvirt
@@ -59,7 +60,7 @@ def start_over_taken_bridge(connection: Any, name: str) -> None:
     try:
         start(find(connection, name))
     except HostError as error:
-        if "creating bridge interface" not in error.message:
+        if error.errno != EEXIST:
             raise
         node = document(xml(find(connection, name)))
         parse_path("bridge/@name").remove(node)

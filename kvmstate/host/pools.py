@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from errno import ENOENT
 from typing import Any
 
 import libvirt
@@ -45,14 +46,14 @@ def start(pool: Any, makes_folder: bool = False, permissions: bool = False) -> N
     except ConnectionFailed:
         raise
     except HostError as error:
-        if not makes_folder or not any(words in error.message for words in _NO_FOLDER):
+        if not makes_folder or (error.errno != ENOENT and _NO_MOUNT_POINT not in error.message):
             raise
         _build(pool)
         _create(pool)
 
 
-# errno's words, and those of mount(8), which libvirt runs without a locale
-_NO_FOLDER = ("No such file or directory", "mount point does not exist")
+# mount(8)'s words, which libvirt runs without a locale
+_NO_MOUNT_POINT = "mount point does not exist"
 
 
 def _build(pool: Any) -> None:
@@ -95,7 +96,9 @@ def refresh(pool: Any, timeout: float = 30) -> None:
                 pool.refresh(0)
             return
         except HostError as error:
-            if "asynchronous jobs" not in error.message or time.monotonic() > deadline:
+            # "pool '…' has asynchronous jobs running" has no code of its own, and is in the daemon's language
+            busy = error.code == libvirt.VIR_ERR_INTERNAL_ERROR and pool.name() in error.message
+            if not busy or time.monotonic() > deadline:
                 raise
         time.sleep(0.1)
 

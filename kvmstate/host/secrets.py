@@ -77,17 +77,22 @@ def _define(connection: Any, name: str, description: str, uuid: str = "") -> Any
 def claim(connection: Any, name: str, uuid: str, description: str) -> bool:
     """Define a secret without a value, or describe it anew; False when another UUID holds the name.
 
-    libvirt decides in one go, whoever else asks at the same time: it refuses a second UUID for one usage name
-    ("already defined for use with").
+    libvirt decides in one go, whoever else asks at the same time: it refuses a second UUID for one usage name. It has
+    no code for that, and its words are in its machine's language: who holds the name is asked.
     """
-    try:
-        _define(connection, name, description, uuid)
-    except HostError as error:
-        # a daemon may speak its machine's language
-        if "already defined" not in error.message and (holder(connection, name) or (uuid,))[0] == uuid:
-            raise
-        return False
-    return True
+    for last in (False, False, True):
+        try:
+            _define(connection, name, description, uuid)
+        except HostError:
+            found = holder(connection, name)
+            if found and found[0] != uuid:
+                return False
+            # given up in this very moment, perhaps
+            if last or found:
+                raise
+        else:
+            return True
+    raise AssertionError
 
 
 def holder(connection: Any, name: str) -> tuple[str, str] | None:

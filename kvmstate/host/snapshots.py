@@ -86,6 +86,7 @@ def create_external(domain: Any, text: str, memory: bool, quiesce: bool) -> None
                 domain.snapshotCreateXML(text, flags)
             return
         except HostError as error:
+            # QEMU's words, which it has in no other language
             if last or "Duplicate nodes with node-name" not in error.message:
                 raise
 

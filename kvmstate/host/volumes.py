@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from errno import ENOENT
 from typing import Any
 
 import libvirt
@@ -29,8 +30,8 @@ def xml(volume: Any) -> str:
         with faults():
             return str(volume.XMLDesc(0))
     except HostError as error:
-        if "No such file or directory" in error.message or "cannot stat" in error.message:
-            raise NotFound(error.message, code=error.code) from error
+        if error.errno == ENOENT:
+            raise NotFound(error.message, code=error.code, errno=ENOENT) from error
         raise
 
 

@@ -7,7 +7,7 @@ that came from somebody else says which host, and how to reach it by the means t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
@@ -137,3 +137,42 @@ def _secrets(uri: str) -> list[str]:
     found += [value for name, value in parameters(parts.query) if name.lower() not in _SHOWN]
     both = {form for secret in found for form in (secret, unquote(secret))}
     return sorted((form for form in both if len(form) > 3), key=len, reverse=True)
+
+
+_KNOWN_DRIVERS = ("qemu", "test", "xen", "lxc", "vbox", "bhyve", "ch", "vz", "openvz", "esx", "gsx", "vpx", "hyperv")
+_KNOWN_TRANSPORTS = ("unix", "ssh", "tls", "tcp", "ext", "libssh", "libssh2")
+# A driver and how to get there, then a colon, slashes or both, as they were meant
+_SHAPE = re.compile(r"([A-Za-z]\w*)(?:\+(\w*))?(:?/+|:)([^?#]*)(.*)", re.ASCII | re.DOTALL)
+_ONLY_HOST = re.compile(r"(?:[\w.-]+@)?(?:[A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:]+\])(?::\d+)?", re.ASCII)
+
+
+def meant(uri: str) -> str:
+    """What somebody who typed this has most likely meant, or nothing where it may be right as it is."""
+    if uri.strip("/") in ("system", "session"):
+        return f"qemu:///{uri.strip('/')}"
+    shape = _SHAPE.fullmatch(uri)
+    driver = nearest(shape[1], _KNOWN_DRIVERS) if shape else ""
+    if shape is None or (shape[3] == ":" and not driver):
+        host = uri if "@" in uri else f"root@{uri}"
+        return f"qemu+ssh://{host}/system" if _ONLY_HOST.fullmatch(uri) and len(uri) < 256 else ""
+    said, transport, between, rest, more = shape.groups()
+    if not driver:
+        # ssh://host, http://host, and KVM's own name
+        driver, transport = "qemu", transport or (None if said.lower() in ("kvm", "libvirt") else "ssh")
+    if transport is not None and transport not in _KNOWN_TRANSPORTS:
+        transport = nearest(transport, _KNOWN_TRANSPORTS) or ("unix" if between == ":///" else "ssh")
+    elsewhere = between == "://" or (transport in _KNOWN_TRANSPORTS[1:] and len(between) < 4 and "/" in rest)
+    place, _, path = rest.partition("/") if elsewhere else ("", "", rest)
+    if driver == "qemu" and path not in ("system", "session", "embed"):
+        path = nearest(path.strip("/"), ("system", "session")) or "system"
+    found = f"{driver}{'+' + transport if transport else ''}://{place}/{path}{more}"
+    return "" if found == uri or (between == ":/" and found.replace(":///", ":/", 1) == uri) else found
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The one of a few words that is written almost like this one, or nothing."""
+    if not word:
+        return ""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)), "")

@@ -82,6 +82,7 @@ def test_validate_json(tmp_path: Path) -> None:
         (["plan", "--env", "a", "--env", "b"], "--env is given 2 times, and takes one value"),
         (["apply", "-c", "a:///", "--connect=b:///"], "--connect is given 2 times"),
         (["snapshot", "create", "vm", "--name", "a", "--name", "b"], "--name is given 2 times"),
+        (["plan", "-c", ""], "it is empty; leave it out for the default host"),
         (["run", "--branch", "a", "--branch", "a"], "--branch is given 2 times"),
         ([], "Usage:"),
     ],

@@ -92,6 +92,15 @@ CONNECTIONS = [
     ("Cannot recv data: Value too large for defined data type", "log in once"),
     ("Cannot recv data: root@127.0.0.1: Permission denied (publickey).: Connection reset by peer", "keyfile="),
     ("Cannot recv data: sh: 1: nc: not found: Connection reset by peer", "virt-ssh-helper"),
+    ("Cannot recv data: nc: invalid option -- 'U': Connection reset by peer", "nc that knows -U"),
+    ("Cannot recv data: nc: unix connect failed: Permission denied: Connection reset by peer", "usermod -aG libvirt"),
+    (
+        "Cannot recv data: nc: unix connect failed: No such file or directory: Connection reset by peer",
+        "no libvirt daemon listens there",
+    ),
+    ("Cannot recv data: WARNING: Your password has expired.: Connection reset by peer", "has expired: log in once"),
+    ("packet 1466264671 bytes received from server too large, want 33554432", "prints a greeting"),
+    ("Cannot recv data: root@kvm1: Permission denied, please try again.: Connection reset by peer", "keyfile="),
 ]
 
 
