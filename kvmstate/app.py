@@ -21,6 +21,7 @@ from kvmstate.kinds.snapshot_policy.protect import precaution
 from kvmstate.kinds.snapshot_policy.run import Outcome, Run
 from kvmstate.kinds.snapshot_policy.spec import BeforeChange
 from kvmstate.model.change import Action, Change
+from kvmstate.model.identity import Claim
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Observed, Resource, ResourceId
 from kvmstate.plan import Options, make_drift, make_plan
@@ -65,11 +66,12 @@ class Session:
 
     def saved(self, plan: Plan, options: Options) -> dict[str, Any]:
         """The plan as the content of a file; see `kvmstate.plan.saved`."""
-        return saved(plan, self.host, self.store.inventory, options, self.policies)
+        whose = (self.store.identity, self.store.recorded)
+        return saved(plan, self.host, self.store.inventory, options, self.policies, whose)
 
     def restored(self, plan: SavedPlan) -> Plan:
         """Raises Stale, or PlanError for the plan of another host."""
-        return restored(plan, self.host, self.store.inventory)
+        return restored(plan, self.host, self.store.inventory, self.store.recorded)
 
     def drift(self, seen: Plan | None = None) -> Plan:
         """What it would take to bring back what was applied last; `seen` is a plan that has just looked at the host."""
@@ -255,19 +257,32 @@ def open_session(
     resources: Iterable[Resource],
     locate: Locate | None = None,
     writing: Writing | None = None,
+    claim: Claim | None = None,
 ) -> Iterator[Session]:
-    """Raises ConnectionFailed, Locked, or HostError when the host's record of the project cannot be read.
+    """Raises ConnectionFailed, Locked, HostError when the host's record of the project cannot be read, or PlanError
+    when it is that of another one than the `claim` says.
 
     A session that applies holds the project's lock while it is open; see `Writing`.
     """
     with open_host(uri) as host, ExitStack() as stack:
-        store = stack.enter_context(writable(host, project, writing)) if writing else open_store(host, project)
+        if writing:
+            store = stack.enter_context(writable(host, project, writing, claim))
+        else:
+            store = claimed(open_store(host, project), claim)
         yield Session(host, store, tuple(resources), locate)
 
 
 @contextmanager
-def writable(host: Host, project: str, writing: Writing) -> Iterator[Store]:
-    """The project's record, to be written while its lock is held. Raises Locked, or HostError."""
+def writable(host: Host, project: str, writing: Writing, claim: Claim | None) -> Iterator[Store]:
+    """The project's record, to be written while its lock is held. Raises Locked, HostError, or PlanError when it is
+    that of another one than the `claim` says."""
     lock = open_lock(host, project)
     with lock.held(writing.command, writing.timeout, writing.told):
-        yield open_store(host, project, lock.check, writing.repair)
+        yield claimed(open_store(host, project, lock.check, writing.repair), claim)
+
+
+def claimed(store: Store, claim: Claim | None) -> Store:
+    """The record, as what the `claim` says. Raises PlanError when it is that of another one."""
+    if claim:
+        store.identity = claim.settled(store.project, store.recorded)
+    return store

@@ -3,6 +3,9 @@
 It is kept in numbered shards (see `keep`). A shard is JSON, compressed; an entry is whole in one shard, so
 that writing a shard changes what it says at once. Every shard carries a serial: of two entries for one object, the
 newer counts (a crash between two writes can leave both).
+
+Beside them is the header, which says whose record it is. It is written before the first shard and deleted after the
+last one, and counts only while there are any.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -21,10 +25,12 @@ from kvmstate.apply.keep import VALUE_MAX, Keep, open_keep
 from kvmstate.errors import HostError
 from kvmstate.host import Host
 from kvmstate.kinds import BY_WORD
+from kvmstate.model.identity import Identity
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.resource import Lifecycle, ResourceId
 
 FORMAT = 1
+HEADER = "project"
 # What a shard of several entries holds before it is compressed: under libvirt's limit even if nothing is saved
 SHARD_BYTES = VALUE_MAX - 4096
 FLUSH_SECONDS = 0.5
@@ -47,6 +53,8 @@ class Store:
     ) -> None:
         self.project = project
         self.guard = guard
+        self.identity: Identity | None = None
+        """Whose record it is to be from the next flush on; None: as it is."""
         self._keep = keep
         self._clock = clock
         self._lock = threading.Lock()
@@ -58,6 +66,7 @@ class Store:
         self._dirty: set[int] = set()
         self._present: set[int] = set()
         self._damaged: dict[int, bytes] = {}
+        self._header: Identity | None = None
         self._serial = 0
         self._flushed = clock()
         self._load(repair)
@@ -71,6 +80,11 @@ class Store:
     def damaged(self) -> tuple[int, ...]:
         """The parts of the record that cannot be read, and are set aside with the first flush."""
         return tuple(self._damaged)
+
+    @property
+    def recorded(self) -> Identity | None:
+        """Whose record it is, as far as that is recorded."""
+        return self._header if self._present or self._damaged else None
 
     def put(self, *entries: Entry) -> None:
         with self._lock:
@@ -103,12 +117,17 @@ class Store:
                 self._writing.release()
 
     def _flush(self) -> None:
-        if self._dirty or self._damaged:
+        claims = self.identity is not None and self.identity != self._header and bool(self._entries)
+        if self._dirty or self._damaged or claims:
             self.guard()
         for number, value in list(self._damaged.items()):
             self._keep.write(f"damaged-{number}-{zlib.crc32(value):08x}", value)
             self._keep.delete(str(number))
             del self._damaged[number]
+        if claims:
+            assert self.identity
+            self._keep.write(HEADER, json.dumps({"format": FORMAT, **asdict(self.identity)}).encode())
+            self._header = self.identity
         with self._lock:
             self._spread()
             # what moved out of a full shard is in a later one: it is written there before it goes from the old
@@ -125,6 +144,10 @@ class Store:
                 self._dirty |= shards.keys()
                 self._place = {i: n for i, n in self._place.items() if i in self._entries or n in self._dirty}
                 self._flushed = self._clock()
+        if self._header and not self._present:
+            self.guard()
+            self._keep.delete(HEADER)
+            self._header = None
 
     def _members(self, number: int) -> list[Entry]:
         return [entry for id_, entry in self._entries.items() if self._place[id_] == number]
@@ -168,6 +191,8 @@ class Store:
     def _load(self, repair: bool) -> None:
         shards = []
         for name, value in self._keep.read().items():
+            if name == HEADER:
+                self._header = _read_header(value, self.project, repair)
             if not name.isdecimal():
                 continue
             number = int(name)
@@ -204,6 +229,24 @@ def _read(value: bytes, project: str) -> tuple[int, list[Entry]]:
         entries = [_load(entry) for entry in shard["entries"]]
         if all(entry.id.kind in BY_WORD for entry in entries):
             return int(shard["serial"]), entries
+    raise HostError(
+        f"the record of project {project} was written by a newer kvmstate", "use that version or a newer one"
+    )
+
+
+def _read_header(value: bytes, project: str, repair: bool) -> Identity | None:
+    """Raises HostError for what a newer version wrote, and, unless it is to be repaired, for what is damaged."""
+    try:
+        header = json.loads(value)
+        if header["format"] <= FORMAT:
+            return Identity(str(header["id"]), str(header["environment"]))
+    except (ValueError, KeyError, TypeError) as error:
+        if repair:
+            return None
+        raise HostError(
+            f"the record of whose project {project} is here is damaged ({error})",
+            "nothing was changed; `kvmstate adopt` writes it anew",
+        ) from error
     raise HostError(
         f"the record of project {project} was written by a newer kvmstate", "use that version or a newer one"
     )

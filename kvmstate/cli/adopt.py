@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvmstate.cli.session import host_options, lock_option, opened
+from kvmstate.cli.session import claim_options, host_options, lock_option, opened
 from kvmstate.errors import UsageError
+from kvmstate.model.printable import harmless
 
 if TYPE_CHECKING:
+    from kvmstate.cli.session import Opened
     from kvmstate.model.change import Change
     from kvmstate.model.plan import Plan
 
 
 @click.command("adopt")
 @host_options
+@claim_options
 @lock_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 def command(auto_approve: bool, paths: tuple[Path, ...], **given: Any) -> int:
@@ -39,7 +42,30 @@ def command(auto_approve: bool, paths: tuple[Path, ...], **given: Any) -> int:
             found = _chosen(plan, found, addresses)
         adopted = tuple(c if c.owner else dataclasses.replace(c, blocked="", hint="") for c in found)
         plan = dataclasses.replace(plan, changes=adopted)
-        return carry_out(at, plan, auto_approve, 1, f"Do you want project {plan.project} to own these?")
+        code = carry_out(at, plan, auto_approve, 1, f"Do you want project {plan.project} to own these?")
+        _identify(at)
+        return code
+
+
+def _identify(at: Opened) -> None:
+    """A project whose kvmstate.yaml has no id gets one, there and in the host's record."""
+    import uuid
+
+    from kvmstate.manifest.edit import add_id
+
+    project, store = at.project, at.session.store
+    if project is None or project.file is None or project.id:
+        return
+    id_ = str(uuid.uuid4())
+    try:
+        add_id(project.file, id_)
+    except UsageError as error:
+        click.echo(harmless(f"warning: {error.message}\nhint: {error.hint}"), err=True)
+        return
+    click.echo(harmless(f"wrote the project's id into {project.file}"), err=True)
+    assert store.identity
+    store.identity = dataclasses.replace(store.identity, id=id_)
+    store.flush()
 
 
 def _is_address(path: Path) -> bool:

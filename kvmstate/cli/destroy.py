@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from kvmstate.cli.session import host_options, lock_option, opened, parallelism_option, selection_options
+from kvmstate.cli.session import claim_options, host_options, lock_option, opened, parallelism_option, selection_options
 
 
 @click.command("destroy")
 @host_options
+@claim_options
 @lock_option
 @selection_options
 @parallelism_option

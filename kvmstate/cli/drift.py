@@ -20,7 +20,7 @@ def command(as_json: bool, **given: Any) -> int:
     Exit 0: no drift; 2: drift; 1: error.
     """
     given["allow_empty"] = True  # manifests do not count
-    with opened(**given) as at:
+    with opened(claimed=False, **given) as at:
         plan = at.session.drift()
     if as_json:
         from kvmstate.views.plan_json import drift_object

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def command(
     from kvmstate.manifest import folder
     from kvmstate.manifest.project import find_project, load_project
     from kvmstate.manifest.write import project_file
+    from kvmstate.model.identity import Claim
 
     known = load_project(output) if find_project(output) else None
     declared = {resource.id: Path(resource.origin.file) for resource in known.load().resources} if known else {}
@@ -54,7 +56,11 @@ def command(
     name = known.name if known else project or project_name(output)
     wanted = None if every else [_address(text) for text in addresses]
     writing = None if no_adopt else Writing("import", lock_timeout, lambda text: click.echo(harmless(text), err=True))
-    with open_session(connect or (known.connection if known else None), name, (), writing=writing) as session:
+    own_id = known.id if known else str(uuid.uuid4())
+    # whichever environment: what is on the host is the same
+    claim = None if no_adopt else Claim(own_id, environment=None)
+    uri = connect or (known.connection if known else None)
+    with open_session(uri, name, (), writing=writing, claim=claim) as session:
         existing = session.existing(wanted)
         standing = {
             id_: file for id_, file in declared.items() if not force or not _is(file, output / folder.place(id_))
@@ -67,7 +73,7 @@ def command(
         changes = [c for c in existing.changes if c.id not in standing]
         files = folder.layout(c.desired for c in changes if c.desired)
         if not known:
-            files[Path("kvmstate.yaml")] = project_file(name, _for_a_file(session.host.address))
+            files[Path("kvmstate.yaml")] = project_file(name, own_id, _for_a_file(session.host.address))
         folder.write(output, files, force)
         for path in files:
             click.echo(harmless(f"wrote {output / path}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
 
 import click
@@ -27,7 +28,9 @@ def command(directory: Path) -> None:
     from kvmstate.cli.schema import text
 
     texts = {name: (TEMPLATES / template).read_text(encoding="utf-8") for name, template in FILES.items()}
-    texts["kvmstate.yaml"] = texts["kvmstate.yaml"].replace("@PROJECT@", project_name(directory))
+    said = {"@PROJECT@": project_name(directory), "@ID@": str(uuid.uuid4())}
+    for mark, text_ in said.items():
+        texts["kvmstate.yaml"] = texts["kvmstate.yaml"].replace(mark, text_)
     texts |= {f"schemas/{name}": text(which) for name, which in SCHEMAS.items()}
     standing = [name for name in texts if (directory / name).exists()]
     if standing:

@@ -107,7 +107,6 @@ def _session(
 
     project = loaded.project if loaded else inputs((folder,), env).project()
     resources = loaded.manifests.resources if loaded else ()
-    with open_session(
-        connect or project.connection, project.name, resources, writing=writing(lock_timeout, False)
-    ) as session:
+    uri, writes = connect or project.connection, writing(lock_timeout, False)
+    with open_session(uri, project.name, resources, writing=writes, claim=project.claim()) as session:
         yield session

@@ -16,6 +16,7 @@ from kvmstate.model.printable import harmless
 
 if TYPE_CHECKING:
     from kvmstate.app import Session, Writing
+    from kvmstate.manifest import Project
     from kvmstate.model.plan import Plan
     from kvmstate.plan import Options
     from kvmstate.plan.saved import SavedPlan
@@ -31,6 +32,7 @@ class Opened:
     session: Session
     options: Options
     whole: bool = False
+    project: Project | None = None
 
     def plan(self) -> Plan:
         """With what no policy looks after any more."""
@@ -49,6 +51,22 @@ def host_options(command: F) -> F:
         connect_option,
         project_option,
         manifest_options,
+    ):
+        command = decorate(command)
+    return command
+
+
+def claim_options(command: F) -> F:
+    for decorate in (
+        click.option(
+            "--allow-environment-change",
+            "change_environment",
+            is_flag=True,
+            help="Take what another environment of the project owns on the host.",
+        ),
+        click.option(
+            "--take-ownership", is_flag=True, help="Take what another project of the same name owns on the host."
+        ),
     ):
         command = decorate(command)
     return command
@@ -124,11 +142,15 @@ def opened(
     repair: bool = False,
     targets: tuple[str, ...] = (),
     excludes: tuple[str, ...] = (),
+    take_ownership: bool = False,
+    change_environment: bool = False,
+    claimed: bool = True,
     **given: Any,
 ) -> Iterator[Opened]:
-    """With `lock_timeout` (seconds) the session may write; see `Writing`.
+    """With `lock_timeout` (seconds) the session may write; see `Writing`. With `claimed` it is an error when what the
+    project owns on the host is that of another one.
 
-    Raises ManifestErrors, UsageError, ConnectionFailed, Locked and HostError.
+    Raises ManifestErrors, UsageError, ConnectionFailed, Locked, PlanError and HostError.
     """
     asked = inputs(**given)
     loaded = asked.load()
@@ -144,8 +166,9 @@ def opened(
     wanted = project.prune and loaded.whole if prune is None else prune
     options = Options(wanted, allow_empty, max_deletes, targets, excludes, project.moves, nameless=not project.named)
     writes = None if lock_timeout is None else writing(lock_timeout, repair)
-    with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writes) as session:
-        yield Opened(session, options, loaded.whole)
+    claim = project.claim(take_ownership, change_environment) if claimed else None
+    with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writes, claim) as session:
+        yield Opened(session, options, loaded.whole, project)
 
 
 @contextmanager
@@ -156,9 +179,14 @@ def opened_saved(plan: SavedPlan, connect: str | None, lock_timeout: int) -> Ite
     HostError.
     """
     from kvmstate.app import open_session
+    from kvmstate.model.identity import Claim
 
     uri = connect or _host_of(plan)
-    with open_session(uri, plan.project, plan.resources, writing=writing(lock_timeout, False)) as session:
+    writes = writing(lock_timeout, False)
+    # whose the record is was judged when the plan was made; that it is as it was then, is seen when it is restored
+    mine = plan.identity
+    claim = Claim(mine.id, mine.environment, True, True) if mine else None
+    with open_session(uri, plan.project, plan.resources, writing=writes, claim=claim) as session:
         yield Opened(session, plan.options)
 
 

@@ -28,7 +28,7 @@ def command(as_json: bool, watch: bool, daemon: str | None, token_file: Path | N
     """
 
     def look() -> tuple[str, dict[str, Any]]:
-        with opened(**{**given, "allow_empty": True}) as at:
+        with opened(**{**given, "allow_empty": True, "claimed": False}) as at:
             # what a plan refuses as a whole is told of the resource that it is about
             plan = replace(at, options=replace(at.options, allow_empty=False, lenient=True)).plan()
         from kvmstate.views import status

@@ -20,6 +20,7 @@ from kvmstate.manifest.text import problem
 from kvmstate.manifest.translate import validate
 from kvmstate.manifest.values import assignments, is_read, meant, merge, read_mapping, unread
 from kvmstate.model import uri
+from kvmstate.model.identity import Claim
 from kvmstate.model.resource import Model, Move, ResourceId
 
 DEFAULT_NAME = "default"
@@ -127,6 +128,10 @@ class Project:
     set_values: tuple[str, ...] = ()
     values_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reconcile: Reconcile = field(default_factory=Reconcile)
+
+    def claim(self, take_ownership: bool = False, change_environment: bool = False) -> Claim:
+        """Who a run of it says that it is."""
+        return Claim(self.id, self.environment or "", take_ownership, change_environment)
 
     def load(self, paths: Sequence[Path] = ()) -> Manifests:
         """The manifests of the project, or those in `paths`. Raises ManifestErrors, and UsageError for values that were

@@ -22,9 +22,9 @@ def manifest(resources: Iterable[Resource]) -> str:
     return "---\n".join(_text(_document(resource)) for resource in resources)
 
 
-def project_file(name: str, connection: str | None) -> str:
+def project_file(name: str, id_: str, connection: str | None) -> str:
     """The text of a kvmstate.yaml."""
-    return _text({"project": name, **({"connection": connection} if connection else {})})
+    return _text({"project": name, "id": id_, **({"connection": connection} if connection else {})})
 
 
 def _document(resource: Resource) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from kvmstate.host import Host
 from kvmstate.kind import Kind
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Change, FieldChange
+from kvmstate.model.identity import Identity
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
@@ -67,6 +68,8 @@ class SavedPlan:
     left_out: tuple[ResourceId, ...]
     moves: tuple[Move, ...]
     nameless: bool
+    identity: Identity | None
+    recorded: Identity | None
 
     @property
     def options(self) -> Options:
@@ -75,10 +78,15 @@ class SavedPlan:
 
 
 def saved(
-    plan: Plan, host: Host, inventory: Inventory, options: Options, policies: Iterable[Resource] = ()
+    plan: Plan,
+    host: Host,
+    inventory: Inventory,
+    options: Options,
+    policies: Iterable[Resource] = (),
+    whose: tuple[Identity | None, Identity | None] = (None, None),
 ) -> dict[str, Any]:
-    """The plan as JSON, with the snapshot policies that count when it is carried out. It may hold secrets: it is for
-    files that nobody else reads."""
+    """The plan as JSON, with the snapshot policies that count when it is carried out, and `whose` record it was made
+    for and found. It may hold secrets: it is for files that nobody else reads."""
     return {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
@@ -88,6 +96,7 @@ def saved(
         "host_id": host.identity,
         "prune": options.prune,
         "nameless": options.nameless,
+        "whose": [one and asdict(one) for one in whose],
         "resources": [*map(_dumped, policies), *(_dumped(c.desired) for c in plan.changes if c.desired)],
         "record": {str(c.id): _record(inventory.get(c.moved_from or c.id)) for c in plan.changes},
         "observed": {str(c.id): _seen(c.observed) for c in plan.changes},
@@ -128,15 +137,22 @@ def read(text: str, name: str) -> SavedPlan:
             tuple(map(ResourceId.parse, content["left_out"])),
             tuple(Move(ResourceId.parse(old), ResourceId.parse(new)) for old, new in content["moved"].items()),
             content["nameless"],
+            *(one and Identity(**one) for one in content["whose"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanError(f"{name} is damaged ({type(error).__name__}: {error})", _AGAIN) from None
 
 
-def restored(plan: SavedPlan, host: Host, inventory: Inventory) -> Plan:
+def restored(plan: SavedPlan, host: Host, inventory: Inventory, recorded: Identity | None = None) -> Plan:
     """The plan, exactly as it was shown. Raises PlanError for another host, Stale when anything moved."""
     if host.identity != plan.host_id:
         raise PlanError(f"this plan was made for the host {plan.host}, not for {host.uri}", _AGAIN)
+    if recorded not in (plan.recorded, plan.identity):
+        raise PlanError(
+            f"this plan is stale, and nothing was done: since it was made, what project {plan.project} owns belongs to "
+            "another project of this name, or another environment",
+            _AGAIN,
+        )
     known = {ResourceId.parse(address) for address in plan.changes}
     named = known | {move.old for move in plan.moves}
     entries = {id_: entry for id_, entry in inventory.entries.items() if id_ in named}

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from kvmstate.app import Session, Writing, open_session, writable
+from kvmstate.app import Session, Writing, claimed, open_session, writable
 from kvmstate.apply import Event, EventKind, Result, open_store
 from kvmstate.apply.keep import open_keep
 from kvmstate.errors import KvmstateError, Locked, Reverted
@@ -98,7 +98,14 @@ class Keeper:
         """A session that holds the lock. Raises Locked, ConnectionFailed."""
         with (
             self.taking_time(),
-            open_session(self.uri, desired.project.name, desired.resources, desired.locate, Writing("run")) as session,
+            open_session(
+                self.uri,
+                desired.project.name,
+                desired.resources,
+                desired.locate,
+                Writing("run"),
+                desired.project.claim(),
+            ) as session,
         ):
             yield session
 
@@ -123,7 +130,7 @@ class Keeper:
             self._board.trouble(Concern.HOST, None)
             if not leads:
                 return
-            store = open_store(host, self.project.name)
+            store = claimed(open_store(host, self.project.name), self.project.claim())
             desired = self.desired or applied_last(self.project, store)
             entries = dict(store.inventory.entries)
             if self._known is not None and not whole:
@@ -209,7 +216,7 @@ class Keeper:
         """With the lock, what is to be done is looked at once more, and done. Raises Locked."""
         ids = {change.id for change in seen.plan.todo} | {c.id for c in seen.plan.changes if c.unknown}
         ids |= returned(seen.plan, self._known or {})
-        with writable(host, seen.plan.project, Writing("run")) as store:
+        with writable(host, seen.plan.project, Writing("run"), desired.project.claim()) as store:
             self._board.trouble(Concern.LOCK, None)
             self._locked_out.clear()
             session = Session(host, store, desired.resources, desired.locate)

@@ -21,6 +21,7 @@ from kvmstate.apply.inventory import Store
 from kvmstate.apply.keep import Files
 from kvmstate.errors import HostError, Locked
 from kvmstate.host import Host
+from kvmstate.model.identity import Identity
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import ResourceId
 
@@ -205,3 +206,38 @@ def test_nothing_is_written_once_the_guard_says_no() -> None:
     with pytest.raises(Locked):
         store.flush()
     assert keep().read() == {}
+
+
+@pytest.mark.parametrize("last", range(12))
+def test_what_is_owned_always_has_an_owner(last: int) -> None:
+    """However far a first apply, another owner's, or a destroy gets."""
+    mine, theirs = Identity("mine", "prod"), Identity("theirs")
+    kept = keep(Fragile)
+    kept.last = last
+    entries = [entry(f"vm-{n}", 700) for n in range(4)]
+    told: Identity | None = None
+    with small_shards(), suppress(Crash):
+        for identity in (mine, theirs):
+            store = Store(kept, "p", clock=lambda: 0)
+            store.identity = identity
+            store.put(*entries)
+            store.flush()
+            told = identity
+        for each in entries:
+            store.drop(each.id)
+        store.flush()
+    left = Store(keep(), "p")
+    assert left.recorded == Store(keep(), "p", repair=True).recorded
+    if not left.inventory.entries:
+        assert left.recorded is None
+        return
+    assert left.recorded in ((mine,) if told is None else (mine, theirs))
+
+
+def test_a_header_without_anything_owned_counts_for_nothing() -> None:
+    store = Store(keep(), "p", clock=lambda: 0)
+    store.identity = Identity("mine")
+    store.flush()
+    assert keep().read() == {}
+    keep().write("project", b'{"format": 1, "id": "gone", "environment": ""}')
+    assert Store(keep(), "p").recorded is None

@@ -85,3 +85,23 @@ def test_the_daemon_keeps_the_last_good_set(
     (manifests / "c").unlink()
     shutil.rmtree(outside / "away")
     daemon.says("Deleted", "network/c")
+
+
+def test_the_daemon_touches_nothing_of_another_project_of_its_name(
+    project: Project, run: Run, connection: libvirt.virConnect
+) -> None:
+    settings = project.folder / "kvmstate.yaml"
+    text = settings.read_text() + "prune: true\n"
+    settings.write_text(text + "id: theirs\n")
+    project.converge(resource("Network", "a"))
+    settings.write_text(text + "id: mine\n")
+    project.write(resource("Network", "b"))
+    daemon = run(ready=False)
+    said = daemon.says("PlanFailed")
+    assert "belongs to another project of this name: its id is theirs" in str(said)
+    with pytest.raises(AssertionError):
+        daemon.says("Ready", "", SETTLED)
+    assert [n.name() for n in connection.listAllNetworks()] == ["a"]
+    daemon.mark()
+    settings.write_text(text + "id: theirs\n")
+    daemon.says("Applied", "network/b")
