@@ -26,7 +26,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
-from kvmstate.plan import remained
+from kvmstate.plan import pending, remained
 from kvmstate.plan.planner import observe
 
 SIGNALS_SECONDS = 0.5
@@ -157,7 +157,8 @@ def note_agreement(plan: Plan, store: Store) -> None:
             continue
         if change.desired and change.observed and (entry := entries.get(change.id)):
             known = replace(entry, specs=(change.desired.written,), lifecycle=change.lifecycle, digest=change.digest)
-            store.put(replace(known, incomplete=False, confirmed=False, applied=remained.still(entry, change)))
+            known = replace(known, applied=remained.still(entry, change), pending=pending.still(entry, change))
+            store.put(replace(known, incomplete=False, confirmed=False))
     store.flush()
 
 
@@ -208,7 +209,7 @@ def _carry_out(
         # what is suspended is not applied, but it may be adopted anew
         held = before.suspended if before else ""
         entry = Entry(change.id, change.uuid, (change.desired.written,), change.lifecycle, suspended=held)
-        store.put(replace(entry, applied=remained.digests(change)))
+        store.put(replace(entry, applied=remained.digests(change), pending=pending.places(change)))
         if change.moved_from:
             store.drop(change.moved_from)
         if change.action in MAKES and getattr(change.spec, "content", None):

@@ -263,6 +263,7 @@ def _dump(entry: Entry) -> dict[str, Any]:
         **({"suspended": entry.suspended} if entry.suspended else {}),
         **({"confirmed": True} if entry.confirmed else {}),
         **({"applied": entry.applied} if entry.applied else {}),
+        **({"pending": entry.pending} if entry.pending else {}),
     }
 
 
@@ -283,4 +284,5 @@ def _load(value: dict[str, Any]) -> Entry:
         value.get("suspended", ""),
         bool(value.get("confirmed")),
         tuple(value.get("applied", ())),
+        tuple(value.get("pending", ())),
     )

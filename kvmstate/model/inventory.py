@@ -17,7 +17,7 @@ class Entry:
     the last and the next. `incomplete`: it is being made, and nobody has used it yet. `digest` is of manifest and host
     when they were last seen to agree. `suspended` says since when, by whom and why it is left alone. `confirmed`: it
     may be deleted, where that waits for confirmation. `applied` are digests of the differences that the last change was
-    done for, until they are seen to be gone.
+    done for, until they are seen to be gone; `pending` are the fields that it left to the next start.
     """
 
     id: ResourceId
@@ -29,6 +29,7 @@ class Entry:
     suspended: str = ""
     confirmed: bool = False
     applied: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
 
     def beginning(self, spec: dict[str, Any]) -> Entry:
         return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec), digest="")

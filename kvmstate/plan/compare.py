@@ -16,7 +16,7 @@ from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
 from kvmstate.model.reference import Unlocated
 from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource
-from kvmstate.plan import remained
+from kvmstate.plan import pending, remained
 from kvmstate.xmlbind import (
     Binding,
     bindings,
@@ -90,15 +90,15 @@ def compare(
     ignored = [field_path(path) for path in resource.lifecycle.ignore_changes]
     for path in ignored:
         spec = leaving(spec, config, path)
-    left = _minus(_left(spec, last, observed), ignored)
+    left = _minus(_left(spec, last, observed.xml), ignored)
+    beside = (*_minus(_remainder(spec, observed.xml), ignored), *left)
     fields = (
         *diff(spec, config, active),
-        *_minus(_remainder(spec, observed), ignored),
-        *left,
+        *beside,
         *_protection(entry.lifecycle, resource.lifecycle),
         *([] if observed.persistent else [FieldChange(("persistent",), False, True, Effect.LIVE)]),
     )
-    active_fields = _minus(diff(spec, active, active), ignored) if active else ()
+    active_fields = _minus(_running(spec, last, active, entry, observed, beside), ignored) if active else ()
     common["spec"] = spec
     common["former"] = _former(spec, last) if left else ()
     change = Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields)
@@ -132,6 +132,18 @@ def _has_passed(b: Binding, spec: Spec, xml: str, last: list[Spec]) -> bool:
     return applied and b.path.find(document(xml)) is None
 
 
+def _running(
+    spec: Spec, last: list[Spec], active: Any, entry: Entry, observed: Observed, beside: tuple[FieldChange, ...]
+) -> Iterator[FieldChange]:
+    """Where what runs is not as it should be; `beside` are the differences of what is defined to the remainder."""
+    xml = observed.active_xml or observed.xml
+    places = {f.path for f in beside}
+    found = (*_remainder(spec, xml), *_left(spec, last, xml)) if places else ()
+    known = {f.path: f for f in (*diff(spec, active, active), *(f for f in found if f.path in places))}
+    yield from known.values()
+    yield from (f for f in pending.waiting(entry, observed) if f.path not in known)
+
+
 def _protection(old: Lifecycle, new: Lifecycle) -> Iterator[FieldChange]:
     """What the host must know of a lifecycle, because it holds when the manifest has gone."""
     for name in ("prevent_destroy", "deletion"):
@@ -140,13 +152,13 @@ def _protection(old: Lifecycle, new: Lifecycle) -> Iterator[FieldChange]:
             yield FieldChange(("lifecycle", to_camel(name)), before, after, Effect.NONE)
 
 
-def _remainder(spec: Spec, observed: Observed) -> Iterator[FieldChange]:
-    """Where the remainder does not hold on the host; what fields say of the same XML counts more."""
+def _remainder(spec: Spec, xml: str) -> Iterator[FieldChange]:
+    """Where the remainder does not hold in what the host has; what fields say of the same XML counts more."""
     cost = next(b.effect for b in bindings(type(spec)) if b.name == "remainder")
     rest = spec.rest
     if rest is None or cost is Effect.NONE:
         return
-    seen = document(observed.xml)
+    seen = document(xml)
     if contained(rest, seen):
         return
     places = {b.xml.path: b for b in bindings(type(spec)) if b.xml and not b.sections}
@@ -156,11 +168,11 @@ def _remainder(spec: Spec, observed: Observed) -> Iterator[FieldChange]:
             yield FieldChange(("remainder", Key(where)), old, new, cost.of(old, new))
 
 
-def _left(spec: Spec, last: list[Spec], observed: Observed) -> Iterator[FieldChange]:
+def _left(spec: Spec, last: list[Spec], xml: str) -> Iterator[FieldChange]:
     """What was in the remainder applied last, has left it, and is still on the host."""
     cost = next(b.effect for b in bindings(type(spec)) if b.name == "remainder")
     former = _former(spec, last) if cost is not Effect.NONE else ()
-    for path, new, old in withdrawn(spec, former, document(observed.xml)) if former else ():
+    for path, new, old in withdrawn(spec, former, document(xml)) if former else ():
         yield FieldChange(("remainder", Key("/".join(path))), old, new, cost.of(old, new))
 
 

@@ -44,7 +44,8 @@ def _row(change: Change, waits: bool) -> Row:
         sync = "suspended"
     elif change.action is Action.NOOP and change.desired is None:
         sync = "left the manifests"
-    note = change.blocked or change.reason or ", ".join(f.where for f in change.shown if config is not None)
+    fields = change.shown or (change.waiting if waits else ())
+    note = change.blocked or change.reason or ", ".join(f.where for f in fields if config is not None)
     return Row(str(change.id), state, sync, note)
 
 

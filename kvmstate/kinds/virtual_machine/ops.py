@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Any
 
 from lxml import etree
@@ -22,6 +22,7 @@ from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots.chain import frozen
 from kvmstate.snapshots.merge import merge
 from kvmstate.xmlbind import document, parse, to_text
+from kvmstate.xmlbind.path import parse_path
 
 # Fields that are not in the XML: libvirt has calls of their own for them.
 CALLS = ("state", "autostart")
@@ -51,23 +52,33 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
 
 
 def _read(seen: Observed, lookup: Any) -> tuple[VirtualMachineSpec, VirtualMachineSpec | None]:
-    def spec(text: str) -> VirtualMachineSpec:
-        return parse(VirtualMachineSpec, document(text), lookup).model_copy(update=seen.calls)
+    def spec(node: etree._Element) -> VirtualMachineSpec:
+        return parse(VirtualMachineSpec, node, lookup).model_copy(update=seen.calls)
 
-    config = spec(seen.xml)
-    return config, _settled(config, spec(seen.active_xml)) if seen.active_xml else None
+    config = spec(document(seen.xml))
+    return config, _settled(config, spec, document(seen.active_xml)) if seen.active_xml else None
 
 
-def _settled(config: VirtualMachineSpec, active: VirtualMachineSpec) -> VirtualMachineSpec:
+def _settled(
+    config: VirtualMachineSpec, spec: Callable[[etree._Element], VirtualMachineSpec], node: etree._Element
+) -> VirtualMachineSpec:
     """The active configuration without what libvirt only spells out in it."""
+    active = spec(node)
     update: dict[str, Any] = {}
-    if config.cpu and config.cpu.mode in ("host-model", "maximum"):
-        # expanded to a custom model and its features when the domain starts
+    if config.cpu and config.cpu.mode in ("host-model", "maximum") and _is_expanded(node):
+        # to a custom model and its features when the domain starts
         update["cpu"] = config.cpu
     if active.memory > config.memory:
         # a guest that boots, or has no balloon driver, has not given the difference back: not an edit of anybody's
         update["memory"] = config.memory
     return active.model_copy(update=update)
+
+
+def _is_expanded(node: etree._Element) -> bool:
+    """Not one that still runs with the model that a manifest named before: libvirt writes the vendor, on x86."""
+    custom = parse_path("cpu/@mode").text(node) == "custom"
+    x86 = parse_path("os/type/@arch").text(node) in ("x86_64", "i686")
+    return not (custom and x86) or node.find("cpu/vendor") is not None
 
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> VirtualMachineSpec:

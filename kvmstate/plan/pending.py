@@ -1,0 +1,80 @@
+"""What was written and a running object still has otherwise, also where no manifest says it any more.
+
+What the manifest says is compared with what runs anyway. What has left it is not; so the record keeps the places that a
+change has left to the next start (`Entry.pending`), and there what is defined is compared with what runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from kvmstate.model.change import Change, FieldChange, Key, field_path
+from kvmstate.model.effect import Effect
+from kvmstate.model.inventory import Entry
+from kvmstate.model.resource import Observed
+from kvmstate.xmlbind import diff, differences, document, read_overrides
+
+
+def places(change: Change) -> tuple[str, ...]:
+    """Those that this change leaves to the next start, when it is done."""
+    wanted = getattr(change.spec, "state", ""), getattr(change.spec, "active", True)
+    stays = change.running and not change.restarts and wanted[0] != "stopped" and wanted[1]
+    return tuple(dict.fromkeys(f.where for f in change.waiting)) if stays else ()
+
+
+def still(entry: Entry, change: Change) -> tuple[str, ...]:
+    """Those of the entry's that still wait."""
+    waiting = [_steps(f.where) for f in change.waiting] if entry.pending else []
+    return tuple(place for place in entry.pending if any(_meet(_steps(place), each) for each in waiting))
+
+
+def waiting(entry: Entry, seen: Observed) -> Iterator[FieldChange]:
+    """Where what runs differs from what is defined, at the places that were left to the next start."""
+    if not entry.pending or seen.active_xml is None:
+        return
+    known = [_steps(place) for place in entry.pending]
+    for field in (*_fields(seen), *_overrides(entry, seen), *_remainder(entry, seen)):
+        if any(_meet(_steps(field.where), place) for place in known):
+            yield FieldChange(field.path, field.old, field.new, Effect.RESTART, field.sensitive)
+
+
+def _fields(seen: Observed) -> Iterator[FieldChange]:
+    come = {f.path: f for f in diff(seen.config, seen.active)}
+    yield from come.values()
+    for f in diff(seen.active, seen.config):
+        if f.path not in come:
+            yield FieldChange(f.path, f.new, f.old, f.effect, f.sensitive)
+
+
+def _overrides(entry: Entry, seen: Observed) -> Iterator[FieldChange]:
+    paths = {place[4:-1]: None for place in entry.pending if place.startswith("xml[")}
+    if not paths or seen.active_xml is None:
+        return
+    defined, runs = (read_overrides(document(xml), dict(paths)) for xml in (seen.xml, seen.active_xml))
+    for path in paths:
+        if defined[path] != runs[path]:
+            yield FieldChange(("xml", Key(path)), runs[path], defined[path], Effect.RESTART)
+
+
+def _remainder(entry: Entry, seen: Observed) -> Iterator[FieldChange]:
+    if seen.active_xml is None or not any(place.startswith("remainder[") for place in entry.pending):
+        return
+    defined, runs = document(seen.xml), document(seen.active_xml)
+    for path, new, old in differences(defined, runs):
+        yield FieldChange(("remainder", Key("/".join(path))), old, new, Effect.RESTART)
+    for path, old, new in differences(runs, defined):
+        if new is None:
+            yield FieldChange(("remainder", Key("/".join(path))), old, None, Effect.RESTART)
+
+
+def _steps(place: str) -> list[str]:
+    """Of the remainder, without what tells siblings apart: what is one of several now, may have been alone before."""
+    if place.startswith("remainder["):
+        return ["remainder", *re.sub(r"\[[^\]]*\]", "", place[len("remainder[") : -1]).split("/")]
+    return [place] if place.startswith("xml[") else field_path(place)
+
+
+def _meet(one: list[str], other: list[str]) -> bool:
+    """Whether one is the other, or above it."""
+    return all(a == b for a, b in zip(one, other, strict=False))

@@ -1,0 +1,111 @@
+"""What was taken out of a manifest, and still runs, waits for the restart: plan and status say so until it is real."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libvirt
+import pytest
+from harness import Project, idle, pool, resource
+
+pytestmark = pytest.mark.real
+
+REST = "<domain><os><type>hvm</type></os><devices>{}</devices></domain>"
+WATCHDOG = "<watchdog model='i6300esb' action='{}'/>"
+# by the place that waits: what a manifest says first, and then
+MACHINE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "cpu": ({"cpu": {"mode": "custom", "model": "Nehalem"}}, {}),
+    "cpu.mode": ({"cpu": {"mode": "custom", "model": "Nehalem"}}, {"cpu": {"mode": "host-model"}}),
+    "rng": ({"rng": {"source": "/dev/urandom"}}, {}),
+    "serials[0]": ({"serials": [{"port": 0}]}, {}),
+    "graphics[vnc]": ({"graphics": [{"type": "vnc"}]}, {}),
+    "guestAgent": ({"guestAgent": True}, {}),
+    "disks[root].cache": ({"disks": [{"name": "root", "volume": "images/root", "cache": "none"}]}, {}),
+    "disks[root].serial": ({"disks": [{"name": "root", "volume": "images/root", "serial": "abc"}]}, {}),
+    "maxMemory": ({"maxMemory": "64MiB"}, {}),
+    "maxCpus": ({"cpus": 1, "maxCpus": 2}, {"cpus": 1}),
+    "kernel": ({"kernel": {"path": "VMLINUZ", "cmdline": "quiet"}}, {}),
+    "interfaces[nic].mtu": ({"interfaces": [{"name": "nic", "network": "lan", "mtu": 1400}]}, {}),
+    "xml[./features/vmport/@state]": ({"xml": {"./features/vmport/@state": "off"}}, {}),
+    "remainder[devices/watchdog]": (
+        {"remainder": REST.format(WATCHDOG.format("reset"))},
+        {"remainder": REST.format("")},
+    ),
+    "remainder[devices/watchdog/@action]": (
+        {"remainder": REST.format(WATCHDOG.format("reset"))},
+        {"remainder": REST.format(WATCHDOG.format("poweroff"))},
+    ),
+}
+
+
+@pytest.mark.parametrize("place", MACHINE)
+def test_of_a_machine(place: str, project: Project, connection: libvirt.virConnect, guest: Any) -> None:
+    before, after = MACHINE[place]
+    if "kernel" in before:
+        before = {"kernel": {**before["kernel"], "path": str(guest.vmlinuz)}}
+    rest = [pool(), resource("Volume", "root", pool="images", capacity="4MiB"), resource("Network", "lan")]
+
+    def machine(spec: dict[str, Any], lifecycle: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+        plain = {
+            "disks": [{"name": "root", "volume": "images/root"}],
+            "interfaces": [{"name": "nic", "network": "lan"}],
+        }
+        return idle("web", lifecycle, type="qemu", **{**plain, **spec, **more})
+
+    project.converge(*rest, machine(before))
+    project.write(*rest, machine(after))
+    assert (applied := project.apply()).code == 0, applied
+    _waits(project, "domain/web", place)
+    # and whatever else is changed
+    project.converge(*rest, machine(after, title="new"))
+    _waits(project, "domain/web", place)
+    web = connection.lookupByName("web")
+    web.destroy()
+    web.create()
+    assert "restart" not in project.converge().out
+    assert "restart pending" not in project.kvmstate("status").out
+    # once more, and now it may
+    project.converge(*rest, machine(before, {"restart": "now"}))
+    project.converge(*rest, machine(after))
+    _waits(project, "domain/web", place)
+    id_ = connection.lookupByName("web").ID()
+    project.converge(*rest, machine(after, {"restart": "now"}))
+    assert connection.lookupByName("web").ID() > id_
+    assert "restart pending" not in project.kvmstate("status").out
+
+
+@pytest.mark.parametrize(
+    ("place", "spec"),
+    [
+        ("mtu", {"mtu": 1400}),
+        ("domain", {"domain": {"name": "rm.test"}}),
+        ("dns", {"dns": {"hosts": [{"ip": "192.168.95.7", "hostnames": ["a"]}]}}),
+        ("forward", {"forward": {"mode": "nat"}}),
+        ("xml[./ip/dhcp/bootp/@file]", {"xml": {"./ip/dhcp/bootp/@file": "pxelinux.0"}}),
+        ("remainder[bridge/@delay]", {"remainder": "<network><bridge delay='7'/></network>"}),
+    ],
+)
+def test_of_a_network(place: str, spec: dict[str, Any], project: Project, connection: libvirt.virConnect) -> None:
+    ips = [{"address": "192.168.95.1/24", "dhcp": {"ranges": [{"start": "192.168.95.9", "end": "192.168.95.19"}]}}]
+    less = {"remainder": "<network/>"} if "remainder" in spec else {}
+    project.converge(resource("Network", "lan", ips=ips, **spec))
+    project.write(resource("Network", "lan", ips=ips, **less))
+    assert (applied := project.apply()).code == 0, applied
+    for _ in range(2):
+        _waits(project, "network/lan", place)
+        project.converge()
+    connection.networkLookupByName("lan").destroy()
+    assert project.apply().code == 0
+    assert "restart pending" not in project.kvmstate("status").out
+    assert "restart" not in project.plan().out
+
+
+def _waits(project: Project, address: str, place: str) -> None:
+    plan = project.plan()
+    assert plan.code == 0, plan
+    assert f"{address} " in plan.out, plan
+    assert f"  {place}" in plan.out, plan
+    assert "(restart required)" in plan.out
+    line = next(line for line in project.kvmstate("status").out.split("\n") if line.startswith(f"{address} "))
+    assert "restart pending" in line
+    assert place in line
