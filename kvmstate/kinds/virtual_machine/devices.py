@@ -175,7 +175,9 @@ def _source(kind: str) -> Element:
     """A network's or bridge's name in <source>, which also decides the interface's type."""
 
     def read(node: etree._Element, lookup: Any) -> str | None:
-        return node.get(kind) if _interface_of(node).get("type") == kind else None
+        # what runs has the type that its network came to, and names the network all the same
+        found = "network" if node.get("network") else _interface_of(node).get("type")
+        return node.get(kind) if found == kind else None
 
     def write(node: etree._Element, value: str | None, lookup: Any) -> None:
         if value is None:
