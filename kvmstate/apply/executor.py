@@ -200,8 +200,8 @@ def _carry_out(
             if care.undo and number >= len(care.before):
                 store.guard()
                 told = care.undo(told, lambda text: emit(Event(EventKind.STEP, change, text)))
-                if isinstance(told, Reverted):
-                    _undone(change, before, store)
+            if isinstance(told, Reverted):
+                _undone(change, before, store)
             raise told from error
     if change.action is Action.DELETE:
         store.drop(change.id)
@@ -232,7 +232,9 @@ def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
     if entry is None:
         return Entry(change.id, change.uuid, (spec,), change.lifecycle, incomplete=True)
     return replace(
+        # what it agreed on last is not known any more, also when a run that is cut off here leaves it looking the same
         entry.beginning(spec),
+        digest="",
         id=change.id,
         uuid=change.uuid or entry.uuid,
         incomplete=entry.incomplete or change.action in MAKES,

@@ -33,6 +33,17 @@ def find(connection: Any, name: str) -> Any:
         return connection.networkLookupByName(name)
 
 
+def by_uuid(connection: Any, uuid: str) -> Any:
+    """Raises NotFound."""
+    with faults():
+        return connection.networkLookupByUUIDString(uuid)
+
+
+def is_active(network: Any) -> bool:
+    with faults():
+        return bool(network.isActive())
+
+
 def exists(connection: Any, name: str) -> bool:
     try:
         return bool(find(connection, name))

@@ -8,6 +8,7 @@ The `ops` module of a kind that is on hosts has:
     complete(resource, observed, project) -> spec with names, MACs and defaults filled in
     steps(change, host, project)       -> the Steps that make the change real, in order
     adopted(change, host, project)     -> those that mark what is adopted as the project's, where its XML can say so
+    judged(change, host, running, begun, uses) -> the change, judged by the running machines it touches (networks)
 """
 
 from kvmstate.kind import Kind

@@ -61,7 +61,8 @@ class Change:
     `moved_from` is the address whose object this is, to be renamed first. What is `suspended` is left alone.
     `former` are remainders that were applied before: what they say, and the manifest does not say any more, goes.
     What is `unknown` can be seen, and decided, after others have changed. `held` are digests of differences that were
-    applied before and remained: they are not applied again.
+    applied before and remained: they are not applied again. A network that `plugs_in` has running machines to plug in
+    again once it is started.
     """
 
     id: ResourceId
@@ -84,6 +85,7 @@ class Change:
     suspended: bool = False
     former: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
+    plugs_in: bool = False
 
     @property
     def disrupts(self) -> bool:

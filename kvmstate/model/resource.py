@@ -170,8 +170,10 @@ class Observed:
     @property
     def steady(self) -> tuple[str, str, str]:
         """All that was observed, but what changes on its own (`volatile`) while nobody changes anything."""
-        xml = self.volatile.sub("", self.xml) if self.volatile else self.xml
-        return xml, self.active_xml or "", repr((sorted(self.calls.items()), self.persistent))
+        xml, active = self.xml, self.active_xml or ""
+        if self.volatile:
+            xml, active = self.volatile.sub("", xml), self.volatile.sub("", active)
+        return xml, active, repr((sorted(self.calls.items()), self.persistent))
 
     @property
     def running(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
 from kvmstate.errors import ManifestErrors, PlanError, Problem
-from kvmstate.host import Host, faults
+from kvmstate.host import Host, faults, plugs
 from kvmstate.kind import Kind, Reference, references
 from kvmstate.kinds import BY_WORD, ON_HOST
 from kvmstate.model.change import Action, Change
@@ -70,6 +70,7 @@ def make_plan(
         if new in changes:
             changes[new] = moves.judge(changes[new], old)
     moves.hints(changes, inventory)
+    _judge_networks(host, changes, desired, inventory)
     for id_, problems in missing.items():
         changes[id_] = replace(changes[id_], blocked=problems[0].message, hint=problems[0].hint)
     ordered, left_out = select(order(changes, desired, inventory), options.targets, options.excludes)
@@ -89,6 +90,30 @@ def _not_replaced(change: Change, project: str) -> Change:
         return change
     why = "it would be deleted and made anew, and nothing says which project this is: there is no kvmstate.yaml"
     return replace(change, blocked=why, hint=f"if it is that of project {project}, say --project {project}")
+
+
+def _judge_networks(
+    host: Host, changes: dict[ResourceId, Change], desired: Mapping[ResourceId, Resource], inventory: Inventory
+) -> None:
+    """By the running machines that are on them, whoever's they are."""
+    running = plugs.Running(host)
+    for id_, change in changes.items():
+        if id_.kind != "network":
+            continue
+
+        def uses(name: str, network: ResourceId = id_) -> bool | None:
+            machine = ResourceId("domain", name)
+            if (left := changes.get(machine)) and left.action is Action.DELETE and not left.blocked:
+                return False
+            wanted = desired.get(machine)
+            if wanted is None:
+                return None
+            on = any(ref.target == network for ref in references(wanted.spec))
+            return bool(wanted.spec.state != "stopped" and (on or any(nic.bridge for nic in wanted.spec.interfaces)))
+
+        entry = inventory.get(id_)
+        begun = entry is not None and len(entry.specs) > 1
+        changes[id_] = BY_WORD[id_.kind].ops.judged(change, host, running, begun, uses)
 
 
 def _kept_back(change: Change, error: PlanError) -> Change:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+import re
+from collections.abc import Callable, Set
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,8 @@ from lxml import etree
 from kvmstate.errors import HostError
 from kvmstate.host import Host, networks
 from kvmstate.kind import Step, simple, stamp, stamping, written
+from kvmstate.kinds.network.restart import Comeback, plug_in
+from kvmstate.kinds.network.restart import judged as judged
 from kvmstate.kinds.network.spec import Ip, NetworkSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
@@ -19,6 +22,8 @@ from kvmstate.xmlbind.path import parse_path
 
 # A network without a bridge name has none in XML until libvirt picks one: nothing to add.
 BASE = "<network><name/></network>"
+# how many machines are on it
+_VOLATILE = re.compile(r" connections='\d+'")
 
 
 def names(host: Host) -> set[str]:
@@ -32,7 +37,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         calls = {"active": running, "autostart": bool(network.autostart())}
         id_ = ResourceId("network", network.name())
         kept = not running or bool(network.isPersistent())
-        return Observed(id_, network.UUIDString(), networks.xml(network), active_xml, calls, _read, persistent=kept)
+        return Observed(id_, network.UUIDString(), networks.xml(network), active_xml, calls, _read, _VOLATILE, kept)
 
     wanted = [network for network in networks.all_networks(host.connection) if network.name() in names]
     return {seen.id.name: seen for seen in host.each(look, wanted)}
@@ -71,19 +76,27 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         else:
             networks.start_over_taken_bridge(host.connection, name)
 
+    restarts = change.running and change.restarts
+    guarded = Comeback(change, host).guarded if restarts else lambda run: run
     todo = []
+
+    def step(describe: str, run: Callable[[], object]) -> None:
+        todo.append(simple(describe, guarded(run)))
+
     if old := change.moved_from:
-        todo.append(simple(f"rename {old.name}", lambda: networks.rename(host.connection, old.name, name)))
+        step(f"rename {old.name}", lambda: networks.rename(host.connection, old.name, name))
     if change.observed is None or any(f.path[0] not in ("active", "autostart") for f in change.fields):
-        todo.append(simple("define", define))
+        step("define", define)
     if spec.autostart is not None:
-        todo.append(simple("set autostart", lambda: networks.set_autostart(_find(host, name), spec.autostart)))
-    if change.running and (change.restarts or not spec.active):
-        todo.append(simple("stop", lambda: networks.stop(_find(host, name))))
+        step("set autostart", lambda: networks.set_autostart(_find(host, name), spec.autostart))
+    if restarts or (change.running and not spec.active):
+        step("stop", lambda: networks.stop(_find(host, name)))
     elif change.running:
         todo += _leases(host, change)
-    if spec.active and (change.restarts or not change.running):
-        todo.append(simple("start", start))
+    if spec.active and (restarts or not change.running):
+        step("start", start)
+    if spec.active and (restarts or change.plugs_in):
+        todo.append(simple("plug running machines in again", lambda: plug_in(change, host)))
     return todo
 
 

@@ -1,0 +1,174 @@
+"""Interfaces of running machines, and the bridge that libvirt makes anew with every start of a network.
+
+The taps of running machines stay behind without a bridge then, until each is plugged in again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import libvirt
+from lxml import etree
+
+from kvmstate.errors import ConnectionFailed, HostError, NotFound
+from kvmstate.host import domains, networks
+from kvmstate.host.connection import Host
+from kvmstate.host.faults import faults
+from kvmstate.xmlbind import document, to_text
+
+# Of all others the bridge is the host's own, or there is none: they stay as they are when their network restarts.
+_MAKES_BRIDGE = (None, "nat", "route", "open")
+
+
+@dataclass(frozen=True)
+class Plug:
+    """An interface of a running machine; `device` is its XML, as libvirt shows it."""
+
+    machine: str
+    device: str
+
+    @property
+    def follows(self) -> bool:
+        """Whether it can be plugged in again. A macvtap device goes with the bridge below it, for good."""
+        node = document(self.device)
+        return node.get("type") != "direct" and _source(node).get("dev") is None
+
+
+def makes_bridge(xml: str) -> bool:
+    """Whether the bridge of this network is libvirt's, made at its start."""
+    forward = document(xml).find("forward")
+    return (forward.get("mode", "nat") if forward is not None else None) in _MAKES_BRIDGE
+
+
+def bridge(xml: str) -> str:
+    """The name of a network's bridge, or an empty string."""
+    node = document(xml).find("bridge")
+    return node.get("name", "") if node is not None else ""
+
+
+class Running:
+    """The interfaces of all running machines, own and foreign, as of the first question."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @cached_property
+    def _plugs(self) -> list[Plug]:
+        def look(domain: Any) -> list[Plug]:
+            nodes = document(domains.xml(domain, inactive=False)).iterfind("devices/interface")
+            return [Plug(domain.name(), to_text(node)) for node in nodes]
+
+        with faults():
+            running = self._host.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        return [plug for plugs in self._host.each(look, running) for plug in plugs]
+
+    def on(self, names: Collection[str], bridges: Collection[str]) -> list[Plug]:
+        """Those that end on a network of these names, or on one of these bridges."""
+        return [plug for plug in self._plugs if _ends_on(document(plug.device), names, bridges)]
+
+
+def naming(host: Host, name: str) -> list[str]:
+    """The machines, running or not, whose configuration names this network."""
+
+    def look(domain: Any) -> str:
+        nodes = document(domains.xml(domain)).iterfind("devices/interface")
+        return str(domain.name()) if any(_source(node).get("network") == name for node in nodes) else ""
+
+    return sorted(filter(None, host.each(look, domains.all_domains(host.connection))))
+
+
+def _ends_on(node: etree._Element, names: Collection[str], bridges: Collection[str]) -> bool:
+    if node.get("type") not in ("network", "bridge", "direct"):
+        return False
+    source = _source(node)
+    return source.get("network") in names or source.get("bridge") in bridges or source.get("dev") in bridges
+
+
+def _source(node: etree._Element) -> etree._Element:
+    found = node.find("source")
+    return found if found is not None else etree.Element("source")
+
+
+def unplugged(host: Host, name: str, running: Running, begun: bool) -> list[Plug]:
+    """Those of running machines that end on the running network and may not be in its bridge.
+
+    libvirt knows a port for each interface that came by the network's name, and forgets it when the network stops. Of
+    one that came by the bridge's nothing tells: it counts with the others, or where a change was `begun`.
+    """
+    network = networks.find(host.connection, name)
+    text = networks.xml(network, inactive=False)
+    if not makes_bridge(text):
+        return []
+    try:
+        with faults():
+            ports = {port.UUIDString() for port in network.listAllPorts(0)}
+    except ConnectionFailed:
+        raise
+    except HostError:
+        # before libvirt 5.5, and the test driver
+        return []
+    found = [plug for plug in running.on({name}, {bridge(text)}) if plug.follows]
+    known = {plug: _source(document(plug.device)).get("portid") for plug in found}
+    return found if begun or any(port and port not in ports for port in known.values()) else []
+
+
+def plug_in(host: Host, name: str, plugs: Iterable[Plug]) -> None:
+    """Into the bridge of the running network, also under a name that it has by now. A machine that does not take it
+    holds up no other. Raises HostError for those."""
+    exist = {network.name() for network in networks.all_networks(host.connection)}
+    to = bridge(networks.xml(networks.find(host.connection, name), inactive=False))
+    failed: dict[str, HostError] = {}
+    for plug in plugs:
+        try:
+            _move(domains.find(host.connection, plug.machine), _followed(plug, name, to, exist), name, to)
+        except ConnectionFailed:
+            raise
+        except NotFound:
+            continue
+        except HostError as error:
+            # the test driver has no bridges
+            if error.code != libvirt.VIR_ERR_NO_SUPPORT:
+                failed[plug.machine] = error
+    if failed:
+        told = "; ".join(f"{machine}: {error.message}" for machine, error in failed.items())
+        raise HostError(
+            f"running machines are cut off from network {name}: {told}",
+            "the next apply tries again; what also helps is to stop and start these machines",
+        )
+
+
+def _followed(plug: Plug, name: str, to: str, exist: Collection[str]) -> etree._Element:
+    """The interface as it is to be: what it was plugged into may have another name by now."""
+    node = document(plug.device)
+    source = _source(node)
+    if source.get("network") is None:
+        source.set("bridge", to)
+        return node
+    # of a network with the host's bridge libvirt shows that of what runs
+    node.set("type", "network")
+    for known in ("portid", "bridge"):
+        source.attrib.pop(known, "")
+    if source.get("network") not in exist:
+        source.set("network", name)
+    return node
+
+
+def _move(domain: Any, goes: etree._Element, name: str, to: str) -> None:
+    """Out of the bridge and in again. libvirt does nothing for an interface that is as before, so it goes by way of the
+    other spelling of the same bridge: by the network's name, or by the bridge's."""
+    if domains.state(domain) == "stopped":
+        return
+    by_name = _source(goes).get("network") == name
+    over = deepcopy(goes)
+    over.set("type", "bridge" if by_name else "network")
+    _source(over).attrib.clear()
+    _source(over).set(*(("bridge", to) if by_name else ("network", name)))
+    for inbound in over.iterfind("bandwidth/inbound"):
+        # what is promised of a network's bandwidth, is of networks only
+        inbound.attrib.pop("floor", "")
+    domains.update_device(domain, to_text(over))
+    domains.update_device(domain, to_text(goes))
