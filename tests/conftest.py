@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from kvmstate import sandbox
 ROOT = Path(__file__).parents[1]
 # a shell that starts the suite in the background has it ignored, by all that the tests start as well
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# images of tests are beside their projects; tests/hostile does without
+os.environ.setdefault("KVMSTATE_ALLOW_PATH", tempfile.gettempdir())
 
 
 @dataclass(frozen=True)

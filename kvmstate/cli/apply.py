@@ -43,7 +43,7 @@ def command(auto_approve: bool, parallelism: int, as_json: bool, paths: tuple[Pa
     A failure stops only what depends on it; the next apply goes on from there. Exit 0: all done; 1: something failed,
     was skipped or is blocked.
     """
-    if saved := plan_file.find(paths):
+    if saved := plan_file.find(paths, given["allowed"]):
         with opened_saved(saved, given["connect"], given["lock_timeout"]) as at:
             from kvmstate.cli.approve import carry_out
 

@@ -10,7 +10,7 @@ import click
 
 from kvmstate.cli import complain
 from kvmstate.cli.init import project_name
-from kvmstate.cli.options import connect_option
+from kvmstate.cli.options import allowed_here, connect_option
 from kvmstate.cli.session import lock_option
 from kvmstate.errors import HostError, UsageError
 from kvmstate.model.printable import harmless
@@ -49,7 +49,7 @@ def command(
     from kvmstate.manifest.write import project_file
     from kvmstate.model.identity import Claim
 
-    known = load_project(output) if find_project(output) else None
+    known = load_project(output, allowed=allowed_here()) if find_project(output) else None
     declared = {resource.id: Path(resource.origin.file) for resource in known.load().resources} if known else {}
     if known and project not in (None, known.name):
         raise UsageError(f"{known.file} is of project {known.name}", "choose another --output, or leave --project out")
@@ -78,7 +78,7 @@ def command(
         for path in files:
             click.echo(harmless(f"wrote {output / path}"))
         # what is owned and not in the manifests counts as to be deleted: be sure that it is there before it is owned
-        there = load_project(output).load()
+        there = load_project(output, allowed=allowed_here()).load()
         if lost := next((c.id for c in changes if there.get(c.id) is None), None):
             raise UsageError(
                 f"{output} is not among the manifests of its project: {lost} and what else was written is not owned",

@@ -23,8 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Inputs:
     """What the command line says about manifests; `project()` and `load()` read the files.
 
-    `name` is the project's, where no file says it. `uri` is the connection asked for by option, else the project's,
-    else None: libvirt's own rule.
+    `name` is the project's, where no file says it. `allowed` are folders in which files may name what lies there,
+    beside the project's. `confined`: these manifests are nobody's whom this machine trusts, and choose no connection.
     """
 
     paths: tuple[Path, ...] = ()
@@ -33,13 +33,26 @@ class Inputs:
     values: tuple[Path, ...] = ()
     set_values: tuple[str, ...] = ()
     name: str | None = None
+    allowed: tuple[Path, ...] = ()
+    confined: bool = False
 
     def load(self) -> Loaded:
         """Raises ManifestErrors and UsageError."""
         project = self.project()
         paths = self._manifests()
         whole = project.file is None or not paths
-        return Loaded(project, project.load(paths), self.connect or project.connection, whole)
+        return Loaded(project, project.load(paths), self, whole)
+
+    def uri(self, project: Project) -> str | None:
+        """The connection asked for by option, else the project's, else None: libvirt's own rule. Raises UsageError."""
+        if self.connect or not project.connection or not self.confined:
+            return self.connect or project.connection
+        if os.environ.get("LIBVIRT_DEFAULT_URI"):
+            return None
+        raise UsageError(
+            "these manifests are confined: the connection that kvmstate.yaml names is not used",
+            "name the host with -c URI",
+        )
 
     def project(self) -> Project:
         """The one project that all paths belong to. Raises UsageError when they belong to several."""
@@ -50,7 +63,7 @@ class Inputs:
         if len(files) > 1:
             names = ", ".join(sorted(str(file or "none") for file in files))
             raise UsageError(f"these manifests belong to different projects: {names}", "run one project at a time")
-        return load_project(places[0], self.env, self.set_values, self.values, self.name)
+        return load_project(places[0], self.env, self.set_values, self.values, name=self.name, allowed=self.allowed)
 
     def _manifests(self) -> tuple[Path, ...]:
         """The paths given; one that is a project's folder or file means what the project says."""
@@ -69,8 +82,13 @@ class Loaded:
 
     project: Project
     manifests: Manifests
-    uri: str | None
+    asked: Inputs
     whole: bool = True
+
+    @property
+    def uri(self) -> str | None:
+        """See `Inputs.uri`."""
+        return self.asked.uri(self.project)
 
 
 class SecretFile(click.Path):
@@ -105,7 +123,7 @@ def _name(context: click.Context, option: click.Parameter, name: str | None) -> 
 
 
 def manifest_options(command: F) -> F:
-    """PATH..., --env, --values and --set; the command takes them with `inputs(**options)`."""
+    """PATH..., --env, --values, --set and what confines them; the command takes them with `inputs(**options)`."""
     for decorate in reversed(
         (
             click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path, allow_dash=True)),
@@ -120,6 +138,20 @@ def manifest_options(command: F) -> F:
             click.option(
                 "--set", "set_values", metavar="NAME=VALUE", multiple=True, help="One value for templates. Repeatable."
             ),
+            click.option(
+                "--allow-path",
+                "allowed",
+                metavar="DIR",
+                multiple=True,
+                type=click.Path(path_type=Path),
+                help="What lies there may be named in manifests and kvmstate.yaml too. Repeatable. Also: "
+                "$KVMSTATE_ALLOW_PATH.",
+            ),
+            click.option(
+                "--confined",
+                is_flag=True,
+                help="For the manifests of strangers: kvmstate.yaml chooses no host, -c or LIBVIRT_DEFAULT_URI does.",
+            ),
         )
     ):
         command = decorate(command)
@@ -133,5 +165,20 @@ def inputs(
     set_values: tuple[str, ...] = (),
     connect: str | None = None,
     project: str | None = None,
+    allowed: tuple[Path, ...] = (),
+    confined: bool = False,
 ) -> Inputs:
-    return Inputs(paths, connect, env, values, set_values, project)
+    return Inputs(paths, connect, env, values, set_values, project, (*allowed, *allowed_here()), confined)
+
+
+def allowed_here() -> tuple[Path, ...]:
+    """The folders that the environment allows."""
+    return tuple(map(Path, filter(None, os.environ.get("KVMSTATE_ALLOW_PATH", "").split(os.pathsep))))
+
+
+def credential(text: str) -> tuple[str, Path]:
+    """NAME:FILE. Raises click's BadParameter."""
+    name, _, file = text.partition(":")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or not file:
+        raise click.BadParameter(f"{text!r}: expected NAME:FILE, such as slack:/etc/kvmstate/slack")
+    return name, Path(os.path.abspath(file))

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from kvmstate.cli.options import allowed_here
 from kvmstate.errors import PlanError, UsageError
 
 if TYPE_CHECKING:
+    from kvmstate.manifest.reach import Reach
     from kvmstate.plan.saved import SavedPlan
 
 # What `apply FILE` takes beside FILE: nothing that would make it another plan.
-_TAKES = {"paths", "connect", "lock_timeout", "parallelism", "as_json", "auto_approve"}
+_TAKES = {"paths", "connect", "allowed", "lock_timeout", "parallelism", "as_json", "auto_approve"}
 
 
 def check_out(path: Path) -> None:
@@ -42,10 +44,11 @@ def write(path: Path, content: dict[str, Any]) -> None:
         raise UsageError(f"{path}: {error.strerror}") from None
 
 
-def find(paths: Sequence[Path]) -> SavedPlan | None:
+def find(paths: Sequence[Path], allowed: Sequence[Path] = ()) -> SavedPlan | None:
     """The saved plan among these, if there is one.
 
-    Raises PlanError when it cannot be used, UsageError beside manifests or options that a plan has in it.
+    The files that it uploads lie in this project's folder, beside the plan, or in what is `allowed`. Raises PlanError
+    when it cannot be used, UsageError beside manifests or options that a plan has in it.
     """
     plan = next((path for path in paths if path.is_file() and _is_plan(path)), None)
     if plan is None:
@@ -57,15 +60,30 @@ def find(paths: Sequence[Path]) -> SavedPlan | None:
         said = ", ".join(options) or "other manifests"
         raise UsageError(f"{plan} is a saved plan: it takes no {said}", "say that when the plan is made")
     from kvmstate.manifest.project import find_project, load_project
+    from kvmstate.manifest.reach import Reach
     from kvmstate.plan.saved import read
 
     found = read(plan.read_text(encoding="utf-8", errors="replace"), str(plan))
-    if find_project(Path(".")) and (here := load_project(Path(".")).name) != found.project:
+    allowed = (*allowed, *allowed_here())
+    file = find_project(Path("."))
+    _check_files(found, Reach.of([file.parent if file else Path("."), plan.parent, *allowed]))
+    if file and (here := load_project(Path("."), allowed=allowed).name) != found.project:
         raise PlanError(
             f"{plan} is a plan of project {found.project}, and this folder belongs to project {here}",
             f"if that is meant, apply it in a folder of project {found.project}, or of none",
         )
     return found
+
+
+def _check_files(plan: SavedPlan, reach: Reach) -> None:
+    """Raises PlanError."""
+    from kvmstate.manifest.reach import HINT
+    from kvmstate.manifest.references import local_files
+
+    for resource in plan.resources:
+        for path in local_files(resource.spec):
+            if why := reach.refused(path):
+                raise PlanError(f"{resource.id} is uploaded from {path}: {why}", HINT)
 
 
 def _is_plan(path: Path) -> bool:

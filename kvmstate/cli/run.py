@@ -16,7 +16,7 @@ import click
 
 from kvmstate.cli.git_options import git_options, git_source
 from kvmstate.cli.listen_options import listen_options
-from kvmstate.cli.options import Inputs, connect_option, inputs, manifest_options
+from kvmstate.cli.options import Inputs, connect_option, credential, inputs, manifest_options
 from kvmstate.cli.session import no_manifests
 from kvmstate.errors import UsageError
 
@@ -38,7 +38,24 @@ SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     help="auto: console on a terminal, JSON elsewhere.",
 )
 @listen_options
-def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_key: Path, **given: Any) -> int:
+@click.option(
+    "--credential",
+    "credentials",
+    metavar="NAME:FILE",
+    multiple=True,
+    callback=lambda _, __, given: dict(map(credential, given)),
+    help="A secret that the notifications of kvmstate.yaml name. Repeatable. With --git there are no others, but those "
+    "of systemd's.",
+)
+def command(
+    log_format: str,
+    listen: str,
+    token_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    credentials: dict[str, Path],
+    **given: Any,
+) -> int:
     """Keep the host as the manifests say, until told to stop.
 
     Watches the manifests and libvirt's events, corrects what differs, and takes what snapshot policies ask for. With
@@ -51,12 +68,15 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
     from kvmstate.reconcile.desired import Desired, Given
     from kvmstate.reconcile.log import log_to_stderr
     from kvmstate.reconcile.loop import Loop
+    from kvmstate.reconcile.notify.credentials import Credentials
     from kvmstate.reconcile.outside import Outside
     from kvmstate.reconcile.systemd import Supervised
     from kvmstate.reconcile.watch import Watch
 
     # waited for, not handled: a handler runs when the main thread is woken, and another one may be given the signal
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    # the options' own secrets are for nobody else
+    keys = tuple(filter(None, (given["git_ssh_key"], given["git_token"], token_file, tls_key)))
     source = git_source(given)
     asked = inputs(**given)
     # a daemon's garbage matters
@@ -65,7 +85,10 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
     faulthandler.enable()
 
     def now() -> Inputs:
-        return replace(asked, paths=(source.folder,)) if source else asked
+        if source is None:
+            return asked
+        # what a repository says is nobody's word on this machine
+        return replace(asked, paths=(source.folder,), allowed=(*asked.allowed, source.checkout), confined=True)
 
     told: list[str] = []
 
@@ -89,15 +112,17 @@ def command(log_format: str, listen: str, token_file: Path, tls_cert: Path, tls_
 
     def found(project: Project) -> None:
         # what a repository may hold of secrets is none
-        folder = project.file.parent if project.file and not source else Path(".")
-        outside.notifier.configure(project.reconcile.notifications, folder)
+        folder = None if source else project.file.parent if project.file else Path(".")
+        secrets = Credentials(credentials, folder, project.reach, keys)
+        outside.notifier.configure(project.reconcile.notifications, secrets)
         if source:
             return
         file = [project.file] if project.file else []
         watch.watch([*here, *(project.paths if project.file else ()), *file, *project.skip])
 
     fetching = (source.fetch, source.interval, source.reading, source.named) if source else ()
-    loop = Loop(Given(lambda: now().project(), load, asked.connect, found, watch.stamp, *fetching), board)
+    chosen = replace(asked, confined=asked.confined or source is not None).uri
+    loop = Loop(Given(lambda: now().project(), load, chosen, found, watch.stamp, *fetching), board)
     supervised = Supervised(loop, board)
     outside = Outside(board, loop.agenda, lambda: loop.alive, loop.source)
     outside.listen(listen, token_file, tls_cert, tls_key)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kvmstate.cli.options import credential
 from kvmstate.errors import UsageError
 from kvmstate.model.printable import harmless
 
@@ -40,13 +41,7 @@ def _project(context: click.Context, option: click.Parameter, name: str) -> str:
 def _credentials(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> list[Secret]:
     from kvmstate.service.units import Secret
 
-    found = []
-    for text in given:
-        name, _, file = text.partition(":")
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or not file:
-            raise click.BadParameter(f"{text!r}: expected NAME:FILE, such as slack:/etc/kvmstate/slack")
-        found.append(Secret(name, Path(os.path.abspath(file))))
-    return found
+    return [Secret(name, path) for name, path in map(credential, given)]
 
 
 _PROJECT = click.option("--project", required=True, metavar="NAME", callback=_project, help="The instance.")

@@ -26,7 +26,7 @@ def command(force: bool, **given: Any) -> int:
     from kvmstate.apply import open_lock
     from kvmstate.host import open_host
 
-    with open_host(asked.connect or project.connection) as host:
+    with open_host(asked.uri(project)) as host:
         lock = open_lock(host, project.name)
         found = lock.holder()
         if found is None:

@@ -145,7 +145,7 @@ class _Host:
         if self._events and self._lost:
             self.close()
         if self._events is None:
-            uri = self._asked.connect or self._asked.project().connection or default_uri()
+            uri = self._asked.uri(self._asked.project()) or default_uri()
             self._lost = False
             self._events = Events(uri, lambda heard: self._changed.set(), self._has_gone)
 

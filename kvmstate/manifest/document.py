@@ -103,7 +103,8 @@ def _ignored(root: Node, kind: Kind, spec: Any, lifecycle: Lifecycle, report: Re
     listed = (root.get("lifecycle") or root).get("ignoreChanges") or root
     for index, ignored in enumerate(lifecycle.ignore_changes):
         models: tuple[type[BaseModel], ...] = kind.specs if spec is None else (type(spec),)
-        steps = iter(field_path(ignored))
+        # one that names nothing is no field either
+        steps = iter(field_path(ignored) or [""])
         for name in steps:
             known = {name: info for model in models for name, info in fields(model).items()}
             if name not in known:

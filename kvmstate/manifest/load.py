@@ -10,9 +10,12 @@ from kvmstate.errors import ManifestErrors, Problem
 from kvmstate.manifest import references
 from kvmstate.manifest.document import resource
 from kvmstate.manifest.manifests import Loaded, Manifests
+from kvmstate.manifest.reach import Reach
 from kvmstate.manifest.sources import Source, sources
 from kvmstate.manifest.text import EMPTY, MAX_BYTES, Reader
 from kvmstate.manifest.values import Reads
+
+MAX_ALL_BYTES = 32 << 20
 
 
 def load(
@@ -21,27 +24,35 @@ def load(
     values: Mapping[str, Any] | None = None,
     skip: Collection[Path] = (),
     project: Path | None = None,
+    reach: Reach | None = None,
+    named: bool = False,
 ) -> Manifests:
     """The resources in these files and folders (`-` is standard input).
 
     `values` are what templates see; `skip` names files and folders that are not manifests; `project` is the project
-    file that they belong to. Raises ManifestErrors with everything that is wrong, and UsageError for a path that is not
+    file that they belong to, and has `named` them if they are not given; `reach` says where all that they name must
+    lie. Raises ManifestErrors with everything that is wrong, and UsageError for a path that is not
     there.
     """
     problems: list[Problem] = []
     loaded: list[Loaded] = []
-    found, empty = sources(paths, skip, problems, project)
+    found, empty = sources(paths, skip, problems, project, reach, named)
     rendered, reads = _rendered([source for source in found if source.is_template], values or {}, problems)
+    room = MAX_ALL_BYTES
     for source in found:
         reader = Reader(source.label, source.is_template)
         raw = _raw(source, rendered, reader)
+        room -= len(raw or b"")
+        if room < 0:
+            problems.append(Problem(f"all manifests together have more than {MAX_ALL_BYTES:,} bytes", source.label))
+            break
         for node in reader.documents(reader.decode(raw)) if raw is not None else ():
             made = resource(node, source.label, reader.report)
             if made is not None:
                 loaded.append(Loaded(made, node, source))
         problems += reader.problems
     loaded.sort(key=lambda item: (item.resource.id, item.source.label, item.node.line))
-    dangling = references.check(loaded, problems)
+    dangling = references.check(loaded, problems, reach)
     if problems:
         raise ManifestErrors(problems)
     return Manifests(

@@ -41,8 +41,8 @@ SecretFile = Annotated[
     str,
     Field(
         min_length=1,
-        description="A file that holds it: in systemd's $CREDENTIALS_DIRECTORY, else relative to kvmstate.yaml, or "
-        "with --git to where `kvmstate run` was started.",
+        description="What holds it: the name of a credential (`kvmstate run --credential`, or systemd's), else a file "
+        "in the project's folder, relative to kvmstate.yaml. With --git credentials only.",
     ),
 ]
 Url = Annotated[str, AfterValidator(_url)]

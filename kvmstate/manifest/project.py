@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 from kvmstate.errors import ManifestErrors, Problem, UsageError
 from kvmstate.manifest.load import load
 from kvmstate.manifest.manifests import Manifests
+from kvmstate.manifest.reach import Reach
 from kvmstate.manifest.reconcile import Reconcile
 from kvmstate.manifest.sources import PROJECT_FILE
 from kvmstate.manifest.suggest import hint
@@ -128,6 +129,7 @@ class Project:
     set_values: tuple[str, ...] = ()
     values_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reconcile: Reconcile = field(default_factory=Reconcile)
+    reach: Reach = field(default_factory=lambda: Reach.of([Path(".")]))
 
     def claim(self, take_ownership: bool = False, change_environment: bool = False) -> Claim:
         """Who a run of it says that it is."""
@@ -136,7 +138,16 @@ class Project:
     def load(self, paths: Sequence[Path] = ()) -> Manifests:
         """The manifests of the project, or those in `paths`. Raises ManifestErrors, and UsageError for values that were
         set and are not read by any template."""
-        found = load(tuple(paths) or self.paths, values=self.values, skip=self.skip, project=self.file)
+        # what is given on the command line need not be in the project's folder
+        given = [place for path in paths for place in ((path,) if path.is_dir() else (path.parent, path))]
+        found = load(
+            tuple(paths) or self.paths,
+            values=self.values,
+            skip=self.skip,
+            project=self.file,
+            reach=self.reach.with_folders(given),
+            named=not paths,
+        )
         if name := next((name for name in self.set_values if not is_read(name, found.reads)), None):
             raise UsageError(f"--set {name}: there is no template that reads it", meant(name, found.reads))
         if paths and self.file:
@@ -168,15 +179,20 @@ def load_project(
     set_values: Sequence[str] = (),
     values_files: Sequence[Path] = (),
     name: str | None = None,
+    allowed: Sequence[Path] = (),
 ) -> Project:
     """The project that `where` (a folder or file) belongs to, which may be given by `name` where no file says it.
+
+    What its files name lies in its folder, or in those that are `allowed`.
 
     Values are merged in this order: files of the project, of the environment, `values_files`, `set_values`.
     Raises ManifestErrors for what is wrong in project and values files, UsageError for an unknown environment and for
     another name than the file's.
     """
     file = find_project(where)
-    declared = _read(file) if file else ProjectFile(project=name or DEFAULT_NAME)
+    base = _shown(file.parent) if file else where if where.is_dir() else where.parent
+    reach = Reach.of([base, *allowed])
+    declared = _read(file, reach) if file else ProjectFile(project=name or DEFAULT_NAME)
     if name is not None and name != declared.project:
         raise UsageError(f"{file} is of project {declared.project}, not {name}", "leave --project out")
     if env is not None and env not in declared.environments:
@@ -185,10 +201,9 @@ def load_project(
             f"there is no environment {env!r}", hint(env, names, "environments") or "kvmstate.yaml has none"
         )
     chosen = declared.environments[env] if env is not None else Environment()
-    base = _shown(file.parent) if file else where if where.is_dir() else where.parent
     named = [base / name for name in (*declared.values, *chosen.values)]
     others = [base / name for other in declared.environments.values() for name in other.values]
-    files = _values([*named, *values_files])
+    files = _values(named, values_files, reach)
     values: dict[str, Any] = {}
     for over in (*files.values(), assignments(set_values)):
         values = merge(values, over)
@@ -207,12 +222,13 @@ def load_project(
         tuple(text.partition("=")[0] for text in set_values),
         files,
         declared.reconcile,
+        reach,
     )
 
 
-def _read(file: Path) -> ProjectFile:
+def _read(file: Path, reach: Reach) -> ProjectFile:
     label = str(_shown(file))
-    root, problems = read_mapping(file, label)
+    root, problems = read_mapping(file, label, reach)
 
     def report(message: str, line: int = 0, column: int = 0, said: str = "", path: str = "") -> None:
         problems.append(problem(label, False, message, line, column, said, path))
@@ -223,13 +239,13 @@ def _read(file: Path) -> ProjectFile:
     return project
 
 
-def _values(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+def _values(named: Sequence[Path], given: Sequence[Path], reach: Reach) -> dict[str, dict[str, Any]]:
     """By file; the later file is the later entry."""
     values: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
-    for path in paths:
+    for path, where in (*((path, reach) for path in named), *((path, None) for path in given)):
         label = os.path.normpath(path)
-        node, wrong = read_mapping(path, label)
+        node, wrong = read_mapping(path, label, where)
         problems += wrong
         values.pop(label, None)
         values[label] = node.data()

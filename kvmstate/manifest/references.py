@@ -11,12 +11,15 @@ from typing import Any
 from kvmstate.errors import Problem
 from kvmstate.kind import Reference, references
 from kvmstate.manifest.manifests import Loaded
+from kvmstate.manifest.reach import HINT, Reach
 from kvmstate.model.reference import LocalFile
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.xmlbind import Section, bindings
 
 
-def check(loaded: Sequence[Loaded], problems: list[Problem]) -> tuple[tuple[Resource, Reference], ...]:
+def check(
+    loaded: Sequence[Loaded], problems: list[Problem], reach: Reach | None = None
+) -> tuple[tuple[Resource, Reference], ...]:
     """Adds what is wrong to `problems`; the answer is the references to what is not in the manifests."""
     known: dict[ResourceId, Loaded] = {}
     for item in loaded:
@@ -29,7 +32,7 @@ def check(loaded: Sequence[Loaded], problems: list[Problem]) -> tuple[tuple[Reso
     for item in loaded:
         section = type(item.resource.spec)
         if issubclass(section, Section) and _names_files(section):
-            problems += _files(item, item.resource.spec, ())
+            problems += _files(item, reach)
     return tuple((known[id].resource, ref) for id, refs in outgoing.items() for ref in refs if ref.target not in known)
 
 
@@ -97,23 +100,39 @@ def _names_files(section: type[Section]) -> bool:
     return any(_names_files(below) for b in bindings(section) for below in b.sections)
 
 
-def _files(item: Loaded, section: Section, at: tuple[str | int, ...]) -> Iterator[Problem]:
-    """Local files exist and can be read; their paths become absolute."""
+def _files(item: Loaded, reach: Reach | None) -> Iterator[Problem]:
+    """Local files are within reach, exist and can be read; their paths become absolute."""
+    for section, name, path in _naming_files(item.resource.spec, ()):
+        value = getattr(section, name)
+        absolute = os.path.abspath(item.source.folder / value)
+        setattr(section, name, absolute)
+        if reach and (why := reach.refused(absolute)):
+            yield item.problem(f"{value}: {why}", path, HINT)
+        elif problem := _unreadable(absolute):
+            hint = "" if os.path.isabs(value) else "relative paths start at the manifest's folder"
+            yield item.problem(f"{value}: {problem}", path, hint)
+
+
+def local_files(spec: Any) -> Iterator[str]:
+    """The local files that a spec names."""
+    if isinstance(spec, Section) and _names_files(type(spec)):
+        for section, name, _ in _naming_files(spec, ()):
+            yield getattr(section, name)
+
+
+def _naming_files(section: Section, at: tuple[str | int, ...]) -> Iterator[tuple[Section, str, tuple[str | int, ...]]]:
+    """Each field that names a local file: what it is in, its name there, and its path in the spec."""
     for name, info in type(section).model_fields.items():
         value: Any = getattr(section, name)
         path = (*at, info.alias or name)
         if isinstance(value, Section):
-            yield from _files(item, value, path)
+            yield from _naming_files(value, path)
         elif isinstance(value, list):
             for index, child in enumerate(value):
                 if isinstance(child, Section):
-                    yield from _files(item, child, (*path, index))
+                    yield from _naming_files(child, (*path, index))
         elif value is not None and any(isinstance(mark, LocalFile) for mark in info.metadata):
-            absolute = os.path.abspath(item.source.folder / value)
-            setattr(section, name, absolute)
-            if problem := _unreadable(absolute):
-                hint = "" if os.path.isabs(value) else "relative paths start at the manifest's folder"
-                yield item.problem(f"{value}: {problem}", path, hint)
+            yield section, name, path
 
 
 def _unreadable(path: str) -> str:

@@ -3,14 +3,17 @@
 Guards inside the sandbox cannot name every way to burn time or memory (`'x' * 10**9`, `|center(10**9)`, doubling by
 `~` in a loop): the process's limits do. It imports nothing of kvmstate, so that it starts fast.
 
-Reads one JSON object: `values` and `templates`, pairs of a file and the folder that it may include from. Writes one
-JSON line a template: `text` and what values it `reads`, or `error` with `file` and `line`.
+Reads one JSON object: `values`; `templates`, pairs of a file and the folder that it may include from; and `room`, the
+characters that all may make together. Writes one JSON line a template: `text` and what values it `reads`, or `error`
+with `file` and `line`.
 """
 
+import errno
 import json
 import os
 import resource
 import signal
+import stat
 import sys
 import traceback
 from collections.abc import Iterator
@@ -42,7 +45,9 @@ class Folder(BaseLoader):
         if os.path.commonpath([path, self.root]) != self.root:
             raise TemplateNotFound(template, "templates may include only what is inside the manifests' folder")
         try:
-            with open(path, encoding="utf-8-sig") as file:
+            with open(path, encoding="utf-8-sig", opener=opened_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise OSError(errno.EINVAL, "not a regular file")
                 text = file.read(MAX_TEXT + 1)
         except FileNotFoundError:
             raise TemplateNotFound(template, f"there is no template {template}") from None
@@ -57,6 +62,11 @@ class Folder(BaseLoader):
 def shown(value: Any) -> Any:
     """What is null in values is nothing in a text, not the word None."""
     return "" if value is None else value
+
+
+def opened_without_waiting(path: str, flags: int) -> int:
+    """A FIFO, or a terminal, might never say anything."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 class Environment(SandboxedEnvironment):
@@ -85,11 +95,15 @@ def main() -> None:
     job = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    room = job["room"]
     for path, root in job["templates"]:
         # No handler: the signal ends the process even inside one long operation.
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         answer = render(path, root, json.loads(job["values"]))
         signal.setitimer(signal.ITIMER_PROF, 0)
+        room -= len(answer.get("text", ""))
+        if room < 0:
+            answer = {"error": "the templates make too much text, all together", "file": path, "line": 0}
         print(json.dumps(answer), flush=True)
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvmstate.errors import Problem, UsageError
+from kvmstate.manifest.reach import HINT, Reach
+from kvmstate.model.files import open_regular
 
 PROJECT_FILE = "kvmstate.yaml"
 PLAIN = (".yaml", ".yml")
@@ -25,6 +27,8 @@ class Source:
     label: str
     path: Path | None
     root: Path
+    named: bool = True
+    """By a file, or found in a folder. What is given on the command line may be a FIFO, such as a shell's <(...)."""
 
     @property
     def is_template(self) -> bool:
@@ -44,25 +48,34 @@ class Source:
         """At most a byte more than `limit`. Raises OSError."""
         if self.path is None:
             return sys.stdin.buffer.read(limit + 1)
-        with self.path.open("rb") as file:
+        with open_regular(self.path) if self.named else self.path.open("rb") as file:
             return file.read(limit + 1)
 
 
 def sources(
-    paths: Sequence[Path], skip: Collection[Path], problems: list[Problem], project: Path | None = None
+    paths: Sequence[Path],
+    skip: Collection[Path],
+    problems: list[Problem],
+    project: Path | None = None,
+    reach: Reach | None = None,
+    named: bool = False,
 ) -> tuple[list[Source], list[str]]:
     """Every manifest file below these paths, each once, sorted, and those of the paths that are folders without any;
-    `project` is the project file that they belong to.
+    `project` is the project file that they belong to, and has `named` them, or they are given. `reach` says where what
+    is found may lie.
 
     What is there and cannot be read, and what may belong to another project, is added to `problems`: it must not seem
     to have been taken away. Raises UsageError for a path that is not there.
     """
-    walk = _Walk({os.path.realpath(path) for path in skip}, problems, os.path.realpath(project) if project else "")
+    skipped = {os.path.realpath(path) for path in skip}
+    walk = _Walk(skipped, problems, os.path.realpath(project) if project else "", reach)
     found: dict[str, Source] = {}
     empty = []
     for path in paths:
         if str(path) == STDIN:
             found[STDIN] = Source("<stdin>", None, Path.cwd())
+            continue
+        if walk.is_out_of_reach(path):
             continue
         try:
             mode = path.stat().st_mode
@@ -75,7 +88,7 @@ def sources(
             continue
         if not path.name.endswith((*PLAIN, *TEMPLATES)) and stat.S_ISREG(mode):
             raise UsageError(f"{path}: not a manifest", "manifests are *.yaml, *.yml, *.yaml.j2 and *.yml.j2 files")
-        found.setdefault(os.path.realpath(path), Source(os.path.normpath(path), path, path.parent))
+        found.setdefault(os.path.realpath(path), Source(os.path.normpath(path), path, path.parent, named))
     return sorted(found.values(), key=lambda source: source.label), empty
 
 
@@ -86,6 +99,7 @@ class _Walk:
     skipped: Collection[str]
     problems: list[Problem]
     project: str
+    reach: Reach | None = None
 
     def folder(self, top: Path) -> Iterator[tuple[Path, str]]:
         """Each file with its real path."""
@@ -113,6 +127,9 @@ class _Walk:
             real_entry = os.path.realpath(entry)
             if real_entry in self.skipped:
                 continue
+            # looked at, a folder that is linked may be all of the machine's; what is no link is where its folder is
+            if os.path.islink(entry) and self.is_out_of_reach(entry):
+                continue
             try:
                 mode = entry.stat().st_mode
             except OSError as error:
@@ -129,6 +146,13 @@ class _Walk:
                 yield entry, real_entry
             else:
                 self._report(entry, f"this is {_special(mode)}, not a regular file")
+
+    def is_out_of_reach(self, path: Path) -> bool:
+        """Whether it is, which is then reported."""
+        why = self.reach.refused(path) if self.reach else ""
+        if why:
+            self._report(path, why, HINT)
+        return bool(why)
 
     def _is_nested(self, folder: Path, top: Path) -> bool:
         file = folder / PROJECT_FILE

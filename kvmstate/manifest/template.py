@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from kvmstate.manifest.suggest import nearest
 from kvmstate.manifest.values import Reads
 
 CHILD = Path(__file__).with_name("render_child.py")
-WALL_SECONDS = 60
+# For all templates together: seconds, characters of what they make, and how many are stopped before the rest is left
+WALL_SECONDS = 30.0
+MAX_ALL = 32 << 20
+MOST_STOPPED = 3
 
 
 def render(
@@ -28,8 +32,14 @@ def render(
     texts: dict[str, str] = {}
     reads: set[tuple[str, ...]] | None = set()
     waiting = list(templates)
+    deadline, stops = time.monotonic() + WALL_SECONDS, 0
     while waiting:
-        answers = list(_child(waiting, values))
+        left = deadline - time.monotonic()
+        if stops >= MOST_STOPPED or left <= 0:
+            why = "not rendered: the templates before it have taken too much time or memory"
+            problems += [Problem(why, source.label) for source in waiting]
+            return texts, None
+        answers = list(_child(waiting, values, left, MAX_ALL - sum(map(len, texts.values()))))
         for source, answer in zip(waiting, answers, strict=False):
             if "text" in answer:
                 texts[source.label] = answer["text"]
@@ -38,23 +48,26 @@ def render(
             else:
                 problems.append(_problem(source, answer, values))
         if len(answers) < len(waiting):
+            stops += 1
             stopped = waiting[len(answers)].label
             problems.append(Problem("the template takes too much time or memory to render", stopped))
         waiting = waiting[len(answers) + 1 :]
     return texts, None if reads is None else frozenset(reads)
 
 
-def _child(templates: Sequence[Source], values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _child(
+    templates: Sequence[Source], values: Mapping[str, Any], seconds: float, room: int
+) -> Iterator[dict[str, Any]]:
     """One answer a template, up to the first that had to be stopped."""
     pairs = [(os.path.abspath(source.path or ""), os.path.abspath(source.root)) for source in templates]
-    job = json.dumps({"values": json.dumps(values), "templates": pairs})
+    job = json.dumps({"values": json.dumps(values), "templates": pairs, "room": room})
     # -P: modules are not looked for in the script's own folder.
     command = [sys.executable, "-P", str(CHILD)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
     ) as process:
         try:
-            out, _ = process.communicate(job, timeout=WALL_SECONDS)
+            out, _ = process.communicate(job, timeout=seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             out, _ = process.communicate()

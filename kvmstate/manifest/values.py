@@ -10,20 +10,28 @@ from typing import Any
 
 from kvmstate.errors import Problem, UsageError
 from kvmstate.manifest.nodes import Node
+from kvmstate.manifest.reach import HINT, Reach
 from kvmstate.manifest.scalars import describe, resolve
 from kvmstate.manifest.suggest import nearest
 from kvmstate.manifest.text import MAX_BYTES, Reader
+from kvmstate.model.files import open_regular
 
 # Paths of what templates read, each with all below it; None where that cannot be told
 Reads = frozenset[tuple[str, ...]] | None
 
 
-def read_mapping(path: Path, label: str) -> tuple[Node, list[Problem]]:
-    """The one mapping that a file holds (an empty one for a file of comments), and what is wrong with it."""
+def read_mapping(path: Path, label: str, reach: Reach | None = None) -> tuple[Node, list[Problem]]:
+    """The one mapping that a file holds (an empty one for a file of comments), and what is wrong with it.
+
+    With `reach` it was named by a file: it must lie there, and be a regular file.
+    """
     reader = Reader(label)
     empty = Node({}, 1, 1)
+    if reach and (why := reach.refused(path)):
+        reader.report(why, hint=HINT)
+        return empty, reader.problems
     try:
-        with path.open("rb") as file:
+        with open_regular(path) if reach else path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
             # /dev/null is empty on purpose
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)

@@ -31,7 +31,7 @@ class Key(str):
 
 def field_path(text: str) -> list[str]:
     """The parts of `disks[data].cache`, which is also written `disks.data.cache`."""
-    return [key or name for key, name in re.findall(r"\[([^]]+)\]|([^.[\]]+)", text)]
+    return [key or name for key, name in re.findall(r"\[([^][]+)\]|([^.[\]]+)", text)]
 
 
 @dataclass(frozen=True)

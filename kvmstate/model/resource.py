@@ -118,7 +118,7 @@ class Lifecycle(Model):
     ] = None
     prevent_destroy: Annotated[bool, Field(description="Refuse every plan that would delete or replace it.")] = False
     ignore_changes: Annotated[
-        list[str],
+        list[Annotated[str, Field(max_length=1000)]],
         Field(description="Fields of spec, such as `cpus` or `disks[data].cache`, whose differences are left alone."),
     ] = []
     stop: Annotated[Stop, Field(description="How a running virtual machine is stopped.")] = Stop()

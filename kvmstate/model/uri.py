@@ -79,11 +79,6 @@ def check(uri: str) -> str:
     return uri
 
 
-def is_plainly_local(uri: str) -> bool:
-    """Whether it is one of the two daemons of this machine, reached as usual."""
-    return uri in ("qemu:///system", "qemu:///session")
-
-
 def parameters(query: str) -> Iterator[tuple[str, str]]:
     """Names and values as libvirt splits them, also by semicolons."""
     for part in re.split("[&;]", query) if query else ():

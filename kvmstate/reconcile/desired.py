@@ -63,24 +63,21 @@ class Given:
     """Where manifests come from.
 
     `project` and `load` read the files as they are now, and raise ManifestErrors and UsageError; `found` is told what
-    was read. `stamp` is another one when any of the files is. `fetch` brings newer ones (with a note on how, if it was
-    no plain step forward), and raises SourceError; it is called in a thread of its own, and changes nothing while
-    `reading` is held. `every` is its interval in seconds. `named` gives what is wrong with files the names that their
-    authors know them by.
+    was read; `uri` is the connection to a project's host, None for libvirt's own rule. `stamp` is another one when any
+    of the files is. `fetch` brings newer ones (with a note on how, if it was no plain step forward), and raises
+    SourceError; it is called in a thread of its own, and changes nothing while `reading` is held. `every` is its
+    interval in seconds. `named` gives what is wrong with files the names that their authors know them by.
     """
 
     project: Callable[[], Project]
     load: Callable[[], Desired]
-    connect: str | None = None
+    uri: Callable[[Project], str | None] = lambda project: project.connection
     found: Callable[[Project], None] = lambda project: None
     stamp: Callable[[], object] = lambda: None
     fetch: Callable[[], tuple[Revision, str]] | None = None
     every: float = 60
     reading: threading.Lock = field(default_factory=threading.Lock)
     named: Callable[[KvmstateError], KvmstateError] = lambda error: error
-
-    def uri(self, project: Project) -> str | None:
-        return self.connect or project.connection
 
 
 def applied_last(project: Project, store: Store) -> Desired:

@@ -84,6 +84,11 @@ class GitSource:
             raise SourceError(f"nothing is known of {self._settings.asked} of {self._settings.url} yet")
         return self._cache / "current" / self._settings.path
 
+    @property
+    def checkout(self) -> Path:
+        """Where all files of the revision in force are."""
+        return self._cache / "current"
+
     def named(self, error: KvmstateError) -> KvmstateError:
         """What is wrong with the revision's files, by its commit and by their paths in the repository."""
         top = self._cache / "current"

@@ -22,9 +22,11 @@ from harness import until
 from kvmstate.errors import ManifestErrors, UsageError
 from kvmstate.manifest.notifications import Email, Slack, Webhook
 from kvmstate.manifest.project import load_project
+from kvmstate.manifest.reach import Reach
 from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.board import Board, Concern, Condition, State, Sync
 from kvmstate.reconcile.notify import receiver
+from kvmstate.reconcile.notify.credentials import Credentials
 from kvmstate.reconcile.notify.notifier import Notifier
 
 WEB, DB = ResourceId("domain", "web"), ResourceId("domain", "db")
@@ -85,7 +87,7 @@ def tell(board: Board, tmp_path: Path) -> Iterator[Callable[..., Notifier]]:
     notifier = Notifier(board)
 
     def configure(*to: Any) -> Notifier:
-        notifier.configure(to, tmp_path)
+        notifier.configure(to, Credentials(project=tmp_path, reach=Reach.of([tmp_path])))
         return notifier
 
     yield configure

@@ -6,10 +6,10 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from kvmstate.manifest.notifications import Notification
 from kvmstate.reconcile.board import Board, Happening
+from kvmstate.reconcile.notify.credentials import Credentials
 from kvmstate.reconcile.notify.notices import notice
 from kvmstate.reconcile.notify.receiver import Receiver
 
@@ -20,23 +20,23 @@ class Notifier:
     def __init__(self, board: Board) -> None:
         self._board = board
         self._lock = threading.Lock()
-        self._settings: tuple[Sequence[Notification], Path] = ((), Path("."))
+        self._settings: tuple[Sequence[Notification], Credentials] = ((), Credentials())
         self._receivers: list[Receiver] = []
         self._failing: set[str] = set()
         self.counts: Counter[tuple[str, str]] = Counter()
         board.subscribe(self._told)
 
-    def configure(self, to: Sequence[Notification], folder: Path) -> None:
-        """Relative names of files are looked for in `folder`. What has not changed goes on."""
-        if (to, folder) == self._settings:
+    def configure(self, to: Sequence[Notification], credentials: Credentials) -> None:
+        """What has not changed goes on."""
+        if (to, credentials) == self._settings:
             return
         self.close()
-        self._settings = to, folder
+        self._settings = to, credentials
         if to:
             # a daemon that tells nobody needs no libraries for it
             from kvmstate.reconcile.notify.senders import sender
         for each in to:
-            name, send = sender(each, folder)
+            name, send = sender(each, credentials)
             receiver = Receiver(name, send, each.on, each.per_hour, self._failed, partial(self._count, each.type))
             receiver.start()
             self._receivers.append(receiver)

@@ -8,12 +8,10 @@ something failed, not what.
 from __future__ import annotations
 
 import json
-import os
 import smtplib
 import ssl
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -23,6 +21,7 @@ import urllib3
 from kvmstate import __version__
 from kvmstate.manifest.notifications import Email, Notification, Slack, Webhook
 from kvmstate.model.printable import harmless, one_line
+from kvmstate.reconcile.notify.credentials import Credentials
 from kvmstate.reconcile.notify.notices import Notice, NotSent, Sender
 
 # Seconds for a receiver to answer in
@@ -31,13 +30,13 @@ FORMAT_VERSION = "1.0"
 SLACK_MAX = 3000
 
 
-def sender(to: Notification, folder: Path) -> tuple[str, Sender]:
-    """With a name for people that reveals nothing. Files are looked for in `folder`."""
+def sender(to: Notification, credentials: Credentials) -> tuple[str, Sender]:
+    """With a name for people that reveals nothing. Secrets are read from `credentials`."""
     if isinstance(to, Email):
-        return f"email to {', '.join(to.to)}", lambda notice: _mail(to, folder, notice)
+        return f"email to {', '.join(to.to)}", lambda notice: _mail(to, credentials, notice)
     body = _slack if isinstance(to, Slack) else as_object
     where = urlsplit(to.url).hostname if isinstance(to, Webhook) and to.url else to.url_file
-    return f"{to.type} {where}", lambda notice: _post(to, folder, body(notice))
+    return f"{to.type} {where}", lambda notice: _post(to, credentials, body(notice))
 
 
 def as_object(notice: Notice) -> dict[str, Any]:
@@ -64,9 +63,9 @@ def as_text(notice: Notice) -> str:
     return harmless("\n".join(lines))
 
 
-def _post(to: Webhook | Slack, folder: Path, body: dict[str, Any]) -> None:
-    url = to.url if isinstance(to, Webhook) and to.url else _secret(to.url_file or "", folder)
-    token = _secret(to.token_file, folder) if isinstance(to, Webhook) and to.token_file else ""
+def _post(to: Webhook | Slack, credentials: Credentials, body: dict[str, Any]) -> None:
+    url = to.url if isinstance(to, Webhook) and to.url else credentials.read(to.url_file or "")
+    token = credentials.read(to.token_file) if isinstance(to, Webhook) and to.token_file else ""
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise NotSent(f"{to.url_file}: what it holds is no URL")
     headers = {"Content-Type": "application/json", "User-Agent": f"kvmstate/{__version__}"}
@@ -113,14 +112,14 @@ def _scrubbed(error: Exception, *secrets: str) -> str:
     return one_line(said.rpartition("object at 0x")[2] or said)[:300]
 
 
-def _mail(to: Email, folder: Path, notice: Notice) -> None:
+def _mail(to: Email, credentials: Credentials, notice: Notice) -> None:
     message = EmailMessage()
     message["Subject"], message["From"], message["To"] = subject(notice), to.sender, ", ".join(to.to)
     message["Date"] = format_datetime(notice.time)
     message["Message-ID"] = make_msgid(domain=to.sender.partition("@")[2])
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(as_text(notice))
-    password = _secret(to.password_file, folder) if to.password_file else ""
+    password = credentials.read(to.password_file) if to.password_file else ""
     at = urlsplit(f"//{to.server}")
     host = at.hostname or ""
     context = ssl.create_default_context()
@@ -137,17 +136,3 @@ def _mail(to: Email, folder: Path, notice: Notice) -> None:
             server.send_message(message)
     except (smtplib.SMTPException, OSError, ValueError) as error:
         raise NotSent(_scrubbed(error, password)) from None
-
-
-def _secret(name: str, folder: Path) -> str:
-    """Raises NotSent."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    places = [Path(credentials) / name] if credentials else []
-    path = next((place for place in places if place.is_file()), folder / name)
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotSent(f"{path}: {getattr(error, 'strerror', None) or 'no text'}") from None
-    if not text or "\n" in text:
-        raise NotSent(f"{path}: expected one line")
-    return text
