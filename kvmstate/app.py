@@ -44,7 +44,8 @@ class Session:
         """Of everything, or of `only` these; see `make_plan`."""
         inventory = self.store.inventory
         plan = with_owners(make_plan(self.host, self.resources, inventory, options, self.locate, only), self.host)
-        notes = [
+        notes = list(plan.notes)
+        notes += [
             f"part {part} of the record is damaged and will be kept as kvmstate:{inventory.project}:damaged-{part}-…; "
             "what only that part knew, and no manifest declares, is nobody's then"
             for part in self.store.damaged

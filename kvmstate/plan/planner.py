@@ -15,7 +15,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
-from kvmstate.plan import agreement, moves
+from kvmstate.plan import agreement, moves, sharing
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.select import select
 from kvmstate.snapshots import underway
@@ -71,6 +71,11 @@ def make_plan(
             changes[new] = moves.judge(changes[new], old)
     moves.hints(changes, inventory)
     _judge_networks(host, changes, desired, inventory)
+    shared = sharing.brought_about(host, desired, changes, inventory, moved.origins.values())
+    for resource, path, message, hint in shared:
+        missing.setdefault(resource.id, []).append(_problem(resource, path, message, hint, locate))
+    if shared and not options.lenient:
+        raise ManifestErrors([problem for problems in missing.values() for problem in problems])
     for id_, problems in missing.items():
         changes[id_] = replace(changes[id_], blocked=problems[0].message, hint=problems[0].hint)
     ordered, left_out = select(order(changes, desired, inventory), options.targets, options.excludes)
@@ -82,7 +87,8 @@ def make_plan(
         ordered = tuple(_kept_back(change, error) for change in ordered)
     if options.nameless:
         ordered = tuple(_not_replaced(change, inventory.project) for change in ordered)
-    return Plan(inventory.project, host.uri, ordered, left_out)
+    notes = () if only is not None else tuple(sharing.notes(desired, shared))
+    return Plan(inventory.project, host.uri, ordered, left_out, notes)
 
 
 def _not_replaced(change: Change, project: str) -> Change:
@@ -266,14 +272,18 @@ def dangling(
     for resource, ref in missing:
         if ref.target in present and ref.target not in gone:
             continue
-        file, line, column = (
-            locate(resource.id, ref.path) if locate else (resource.origin.file, resource.origin.line, 0)
-        )
-        path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in ("spec", *ref.path)).lstrip(".")
         message = f"there is no {ref.target}, neither in the manifests nor on the host"
-        problem = Problem(message, file, line, column, path, _mend(host, ref.target))
+        problem = _problem(resource, ref.path, message, _mend(host, ref.target), locate)
         problems.setdefault(resource.id, []).append(problem)
     return problems
+
+
+def _problem(
+    resource: Resource, path: tuple[str | int, ...], message: str, hint: str, locate: Locate | None
+) -> Problem:
+    file, line, column = locate(resource.id, path) if locate else (resource.origin.file, resource.origin.line, 0)
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in ("spec", *path)).lstrip(".")
+    return Problem(message, file, line, column, where, hint)
 
 
 def _mend(host: Host, target: ResourceId) -> str:

@@ -158,6 +158,14 @@ class Disk(Section):
     ] = None
     serial: Annotated[str | None, Xml("serial"), Field(max_length=20, description="As the guest sees it.")] = None
     read_only: Annotated[bool | None, Xml(".", present("readonly"), same=same_flag)] = None
+    shareable: Annotated[
+        bool | None,
+        Xml(".", present("shareable"), same=same_flag),
+        Field(
+            description="Whether other machines may write to it at the same time, which their guests must be made for "
+            "(a cluster's file system). Raw images only; it is in no snapshot."
+        ),
+    ] = None
     boot_order: Annotated[int | None, Xml("boot/@order"), Field(ge=1, description="1 boots first.")] = None
 
     @model_validator(mode="after")
@@ -166,6 +174,10 @@ class Disk(Section):
             raise ValueError("a disk has either volume or file, not both")
         if self.device == "disk" and not (self.volume or self.file):
             raise ValueError("a disk needs a volume or a file")
+        if self.shareable and self.read_only:
+            raise ValueError("a disk is either shareable or readOnly, not both")
+        if self.shareable and self.format not in ("raw", None):
+            raise ValueError(f"a shareable disk has format raw: QEMU shares no {self.format} image")
         if self.target and self.bus and not self.target.startswith(BUS_PREFIX[self.bus]):
             raise ValueError(f"a target on bus {self.bus} starts with {BUS_PREFIX[self.bus]}, unlike {self.target}")
         return self

@@ -1,0 +1,263 @@
+"""Who writes to which image, where a plan would bring about what destroys it: two machines that write to one image, or
+one that writes to what a layer lies on. What is on the host like that already, and stays as it is, is a note."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from kvmstate.errors import NotFound
+from kvmstate.host import Host, domains, pools, volumes
+from kvmstate.kinds import BY_WORD
+from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Inventory
+from kvmstate.model.resource import Observed, Resource, ResourceId
+from kvmstate.plan.compare import applied_specs
+from kvmstate.snapshots.chain import SUFFIX, overlays
+from kvmstate.xmlbind import document
+
+MAKES = (Action.CREATE, Action.REPLACE)
+# The resource, the path of its field, what is wrong, and what to do
+Told = tuple[Resource, tuple[str | int, ...], str, str]
+Naming = Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Use:
+    """A disk that is written to. `place` is its number in the manifest."""
+
+    machine: str
+    image: str
+    shareable: bool
+    place: int = 0
+
+    def clashes(self, other: Use) -> bool:
+        return not (self.shareable and other.shareable)
+
+
+def brought_about(
+    host: Host,
+    desired: Mapping[ResourceId, Resource],
+    changes: Mapping[ResourceId, Change],
+    inventory: Inventory,
+    moved: Collection[ResourceId],
+) -> list[Told]:
+    """What these changes would newly share; machines that have `moved` have another name by now. What was applied
+    before, and has gone, may come back. The host is looked at only when a disk or a layer comes."""
+    before = {
+        id_: specs[0]
+        for id_, change in changes.items()
+        if change.action in MAKES and (specs := applied_specs(BY_WORD[id_.kind], inventory.get(id_)))
+    }
+    layers = [
+        change
+        for id_, change in changes.items()
+        if change.action in MAKES
+        and (below := _backing(change.desired))
+        and below != getattr(before.get(id_), "backing", None)
+    ]
+    if not layers and not any(_may_come(change) for change in changes.values()):
+        return []
+    name = _naming(host, desired)
+    coming = {
+        id_: found for id_, change in sorted(changes.items()) if (found := _coming(change, before.get(id_), name))
+    }
+    if not layers and not coming:
+        return []
+    settled = [use for use in _declared(desired, name) if use not in coming.get(ResourceId("domain", use.machine), ())]
+    gone = {*moved, *(id_ for id_, change in changes.items() if change.action is Action.DELETE and not change.blocked)}
+    settled += _of_others(host, {id_.name for id_ in {*desired, *gone} if id_.kind == "domain"}, name)
+    told = list(_twice(desired, coming, settled))
+    everywhere = [*settled, *(use for uses in coming.values() for use in uses)]
+    told += _below_new_layers(layers, everywhere, name)
+    if coming:
+        told += _on_layered(desired, coming, _layered(host, desired, changes, gone, name))
+    return told
+
+
+def notes(desired: Mapping[ResourceId, Resource], told: Collection[Told]) -> Iterator[str]:
+    """What is declared like that, and was not told."""
+    known = {resource.id.name for resource, *_ in told}
+    users: dict[str, list[Use]] = defaultdict(list)
+    for use in _declared(desired, str):
+        users[use.image].append(use)
+    for image, uses in sorted(users.items()):
+        machines = sorted({use.machine for use in uses})
+        if len(uses) > 1 and any(use.clashes(uses[0]) for use in uses) and not known & {*machines}:
+            who = f"virtual machines {', '.join(machines)}" if len(machines) > 1 else f"two disks of {machines[0]}"
+            yield f"{who} write to {image}, which destroys what it holds once both do"
+
+
+def _twice(
+    desired: Mapping[ResourceId, Resource], coming: Mapping[ResourceId, list[Use]], settled: list[Use]
+) -> Iterator[Told]:
+    users: dict[str, list[Use]] = defaultdict(list)
+    for use in settled:
+        users[use.image].append(use)
+    for id_, uses in coming.items():
+        for use in uses:
+            others = sorted({other.machine for other in users[use.image] if use.clashes(other)})
+            users[use.image].append(use)
+            if others:
+                who = f"virtual machine {', '.join(others)}" if others != [id_.name] else "another disk of this machine"
+                yield (
+                    desired[id_],
+                    ("disks", use.place),
+                    f"{who} writes to {use.image}, too: two that write to one image destroy what it holds",
+                    "give each its own volume (a layer: `backing`), make one `readOnly`, or say `shareable: true` of "
+                    "both disks for guests that agree on who writes" + _renamed(others, desired),
+                )
+
+
+def _renamed(machines: list[str], desired: Mapping[ResourceId, Resource]) -> str:
+    strange = [machine for machine in machines if ResourceId("domain", machine) not in desired]
+    return f"; if it was called {strange[0]} before, write `moved` into kvmstate.yaml" if strange else ""
+
+
+def _on_layered(
+    desired: Mapping[ResourceId, Resource], coming: Mapping[ResourceId, list[Use]], layered: Mapping[str, set[str]]
+) -> Iterator[Told]:
+    for id_, uses in coming.items():
+        for use in uses:
+            if above := layered.get(use.image):
+                yield (
+                    desired[id_],
+                    ("disks", use.place),
+                    f"volume {', '.join(sorted(above))} is a layer over {use.image}, which must not be written to",
+                    "give the machine a layer of its own (a volume with `backing`), or make the disk `readOnly`",
+                )
+
+
+def _below_new_layers(layers: list[Change], uses: list[Use], name: Naming) -> Iterator[Told]:
+    for change in layers:
+        below = name(_backing(change.desired))
+        if writing := sorted({use.machine for use in uses if use.image == below}):
+            assert change.desired is not None
+            yield (
+                change.desired,
+                ("backing",),
+                f"virtual machine {', '.join(writing)} writes to {below}: that destroys a layer over it",
+                "have the layer be over a volume that nobody writes to, or make those disks `readOnly`",
+            )
+
+
+def _naming(host: Host, desired: Mapping[ResourceId, Resource]) -> Naming:
+    """How an image is called here, whether a manifest names the volume or the file: `volume pool/name`, or its path."""
+    folders: dict[str, str] = {}
+    for id_, resource in desired.items():
+        path = getattr(getattr(resource.spec, "target", None), "path", None) if id_.kind == "pool" else None
+        if isinstance(path, str):
+            folders[posixpath.normpath(path)] = id_.name
+
+    def name(image: Any) -> str:
+        if not isinstance(image, str):
+            return f"volume {image}"
+        path = posixpath.normpath(image)
+        folder, file = posixpath.split(path)
+        if ref := host.lookup.volume_at(path):
+            return f"volume {ref}"
+        return f"volume {folders[folder]}/{file}" if folder in folders else path
+
+    return name
+
+
+def _declared(desired: Mapping[ResourceId, Resource], name: Naming) -> Iterator[Use]:
+    for id_, resource in desired.items():
+        if id_.kind == "domain":
+            yield from _uses(id_.name, resource.spec.disks, name)
+
+
+def _uses(machine: str, disks: list[Any], name: Naming) -> Iterator[Use]:
+    for place, disk in enumerate(disks):
+        image = disk.volume or disk.file
+        if image and disk.device == "disk" and not disk.read_only:
+            yield Use(machine, name(image), bool(disk.shareable), place)
+
+
+def _may_come(change: Change) -> bool:
+    if change.id.kind != "domain" or change.desired is None or change.blocked:
+        return False
+    return change.action in MAKES or any(field.path[0] == "disks" for field in change.fields)
+
+
+def _coming(change: Change, before: Any, name: Naming) -> list[Use]:
+    """The disks that a machine does not write to yet, or not without sharing them; nor did `before`, if it has gone."""
+    if not _may_come(change) or change.desired is None:
+        return []
+    seen = change.observed.config if change.observed else before
+    known = Counter((use.image, use.shareable) for use in _uses(change.id.name, seen.disks if seen else [], name))
+    found = []
+    for use in _uses(change.id.name, change.desired.spec.disks, name):
+        if known[use.image, use.shareable]:
+            known[use.image, use.shareable] -= 1
+        else:
+            found.append(use)
+    return found
+
+
+def _of_others(host: Host, but: Collection[str], name: Naming) -> list[Use]:
+    """The disks of the domains that no manifest declares, as they are defined and as they run."""
+    found: set[Use] = set()
+    for domain in domains.all_domains(host.connection):
+        with suppress(NotFound):
+            machine = domain.name()
+            for inactive in (True, False) if machine not in but else ():
+                for disk in document(domains.xml(domain, inactive)).iterfind("devices/disk"):
+                    source = disk.find("source")
+                    if source is None or disk.get("device", "disk") != "disk" or disk.find("readonly") is not None:
+                        continue
+                    shareable = disk.find("shareable") is not None
+                    if path := source.get("file") or source.get("dev"):
+                        found.add(Use(machine, name(path), shareable))
+                    elif source.get("pool"):
+                        found.add(Use(machine, f"volume {source.get('pool')}/{source.get('volume')}", shareable))
+    return sorted(found, key=lambda use: (use.machine, use.image))
+
+
+def _layered(
+    host: Host,
+    desired: Mapping[ResourceId, Resource],
+    changes: Mapping[ResourceId, Change],
+    gone: Collection[ResourceId],
+    name: Naming,
+) -> dict[str, set[str]]:
+    """By image: the volumes that are layers over it, or will be. Overlays of snapshots are none."""
+    found: dict[str, set[str]] = defaultdict(set)
+    known: set[str] = set()
+    for id_, change in changes.items():
+        if id_.kind == "volume":
+            known.add(id_.name)
+            if (below := _layer(change)) and id_ not in gone:
+                found[name(below)].add(id_.name)
+    passing = overlays(host)
+    listed = [
+        (f"{pool.name()}/{volume.name()}", volume)
+        for pool in pools.all_pools(host.connection)
+        for volume in pools.volumes(pool)
+        if f"{pool.name()}/{volume.name()}" not in known and not volume.name().endswith(SUFFIX)
+    ]
+
+    def look(each: tuple[str, Any]) -> tuple[str, str, str | None]:
+        root = document(volumes.xml(each[1]))
+        return each[0], root.findtext("target/path") or "", root.findtext("backingStore/path")
+
+    for called, path, backing in host.each(look, listed):
+        if backing and path not in passing:
+            found[name(backing)].add(called)
+    return found
+
+
+def _layer(change: Change) -> Any:
+    """What a volume lies on, or will: one that stands alone by now lies on nothing."""
+    if change.action in MAKES:
+        return _backing(change.desired)
+    seen: Observed | None = change.observed
+    return document(seen.xml).findtext("backingStore/path") if seen else None
+
+
+def _backing(resource: Resource | None) -> Any:
+    return getattr(resource.spec, "backing", None) if resource and resource.id.kind == "volume" else None
