@@ -87,6 +87,7 @@ def apply_plan(
     on from.
     """
     stop = stop or threading.Event()
+    emit = _Teller(emit)
     lost = ""
     result = Result()
     todo = {change.id: change for change in plan.todo}
@@ -136,7 +137,26 @@ def apply_plan(
                     raise error
     if not lost:
         store.flush()
+    if emit.failure:
+        raise emit.failure
     return result
+
+
+class _Teller:
+    """Tells what happens. When that fails, the work goes on untold; what cannot be written is nobody's fault, and any
+    other failure is raised when all is done."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self.failure: Exception | None = None
+
+    def __call__(self, event: Event) -> None:
+        try:
+            self._emit(event)
+        except OSError:
+            pass
+        except Exception as error:
+            self.failure = self.failure or error
 
 
 def _some(finished: SimpleQueue[Future[None]]) -> Iterator[Future[None]]:

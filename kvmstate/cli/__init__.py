@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from kvmstate import __version__
+from kvmstate.cli import output
 from kvmstate.errors import KvmstateError, UsageError
 from kvmstate.model.printable import harmless, one_line
 
@@ -46,6 +47,15 @@ COMMANDS = {
     "resume": "kvmstate.cli.marks:resume",
     "confirm": "kvmstate.cli.marks:confirm",
 }
+
+
+# Those that do something beside saying it; and of `snapshot` those that do not
+ACTING = {"apply", "destroy", "adopt", "import", "run", "service", "unlock", "sandbox", "init"}
+ACTING |= {"suspend", "resume", "confirm"}
+LOOKS = (["list"], ["tree"], ["show"])
+# The signal that has interrupted this process; who answers no has interrupted it as well
+_signal: int = signal.SIGINT
+_NO_MEMORY = re.compile("start new thread|allocate memory|failed to map segment")
 
 
 class LazyGroup(click.Group):
@@ -106,22 +116,44 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 any error (usage errors too), 130 interrupted, or what the command says."""
-    signal.signal(signal.SIGINT, _interrupted)
+    """Run a command and exit: 0 done, 1 any error (usage errors too), 128 and a signal's number when that interrupted
+    it, or what the command says. What cannot be printed changes that only where printing was all there was to do."""
+    output.install()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # nohup(1) has it ignored
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupted)
     # a command is over before its garbage matters: looking for it takes a sixth of a large plan's time, and taking
     # everything apart at the end a tenth
     gc.disable()
+    args = sys.argv[1:] if args is None else args
     code = run(args)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
+    if why := output.lost():
+        complain(KvmstateError(f"the output could not be written: {why}"))
+        code = code if acts(args) else 1
+    output.lost()
     os._exit(code)
 
 
 def _interrupted(number: int, frame: object) -> None:
-    # the second Ctrl-C is the kernel's: Python waits with its own until a call into libvirt returns
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    global _signal
+    _signal = number
+    once()
     raise KeyboardInterrupt
+
+
+def once() -> None:
+    """From now on a signal ends the process at once: the kernel does it, as Python waits with its own handlers until a
+    call into libvirt returns. SIGHUP does not: of a terminal that goes, the shell and the kernel both send one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def acts(args: Sequence[str]) -> bool:
+    """Whether a command does something beside saying it."""
+    words = [word for word in args if not word.startswith("-")]
+    return words[:1] != [] and (words[0] in ACTING or (words[0] == "snapshot" and words[1:2] not in ([], *LOOKS)))
 
 
 def run(args: list[str] | None = None) -> int:
@@ -150,13 +182,12 @@ def run(args: list[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("interrupted", err=True)
-        return 130
-    except BrokenPipeError:
-        # The reader has gone; Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        return 128 + _signal
     except Exception as error:
-        return _bug(error, args)
+        if os.environ.get("KVMSTATE_DEBUG"):
+            raise
+        complain(_unforeseen(error), args)
+        return 1
 
 
 def _is_stream(args: Sequence[str]) -> bool:
@@ -184,10 +215,17 @@ def colour() -> bool | None:
     return False if os.environ.get("NO_COLOR") else None
 
 
-def _bug(error: Exception, args: Sequence[str]) -> int:
-    if os.environ.get("KVMSTATE_DEBUG"):
-        raise error
+def _unforeseen(error: Exception) -> KvmstateError:
+    """What this machine does not allow is named as that; all else is a bug."""
     said = one_line(f"{type(error).__name__}: {error}")
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError | RuntimeError) and _NO_MEMORY.search(said)):
+        return KvmstateError("this process may not have as much memory as it needs", "see `ulimit -v`, MemoryMax=")
+    if isinstance(error, OSError) and error.errno:
+        try:
+            os.getcwd()
+        except OSError:
+            return UsageError("the current folder has been deleted", "go to one that exists, and name paths from /")
+        where = f"{one_line(str(error.filename))}: " if error.filename else ""
+        return KvmstateError(f"{where}{error.strerror}", "KVMSTATE_DEBUG=1 shows where it happened")
     hint = "KVMSTATE_DEBUG=1 shows where it happened"
-    complain(KvmstateError(f"this is a bug in kvmstate, please report it: {said}", hint), args)
-    return 1
+    return KvmstateError(f"this is a bug in kvmstate, please report it: {said}", hint)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from kvmstate.cli import colour
+from kvmstate.cli import colour, once
 from kvmstate.cli.session import Opened
 from kvmstate.errors import UsageError
 from kvmstate.model.plan import Plan
@@ -73,20 +74,24 @@ class _Stop(threading.Event):
 
 @contextmanager
 def _interrupts() -> Iterator[_Stop]:
-    """The first Ctrl-C lets running resources finish and starts no more; the second one ends at once."""
+    """The first Ctrl-C, SIGTERM or SIGHUP lets running resources finish and starts no more; one more ends at once."""
     stop = _Stop()
 
     def on_signal(number: int, frame: object) -> None:
-        # the kernel itself ends the program next time: Python's handlers wait until a call into libvirt returns
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
+        once()
         stop.number = number
         stop.set()
-        click.echo("interrupted: finishing what runs; once more to abort at once", err=True)
+        # not by the streams: this thread may be writing to them at this moment
+        with suppress(OSError):
+            os.write(2, b"interrupted: finishing what runs; once more to abort at once\n")
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = [signal.SIGINT, signal.SIGTERM]
+    # nohup(1) has it ignored
+    handled += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    before = {number: signal.signal(number, on_signal) for number in handled}
     try:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if number != signal.SIGHUP or not stop.number:
+                signal.signal(number, handler)

@@ -61,15 +61,17 @@ def find(paths: Sequence[Path], allowed: Sequence[Path] = ()) -> SavedPlan | Non
         raise UsageError(f"{plan} is a saved plan: it takes no {said}", "say that when the plan is made")
     from kvmstate.manifest.project import find_project, load_project
     from kvmstate.manifest.reach import Reach
+    from kvmstate.manifest.sources import working_folder
     from kvmstate.plan.saved import read
 
     found = read(plan.read_text(encoding="utf-8", errors="replace"), str(plan))
     allowed = (*allowed, *allowed_here())
-    file = find_project(Path("."))
-    _check_files(found, Reach.of([file.parent if file else Path("."), plan.parent, *allowed]))
-    if file and (here := load_project(Path("."), allowed=allowed).name) != found.project:
+    here = [Path(".")] if working_folder() else []
+    file = find_project(here[0]) if here else None
+    _check_files(found, Reach.of([*([file.parent] if file else here), plan.parent, *allowed]))
+    if file and (name := load_project(Path("."), allowed=allowed).name) != found.project:
         raise PlanError(
-            f"{plan} is a plan of project {found.project}, and this folder belongs to project {here}",
+            f"{plan} is a plan of project {found.project}, and this folder belongs to project {name}",
             f"if that is meant, apply it in a folder of project {found.project}, or of none",
         )
     return found

@@ -150,6 +150,7 @@ def command(
     loop.agenda.wake()
     # once more ends it at once
     signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     thread.join()
     watch.close()

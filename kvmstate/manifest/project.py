@@ -15,7 +15,7 @@ from kvmstate.manifest.load import load
 from kvmstate.manifest.manifests import Manifests
 from kvmstate.manifest.reach import Reach
 from kvmstate.manifest.reconcile import Reconcile
-from kvmstate.manifest.sources import PROJECT_FILE
+from kvmstate.manifest.sources import PROJECT_FILE, working_folder
 from kvmstate.manifest.suggest import hint
 from kvmstate.manifest.text import problem
 from kvmstate.manifest.translate import validate
@@ -256,4 +256,5 @@ def _values(named: Sequence[Path], given: Sequence[Path], reach: Reach) -> dict[
 
 def _shown(path: Path) -> Path:
     """Relative to the working folder where that is shorter to read."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    here = working_folder()
+    return path.relative_to(here) if here and path.is_relative_to(here) else path

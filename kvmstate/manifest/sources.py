@@ -37,7 +37,7 @@ class Source:
     @property
     def folder(self) -> Path:
         """What relative paths in the manifest start from."""
-        return self.path.parent if self.path else Path.cwd()
+        return self.path.parent if self.path else working_folder() or Path("/")
 
     @property
     def is_empty(self) -> bool:
@@ -50,6 +50,19 @@ class Source:
             return sys.stdin.buffer.read(limit + 1)
         with open_regular(self.path) if self.named else self.path.open("rb") as file:
             return file.read(limit + 1)
+
+
+def working_folder() -> Path | None:
+    """None when it has been deleted: what is named from / can be worked on all the same."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
+def shown(path: str) -> str:
+    """Relative to the working folder, where there is one."""
+    return os.path.relpath(path) if working_folder() else path
 
 
 def sources(
@@ -73,7 +86,7 @@ def sources(
     empty = []
     for path in paths:
         if str(path) == STDIN:
-            found[STDIN] = Source("<stdin>", None, Path.cwd())
+            found[STDIN] = Source("<stdin>", None, working_folder() or Path("/"))
             continue
         if walk.is_out_of_reach(path):
             continue

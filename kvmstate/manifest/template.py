@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kvmstate.errors import Problem
-from kvmstate.manifest.sources import Source
+from kvmstate.manifest.sources import Source, shown
 from kvmstate.manifest.suggest import nearest
 from kvmstate.manifest.values import Reads
 
@@ -80,7 +80,7 @@ def _child(
 
 def _problem(source: Source, answer: dict[str, Any], values: Mapping[str, Any]) -> Problem:
     here = os.path.abspath(source.path or "")
-    file = source.label if answer["file"] == here else os.path.relpath(answer["file"])
+    file = source.label if answer["file"] == here else shown(answer["file"])
     message, hint = answer["error"], ""
     if answer.get("kind") == "undefined":
         message, hint = _undefined(message, values)

@@ -40,6 +40,9 @@ class Terminal:
     def types(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
+    def hangs_up(self) -> None:
+        os.close(self._master)
+
     def ends(self) -> int:
         while self._read():
             pass
@@ -75,7 +78,7 @@ def test_ctrl_c_finishes_what_runs_and_starts_no_more(project: Project) -> None:
         assert not download.halfway.is_set()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_finishes_what_runs(project: Project, number: signal.Signals, code: int) -> None:
     with stalling_download() as download:
         project.write(pool(), download.volume(), LATER)
@@ -87,6 +90,35 @@ def test_a_signal_finishes_what_runs(project: Project, number: signal.Signals, c
         assert applying.wait(30) == code
     assert "skipped: volume/images/layer: interrupted" in project.log.read_text()
     assert project.path("images/base").read_bytes() == IMAGE
+
+
+def test_a_terminal_that_goes_finishes_what_runs_and_leaves_no_lock(project: Project) -> None:
+    """The kernel and the shell both send a SIGHUP then, and nobody reads any more what is said."""
+    with stalling_download() as download:
+        project.write(pool(), download.volume(), LATER)
+        terminal = Terminal(project, "apply", "--auto-approve")
+        assert download.halfway.wait(30)
+        terminal.hangs_up()
+        terminal.process.send_signal(signal.SIGHUP)
+        terminal.process.send_signal(signal.SIGHUP)
+        download.goes_on.set()
+        assert terminal.process.wait(30) == 129
+    assert project.path("images/base").read_bytes() == IMAGE
+    assert "is not locked" in project.kvmstate("unlock").out
+    # what had not begun has not been done
+    planned = project.plan()
+    assert "Plan: 1 to add, 0 to change, 0 to destroy." in planned.out, planned
+
+
+def test_nohup_goes_on(project: Project) -> None:
+    with stalling_download() as download:
+        project.write(pool(), download.volume(), LATER)
+        applying = project.start_apply(first="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+        assert download.halfway.wait(30)
+        applying.send_signal(signal.SIGHUP)
+        download.goes_on.set()
+        assert applying.wait(30) == 0
+    assert project.plan().code == 0
 
 
 def test_the_second_ctrl_c_ends_at_once_even_while_libvirt_does_not_answer(project: Project) -> None:
