@@ -26,6 +26,7 @@ from kvmstate.model.identity import Identity
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
+from kvmstate.plan import uploads
 from kvmstate.plan.planner import Options, make_plan
 from kvmstate.xmlbind import diff, without
 
@@ -67,6 +68,7 @@ class SavedPlan:
     changes: Mapping[str, str]
     left_out: tuple[ResourceId, ...]
     moves: tuple[Move, ...]
+    uploads: Mapping[str, Any]
     nameless: bool
     identity: Identity | None
     recorded: Identity | None
@@ -86,7 +88,8 @@ def saved(
     whose: tuple[Identity | None, Identity | None] = (None, None),
 ) -> dict[str, Any]:
     """The plan as JSON, with the snapshot policies that count when it is carried out, and `whose` record it was made
-    for and found. It may hold secrets: it is for files that nobody else reads."""
+    for and found. It may hold secrets: it is for files that nobody else reads. Raises PlanError when a file that it
+    uploads cannot be read."""
     return {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
@@ -104,6 +107,7 @@ def saved(
         "changes": {str(c.id): _digest(c) for c in plan.changes},
         "left_out": [str(id_) for id_ in plan.left_out],
         "moved": {str(c.moved_from): str(c.id) for c in plan.changes if c.moved_from},
+        "uploads": {str(c.id): noted for c in plan.changes if (noted := uploads.noted(c))},
     }
 
 
@@ -136,6 +140,7 @@ def read(text: str, name: str) -> SavedPlan:
             dict(content["changes"]),
             tuple(map(ResourceId.parse, content["left_out"])),
             tuple(Move(ResourceId.parse(old), ResourceId.parse(new)) for old, new in content["moved"].items()),
+            {address: {**known, "digest": str(known["digest"])} for address, known in content["uploads"].items()},
             content["nameless"],
             *(one and Identity(**one) for one in content["whose"]),
         )
@@ -162,7 +167,13 @@ def restored(plan: SavedPlan, host: Host, inventory: Inventory, recorded: Identi
     moved += [Moved(id_, "is gone") for id_ in sorted(known - {change.id for change in changes})]
     if moved:
         raise Stale(moved)
-    return replace(made, changes=changes, left_out=plan.left_out)
+    return replace(made, changes=tuple(_as_reviewed(plan, c) for c in changes), left_out=plan.left_out)
+
+
+def _as_reviewed(plan: SavedPlan, change: Change) -> Change:
+    """What it uploads is looked at once more on its way: it may be written to until then."""
+    known = plan.uploads.get(str(change.id))
+    return replace(change, checksum=uploads.checksum(known)) if known else change
 
 
 def _moved(plan: SavedPlan, change: Change, entry: Entry | None) -> Moved | None:
@@ -183,6 +194,9 @@ def _moved(plan: SavedPlan, change: Change, entry: Entry | None) -> Moved | None
         return Moved(change.id, "was applied, adopted or forgotten by another run")
     if plan.changes.get(address) != _digest(change):
         return Moved(change.id, "would be changed otherwise now: something that it refers to is another")
+    known, path = plan.uploads.get(address), uploads.uploaded(change)
+    if path and (known is None or not uploads.same(path, known)):
+        return Moved(change.id, f"the file {path} has another content now")
     return None
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,9 @@ import libvirt
 import pytest
 from harness import Guest, Project, Run, pool, resource
 
+from kvmstate.app import Session
 from kvmstate.cli import run
+from kvmstate.plan.saved import SavedPlan
 
 pytestmark = pytest.mark.real
 
@@ -120,3 +125,101 @@ def test_deletions_and_creations_are_as_planned(
     assert "Resources: 1 added, 0 changed, 1 destroyed." in done.out, done
     assert connection.storagePoolLookupByName("images").listVolumes() == []
     assert connection.networkLookupByName("lan").isActive()
+
+
+def image(project: Project, name: str = "base", **content: str) -> dict[str, Any]:
+    file = str(project.folder / f"{name}.img")
+    return resource("Volume", name, pool="images", format="raw", content={"file": file, **content})
+
+
+def _written_in_place(path: Path) -> None:
+    """As many bytes, in the same file, as if it were as old."""
+    before = path.stat()
+    path.write_bytes(b"x" * before.st_size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _replaced(path: Path) -> None:
+    other = path.with_suffix(".other")
+    other.write_bytes(b"y" * path.stat().st_size)
+    other.rename(path)
+
+
+def _a_link(path: Path) -> None:
+    other = path.with_suffix(".other")
+    other.write_bytes(b"z" * path.stat().st_size)
+    path.unlink()
+    path.symlink_to(other)
+
+
+@pytest.mark.parametrize("swap", [_written_in_place, _replaced, _a_link, Path.unlink])
+def test_a_file_with_another_content_than_was_reviewed_is_not_uploaded(
+    project: Project, connection: libvirt.virConnect, capsys: pytest.CaptureFixture[str], swap: Callable[[Path], object]
+) -> None:
+    file = project.folder / "base.img"
+    file.write_bytes(b"reviewed".ljust(1 << 20, b"."))
+    project.write(pool(), image(project))
+    plan = save(project)
+    swap(file)
+    done = apply(plan, capsys)
+    assert (done.code, done.out) == (1, "")
+    assert str(file) in done.err
+    if file.exists():
+        assert "this plan is stale, and nothing was done: volume/images/base changed" in done.err
+        assert f"volume/images/base: the file {file} has another content now" in done.err
+    assert connection.listAllStoragePools() == []
+
+
+def test_a_file_of_the_same_content_is_the_same_wherever_it_comes_from(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project.folder / "base.img"
+    file.write_bytes(b"reviewed".ljust(1 << 20, b"."))
+    project.write(pool(), image(project))
+    plan = save(project)
+    # as in another checkout
+    text = file.read_bytes()
+    file.unlink()
+    file.write_bytes(text)
+    os.utime(file, (1, 1))
+    assert apply(plan, capsys).code == 0
+    assert project.path("images/base").read_bytes() == text
+    assert project.plan().code == 0
+
+
+def test_what_is_written_to_after_the_plan_was_checked_is_refused_on_its_way(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project.folder / "base.img"
+    file.write_bytes(b"reviewed".ljust(1 << 20, b"."))
+    project.write(pool(), image(project))
+    plan = save(project)
+
+    def swapped(self: Session, saved: SavedPlan) -> Any:
+        found = restored(self, saved)
+        _written_in_place(file)
+        return found
+
+    restored = Session.restored
+    monkeypatch.setattr(Session, "restored", swapped)
+    done = apply(plan, capsys)
+    assert done.code == 1
+    assert f"{file}: its sha256 is " in done.out
+    # nobody has it for whole: what the manifests mean now is uploaded
+    monkeypatch.undo()
+    project.converge()
+    assert project.path("images/base").read_bytes() == b"x" * (1 << 20)
+
+
+def test_a_file_is_read_for_a_plan_only_when_that_is_saved_and_uploads_it(project: Project) -> None:
+    file = project.folder / "base.img"
+    file.write_bytes(b"reviewed".ljust(1 << 20, b"."))
+    known = hashlib.sha256(file.read_bytes()).hexdigest()
+    (project.folder / "sure.img").write_bytes(file.read_bytes())
+    project.write(pool(), image(project), image(project, "sure", checksum=f"sha256:{known}"))
+    saved = json.loads(Path(save(project)).read_text())
+    assert {address: noted["digest"] for address, noted in saved["uploads"].items()} == {
+        "volume/images/base": f"sha256:{known}"
+    }
+    project.converge()
+    assert json.loads(Path(save(project)).read_text())["uploads"] == {}

@@ -64,8 +64,10 @@ class Stream:
 class Source:
     """Where content comes from."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, checksum: str = "") -> None:
+        """`checksum` counts where the content has none of its own."""
         self._content = content
+        self._checksum = content.checksum or checksum
         self.name = content.file or content.url or ""
 
     @contextmanager
@@ -74,12 +76,12 @@ class Source:
         try:
             if self._content.file:
                 with open(self._content.file, "rb") as file:
-                    yield Stream(file, os.fstat(file.fileno()).st_size, self._content.checksum, self.name)
+                    yield Stream(file, os.fstat(file.fileno()).st_size, self._checksum, self.name)
             else:
                 with urllib.request.urlopen(self.name, timeout=CONNECT_TIMEOUT) as response:
                     length = response.headers.get("Content-Length")
                     if length is None:
                         raise HostError(f"{self.name}: the server does not say how long it is")
-                    yield Stream(response, int(length), self._content.checksum, self.name)
+                    yield Stream(response, int(length), self._checksum, self.name)
         except (OSError, HTTPException) as error:
             raise HostError(f"{self.name}: {error}", "check that it exists and can be read from here") from error

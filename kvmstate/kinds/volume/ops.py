@@ -106,7 +106,7 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
             return []
         return [simple("grow", lambda: grow(host, volumes.find(pool(), name), spec.capacity or 0))]
     todo = [simple("delete", delete)] if change.action is Action.REPLACE else []
-    source = content.Source(spec.content) if spec.content else None
+    source = content.Source(spec.content, change.checksum) if spec.content else None
 
     def create() -> None:
         node = written(change, document(spec.remainder or BASE), host.lookup)
