@@ -139,7 +139,8 @@ class Session:
 
     def _again(self, ids: set[ResourceId], options: Options) -> Plan:
         """What a new plan says of these; what was deleted meanwhile is no address any more, nor a delete to count."""
-        plan = self.plan(replace(options, allow_empty=True, max_deletes=sys.maxsize, targets=(), excludes=()), ids)
+        counted = replace(options, allow_empty=True, max_deletes=sys.maxsize, max_delete_share=1)
+        plan = self.plan(replace(counted, targets=(), excludes=()), ids)
         return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in plan.changes if c.id in ids))
 
     @property
@@ -274,7 +275,7 @@ def open_session(
 
 
 @contextmanager
-def writable(host: Host, project: str, writing: Writing, claim: Claim | None) -> Iterator[Store]:
+def writable(host: Host, project: str, writing: Writing, claim: Claim | None = None) -> Iterator[Store]:
     """The project's record, to be written while its lock is held. Raises Locked, HostError, or PlanError when it is
     that of another one than the `claim` says."""
     lock = open_lock(host, project)
@@ -287,3 +288,21 @@ def claimed(store: Store, claim: Claim | None) -> Store:
     if claim:
         store.identity = claim.settled(store.project, store.recorded)
     return store
+
+
+@contextmanager
+def both_writable(
+    host: Host, source: str, target: str, writing: Writing, claim: Claim
+) -> Iterator[tuple[Store, Store]]:
+    """The records of two projects, to hand over from the first what `claim` says that it is. Raises Locked, HostError,
+    PlanError."""
+    with ExitStack() as stack:
+        locks = {}
+        # in one order, so that two such runs never wait for each other
+        for project in sorted({source, target}):
+            locks[project] = open_lock(host, project)
+            stack.enter_context(locks[project].held(writing.command, writing.timeout, writing.told))
+        to = open_store(host, target, locks[target].check)
+        # what was cut off before
+        to.flush()
+        yield claimed(open_store(host, source, locks[source].check), claim), to

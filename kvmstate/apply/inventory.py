@@ -14,8 +14,8 @@ import json
 import threading
 import time
 import zlib
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
@@ -29,7 +29,9 @@ from kvmstate.model.identity import Identity
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.resource import Lifecycle, ResourceId
 
-FORMAT = 1
+# The second has entries that are being handed over, which earlier versions do not know
+FORMAT = 2
+PLAIN = 1
 HEADER = "project"
 # What a shard of several entries holds before it is compressed: under libvirt's limit even if nothing is saved
 SHARD_BYTES = VALUE_MAX - 4096
@@ -50,6 +52,7 @@ class Store:
         clock: Callable[[], float] = time.monotonic,
         guard: Callable[[], None] = lambda: None,
         repair: bool = False,
+        settle: bool = True,
     ) -> None:
         self.project = project
         self.guard = guard
@@ -61,6 +64,8 @@ class Store:
         # of two writers the later one shall have the newer entries
         self._writing = threading.Lock()
         self._entries: dict[ResourceId, Entry] = {}
+        # what is another project's, and stays on record here until that one's record says so
+        self._handed: dict[ResourceId, Entry] = {}
         self._place: dict[ResourceId, int] = {}
         self._texts: dict[ResourceId, tuple[Entry, str]] = {}
         self._dirty: set[int] = set()
@@ -70,6 +75,8 @@ class Store:
         self._serial = 0
         self._flushed = clock()
         self._load(repair)
+        if settle:
+            self._settle()
 
     @property
     def inventory(self) -> Inventory:
@@ -91,6 +98,7 @@ class Store:
             for entry in entries:
                 if self._entries.get(entry.id) != entry:
                     self._entries[entry.id] = entry
+                    self._handed.pop(entry.id, None)
                     if entry.id not in self._place:
                         self._place[entry.id] = max(self._place.values(), default=0)
                     self._dirty.add(self._place[entry.id])
@@ -102,6 +110,23 @@ class Store:
                 # its place stays until that is written: put again before, it must not move without having been there
                 self._dirty.add(self._place[id_])
         self._flush_if_due()
+
+    def hand(self, ids: Iterable[ResourceId], project: str) -> None:
+        """These are the other project's from the next flush on, whose record must say by then that they come from here.
+
+        They stay on record until `let_go`, or until that one says that it has them.
+        """
+        with self._lock:
+            for id_ in ids:
+                self._handed[id_] = replace(self._entries.pop(id_), handed_to=project)
+                self._dirty.add(self._place[id_])
+
+    def let_go(self, project: str) -> None:
+        """What was handed to this project, which has it on record."""
+        with self._lock:
+            for id_ in [id_ for id_, entry in self._handed.items() if entry.handed_to == project]:
+                del self._handed[id_]
+                self._dirty.add(self._place[id_])
 
     def flush(self) -> None:
         """Write what has changed. Raises HostError and whatever `guard` does; the entries stay to be written."""
@@ -126,7 +151,7 @@ class Store:
             del self._damaged[number]
         if claims:
             assert self.identity
-            self._keep.write(HEADER, json.dumps({"format": FORMAT, **asdict(self.identity)}).encode())
+            self._keep.write(HEADER, json.dumps({"format": PLAIN, **asdict(self.identity)}).encode())
             self._header = self.identity
         with self._lock:
             self._spread()
@@ -142,7 +167,9 @@ class Store:
         finally:
             with self._lock:
                 self._dirty |= shards.keys()
-                self._place = {i: n for i, n in self._place.items() if i in self._entries or n in self._dirty}
+                self._place = {
+                    i: n for i, n in self._place.items() if i in self._entries or i in self._handed or n in self._dirty
+                }
                 self._flushed = self._clock()
         if self._header and not self._present:
             self.guard()
@@ -150,7 +177,8 @@ class Store:
             self._header = None
 
     def _members(self, number: int) -> list[Entry]:
-        return [entry for id_, entry in self._entries.items() if self._place[id_] == number]
+        known = {**self._handed, **self._entries} if self._handed else self._entries
+        return [entry for id_, entry in known.items() if self._place[id_] == number]
 
     def _text(self, entry: Entry) -> str:
         """As it is written; most entries of a shard are as they were when it was written last."""
@@ -174,7 +202,8 @@ class Store:
     def _shard(self, members: list[Entry]) -> str:
         self._serial += 1
         entries = ", ".join(map(self._text, members))
-        return f'{{"format": {FORMAT}, "serial": {self._serial}, "entries": [{entries}]}}'
+        handed = any(entry.handed_from or entry.handed_to for entry in members)
+        return f'{{"format": {FORMAT if handed else PLAIN}, "serial": {self._serial}, "entries": [{entries}]}}'
 
     def _write(self, number: int, members: list[Entry], shard: str) -> None:
         if not members:
@@ -215,6 +244,28 @@ class Store:
                     self._dirty.add(older)
                 self._entries[entry.id] = entry
                 self._place[entry.id] = number
+
+    def _settle(self) -> None:
+        """Of what goes from one project to another, only one owns it; see `kvmstate.apply.transfer`."""
+        others: dict[str, Store] = {}
+
+        def there(project: str, id_: ResourceId) -> Entry | None:
+            if project not in others:
+                others[project] = Store(self._keep.of(project), project, settle=False)
+            return others[project]._entries.get(id_)
+
+        for id_, entry in list(self._entries.items()):
+            if not (entry.handed_from or entry.handed_to):
+                continue
+            other = there(entry.handed_from or entry.handed_to, id_)
+            del self._entries[id_]
+            if entry.handed_to:
+                if other and other.handed_from == self.project:
+                    self._handed[id_] = entry
+                    continue
+            elif other and other.handed_to == self.project and other.uuid == entry.uuid:
+                self._entries[id_] = replace(entry, handed_from="")
+            self._dirty.add(self._place[id_])
 
 
 def open_store(host: Host, project: str, guard: Callable[[], None] = lambda: None, repair: bool = False) -> Store:
@@ -262,6 +313,8 @@ def _dump(entry: Entry) -> dict[str, Any]:
         **({"digest": entry.digest} if entry.digest else {}),
         **({"suspended": entry.suspended} if entry.suspended else {}),
         **({"confirmed": True} if entry.confirmed else {}),
+        **({"handedFrom": entry.handed_from} if entry.handed_from else {}),
+        **({"handedTo": entry.handed_to} if entry.handed_to else {}),
         **({"applied": entry.applied} if entry.applied else {}),
         **({"pending": entry.pending} if entry.pending else {}),
     }
@@ -283,6 +336,8 @@ def _load(value: dict[str, Any]) -> Entry:
         value.get("digest", ""),
         value.get("suspended", ""),
         bool(value.get("confirmed")),
+        value.get("handedFrom", ""),
+        value.get("handedTo", ""),
         tuple(value.get("applied", ())),
         tuple(value.get("pending", ())),
     )

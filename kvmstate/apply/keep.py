@@ -23,6 +23,10 @@ class Keep(Protocol):
         """All projects that keep something on this host."""
         ...
 
+    def of(self, project: str) -> Keep:
+        """That of another project of this host."""
+        ...
+
     def read(self) -> dict[str, bytes]: ...
     def write(self, name: str, value: bytes) -> None: ...
     def delete(self, name: str) -> None: ...
@@ -47,6 +51,7 @@ def open_keep(host: Host, project: str, claim: str = "lock") -> Keep:
 
 class Secrets:
     def __init__(self, host: Host, project: str, claim: str = "lock") -> None:
+        self._host = host
         self._connection = host.connection
         self._prefix = f"kvmstate:{project}:"
         self._claim = self._prefix + claim
@@ -54,6 +59,9 @@ class Secrets:
 
     def projects(self) -> set[str]:
         return {name.split(":")[1] for name in secrets.names(self._connection, "kvmstate:") if name.count(":") == 2}
+
+    def of(self, project: str) -> Keep:
+        return Secrets(self._host, project)
 
     def read(self) -> dict[str, bytes]:
         found = secrets.read_all(self._connection, self._prefix)
@@ -79,12 +87,16 @@ class Files:
     """One file a value, replaced in one go; the claim is a file that is read and written under flock."""
 
     def __init__(self, host: Host, project: str, claim: str = "lock") -> None:
+        self._host = host
         self._claim = claim
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
         self._folder = state / "kvmstate" / hashlib.sha256(host.address.encode()).hexdigest()[:16] / project
 
     def projects(self) -> set[str]:
         return {path.name for path in self._folder.parent.glob("*")}
+
+    def of(self, project: str) -> Keep:
+        return Files(self._host, project)
 
     def read(self) -> dict[str, bytes]:
         return {path.stem: path.read_bytes() for path in self._folder.glob("*.value")}

@@ -37,8 +37,8 @@ def _named(change: Change, project: str, owned: dict[tuple[ResourceId, str], str
             change,
             owner=owner,
             blocked=f"it is owned by project {owner}",
-            hint=f"choose another name, or have {owner} let it go: lifecycle.deletion: orphan there, apply, take it "
-            "out of its manifests, apply --prune",
+            hint=f"choose another name, or have {owner} hand it over: there, `kvmstate transfer {change.id} --to "
+            f"{project}`",
         )
     stamp = stamped_by(change.observed.xml)
     if stamp == project:

@@ -28,6 +28,7 @@ COMMANDS = {
         "apply",
         "destroy",
         "adopt",
+        "transfer",
         "drift",
         "run",
         "service",

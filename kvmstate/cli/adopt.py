@@ -33,6 +33,7 @@ def command(auto_approve: bool, paths: tuple[Path, ...], **given: Any) -> int:
     """
     addresses = tuple(str(path) for path in paths if _is_address(path))
     paths = tuple(path for path in paths if str(path) not in addresses)
+    given["prune"] = False  # what leaves is not what this is about
     with opened(repair=True, paths=paths, **given) as at:
         from kvmstate.cli.approve import carry_out
 

@@ -23,7 +23,7 @@ def command(auto_approve: bool, parallelism: int, **given: Any) -> int:
 
     Each resource's lifecycle holds: volumes stay unless theirs says deletion: delete, and preventDestroy protects.
     """
-    given |= {"prune": True, "allow_empty": True, "max_deletes": sys.maxsize}
+    given |= {"prune": True, "allow_empty": True, "max_deletes": sys.maxsize, "max_delete_share": 1}
     with opened(**given) as at:
         from kvmstate.cli.approve import carry_out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,14 @@ def command(
     name = known.name if known else project or project_name(output)
     wanted = None if every else [_address(text) for text in addresses]
     writing = None if no_adopt else Writing("import", lock_timeout, lambda text: click.echo(harmless(text), err=True))
-    own_id = known.id if known else str(uuid.uuid4())
     # whichever environment: what is on the host is the same
-    claim = None if no_adopt else Claim(own_id, environment=None)
+    claim = None if no_adopt else Claim(known.id if known else "", environment=None)
     uri = connect or (known.connection if known else None)
     with open_session(uri, name, (), writing=writing, claim=claim) as session:
+        # what is owned already has another kvmstate.yaml, which has no id
+        own_id = "" if known or session.store.inventory.entries else str(uuid.uuid4())
+        if own_id and session.store.identity:
+            session.store.identity = replace(session.store.identity, id=own_id)
         existing = session.existing(wanted)
         standing = {
             id_: file for id_, file in declared.items() if not force or not _is(file, output / folder.place(id_))

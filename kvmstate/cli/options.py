@@ -110,11 +110,14 @@ def _not_empty(context: click.Context, option: click.Parameter, text: str | None
 
 def project_option(command: F) -> F:
     return click.option(
-        "--project", metavar="NAME", callback=_name, help="The project, where there is no kvmstate.yaml that says it."
+        "--project",
+        metavar="NAME",
+        callback=name_given,
+        help="The project, where there is no kvmstate.yaml that says it.",
     )(command)
 
 
-def _name(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+def name_given(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
     from kvmstate.manifest.project import NAME_PATTERN
 
     if name is not None and (not re.fullmatch(NAME_PATTERN, name) or len(name) > 63):

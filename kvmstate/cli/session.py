@@ -44,7 +44,16 @@ def host_options(command: F) -> F:
     """PATH..., -c, --project, --env, --values, --set and what limits deletions; see `opened`."""
     for decorate in (
         click.option(
-            "--max-deletes", default=10, show_default=True, metavar="N", help="Refuse to delete more than this."
+            "--max-deletes",
+            type=click.IntRange(0),
+            metavar="N",
+            help="Refuse to delete more than this; just so many are never too large a share. Default: 10.",
+        ),
+        click.option(
+            "--max-delete-share",
+            metavar="PERCENT",
+            callback=_share,
+            help="Refuse to delete more of what is owned, such as 50%. Default: as kvmstate.yaml says, else a third.",
         ),
         click.option("--allow-empty", is_flag=True, help="Accept manifests that declare nothing."),
         click.option("--prune/--no-prune", default=None, help="Delete what is owned and left the manifests."),
@@ -98,6 +107,17 @@ def _seconds(context: click.Context, option: click.Parameter, text: str) -> int:
         raise click.BadParameter(f"{text!r}: {error}") from None
 
 
+def _share(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    from kvmstate.manifest.project import share
+
+    try:
+        return share(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}") from None
+
+
 def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="JSON on stdout; errors too.")(command)
 
@@ -137,7 +157,8 @@ def warn(warnings: tuple[str, ...]) -> None:
 def opened(
     prune: bool | None,
     allow_empty: bool,
-    max_deletes: int,
+    max_deletes: int | None,
+    max_delete_share: float | None = None,
     lock_timeout: int | None = None,
     repair: bool = False,
     targets: tuple[str, ...] = (),
@@ -164,7 +185,17 @@ def opened(
         raise UsageError(*no_manifests(manifests.empty, "if that is meant, say --allow-empty"))
     warn(manifests.warnings)
     wanted = project.prune and loaded.whole if prune is None else prune
-    options = Options(wanted, allow_empty, max_deletes, targets, excludes, project.moves, nameless=not project.named)
+    options = Options(
+        wanted,
+        allow_empty,
+        Options.max_deletes if max_deletes is None else max_deletes,
+        targets,
+        excludes,
+        project.moves,
+        nameless=not project.named,
+        max_delete_share=project.max_delete_share if max_delete_share is None else max_delete_share,
+        meant=max_deletes,
+    )
     writes = None if lock_timeout is None else writing(lock_timeout, repair)
     claim = project.claim(take_ownership, change_environment) if claimed else None
     with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writes, claim) as session:

@@ -13,7 +13,7 @@ from kvmstate.cli.daemon import client, daemon_options
 from kvmstate.cli.options import inputs
 from kvmstate.cli.session import host_options, opened
 
-FORGOTTEN = ("prune", "allow_empty", "max_deletes")
+FORGOTTEN = ("prune", "allow_empty", "max_deletes", "max_delete_share")
 
 
 @click.command("status")

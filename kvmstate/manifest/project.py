@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from kvmstate.model.resource import Model, Move, ResourceId
 
 DEFAULT_NAME = "default"
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
+SHARE_PATTERN = r"^(100|[1-9]?[0-9])%$"
 ProjectName = Annotated[
     str,
     Field(
@@ -96,6 +98,14 @@ class ProjectFile(Model):
     values: Annotated[Paths, Field(description="Values files for templates; the later wins.")] = []
     environments: Annotated[dict[str, Environment], Field(description="By name, as `--env` takes them.")] = {}
     prune: Annotated[bool, Field(description="Whether apply deletes what is owned and left the manifests.")] = False
+    max_delete_share: Annotated[
+        str | None,
+        Field(
+            pattern=SHARE_PATTERN,
+            description="How much of what is owned may be deleted at once because it left the manifests, such as 50%; "
+            "one or two resources always may. Default: a third.",
+        ),
+    ] = None
     moved: Annotated[
         list[Moved],
         Field(description="What was renamed. Entries that are done on every host do no harm, and may be deleted."),
@@ -122,6 +132,7 @@ class Project:
     paths: tuple[Path, ...] = (Path("."),)
     values: Mapping[str, Any] = field(default_factory=dict)
     prune: bool = False
+    max_delete_share: float = 1 / 3
     environment: str | None = None
     file: Path | None = None
     skip: tuple[Path, ...] = ()
@@ -159,6 +170,13 @@ class Project:
             for name in unread(values, found.reads)
         )
         return replace(found, warnings=tuple(warnings))
+
+
+def share(text: str) -> float:
+    """50% as 0.5. Raises ValueError."""
+    if not re.fullmatch(SHARE_PATTERN, text):
+        raise ValueError("expected a share such as 50%")
+    return int(text[:-1]) / 100
 
 
 def find_project(where: Path) -> Path | None:
@@ -215,6 +233,7 @@ def load_project(
         tuple(base / name for name in declared.manifests),
         values,
         declared.prune if chosen.prune is None else chosen.prune,
+        share(declared.max_delete_share) if declared.max_delete_share else Project.max_delete_share,
         env,
         file,
         (*(base / name for name in declared.exclude), *named, *others, *values_files),

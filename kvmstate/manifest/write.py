@@ -24,7 +24,9 @@ def manifest(resources: Iterable[Resource]) -> str:
 
 def project_file(name: str, id_: str, connection: str | None) -> str:
     """The text of a kvmstate.yaml."""
-    return _text({"project": name, "id": id_, **({"connection": connection} if connection else {})})
+    return _text(
+        {"project": name, **({"id": id_} if id_ else {}), **({"connection": connection} if connection else {})}
+    )
 
 
 def _document(resource: Resource) -> dict[str, Any]:

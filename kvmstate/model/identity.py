@@ -47,8 +47,8 @@ def _another(project: str, known: str, mine: str) -> tuple[str, str]:
     return (
         f"what project {project} owns on this host belongs to the kvmstate.yaml with the id {known}, and this run has "
         "none with an id",
-        f"if it is the same project, write `id: {known}` into its kvmstate.yaml; if this one is to own all of it from "
-        "now on, `kvmstate apply --take-ownership`",
+        f"if it is the same project, write `id: {known}` into its kvmstate.yaml; else choose another name, or, if this "
+        "one is to own all of it from now on, `kvmstate apply --take-ownership`",
     )
 
 

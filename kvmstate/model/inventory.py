@@ -28,6 +28,8 @@ class Entry:
     digest: str = ""
     suspended: str = ""
     confirmed: bool = False
+    handed_from: str = ""
+    handed_to: str = ""
     applied: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
 

@@ -16,6 +16,7 @@ from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
 from kvmstate.plan import agreement, moves, sharing
+from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.select import select
 from kvmstate.snapshots import underway
@@ -26,11 +27,12 @@ Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
 
 @dataclass(frozen=True)
 class Options:
-    """`prune` deletes what left the manifests, never more than `max_deletes` at once, and never all of it
-    unless `allow_empty`. `targets` and `excludes` are addresses, or patterns of them; see `kvmstate.plan.select`.
+    """`prune` deletes what left the manifests, never more than `max_deletes` at once, never more than the share
+    `max_delete_share` of what is owned unless just so many are `meant` (see `kvmstate.plan.brake`), and never all of
+    it unless `allow_empty`. `targets` and `excludes` are addresses, or patterns of them; see `kvmstate.plan.select`.
     `moves` are what the project has renamed. A `lenient` plan blocks what refers to nothing, and deletions that must
-    not be, and goes on with the rest; any other is refused as a whole. `nameless`: nothing says which project this is,
-    so that what is owned may be somebody else's."""
+    not be, and goes on with the rest; any other is refused as a whole. `nameless`: nothing says which project this
+    is, so that what is owned may be somebody else's."""
 
     prune: bool = False
     allow_empty: bool = False
@@ -40,6 +42,8 @@ class Options:
     moves: tuple[Move, ...] = ()
     lenient: bool = False
     nameless: bool = False
+    max_delete_share: float = 1
+    meant: int | None = None
 
 
 def make_plan(
@@ -81,6 +85,7 @@ def make_plan(
     ordered, left_out = select(order(changes, desired, inventory), options.targets, options.excludes)
     try:
         _check_deletes(ordered, desired, options)
+        check_share(ordered, desired, inventory, options.max_delete_share, options.meant, only is not None)
     except PlanError as error:
         if not options.lenient:
             raise

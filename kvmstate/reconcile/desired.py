@@ -44,13 +44,24 @@ class Desired:
     @property
     def options(self) -> Options:
         return Options(
-            prune=self.prune != "off", moves=self.project.moves, lenient=True, nameless=not self.project.named
+            prune=self.prune != "off",
+            moves=self.project.moves,
+            lenient=True,
+            nameless=not self.project.named,
+            # what waits for a person is not braked
+            max_delete_share=1 if self.prune == "confirm" else self.project.max_delete_share,
         )
 
     def means_the_same(self, before: Desired) -> bool:
         """Whether the project's settings are as before; where its files are does not count."""
         a, b = self.project, before.project
-        return (a.moves, a.reconcile, a.prune, self.whole) == (b.moves, b.reconcile, b.prune, before.whole)
+        return (a.moves, a.reconcile, a.prune, a.max_delete_share, self.whole) == (
+            b.moves,
+            b.reconcile,
+            b.prune,
+            b.max_delete_share,
+            before.whole,
+        )
 
     def changed(self, before: Desired) -> set[ResourceId]:
         """What is wanted otherwise than before."""

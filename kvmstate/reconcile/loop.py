@@ -187,6 +187,9 @@ class Loop:
             asked: set[Key] = {Topic.EVERYTHING}
         else:
             asked = {*desired.changed(before)}
+            if asked:
+                # how many have left decides about each of them
+                asked |= self._keeper.wanted() - desired.by_id.keys()
         self._keeper.keep(desired, anew=bool(asked))
         if asked:
             self._calendar.anew()

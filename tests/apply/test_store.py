@@ -9,6 +9,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from kvmstate.apply import inventory
 from kvmstate.apply.inventory import Store
 from kvmstate.apply.keep import Files
+from kvmstate.apply.transfer import transfer
 from kvmstate.errors import HostError, Locked
 from kvmstate.host import Host
 from kvmstate.model.identity import Identity
@@ -187,7 +189,7 @@ def test_a_damaged_part_is_an_error_and_repair_keeps_it_aside() -> None:
     assert len(Store(keep(), "p").inventory.entries) == 2
 
 
-@pytest.mark.parametrize("written", [{"format": 2}, {"format": 1, "serial": 1, "entries": [{"id": "moon/full"}]}])
+@pytest.mark.parametrize("written", [{"format": 3}, {"format": 1, "serial": 1, "entries": [{"id": "moon/full"}]}])
 def test_what_a_newer_version_wrote_is_never_repaired_away(written: dict[str, Any]) -> None:
     for shard in written.get("entries", []):
         shard |= {"uuid": "", "specs": [], "lifecycle": {}}
@@ -241,3 +243,77 @@ def test_a_header_without_anything_owned_counts_for_nothing() -> None:
     assert keep().read() == {}
     keep().write("project", b'{"format": 1, "id": "gone", "environment": ""}')
     assert Store(keep(), "p").recorded is None
+
+
+def owned(project: str) -> set[ResourceId]:
+    return set(Store(keep(project=project), project).inventory.entries)
+
+
+@pytest.mark.parametrize("heal", ["giver", "taker", "both", "again"])
+@pytest.mark.parametrize("last", range(16))
+def test_what_is_handed_over_has_one_owner_at_every_moment(last: int, heal: str) -> None:
+    """However far it gets, and whoever writes next."""
+    with small_shards():
+        entries = [entry(f"vm-{n}", 400) for n in range(5)]
+        for project in ("giver", "taker"):
+            store = Store(keep(project=project), project, clock=lambda: 0)
+            store.put(*(entries if project == "giver" else [entry("other")]))
+            store.flush()
+        fragile = {project: keep(Fragile, project) for project in ("giver", "taker")}
+
+        class Counted:
+            left = last
+
+        def tick(self: Fragile) -> None:
+            if Counted.left == 0:
+                raise Crash
+            Counted.left -= 1
+
+        moving = entries[:4]
+        with mock.patch.object(Fragile, "_tick", tick), suppress(Crash):
+            transfer(
+                Store(fragile["giver"], "giver", clock=lambda: 0),
+                Store(fragile["taker"], "taker", clock=lambda: 0),
+                moving,
+            )
+
+        def check() -> None:
+            giver, taker = owned("giver"), owned("taker")
+            assert giver & taker == set()
+            assert giver | taker == {e.id for e in [*entries, entry("other")]}
+            assert entries[4].id in giver
+
+        check()
+        # a writer of either project comes along, and leaves nothing undone
+        for project in {"both": ("taker", "giver"), "again": ()}.get(heal, (heal,)):
+            store = Store(keep(project=project), project, clock=lambda: 0)
+            store.put(entry(f"new-{project}"))
+            store.drop(entry(f"new-{project}").id)
+            store.flush()
+            check()
+        if heal == "again":
+            taker = Store(keep(project="taker"), "taker", clock=lambda: 0)
+            taker.flush()
+            giver = Store(keep(project="giver"), "giver", clock=lambda: 0)
+            transfer(giver, taker, [e for e in moving if e.id in giver.inventory.entries])
+            assert owned("taker") == {e.id for e in [*moving, entry("other")]}
+            assert owned("giver") == {entries[4].id}
+            for project in ("giver", "taker"):
+                for value in keep(project=project).read().values():
+                    assert b"handed" not in zlib.decompress(value)
+
+
+def test_what_its_owner_lets_go_while_a_transfer_was_cut_off_is_nobodys() -> None:
+    giver, taker = (Store(keep(project=p), p, clock=lambda: 0) for p in ("giver", "taker"))
+    giver.put(entry("vm"))
+    giver.flush()
+    taker.put(replace(entry("vm"), handed_from="giver"))
+    taker.flush()
+    again = Store(keep(project="giver"), "giver", clock=lambda: 0)
+    again.drop(entry("vm").id)
+    again.flush()
+    assert owned("giver") == owned("taker") == set()
+    # and another object of that name is not what was to be handed over
+    again.put(replace(entry("vm"), uuid="another"))
+    again.flush()
+    assert owned("taker") == set()

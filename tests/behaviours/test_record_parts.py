@@ -60,7 +60,7 @@ def test_a_host_without_secrets_has_its_record_in_files_here(files: Project, tmp
     assert kept
     assert all(path.stat().st_mode & 0o077 == 0 or path.parent.stat().st_mode & 0o077 == 0 for path in kept)
     assert files.kvmstate("drift").code == 0
-    files.converge(lan, options=("--prune",))
+    files.converge(lan, options=("--prune", "--max-delete-share", "90%"))
     # the network that every test host has is nobody's
     files.write(resource("Network", "default"))
     assert "this project does not own it" in files.plan().out

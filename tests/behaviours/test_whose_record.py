@@ -203,7 +203,7 @@ def test_import_and_init_write_an_id(project: Project, tmp_path: Path, connectio
     assert kvmstate("plan", "--detailed-exitcode", str(taken)).code == 0
     # another folder of this name cannot import into its record
     again = kvmstate("import", "--all", "-c", project.uri, "-o", str(tmp_path / "again"), "--project", "shop2")
-    refused(again, "belongs to another project of this name", "choose another name")
+    refused(again, "belongs to the kvmstate.yaml with the id", "choose another name")
     assert not (tmp_path / "again").exists()
 
 

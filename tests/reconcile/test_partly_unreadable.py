@@ -105,3 +105,25 @@ def test_the_daemon_touches_nothing_of_another_project_of_its_name(
     daemon.mark()
     settings.write_text(text + "id: theirs\n")
     daemon.says("Applied", "network/b")
+
+
+def test_the_daemon_lets_no_large_share_go_at_once(project: Project, run: Run, connection: libvirt.virConnect) -> None:
+    settings = project.folder / "kvmstate.yaml"
+    settings.write_text(settings.read_text() + "prune: true\n")
+    networks = [resource("Network", name) for name in "abcdef"]
+    project.write(*networks)
+    daemon = run()
+    daemon.mark()
+    project.write(*networks[:2])
+    # also when something is heard of one of them alone
+    with pytest.raises(AssertionError):
+        daemon.says("Deleted", "network/c", SETTLED)
+    connection.networkLookupByName("c").destroy()
+    with pytest.raises(AssertionError):
+        daemon.says("Deleted", "network/c", 5)
+    assert sorted(n.name() for n in connection.listAllNetworks()) == list("abcdef")
+    assert "4 of the 6 resources that project shop owns would be deleted" in project.kvmstate("status").out
+    daemon.mark()
+    project.write(*networks[:4])
+    for name in "ef":
+        daemon.says("Deleted", f"network/{name}")

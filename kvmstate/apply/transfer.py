@@ -1,0 +1,57 @@
+"""Handing what one project owns over to another, on one host, so that each object has one owner at every moment.
+
+There are two records, and no write that changes both. So the new owner's record gets the entry first, which says from
+whom it comes, and does not count while the old owner's record has it as its own. The one write that marks it there as
+handed over changes the owner. After that both marks may go, the new owner's first. Both projects' locks are held; what
+is cut off is settled by whoever reads the records next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from kvmstate.apply.inventory import Store
+from kvmstate.errors import UsageError
+from kvmstate.host import Host
+from kvmstate.kind import stamped_by
+from kvmstate.kinds import BY_WORD
+from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry
+from kvmstate.plan.compare import last_applied
+from kvmstate.plan.planner import observe
+
+
+def transfer(source: Store, target: Store, entries: Sequence[Entry]) -> None:
+    """Raises UsageError when the new owner has one of these addresses on record already, HostError and Locked."""
+    known = target.inventory
+    if clash := next((entry.id for entry in entries if known.get(entry.id)), None):
+        raise UsageError(
+            f"project {target.project} has {clash} on record already", "`kvmstate status` there says what it is"
+        )
+    if source.recorded and not known.entries and len(entries) == len(source.inventory.entries):
+        # a project that is renamed
+        target.identity = source.recorded
+    target.put(*(replace(entry, handed_from=source.project) for entry in entries))
+    target.flush()
+    source.hand([entry.id for entry in entries], target.project)
+    source.flush()
+    target.put(*entries)
+    target.flush()
+    source.let_go(target.project)
+    source.flush()
+
+
+def stamp(host: Host, entries: Iterable[Entry], project: str) -> None:
+    """Say in the <metadata> of domains and networks whose they are now. Raises HostError."""
+    applied = {entry.id: resource for entry in entries if (resource := last_applied(entry))}
+    for id_, seen in observe(host, applied).items():
+        make = getattr(BY_WORD[id_.kind].ops, "adopted", None)
+        resource = applied[id_]
+        # what was imported is kept as it was, without a stamp, unless it has got one by now
+        bare = resource.spec.model_copy(update={"remainder": None}) if stamped_by(seen.xml) else resource.spec
+        change = Change(
+            id_, Action.ADOPT, desired=resource, spec=bare, observed=seen, lifecycle=resource.lifecycle, uuid=seen.uuid
+        )
+        for step in make(change, host, project) if make else ():
+            step.run(lambda done, total: None)
