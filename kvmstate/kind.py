@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, ClassVar, get_args
 
 from lxml import etree
@@ -40,8 +41,35 @@ from kvmstate.xmlbind.path import NAMESPACES, parse_path
 from kvmstate.xmlbind.spelling import spelled
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What would not work of a spec that is well-formed; `path` is that of a field in it."""
+
+    path: tuple[str | int, ...]
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one resource of a host has for itself: `what` is it, in words, and `value` it. IP networks overlap, all else
+    is the same or another."""
+
+    path: tuple[str | int, ...]
+    what: str
+    value: str | IPv4Network | IPv6Network
+
+
 class Declaration(Model):
     """The spec of a kind."""
+
+    def faults(self) -> Iterable[Fault]:
+        """What libvirt would refuse, or take and not do."""
+        return ()
+
+    def claims(self) -> Iterable[Claim]:
+        """What no other resource of the project may have as well."""
+        return ()
 
     def id_name(self, name: str) -> str:
         """The name within the kind's address; `name` is metadata's."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from kvmstate.errors import Problem
 from kvmstate.kind import Reference, references
+from kvmstate.manifest import rules
 from kvmstate.manifest.manifests import Loaded
 from kvmstate.manifest.reach import HINT, Reach
 from kvmstate.model.reference import LocalFile
@@ -29,6 +30,7 @@ def check(
     outgoing = {id: list(references(item.resource.spec)) for id, item in known.items()}
     problems += _cycles(known, outgoing)
     problems += _macs(known.values())
+    problems += rules.check(known.values())
     for item in loaded:
         section = type(item.resource.spec)
         if issubclass(section, Section) and _names_files(section):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from lxml import etree
 from pydantic import Field, model_validator
 
-from kvmstate.kind import Spec
+from kvmstate.kind import Claim, Fault, Spec
+from kvmstate.kinds.network import rules
 from kvmstate.model.address import IpAddress, IpInterface, Mac
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import Element, Keyed, Section, Xml
@@ -127,3 +129,14 @@ class NetworkSpec(Spec):
             if self.ips or self.dns or self.domain:
                 raise ValueError("forward mode bridge takes no ips, dns or domain: the host's bridge has its own")
         return self
+
+    def faults(self) -> Iterable[Fault]:
+        return rules.faults(self)
+
+    def claims(self) -> Iterator[Claim]:
+        if self.bridge and self.bridge.name:
+            # two networks may use one bridge of the host's; what one of them makes is its own
+            own = self.forward is None or self.forward.mode != "bridge"
+            yield Claim(("bridge", "name"), "the bridge" if own else "the host's bridge", self.bridge.name)
+        for index, ip in enumerate(self.ips if self.active else ()):
+            yield Claim(("ips", index, "address"), "the prefix", ipaddress.ip_interface(ip.address).network)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from kvmstate.kind import Spec
+from kvmstate.kind import Claim, Fault, Spec
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import NeededRemainder, Section, Xml
 from kvmstate.xmlbind.codecs import same_path
@@ -38,6 +40,8 @@ TYPES = {
     "zfs": PoolType(),
 }
 
+# the root folder, and what is no disk's
+_NO_POOL = {"", "dev", "proc", "run", "sys"}
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*$")]
 
 
@@ -79,6 +83,16 @@ class DirPool(PoolSpec):
 
     type: Annotated[Literal["dir"], Xml("@type"), Effect.REPLACE]
     target: Annotated[Target, Xml("target")]
+
+    def faults(self) -> Iterator[Fault]:
+        path, at = self.target.path, ("target", "path")
+        if {".", ".."} & {*path.split("/")}:
+            yield Fault(at, f"{path} goes by way of . or ..", f"write {posixpath.normpath(path)}")
+        elif posixpath.normpath(path).lstrip("/") in _NO_POOL:
+            yield Fault(at, f"{path} is not a folder for volumes", "such as /var/lib/libvirt/images")
+
+    def claims(self) -> Iterator[Claim]:
+        yield Claim(("target", "path"), "the folder", "/" + posixpath.normpath(self.target.path).lstrip("/"))
 
 
 class OtherPool(PoolSpec):

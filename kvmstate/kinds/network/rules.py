@@ -1,0 +1,168 @@
+"""What libvirt, its dnsmasq or the kernel refuse of a network, told before they are asked.
+
+What they take and what breaks all the same is a fault as well, but not of an imported network: that is as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from typing import TYPE_CHECKING
+
+from kvmstate.kind import Fault
+
+if TYPE_CHECKING:
+    from kvmstate.kinds.network.spec import Dhcp, DhcpHost, Ip, NetworkSpec
+
+Path = tuple[str | int, ...]
+Interface = IPv4Interface | IPv6Interface
+# linux/net/core/dev.c: dev_valid_name, and names that the kernel has already; of br%d libvirt makes a name of its own
+_NO_DEVICE = re.compile(r"[/:\s%]|^(\.|\.\.|all|default|lo)$")
+_NO_HOST_NAME = re.compile(r"[\s,;#\"\\\x00-\x1f]|[^.]{64}")
+MOST_LEASES = 65535
+LEAST_MTU_IPV6 = 1280
+
+
+def faults(spec: NetworkSpec) -> Iterator[Fault]:
+    imported = spec.remainder is not None
+    addresses = [ip_interface(ip.address) for ip in spec.ips]
+    yield from _forward(spec)
+    yield from _one_dhcp_each(spec, addresses)
+    for index, (ip, address) in enumerate(zip(spec.ips, addresses, strict=True)):
+        yield from _dhcp(("ips", index), ip, address, by_path=bool(spec.xml) or imported)
+        if ip.dhcp and (ip.dhcp.ranges or ip.dhcp.hosts) and not imported:
+            yield from _prefix(("ips", index, "address"), address)
+    if imported:
+        return
+    yield from _device(spec)
+    for index, address in enumerate(addresses):
+        yield from _address(("ips", index, "address"), address, addresses[:index])
+        yield from _leases(("ips", index, "dhcp", "hosts"), spec.ips[index].dhcp, address)
+    yield from _names(spec)
+
+
+def _forward(spec: NetworkSpec) -> Iterator[Fault]:
+    forward = spec.forward
+    if forward is None:
+        return
+    if forward.mode != "bridge":
+        if not spec.ips and not (spec.remainder or spec.xml):
+            message = f"forward mode {forward.mode} needs an address of the host"
+            yield Fault(("forward", "mode"), message, "give the network one in ips, or leave forward out")
+        if forward.mode == "open" and forward.dev:
+            yield Fault(("forward", "dev"), "forward mode open takes no dev", "nat and route do")
+        return
+    if spec.mtu is not None:
+        yield Fault(("mtu",), "forward mode bridge takes no mtu", "the MTU is that of the host's bridge")
+    if spec.bridge and spec.bridge.stp is not None:
+        yield Fault(("bridge", "stp"), "forward mode bridge takes no stp", "the host's bridge has its own")
+    if spec.bridge and spec.bridge.name and forward.dev:
+        yield Fault(("forward", "dev"), "forward mode bridge takes bridge.name or dev, not both", "leave dev out")
+
+
+def _device(spec: NetworkSpec) -> Iterator[Fault]:
+    name = spec.bridge.name if spec.bridge else None
+    if name and _NO_DEVICE.search(name):
+        yield Fault(("bridge", "name"), f"{name!r} is not a name that Linux gives to a device", "such as br-lan")
+    if spec.mtu is not None and spec.mtu < LEAST_MTU_IPV6 and any(":" in ip.address for ip in spec.ips):
+        yield Fault(("mtu",), f"IPv6 needs an MTU of at least {LEAST_MTU_IPV6}", "or leave the IPv6 addresses out")
+
+
+def _one_dhcp_each(spec: NetworkSpec, addresses: list[Interface]) -> Iterator[Fault]:
+    first: dict[int, int] = {}
+    for index, (ip, address) in enumerate(zip(spec.ips, addresses, strict=True)):
+        if ip.dhcp and (ip.dhcp.ranges or ip.dhcp.hosts):
+            other = first.setdefault(address.version, index)
+            if other != index:
+                yield Fault(
+                    ("ips", index, "dhcp"),
+                    f"libvirt leases addresses of one IPv{address.version} prefix of a network only, and ips[{other}] "
+                    "has dhcp already",
+                    "make it a network of its own",
+                )
+
+
+def _prefix(at: Path, address: Interface) -> Iterator[Fault]:
+    length = address.network.prefixlen
+    if address.version == 6 and length < 64:
+        yield Fault(at, f"dnsmasq leases IPv6 addresses of prefixes from /64 on, not of /{length}", "take a /64 of it")
+
+
+def _dhcp(at: Path, ip: Ip, address: Interface, by_path: bool) -> Iterator[Fault]:
+    """`by_path`: XML that no field tells may say more of a lease."""
+    dhcp = ip.dhcp
+    if dhcp is None or not (dhcp.ranges or dhcp.hosts):
+        return
+    prefix = address.network
+    for index, span in enumerate(dhcp.ranges):
+        path: Path = (*at, "dhcp", "ranges", index)
+        start, end = ip_address(span.start), ip_address(span.end)
+        if message := _no_host(start, address):
+            yield Fault((*path, "start"), message, f"start at {prefix.network_address + 1}")
+        if message := _no_host(end, address):
+            yield Fault((*path, "end"), message, f"end at {prefix.broadcast_address - 1}")
+        if int(end) - int(start) >= MOST_LEASES:
+            yield Fault(path, f"a range has at most {MOST_LEASES} addresses", "several ranges may follow each other")
+    for index, host in enumerate(dhcp.hosts):
+        yield from _identity((*at, "dhcp", "hosts", index), host, address.version, by_path)
+
+
+def _no_host(ip: IPv4Address | IPv6Address, address: Interface) -> str:
+    """Why no guest and no host can have it; an empty string where they can."""
+    network = address.network
+    if address.version == 6 or network.prefixlen >= 31:
+        return ""
+    if ip == network.network_address:
+        return f"{ip} is the address of the network itself"
+    return f"{ip} is the broadcast address of {network}" if ip == network.broadcast_address else ""
+
+
+def _identity(at: Path, host: DhcpHost, version: int, by_path: bool) -> Iterator[Fault]:
+    if version == 6 and host.mac:
+        yield Fault((*at, "mac"), "a lease of an IPv6 address takes no mac", "give it the name that the guest tells")
+    elif not by_path and not host.name and not (host.mac and version == 4):
+        wants = "mac or name" if version == 4 else "name"
+        yield Fault(at, f"a lease of an IPv{version} address needs {wants}", "it says whose the address is")
+
+
+def _address(at: Path, address: Interface, before: list[Interface]) -> Iterator[Fault]:
+    network = address.network
+    if message := _no_host(address.ip, address):
+        yield Fault(at, message, f"such as {network.network_address + 1}/{network.prefixlen}")
+    for index, other in enumerate(before):
+        # the same one is told of as a key that stands twice
+        if other != address and other.version == address.version and other.network.overlaps(network):
+            message = f"{network} overlaps with {other.network} of ips[{index}]"
+            yield Fault(at, message, "the host needs one address in a prefix")
+
+
+def _leases(at: Path, dhcp: Dhcp | None, address: Interface) -> Iterator[Fault]:
+    seen: dict[tuple[str, str], int] = {}
+    for index, host in enumerate(dhcp.hosts if dhcp else ()):
+        ip = ip_address(host.ip)
+        if ip == address.ip:
+            yield Fault((*at, index, "ip"), f"{ip} is the host's own address on this network", "lease another one")
+        elif message := _no_host(ip, address):
+            yield Fault((*at, index, "ip"), message, "lease another one")
+        for field in ("mac", "name"):
+            value = getattr(host, field)
+            if value and (first := seen.setdefault((field, value), index)) != index:
+                message = f"{value} has a lease already: hosts[{first}]"
+                yield Fault((*at, index, field), message, "dnsmasq gives it one of the two")
+
+
+def _names(spec: NetworkSpec) -> Iterator[Fault]:
+    found: dict[Path, str] = defaultdict(str)
+    if spec.domain:
+        found["domain", "name"] = spec.domain.name
+    for index, ip in enumerate(spec.ips):
+        for number, lease in enumerate(ip.dhcp.hosts if ip.dhcp else ()):
+            found["ips", index, "dhcp", "hosts", number, "name"] = lease.name or ""
+    for index, host in enumerate(spec.dns.hosts if spec.dns else ()):
+        for number, name in enumerate(host.hostnames):
+            found["dns", "hosts", index, "hostnames", number] = name
+    for path, name in found.items():
+        if _NO_HOST_NAME.search(name):
+            yield Fault(path, f"{name[:80]!r} is not a name in the DNS", "letters, digits and -, up to 63 between dots")

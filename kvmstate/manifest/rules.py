@@ -1,0 +1,77 @@
+"""What libvirt would refuse of manifests that are well-formed, one by one and together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network
+
+from kvmstate.errors import Problem
+from kvmstate.kind import Claim
+from kvmstate.manifest.manifests import Loaded
+from kvmstate.xmlbind import Section, bindings
+
+Path = tuple[str | int, ...]
+
+
+def check(items: Iterable[Loaded]) -> Iterator[Problem]:
+    """What does not work of each, and what two have that only one can have."""
+    claims: list[tuple[Claim, Loaded]] = []
+    for item in items:
+        spec = item.resource.spec
+        for fault in spec.faults():
+            yield item.problem(fault.message, fault.path, fault.hint)
+        if not getattr(spec, "remainder", None) and isinstance(spec, Section):
+            yield from _same_keys(item, spec, ())
+        claims += ((claim, item) for claim in spec.claims())
+    yield from _claimed_twice(claims)
+
+
+def _same_keys(item: Loaded, section: Section, at: Path) -> Iterator[Problem]:
+    """Items of a list are told apart by their key: of two with one key, one would be lost."""
+    for b in bindings(type(section)):
+        value = getattr(section, b.name) if b.key or any(_has_keys(below) for below in b.sections) else None
+        if isinstance(value, Section):
+            yield from _same_keys(item, value, (*at, b.alias))
+        seen: dict[object, int] = {}
+        for index, child in enumerate(value if isinstance(value, list) else ()):
+            path = (*at, b.alias, index)
+            key = getattr(child, b.key) if b.key else None
+            if key is not None and (first := seen.setdefault(key, index)) != index:
+                yield item.problem(f"{key} stands twice: here and in {b.alias}[{first}]", (*path, str(b.key)))
+            if isinstance(child, Section) and _has_keys(type(child)):
+                yield from _same_keys(item, child, path)
+
+
+@cache
+def _has_keys(section: type[Section]) -> bool:
+    return any(b.key or any(_has_keys(below) for below in b.sections) for b in bindings(section))
+
+
+def _claimed_twice(claims: list[tuple[Claim, Loaded]]) -> Iterator[Problem]:
+    """Told of the later one. Imported resources may be as they are on the host."""
+    firsts: dict[str, tuple[Claim, Loaded]] = {}
+    for claim, item in claims:
+        if not isinstance(claim.value, str):
+            continue
+        first = firsts.setdefault(claim.value, (claim, item))
+        shared = claim.what == first[0].what == "the host's bridge"
+        if first[1] is not item and not shared and (problem := _conflict(first, (claim, item), "is also that of")):
+            yield problem
+    for family in (IPv4Network, IPv6Network):
+        widest: tuple[Claim, Loaded] | None = None
+        found = [(claim, item) for claim, item in claims if isinstance(claim.value, family)]
+        for each in sorted(found, key=lambda found: (found[0].value.network_address, found[0].value.prefixlen)):  # type: ignore[union-attr]
+            if widest and widest[0].value.overlaps(each[0].value):  # type: ignore[union-attr, arg-type]
+                if widest[1] is not each[1] and (problem := _conflict(widest, each, "overlaps with that of")):
+                    yield problem
+            else:
+                widest = each
+
+
+def _conflict(first: tuple[Claim, Loaded], second: tuple[Claim, Loaded], how: str) -> Problem | None:
+    if all(item.resource.spec.remainder for _, item in (first, second)):
+        return None
+    (one, item), (other, later) = sorted((first, second), key=lambda each: each[1].resource.id)
+    message = f"{other.what} {other.value} {how} {item.resource.id} at {item.address(one.path)}"
+    return later.problem(message, other.path, "take another one")
