@@ -12,6 +12,7 @@ from typing import Any
 
 from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
+from kvmstate.apply.size import judged, without_the_too_large
 from kvmstate.errors import HostError, KvmstateError, NotFound
 from kvmstate.host import Host, domains, open_host
 from kvmstate.kind import Precaution
@@ -43,7 +44,8 @@ class Session:
     def plan(self, options: Options, only: Collection[ResourceId] | None = None) -> Plan:
         """Of everything, or of `only` these; see `make_plan`."""
         inventory = self.store.inventory
-        plan = with_owners(make_plan(self.host, self.resources, inventory, options, self.locate, only), self.host)
+        plan = make_plan(self.host, self.resources, inventory, options, self.locate, only)
+        plan = with_owners(without_the_too_large(plan, inventory), self.host)
         notes = list(plan.notes)
         notes += [
             f"part {part} of the record is damaged and will be kept as kvmstate:{inventory.project}:damaged-{part}-…; "
@@ -192,7 +194,9 @@ class Session:
                 found.refused[id_] = error
         plan = with_owners(Plan(self.store.project, self.host.uri, tuple(found.changes)), self.host)
         found.refused |= {c.id: HostError(c.blocked, c.hint) for c in plan.changes if c.owner}
-        found.changes = [replace(c, blocked="") for c in plan.changes if not c.owner]
+        kept = [judged(replace(c, blocked=""), self.store.inventory) for c in plan.changes if not c.owner]
+        found.refused |= {c.id: HostError(c.blocked, c.hint) for c in kept if c.blocked}
+        found.changes = [c for c in kept if not c.blocked]
         return found
 
     def _taken(self, seen: Observed) -> Change:

@@ -19,8 +19,6 @@ from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
-from pydantic import ValidationError
-
 from kvmstate.apply.keep import VALUE_MAX, Keep, open_keep
 from kvmstate.errors import HostError
 from kvmstate.host import Host
@@ -28,6 +26,7 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.model.identity import Identity
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.resource import Lifecycle, ResourceId
+from kvmstate.model.untrusted import DAMAGE, decompressed, expect, from_json
 
 # The second has entries that are being handed over, which earlier versions do not know
 FORMAT = 2
@@ -35,6 +34,8 @@ PLAIN = 1
 HEADER = "project"
 # What a shard of several entries holds before it is compressed: under libvirt's limit even if nothing is saved
 SHARD_BYTES = VALUE_MAX - 4096
+# What is read of one: an entry of its own may be larger, where it is well compressed
+SHARD_MAX = 64 * VALUE_MAX
 FLUSH_SECONDS = 0.5
 
 
@@ -227,7 +228,7 @@ class Store:
             number = int(name)
             try:
                 shards.append((*_read(value, self.project), number))
-            except (zlib.error, ValueError, KeyError, TypeError, ValidationError) as error:
+            except DAMAGE as error:
                 if not repair:
                     raise HostError(
                         f"the record of what project {self.project} owns here is damaged (part {number}: {error})",
@@ -275,7 +276,7 @@ def open_store(host: Host, project: str, guard: Callable[[], None] = lambda: Non
 
 def _read(value: bytes, project: str) -> tuple[int, list[Entry]]:
     """Serial and entries. Raises HostError for what a newer version wrote; several others for what is damaged."""
-    shard = json.loads(zlib.decompress(value))
+    shard = from_json(decompressed(value, SHARD_MAX))
     if shard["format"] <= FORMAT:
         entries = [_load(entry) for entry in shard["entries"]]
         if all(entry.id.kind in BY_WORD for entry in entries):
@@ -288,10 +289,10 @@ def _read(value: bytes, project: str) -> tuple[int, list[Entry]]:
 def _read_header(value: bytes, project: str, repair: bool) -> Identity | None:
     """Raises HostError for what a newer version wrote, and, unless it is to be repaired, for what is damaged."""
     try:
-        header = json.loads(value)
+        header = from_json(value)
         if header["format"] <= FORMAT:
             return Identity(str(header["id"]), str(header["environment"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         if repair:
             return None
         raise HostError(
@@ -328,16 +329,16 @@ def _lifecycle(text: str) -> Lifecycle:
 
 def _load(value: dict[str, Any]) -> Entry:
     return Entry(
-        ResourceId.parse(value["id"]),
-        value["uuid"],
-        tuple(value["specs"]),
+        ResourceId.parse(expect(value["id"], str)),
+        expect(value["uuid"], str),
+        tuple(expect(value["specs"], list, dict)),
         _lifecycle(json.dumps(value["lifecycle"])),
         bool(value.get("incomplete")),
-        value.get("digest", ""),
-        value.get("suspended", ""),
+        expect(value.get("digest", ""), str),
+        expect(value.get("suspended", ""), str),
         bool(value.get("confirmed")),
-        value.get("handedFrom", ""),
-        value.get("handedTo", ""),
-        tuple(value.get("applied", ())),
-        tuple(value.get("pending", ())),
+        expect(value.get("handedFrom", ""), str),
+        expect(value.get("handedTo", ""), str),
+        tuple(expect(value.get("applied", []), list, str)),
+        tuple(expect(value.get("pending", []), list, str)),
     )

@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from kvmstate import __version__
 from kvmstate.apply.keep import Keep, open_keep
 from kvmstate.errors import HostError, Locked
 from kvmstate.host import Host
+from kvmstate.model.untrusted import DAMAGE, expect, from_json
 
 # Seconds: how long a lock holds after its holder was last heard of, how often that is, how long another's is watched
 # before it is taken over, how often a waiter asks
@@ -50,9 +51,14 @@ class Holder:
     @classmethod
     def parse(cls, note: str) -> Holder:
         try:
-            said = json.loads(note)
-            return cls(**{f.name: said[f.name] for f in fields(cls)})
-        except (ValueError, TypeError, KeyError):
+            said = from_json(note)
+            words = [expect(said[name], str) for name in ("user", "machine", "command", "version")]
+            numbers = [expect(said[name], (int, float)) for name in ("pid", "born", "since", "until")]
+            # those that are no time of this world
+            list(map(_when, numbers[2:]))
+            user, machine, command, version = words
+            return cls(user, machine, int(numbers[0]), int(numbers[1]), command, version, *numbers[2:])
+        except (*DAMAGE, OSError):
             return cls("somebody", "", 0, 0, "", "of an unknown version", 0, 0)
 
     @classmethod

@@ -26,6 +26,7 @@ from kvmstate.model.identity import Identity
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
+from kvmstate.model.untrusted import DAMAGE, expect, from_json
 from kvmstate.plan import uploads
 from kvmstate.plan.planner import Options, make_plan
 from kvmstate.xmlbind import diff, without
@@ -119,7 +120,7 @@ def is_saved(head: str) -> bool:
 def read(text: str, name: str) -> SavedPlan:
     """Raises PlanError for anything but a whole plan that this version saved."""
     try:
-        content = json.loads(text)
+        content = from_json(text)
     except ValueError as error:
         raise PlanError(f"{name} is no whole plan: {error}", _AGAIN) from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
@@ -129,22 +130,22 @@ def read(text: str, name: str) -> SavedPlan:
         raise PlanError(f"{name} was made by kvmstate {made_by[0]}, and this is {__version__}", _AGAIN)
     try:
         return SavedPlan(
-            content["project"],
-            content["host"],
-            content["host_id"],
-            content["prune"],
+            expect(content["project"], str),
+            expect(content["host"], str),
+            expect(content["host_id"], str),
+            expect(content["prune"], bool),
             tuple(map(_loaded, content["resources"])),
-            dict(content["record"]),
-            dict(content["observed"]),
-            dict(content["uuids"]),
-            dict(content["changes"]),
+            expect(content["record"], dict),
+            {address: _was_seen(value) for address, value in content["observed"].items()},
+            dict(zip(content["uuids"], expect(list(content["uuids"].values()), list, str), strict=True)),
+            dict(zip(content["changes"], expect(list(content["changes"].values()), list, str), strict=True)),
             tuple(map(ResourceId.parse, content["left_out"])),
             tuple(Move(ResourceId.parse(old), ResourceId.parse(new)) for old, new in content["moved"].items()),
             {address: {**known, "digest": str(known["digest"])} for address, known in content["uploads"].items()},
             content["nameless"],
             *(one and Identity(**one) for one in content["whose"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE as error:
         raise PlanError(f"{name} is damaged ({type(error).__name__}: {error})", _AGAIN) from None
 
 
@@ -210,6 +211,17 @@ def _differences(then: Observed, now: Observed) -> list[FieldChange]:
         if found or gone:
             return list({**gone, **found}.values())
     return []
+
+
+def _was_seen(value: Any) -> dict[str, Any] | None:
+    """What `_seen` made. Raises KeyError and TypeError."""
+    if value is None:
+        return None
+    for part in ("uuid", "xml"):
+        expect(value[part], str)
+    expect(value["active_xml"], (str, type(None)))
+    expect(value["calls"], dict)
+    return dict(value)
 
 
 def _seen(observed: Observed | None) -> dict[str, Any] | None:

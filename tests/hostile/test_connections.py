@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from bounds import bounded
+from saved import SAVED
 
-from kvmstate import __version__
 from kvmstate.model.uri import Refused, check, redacted, without_secrets
 
 EVIL = (
@@ -96,23 +96,6 @@ def test_no_program_is_run(uri: str, where: str, evil: Path) -> None:
     assert done.code == 1, done
     assert "-c URI" in done.err or "this is not a connection URI" in done.err, done
     assert not (here / "ran").exists(), done
-
-
-SAVED = {
-    "format_version": "1.0",
-    "kind": "SavedPlan",
-    "kvmstate_version": __version__,
-    "project": "x",
-    "host_id": "",
-    "prune": False,
-    "resources": [],
-    "record": {},
-    "observed": {},
-    "uuids": {},
-    "changes": {},
-    "left_out": [],
-    "moved": {},
-}
 
 
 @pytest.mark.parametrize("uri", REFUSED)
