@@ -205,7 +205,6 @@ class Session:
         entry = self.store.inventory.get(seen.id)
         lifecycle = entry.lifecycle if entry else Lifecycle()
         resource = replace(resource, lifecycle=lifecycle)
-        uuid = "" if seen.id.kind == "volume" else seen.uuid
         return Change(
             seen.id,
             Action.ADOPT,
@@ -213,7 +212,7 @@ class Session:
             spec=resource.spec,
             observed=seen,
             lifecycle=lifecycle,
-            uuid=uuid,
+            uuid=seen.uuid,
             blocked="" if entry else "not owned yet",
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
 
 from lxml import etree
 from pydantic import TypeAdapter, field_validator
@@ -39,6 +39,11 @@ from kvmstate.xmlbind import (
 )
 from kvmstate.xmlbind.path import NAMESPACES, parse_path
 from kvmstate.xmlbind.spelling import spelled
+
+if TYPE_CHECKING:
+    # libvirt is loaded when a host is first talked to
+    from kvmstate.host import Host
+    from kvmstate.host.permit import Permit
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,34 @@ class Kind:
     def deletion(self, chosen: str | None) -> str:
         """delete or orphan: as the lifecycle says, else orphan for what holds data."""
         return chosen or ("orphan" if self.holds_data else "delete")
+
+
+class Gate(Protocol):
+    """Gives leave for what cannot be undone, as the change that asks for it allows; see `kvmstate.apply.gate`."""
+
+    def removal(self, change: Change) -> Permit:
+        """To delete or undefine the object, also to make it anew."""
+
+    def renaming(self, change: Change) -> Permit:
+        """To take the object away under its old name, and define it under the new one."""
+
+    def filling(self, change: Change) -> Permit:
+        """To write over what is in a volume that this run has just made."""
+
+    def growing(self, change: Change) -> Permit:
+        """To resize a volume that the project owns."""
+
+    def made(self, change: Change, identity: str) -> None:
+        """Tell which object has been made for a change, before anything is put into it."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the steps of a change work with."""
+
+    host: Host
+    project: str
+    gate: Gate
 
 
 # How far a step has come: done so far, and in all.

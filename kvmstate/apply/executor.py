@@ -16,18 +16,19 @@ from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from queue import Empty, SimpleQueue
 
+from kvmstate.apply.gate import Gate
 from kvmstate.apply.inventory import Store
+from kvmstate.apply.still import Gone, still
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, Reverted
 from kvmstate.host import Host, faults
 from kvmstate.host.access import explained
-from kvmstate.kind import Precaution
+from kvmstate.kind import Context, Precaution
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import pending, remained
-from kvmstate.plan.planner import observe
 
 SIGNALS_SECONDS = 0.5
 # After these nothing more can be written, not even to the record.
@@ -91,7 +92,7 @@ def apply_plan(
     lost = ""
     result = Result()
     todo = {change.id: change for change in plan.todo}
-    owned = store.inventory
+    owned, gate = store.inventory, Gate(plan, host, store)
     before = {change.id: owned.get(change.moved_from or change.id) for change in todo.values()}
     store.put(*(_begun(c, c.desired, before[c.id]) for c in todo.values() if c.desired))
     note_agreement(plan, store)
@@ -117,7 +118,7 @@ def apply_plan(
                     emit(Event(EventKind.SKIPPED, change, reason))
                     order.done(change.id)
                 else:
-                    args = (change, plan, host, store, before[change.id], emit, prepare)
+                    args = (change, Context(host, plan.project, gate), store, before[change.id], emit, prepare)
                     future = pool.submit(_carry_out, *args)
                     running[future] = change
                     future.add_done_callback(finished.put)
@@ -178,14 +179,13 @@ def note_agreement(plan: Plan, store: Store) -> None:
         if change.desired and change.observed and (entry := entries.get(change.id)):
             known = replace(entry, specs=(change.desired.written,), lifecycle=change.lifecycle, digest=change.digest)
             known = replace(known, applied=remained.still(entry, change), pending=pending.still(entry, change))
-            store.put(replace(known, incomplete=False, confirmed=False))
+            store.put(replace(known, uuid=change.uuid or known.uuid, incomplete=False, confirmed=False))
     store.flush()
 
 
 def _carry_out(
     change: Change,
-    plan: Plan,
-    host: Host,
+    at: Context,
     store: Store,
     before: Entry | None,
     emit: Callable[[Event], None],
@@ -196,15 +196,23 @@ def _carry_out(
     if change.action is Action.FORGET:
         store.drop(change.id)
         return
-    if change.action in (Action.DELETE, Action.REPLACE) and not _still_ours(change, host):
-        if change.action is Action.DELETE:
-            store.drop(change.id)
-            return
-        raise HostError(f"{change.id} has gone since the plan was made", "plan again")
-    ops = BY_WORD[change.id.kind].ops
-    make = ops.steps if change.action is not Action.ADOPT else getattr(ops, "adopted", lambda *_: ())
-    care = prepare(change)
-    for number, step in enumerate([*care.before, *make(change, host, plan.project), *care.after]):
+    host = at.host
+    try:
+        change = still(change, host, before, at.project)
+        ops = BY_WORD[change.id.kind].ops
+        make = ops.steps if change.action is not Action.ADOPT else getattr(ops, "adopted", lambda *_: ())
+        care = prepare(change)
+        steps = [*care.before, *make(change, at), *care.after]
+    except Gone:
+        store.drop(change.id)
+        return
+    except ConnectionFailed:
+        raise
+    except HostError:
+        # nothing has been done
+        _undone(change, before, store)
+        raise
+    for number, step in enumerate(steps):
         store.guard()
         emit(Event(EventKind.STEP, change, step.describe))
         try:
@@ -213,8 +221,8 @@ def _carry_out(
         except ConnectionFailed:
             raise
         except HostError as error:
-            if number == 0 and change.action is Action.CREATE:
-                # nothing was made, and what stands in the way is not ours
+            if number == 0 and change.action in MAKES and not _has_begun(change, store):
+                # nothing was made or deleted, and what stands in the way is not ours
                 _undone(change, before, store)
             told = explained(error, host)
             if care.undo and number >= len(care.before):
@@ -223,12 +231,17 @@ def _carry_out(
             if isinstance(told, Reverted):
                 _undone(change, before, store)
             raise told from error
+        finally:
+            host.uses.forget(change.id)
     if change.action is Action.DELETE:
         store.drop(change.id)
     elif change.desired:
         # what is suspended is not applied, but it may be adopted anew
-        held = before.suspended if before else ""
-        entry = Entry(change.id, change.uuid, (change.desired.written,), change.lifecycle, suspended=held)
+        held, known = before.suspended if before else "", store.get(change.id)
+        # which volume it is, is known when it has been made or looked at
+        looked = known.uuid if known and change.action in (*MAKES, Action.ADOPT) and change.id.kind == "volume" else ""
+        uuid = looked or change.uuid or (known.uuid if known else "")
+        entry = Entry(change.id, uuid, (change.desired.written,), change.lifecycle, suspended=held)
         store.put(replace(entry, applied=remained.digests(change), pending=pending.places(change)))
         if change.moved_from:
             store.drop(change.moved_from)
@@ -237,14 +250,10 @@ def _carry_out(
             store.flush()
 
 
-def _still_ours(change: Change, host: Host) -> bool:
-    """Look once more before deleting: the object of this name may be another one by now."""
-    seen = observe(host, [change.id]).get(change.id)
-    if seen is None:
-        return False
-    if change.observed is not None and seen.uuid != change.observed.uuid:
-        raise HostError(f"{change.id} is not the object it was when the plan was made", "plan again")
-    return True
+def _has_begun(change: Change, store: Store) -> bool:
+    """Whether the deed of a replacement has begun: what there was may be gone."""
+    entry = store.get(change.id)
+    return change.action is Action.REPLACE and entry is not None and entry.incomplete
 
 
 def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
@@ -257,7 +266,8 @@ def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
         digest="",
         id=change.id,
         uuid=change.uuid or entry.uuid,
-        incomplete=entry.incomplete or change.action in MAKES,
+        # a replacement begins with its first deed: the gate records that
+        incomplete=entry.incomplete or change.action is Action.CREATE,
     )
 
 

@@ -84,6 +84,11 @@ class Store:
         with self._lock:
             return Inventory(self.project, dict(self._entries))
 
+    def get(self, id_: ResourceId) -> Entry | None:
+        """What is recorded of one object."""
+        with self._lock:
+            return self._entries.get(id_)
+
     @property
     def damaged(self) -> tuple[int, ...]:
         """The parts of the record that cannot be read, and are set aside with the first flush."""

@@ -5,34 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from kvmstate.apply.inventory import Store
 from kvmstate.apply.keep import open_keep
 from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host import Host, domains, networks
+from kvmstate.host.files import normal
+from kvmstate.host.identity import UNKNOWN
 from kvmstate.kind import stamped_by
 from kvmstate.model.change import Action, Change
-from kvmstate.model.inventory import Inventory
+from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
+from kvmstate.xmlbind import document
 
 
 def with_owners(plan: Plan, host: Host) -> Plan:
-    """The plan, with the owners of what is not this project's named, and a note where the host has lost its record of
-    this project. Raises HostError."""
-    strange = {c.id for c in plan.blocked if c.action is Action.ADOPT}
-    if strange:
-        owned = _owned_by_others(host, plan.project)
-        changes = tuple(_named(c, plan.project, owned) if c.id in strange else c for c in plan.changes)
-        plan = replace(plan, changes=changes)
-    return plan
+    """The plan, with the owners of what is not this project's named, and what belongs to another project's things
+    blocked. Raises HostError."""
+    asked = [c for c in plan.changes if (c.blocked and c.action is Action.ADOPT) or (c.disrupts and not c.blocked)]
+    if not any(c.action in (Action.ADOPT, Action.DELETE, Action.REPLACE) for c in asked):
+        return plan
+    owners, ids = Owners(host, plan.project), {c.id for c in asked}
+    changes = tuple(_named(c, plan.project, owners) if c.id in ids else c for c in plan.changes)
+    return replace(plan, changes=changes)
 
 
-def _named(change: Change, project: str, owned: dict[tuple[ResourceId, str], str]) -> Change:
-    assert change.observed is not None
-    owner = owned.get((change.id, change.uuid))
-    if owner:
+def _named(change: Change, project: str, owners: Owners) -> Change:
+    if change.action in (Action.DELETE, Action.REPLACE):
+        why = owners.of_removed(change)
+        return replace(change, blocked=why, hint="that project has to release it first") if why else change
+    if change.action is not Action.ADOPT or change.observed is None:
+        return change
+    if owner := owners.of(change):
         return replace(
             change,
             owner=owner,
@@ -70,6 +77,51 @@ def owners(host: Host, machines: Iterable[str]) -> dict[str, str]:
     return found
 
 
+class Owners:
+    """What the other projects of a host own, by their records; read once, when something asks."""
+
+    def __init__(self, host: Host, project: str) -> None:
+        self._host, self._project = host, project
+
+    @cached_property
+    def _entries(self) -> list[tuple[str, Entry]]:
+        records, _ = _records(self._host, but=self._project)
+        return [(other, entry) for other, owned in records.items() for entry in owned.entries.values()]
+
+    @cached_property
+    def _by_uuid(self) -> dict[str, str]:
+        return {entry.uuid: other for other, entry in self._entries if entry.uuid not in ("", UNKNOWN)}
+
+    @cached_property
+    def _by_path(self) -> dict[str, str]:
+        """Volumes of which the record does not say more."""
+        found = {}
+        for other, entry in self._entries:
+            if entry.id.kind == "volume" and entry.uuid in ("", UNKNOWN):
+                pool, _, name = entry.id.name.partition("/")
+                if there := self._host.lookup.path_of(pool, name):
+                    found[normal(there[1])] = other
+        return found
+
+    def of(self, change: Change) -> str | None:
+        """The other project that owns this object, under whatever address."""
+        seen = change.observed
+        if seen is None:
+            return None
+        path = document(seen.xml).findtext("target/path") if change.id.kind == "volume" else None
+        return self._by_uuid.get(seen.uuid) or (self._by_path.get(normal(path)) if path else None)
+
+    def of_removed(self, change: Change) -> str:
+        """Why a deletion would take something from another project; empty when it does not."""
+        if owner := self.of(change):
+            return f"project {owner} owns it"
+        if change.id.kind == "pool":
+            for other, entry in self._entries:
+                if entry.id.kind == "volume" and entry.id.name.partition("/")[0] == change.id.name:
+                    return f"project {other} owns {entry.id} in it"
+        return ""
+
+
 def lost(host: Host, project: str) -> str:
     """What a project whose record is empty has left on the host, as a note; empty when there is nothing."""
     objects: list[tuple[str, Any, Any]] = [("domain", d, domains.xml) for d in domains.all_domains(host.connection)]
@@ -83,14 +135,6 @@ def lost(host: Host, project: str) -> str:
         f"the host has no record of what project {project} owns, but its stamp is on {names}: "
         "`kvmstate adopt` takes ownership again of what the manifests declare"
     )
-
-
-def _owned_by_others(host: Host, project: str) -> dict[tuple[ResourceId, str], str]:
-    """By address and UUID (volumes have none)."""
-    found: dict[tuple[ResourceId, str], str] = {}
-    for other, inventory in _records(host, but=project)[0].items():
-        found |= {(id_, entry.uuid): other for id_, entry in inventory.entries.items()}
-    return found
 
 
 def _records(host: Host, but: str = "") -> tuple[dict[str, Inventory], set[str]]:

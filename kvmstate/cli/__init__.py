@@ -28,6 +28,7 @@ COMMANDS = {
         "apply",
         "destroy",
         "adopt",
+        "recreate",
         "transfer",
         "drift",
         "run",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmstate.cli.options import split_addresses
 from kvmstate.cli.session import claim_options, host_options, lock_option, opened
 from kvmstate.errors import UsageError
 from kvmstate.model.printable import harmless
@@ -31,8 +32,7 @@ def command(auto_approve: bool, paths: tuple[Path, ...], **given: Any) -> int:
 
     PATH may be an address, such as domain/web-1 or 'volume/images/*': only what these name is adopted then.
     """
-    addresses = tuple(str(path) for path in paths if _is_address(path))
-    paths = tuple(path for path in paths if str(path) not in addresses)
+    addresses, paths = split_addresses(paths)
     given["prune"] = False  # what leaves is not what this is about
     with opened(repair=True, paths=paths, **given) as at:
         from kvmstate.cli.approve import carry_out
@@ -67,13 +67,6 @@ def _identify(at: Opened) -> None:
     assert store.identity
     store.identity = dataclasses.replace(store.identity, id=id_)
     store.flush()
-
-
-def _is_address(path: Path) -> bool:
-    """What names a resource, unless there is a file or folder of this name."""
-    from kvmstate.kinds import BY_NAME, BY_WORD
-
-    return len(path.parts) > 1 and path.parts[0] in {*BY_NAME, *BY_WORD} and not path.exists()
 
 
 def _chosen(plan: Plan, found: list[Change], addresses: tuple[str, ...]) -> list[Change]:

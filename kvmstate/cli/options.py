@@ -174,6 +174,16 @@ def inputs(
     return Inputs(paths, connect, env, values, set_values, project, (*allowed, *allowed_here()), confined)
 
 
+def split_addresses(paths: tuple[Path, ...]) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Addresses such as domain/web-1 or 'volume/images/*', and the paths of files and folders; what is there counts as
+    a path."""
+    from kvmstate.kinds import BY_NAME, BY_WORD
+
+    kinds = {*BY_NAME, *BY_WORD}
+    named = tuple(str(p) for p in paths if len(p.parts) > 1 and p.parts[0] in kinds and not p.exists())
+    return named, tuple(path for path in paths if str(path) not in named)
+
+
 def allowed_here() -> tuple[Path, ...]:
     """The folders that the environment allows."""
     return tuple(map(Path, filter(None, os.environ.get("KVMSTATE_ALLOW_PATH", "").split(os.pathsep))))

@@ -10,7 +10,7 @@ from kvmstate.host import Host, domains, pools
 from kvmstate.host.acceleration import works as works_with_kvm
 from kvmstate.host.access import obstacle, qemu_user, security_model
 from kvmstate.host.liveness import in_time
-from kvmstate.xmlbind import document
+from kvmstate.xmlbind import disk_source, document
 
 # The oldest libvirt that the tests run on
 TESTED = (9, 0, 0)
@@ -120,8 +120,11 @@ def image_paths(host: Host) -> Iterator[Finding]:
         if folder := document(pools.xml(pool)).findtext("target/path"):
             places[Path(folder) / "image"] = f"pool {pool.name()}"
     for domain in domains.all_domains(host.connection):
-        for source in document(domains.xml(domain)).iterfind("devices/disk/source[@file]"):
-            path = Path(source.get("file", ""))
+        for disk in document(domains.xml(domain)).iterfind("devices/disk"):
+            source = disk_source.read(disk)
+            if source is None or source.type != "file":
+                continue
+            path = Path(source.path)
             places.setdefault(path, f"domain {domain.name()}")
             if path.parent.exists() and not path.exists():
                 yield warning(f"domain {domain.name()}: its disk {path} is missing")

@@ -17,6 +17,9 @@ from kvmstate.errors import NotFound
 from kvmstate.host.faults import faults, unreachable
 from kvmstate.host.liveness import Watched
 from kvmstate.host.lookup import HostLookup
+from kvmstate.host.sight import Blind, Local, Sight, Ssh
+from kvmstate.host.uses import Uses
+from kvmstate.model.reference import VolumeRef
 from kvmstate.model.uri import redacted
 from kvmstate.xmlbind import document
 
@@ -29,11 +32,15 @@ READERS = 6
 class Host:
     """An open connection. Safe to use from several threads, as libvirt's own connections are."""
 
-    def __init__(self, connection: Any, address: str) -> None:
-        """`address` is the connection URI, which may hold secrets; `uri` is what of it may be shown."""
+    def __init__(self, connection: Any, address: str, daemon: int | None = None) -> None:
+        """`address` is the connection URI, which may hold secrets; `uri` is what of it may be shown. `daemon` is the
+        process behind a connection to this machine."""
         self.connection = connection
         self.address = address
         self.uri = redacted(address)
+        # what manifests and the record name, and its formats; see HostLookup
+        self.known: dict[VolumeRef | str, str | None] = {}
+        self._daemon = daemon
 
     @property
     def is_local(self) -> bool:
@@ -43,7 +50,19 @@ class Host:
     @cached_property
     def lookup(self) -> HostLookup:
         """What paths mean on this host, as of the first question; see `forget`."""
-        return HostLookup(self.connection)
+        return HostLookup(self.connection, self.known)
+
+    @cached_property
+    def uses(self) -> Uses:
+        """Who uses what."""
+        return Uses(self)
+
+    @cached_property
+    def sight(self) -> Sight:
+        """A look at the host's files past libvirt."""
+        if self.is_local:
+            return Local(self._daemon)
+        return Ssh(self.address) if urlsplit(self.address).scheme.endswith("+ssh") else Blind()
 
     def each(self, call: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """`call` with every item, several at a time: most of a call's time is spent on the way. An item that has gone
@@ -61,6 +80,12 @@ class Host:
         shares = [listed[start::READERS] for start in range(min(READERS, len(listed)))]
         with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
             return [answer for answers in pool.map(run, shares) for answer in answers]
+
+    def know(self, known: dict[VolumeRef | str, str | None]) -> None:
+        """Say which volumes manifests and the record name; see HostLookup."""
+        if known != self.known:
+            self.known = known
+            self.forget()
 
     def forget(self) -> None:
         """Storage pools have changed: ask anew."""
@@ -134,7 +159,11 @@ def open_host(uri: str | None) -> Iterator[Host]:
         watched = Watched(uri, is_local(uri))
     except libvirt.libvirtError as error:
         raise unreachable(uri, error) from error
+    host = Host(watched.connection, uri, watched.daemon)
     try:
-        yield Host(watched.connection, uri)
+        yield host
     finally:
+        for each in ("uses", "sight"):
+            if each in vars(host):
+                vars(host)[each].close()
         watched.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -11,6 +12,7 @@ import libvirt
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host.faults import faults
+from kvmstate.host.permit import Configuration, Permit
 
 _PAUSED = {libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED}
 _LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
@@ -18,6 +20,8 @@ _CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
 # How long a guest may take to let a device go, or to move its memory balloon
 GUEST_TIMEOUT = 20.0
 SHUTDOWN_AGAIN = 5.0
+# So many are looked up one by one; for more it is quicker to list all
+FEW = 5
 
 
 def all_domains(connection: Any) -> list[Any]:
@@ -25,22 +29,78 @@ def all_domains(connection: Any) -> list[Any]:
         return list(connection.listAllDomains(0))
 
 
-def autostarted(connection: Any) -> set[str]:
-    """The UUIDs of domains that start with the host: one call instead of one for each."""
+def named(connection: Any, names: Collection[str]) -> list[Any]:
+    """Those of these names that exist."""
+    if len(names) > FEW:
+        return [domain for domain in all_domains(connection) if domain.name() in names]
+    found = []
+    for name in names:
+        with suppress(NotFound):
+            found.append(find(connection, name))
+    return found
+
+
+def statuses(connection: Any, names: Collection[str]) -> Callable[[Any], tuple[bool, bool, bool]]:
+    """What tells of a domain whether it is active, starts with the host, and is persistent: of many with one call for
+    each question, of a few with one for each domain."""
+    if len(names) <= FEW:
+        return _status
+
+    def uuids(flag: int) -> set[str]:
+        return {domain.UUIDString() for domain in connection.listAllDomains(flag)}
+
     with faults():
-        return {domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)}
+        active = uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        autostarted = uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
+        transient = uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT) if active else set()
+
+    def status(domain: Any) -> tuple[bool, bool, bool]:
+        uuid = domain.UUIDString()
+        return uuid in active, uuid in autostarted, uuid not in transient
+
+    return status
 
 
-def transient(connection: Any) -> set[str]:
-    """The UUIDs of domains that are not defined: they run, and go with their next stop."""
+def _status(domain: Any) -> tuple[bool, bool, bool]:
     with faults():
-        return {domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)}
+        persistent = bool(domain.isPersistent())
+        # libvirt asks a definition whether it starts with the host
+        return bool(domain.isActive()), persistent and bool(domain.autostart()), persistent
 
 
-def active(connection: Any) -> set[str]:
-    """The UUIDs of domains that run or are paused."""
-    with faults():
-        return {domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
+def kept_states(connection: Any, names: Collection[str] | None = None) -> dict[str, list[tuple[str, str]]]:
+    """By UUID: the XML of each state that libvirt keeps of a domain (snapshots, checkpoints, saved memory), and what it
+    is called. Of all, or of these names."""
+    found: dict[str, list[tuple[str, str]]] = {}
+
+    def keep(flag: int, texts: Callable[[Any], list[tuple[str, str]]]) -> None:
+        try:
+            with faults():
+                listed = connection.listAllDomains(flag)
+        except HostError as error:
+            if error.code in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
+                # a driver that keeps no such states
+                return
+            raise
+        for domain in listed:
+            if names is not None and domain.name() not in names:
+                continue
+            with suppress(NotFound), faults():
+                found.setdefault(domain.UUIDString(), []).extend(texts(domain))
+
+    keep(
+        libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT,
+        lambda domain: [(f"snapshot {each.getName()}", each.getXMLDesc(0)) for each in domain.listAllSnapshots(0)],
+    )
+    keep(
+        libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT,
+        lambda domain: [(f"checkpoint {each.getName()}", each.getXMLDesc(0)) for each in domain.listAllCheckpoints(0)],
+    )
+    keep(
+        libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE,
+        lambda domain: [("the saved memory", domain.managedSaveGetXMLDesc(0))],
+    )
+    return found
 
 
 def find(connection: Any, name: str) -> Any:
@@ -71,8 +131,20 @@ def state(domain: Any) -> str:
 OUT_OF_SCHEMA: int = libvirt.VIR_ERR_XML_INVALID_SCHEMA
 
 
+def configuration(domain: Any) -> Configuration:
+    """What is defined, with passwords, to be edited for `redefine`."""
+    return Configuration(domain, xml(domain, secure=True), lambda domain: xml(domain, secure=True))
+
+
+def redefine(before: Configuration, text: str, validate: bool = False) -> Any:
+    """Define a domain otherwise. `validate` refuses XML that libvirt would drop without a word. Raises Changed when it
+    is no longer what `before` says, from which `text` was made."""
+    before.check()
+    return define(before.thing.connect(), text, validate)
+
+
 def define(connection: Any, text: str, validate: bool) -> Any:
-    """`validate` refuses XML that libvirt would drop without a word."""
+    """Define a domain that is not there: libvirt refuses the name of one that is, with another UUID."""
     with faults():
         return connection.defineXMLFlags(text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0)
 
@@ -141,11 +213,12 @@ def _reach(wanted: str, domain: Any, call: Callable[[], Any]) -> None:
             raise
 
 
-def undefine(domain: Any, drop_state: bool) -> None:
+def undefine(domain: Any, drop_state: bool, permit: Permit) -> None:
     """Metadata of snapshots and checkpoints goes with the domain. Firmware variables, TPM state and a saved memory
     image are data: they go only with `drop_state`. Raises HostError when a saved image stands in the way.
     """
     flags = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    permit.check(domain)
     with faults():
         if drop_state:
             flags |= libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
@@ -261,8 +334,9 @@ def set_metadata(domain: Any, element: str | None, prefix: str, namespace: str, 
         domain.setMetadata(kind, element, prefix, namespace, _LIVE if live else both)
 
 
-def block_resize(domain: Any, target: str, capacity: int) -> None:
-    """Grow a disk of a running domain; the guest is told."""
+def block_resize(domain: Any, target: str, capacity: int, volume: Any, permit: Permit) -> None:
+    """Grow a disk of a running domain, which shows this volume; the guest is told."""
+    permit.check(volume)
     with faults():
         domain.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 

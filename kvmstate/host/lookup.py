@@ -11,32 +11,35 @@ from typing import Any
 from kvmstate.errors import HostError
 from kvmstate.host import domains, pools, snapshots, volumes
 from kvmstate.host.faults import faults
+from kvmstate.host.files import Files, Unseen, normal
 from kvmstate.model.reference import VolumeRef, VolumeSource
+from kvmstate.xmlbind import disk_source
 from kvmstate.xmlbind.document import document
+
+# What QEMU calls the content of a volume that libvirt calls so
+_USED_AS = {"iso": "raw"}
 
 
 class HostLookup:
-    """The storage pools of one host, read once."""
+    """The storage of one host, as of the first question.
 
-    def __init__(self, connection: Any) -> None:
+    `known` are the volumes, and the paths, that manifests or the project's record name, with their formats where these
+    say them: formats are never taken from what libvirt finds in a volume, as a guest can write that.
+    """
+
+    def __init__(self, connection: Any, known: dict[VolumeRef | str, str | None]) -> None:
         self._connection = connection
+        self._known = known
         self._pool = cache(connection.storagePoolLookupByName)
         self._volumes: dict[tuple[str, str], Any] = {}
-
-    @cached_property
-    def _pools(self) -> dict[str, str]:
-        """Pool names by the folder that their volumes are in."""
-        found = {}
-        for pool in pools.all_pools(self._connection):
-            path = document(pools.xml(pool)).findtext("target/path")
-            if path:
-                found[path.rstrip("/")] = pool.name()
-        return found
+        self.files = Files(connection)
+        # paths that are neither volumes of `known` nor known not to lie on one
+        self.unseen: dict[str, str] = {}
 
     @cached_property
     def meaning(self) -> str:
         """All of it as one text: where it is the same, paths mean the same."""
-        return repr((sorted(self._pools.items()), sorted(self._below.items())))
+        return repr((sorted(self.files.folders.items()), sorted(self._below.items())))
 
     @cached_property
     def _below(self) -> dict[str, tuple[str, str]]:
@@ -45,8 +48,8 @@ class HostLookup:
         found = {}
         for domain in snapshots.with_snapshots(self._connection):
             with suppress(HostError):
-                kept = {path for snapshot in snapshots.all_of(domain) for path in _disks(snapshots.xml(snapshot))}
-                for path in _disks(domains.xml(domain)) | _disks(domains.xml(domain, inactive=False)):
+                kept = {path for snapshot in snapshots.all_of(domain) for path in self._disks(snapshots.xml(snapshot))}
+                for path in self._disks(domains.xml(domain)) | self._disks(domains.xml(domain, inactive=False)):
                     at, format_ = path, ""
                     while (below := self._backing(at)) and below[0] in kept:
                         at, format_ = below
@@ -54,21 +57,58 @@ class HostLookup:
                         found[path] = at, format_
         return found
 
+    def _disks(self, text: str) -> set[str]:
+        return set(disk_source.paths(disk_source.locate(document(text), self.path_of)))
+
     def _backing(self, path: str) -> tuple[str, str] | None:
-        root = document(volumes.at(self._connection, path, self._pools.get(posixpath.dirname(path))))
-        format_ = root.find("backingStore/format")
-        below = root.findtext("backingStore/path")
-        return (below, (format_.get("type") if format_ is not None else None) or "raw") if below else None
+        file = self.files.file(path)
+        return (file.backing, file.backing_format) if file and file.backing else None
 
     def original(self, path: str, format_: str = "") -> tuple[str, str]:
-        """The image, and its format, that a disk had before its machine's snapshots; where it has none, what it has."""
-        return self._below.get(path, (path, format_))
+        """The image, and its format, that a disk had before overlays were laid on it, by its machine's snapshots or by
+        a backup program; where there is none, what the disk has."""
+        if path in self._below:
+            return self._below[path]
+        if not self._known or self._is_known(path):
+            return path, format_
+        try:
+            for below in self.files.chain(path, format_ or None):
+                if below != normal(path) and self._is_known(below):
+                    return below, self._known.get(self._ref(below) or below) or self._probed(below)
+        except Unseen as unseen:
+            self.unseen[path] = unseen.message
+        return path, format_
+
+    def _is_known(self, path: str) -> bool:
+        return path in self._known or self._ref(path) in self._known
+
+    def _probed(self, path: str) -> str:
+        file = self.files.file(path)
+        return file.format if file else "raw"
+
+    def _ref(self, path: str) -> VolumeRef | None:
+        folder, name = posixpath.split(normal(path))
+        if (pool := self.files.folders.get(folder)) and name:
+            return VolumeRef.model_construct(pool=pool, name=name)
+        return self._devices.get(path) if path.startswith("/dev/") else None
+
+    @cached_property
+    def _devices(self) -> dict[str, VolumeRef]:
+        """The volumes of active pools that are no files, by the path that libvirt gives them."""
+        found = {}
+        for pool in self.files.of_devices:
+            for volume in pools.volumes(pool):
+                with suppress(HostError), faults():
+                    found[volume.path()] = VolumeRef.model_construct(pool=pool.name(), name=volume.name())
+        return found
 
     def volume_at(self, path: str) -> VolumeRef | None:
-        """The volume of a file; of a snapshot's overlay, the volume that it is the latest state of."""
-        folder, name = posixpath.split(self.original(path)[0])
-        pool = self._pools.get(folder)
-        return VolumeRef(pool=pool, name=name) if pool and name else None
+        """The volume of a file; of an overlay, the volume that it is the latest state of."""
+        return self._ref(self.original(path)[0])
+
+    def path_of(self, pool: str, name: str) -> tuple[str, str] | None:
+        """The disk type and the path that libvirt makes of a disk of type volume, where it has one."""
+        return volumes.place(self._connection, pool, name)
 
     def remember(self, pool: str, listed: Iterable[Any]) -> None:
         """Volumes that were just listed need not be looked up. A volume here is a name: all that is asked of one is as
@@ -76,21 +116,25 @@ class HostLookup:
         self._volumes |= {(pool, volume.name()): volume for volume in listed}
 
     def volume_source(self, ref: VolumeRef) -> VolumeSource:
-        """Raises NotFound when there is no such volume."""
+        """How a disk shows a volume. The format is empty where nobody but its content tells it. Raises NotFound when
+        there is no such volume, HostError for one that is no file and no device."""
         with faults():
             volume = self._volumes.get((ref.pool, ref.name)) or self._pool(ref.pool).storageVolLookupByName(ref.name)
             node = document(volume.XMLDesc(0))
-        format_ = node.find("target/format")
-        known = (format_.get("type") if format_ is not None else None) or "raw"
-        return VolumeSource(
-            "block" if node.get("type") == "block" else "file",
-            node.findtext("target/path") or "",
-            # a CD-ROM's image is no format of QEMU's
-            "raw" if known == "iso" else known,
-        )
+        kind = node.get("type", "file")
+        if kind not in ("file", "block"):
+            raise HostError(
+                f"volume {ref} is of type {kind}, which a disk cannot name by its path yet",
+                "attach it by hand, and take the machine over with `kvmstate import`",
+            )
+        format_ = self._known.get(ref) or ""
+        probed = node.find("target/format")
+        if not format_ and (probed is None or probed.get("type") in (None, "raw", "iso", "unknown")):
+            # it would be raw in any case: what is not marked as anything else
+            format_ = "raw"
+        return VolumeSource(kind, node.findtext("target/path") or "", _USED_AS.get(format_, format_))
 
-
-def _disks(text: str) -> set[str]:
-    """The files of the disks in a domain's or a snapshot's XML."""
-    sources = document(text).iterfind(".//devices/disk/source")
-    return {path for source in sources if (path := source.get("file") or source.get("dev"))}
+    def learn(self, ref: VolumeRef, format_: str) -> None:
+        """A domain uses this volume as one of this format. What is said already counts more."""
+        if not self._known.get(ref):
+            self._known[ref] = format_

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
+from contextlib import suppress
 from errno import EEXIST
 from typing import Any
 
@@ -10,12 +12,15 @@ import libvirt
 
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host.faults import described, faults
+from kvmstate.host.permit import Configuration, Permit
 from kvmstate.xmlbind import document, to_text
 from kvmstate.xmlbind.path import parse_path
 
 ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
 DELETE = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
 _DEFINING = threading.Lock()
+# So many are looked up one by one; for more it is quicker to list all
+FEW = 5
 
 
 def all_networks(connection: Any) -> list[Any]:
@@ -44,6 +49,17 @@ def is_active(network: Any) -> bool:
         return bool(network.isActive())
 
 
+def named(connection: Any, names: Collection[str]) -> list[Any]:
+    """Those of these names that exist."""
+    if len(names) > FEW:
+        return [network for network in all_networks(connection) if network.name() in names]
+    found = []
+    for name in names:
+        with suppress(NotFound):
+            found.append(find(connection, name))
+    return found
+
+
 def exists(connection: Any, name: str) -> bool:
     try:
         return bool(find(connection, name))
@@ -51,7 +67,19 @@ def exists(connection: Any, name: str) -> bool:
         return False
 
 
+def configuration(network: Any) -> Configuration:
+    """What is defined, to be edited for `redefine`."""
+    return Configuration(network, xml(network), xml)
+
+
+def redefine(before: Configuration, text: str) -> Any:
+    """Define a network otherwise. Raises Changed when it is no longer what `before` says, of which `text` was made."""
+    before.check()
+    return define(before.thing.connect(), text)
+
+
 def define(connection: Any, text: str) -> Any:
+    """Define a network that is not there: libvirt refuses the name of one that is, with another UUID."""
     # two at once may be given the same name for their bridges
     with _DEFINING, faults():
         return connection.networkDefineXML(text)
@@ -73,9 +101,10 @@ def start_over_taken_bridge(connection: Any, name: str) -> None:
     except HostError as error:
         if error.errno != EEXIST:
             raise
-        node = document(xml(find(connection, name)))
+        before = configuration(find(connection, name))
+        node = document(before.text)
         parse_path("bridge/@name").remove(node)
-        start(define(connection, to_text(node)))
+        start(redefine(before, to_text(node)))
 
 
 def stop(network: Any) -> None:
@@ -85,13 +114,13 @@ def stop(network: Any) -> None:
             network.destroy()
 
 
-def rename(connection: Any, old: str, new: str) -> None:
+def rename(connection: Any, old: str, new: str, permit: Permit) -> None:
     """libvirt has no call for it: stop the network, undefine it, and define it under its new name with its UUID."""
     network = find(connection, old)
     before, autostart = xml(network), network.autostart()
     node = document(before)
     parse_path("name").set(node, new)
-    undefine(network)
+    undefine(network, permit)
     try:
         set_autostart(define(connection, to_text(node)), autostart)
     except HostError:
@@ -112,7 +141,8 @@ def update_dhcp_host(network: Any, command: int, text: str, ip_index: int) -> No
         )
 
 
-def undefine(network: Any) -> None:
+def undefine(network: Any, permit: Permit) -> None:
+    permit.check(network)
     stop(network)
     with faults():
         network.undefine()

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from errno import ENOENT
+from secrets import token_hex
 from typing import Any
 
 import libvirt
+from lxml import etree
 
-from kvmstate.errors import ConnectionFailed, HostError
+from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host.faults import described, faults
+from kvmstate.host.permit import Configuration, Permit
+from kvmstate.xmlbind.document import to_text
+
+# So many are looked up one by one; for more it is quicker to list all
+FEW = 5
+# How pools are called that are started to look into a folder, see `look`
+LOOK = "kvmstate-look-"
+# A look that is older than this is that of a run that was killed
+_LOOK_SECONDS = 60
 
 
 def all_pools(connection: Any) -> list[Any]:
     with faults():
-        return list(connection.listAllStoragePools(0))
+        return [pool for pool in connection.listAllStoragePools(0) if not pool.name().startswith(LOOK)]
 
 
 def xml(pool: Any, inactive: bool = True) -> str:
@@ -28,7 +41,35 @@ def find(connection: Any, name: str) -> Any:
         return connection.storagePoolLookupByName(name)
 
 
+def named(connection: Any, names: Collection[str]) -> list[Any]:
+    """Those of these names that exist."""
+    if len(names) > FEW:
+        return [pool for pool in all_pools(connection) if pool.name() in names]
+    found = []
+    for name in names:
+        with suppress(NotFound):
+            found.append(find(connection, name))
+    return found
+
+
+def configuration(pool: Any) -> Configuration:
+    """What is defined, to be edited for `redefine`."""
+    return Configuration(pool, _lasting(pool), _lasting)
+
+
+def _lasting(pool: Any) -> str:
+    """Without how full it is at the moment."""
+    return re.sub(r"<(capacity|allocation|available)\b.*?</\1>", "", xml(pool))
+
+
+def redefine(before: Configuration, text: str) -> Any:
+    """Define a pool otherwise. Raises Changed when it is no longer what `before` says, from which `text` was made."""
+    before.check()
+    return define(before.thing.connect(), text)
+
+
 def define(connection: Any, text: str) -> Any:
+    """Define a pool that is not there: libvirt refuses the name of one that is, with another UUID."""
     with faults():
         return connection.storagePoolDefineXML(text, 0)
 
@@ -57,6 +98,7 @@ _NO_MOUNT_POINT = "mount point does not exist"
 
 
 def _build(pool: Any) -> None:
+    """Make its folder: asked only for types of which libvirt makes no more."""
     with faults():
         if not pool.isActive():
             pool.build(0)
@@ -80,8 +122,9 @@ def set_autostart(pool: Any, value: bool) -> None:
         pool.setAutostart(int(value))
 
 
-def undefine(pool: Any) -> None:
+def undefine(pool: Any, permit: Permit) -> None:
     """Forget the pool. Its folder and volumes stay."""
+    permit.check(pool)
     stop(pool)
     with faults():
         pool.undefine()
@@ -103,10 +146,19 @@ def refresh(pool: Any, timeout: float = 30) -> None:
         time.sleep(0.1)
 
 
-def volumes(pool: Any) -> list[Any]:
-    """Those that libvirt knows of; none for a pool that is not active."""
+def volumes(pool: Any, names: Collection[str] | None = None) -> list[Any]:
+    """Those that libvirt knows of, all or of these names; none for a pool that is not active."""
     with faults():
-        return list(pool.listAllVolumes(0)) if pool.isActive() else []
+        if not pool.isActive():
+            return []
+        if names is None or len(names) > FEW:
+            listed = list(pool.listAllVolumes(0))
+            return listed if names is None else [volume for volume in listed if volume.name() in names]
+    found = []
+    for name in names:
+        with suppress(NotFound), faults():
+            found.append(pool.storageVolLookupByName(name))
+    return found
 
 
 def space(pool: Any) -> tuple[int, int]:
@@ -117,3 +169,30 @@ def space(pool: Any) -> tuple[int, int]:
     with faults():
         _, capacity, _, available = pool.info()
     return int(capacity), int(available)
+
+
+def look(connection: Any, folder: str) -> Any:
+    """Start a pool over a folder, to list what is in it. It is not defined, builds nothing, and is gone when it is
+    stopped. Raises NotFound when there is no such folder, HostError when libvirt may not look there."""
+    _end_old_looks(connection)
+    root = etree.Element("pool", type="dir")
+    etree.SubElement(root, "name").text = f"{LOOK}{int(time.time())}-{token_hex(4)}"
+    # libvirt takes one pool for each spelling of a folder: this one is nobody else's
+    dots = "/." * (1 + int(token_hex(1), 16))
+    etree.SubElement(etree.SubElement(root, "target"), "path").text = folder.rstrip("/") + dots
+    with faults():
+        try:
+            return connection.storagePoolCreateXML(to_text(root), 0)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == ENOENT:
+                raise NotFound(error.get_error_message()) from error
+            raise
+
+
+def _end_old_looks(connection: Any) -> None:
+    with faults():
+        for pool in connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_TRANSIENT):
+            began = pool.name().removeprefix(LOOK).partition("-")[0] if pool.name().startswith(LOOK) else ""
+            if began.isdecimal() and time.time() - int(began) > _LOOK_SECONDS:
+                with suppress(libvirt.libvirtError):
+                    pool.destroy()

@@ -12,6 +12,8 @@ import libvirt
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import pools
 from kvmstate.host.faults import faults
+from kvmstate.host.permit import Permit
+from kvmstate.xmlbind.document import document
 
 # The most that one message of libvirt's protocol carries (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX)
 CHUNK = 262_120
@@ -49,6 +51,15 @@ def at(connection: Any, path: str, pool: str | None) -> str:
     raise AssertionError
 
 
+def place(connection: Any, pool: str, name: str) -> tuple[str, str] | None:
+    """The disk type and the path that libvirt makes of a disk of type volume; None where it can make none."""
+    with suppress(HostError), faults():
+        node = document(connection.storagePoolLookupByName(pool).storageVolLookupByName(name).XMLDesc(0))
+        kind = node.get("type", "file")
+        return (kind, node.findtext("target/path") or "") if kind in ("file", "block") else None
+    return None
+
+
 def create(pool: Any, text: str) -> Any:
     """Raises HostError when a volume or file of this name exists, whoever made it."""
     try:
@@ -63,23 +74,28 @@ def create(pool: Any, text: str) -> Any:
         return pool.createXML(text, 0)
 
 
-def resize(volume: Any, capacity: int) -> None:
-    """Grow a volume that no running domain has open."""
+def resize(volume: Any, capacity: int, permit: Permit) -> None:
+    """Grow a volume that no running domain has open; libvirt refuses to make it smaller."""
+    permit.check(volume)
     with faults():
         volume.resize(capacity, 0)
 
 
-def delete(volume: Any) -> None:
+def delete(volume: Any, permit: Permit) -> None:
+    permit.check(volume)
     with faults():
         volume.delete(0)
 
 
-def upload(connection: Any, volume: Any, chunks: Iterable[bytes], length: int, done: Callable[[int], None]) -> None:
+def upload(
+    connection: Any, volume: Any, chunks: Iterable[bytes], length: int, done: Callable[[int], None], permit: Permit
+) -> None:
     """Copy `chunks` (each at most CHUNK bytes) into the volume; blocks of zeros become holes.
 
     `done` is told the bytes copied so far. The volume is as long as the content at the end. Raises HostError also when
     the storage was full before all was written, which libvirt does not always say.
     """
+    permit.check(volume)
     with faults():
         stream = connection.newStream(0)
         volume.upload(stream, 0, length, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)

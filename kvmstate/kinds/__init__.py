@@ -6,8 +6,8 @@ The `ops` module of a kind that is on hosts has:
     names(host)                        -> the names of those that exist and have a configuration to keep
     portable(observed, host)           -> the spec and the document that a manifest has to say, without what is volatile
     complete(resource, observed, project) -> spec with names, MACs and defaults filled in
-    steps(change, host, project)       -> the Steps that make the change real, in order
-    adopted(change, host, project)     -> those that mark what is adopted as the project's, where its XML can say so
+    steps(change, at)                  -> the Steps that make the change real, in order; `at` is a kind.Context
+    adopted(change, at)                -> those that mark what is adopted as the project's, where its XML can say so
     judged(change, host, running, begun, uses) -> the change, judged by the running machines it touches (networks)
 """
 
@@ -39,7 +39,10 @@ ALL_KINDS = (
         "A disk image in a storage pool.",
         VolumeSpec,
         holds_data=True,
-        volatile=("allocation", "physical", "//timestamps", "//permissions"),
+        volatile=(
+            *("allocation", "physical", "//timestamps", "//permissions"),
+            *("target/clusterSize", "target/compat", "target/features"),
+        ),
     ),
     Kind(
         "VirtualMachine",

@@ -62,7 +62,8 @@ class Change:
     `former` are remainders that were applied before: what they say, and the manifest does not say any more, goes.
     What is `unknown` can be seen, and decided, after others have changed. `held` are digests of differences that were
     applied before and remained: they are not applied again. A network that `plugs_in` has running machines to plug in
-    again once it is started. `checksum` is that of the content which was reviewed, where its manifest has none.
+    again once it is started. `checksum` is that of the content which was reviewed, where its manifest has none. What is
+    `interrupted` was made by a run that was cut off, and is made once more.
     """
 
     id: ResourceId
@@ -87,6 +88,7 @@ class Change:
     held: tuple[str, ...] = ()
     plugs_in: bool = False
     checksum: str = ""
+    interrupted: bool = False
 
     @property
     def disrupts(self) -> bool:

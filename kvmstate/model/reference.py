@@ -64,6 +64,9 @@ class Lookup(Protocol):
     def original(self, path: str, format_: str = "") -> tuple[str, str]:
         """The image, and its format, that a disk had before its machine's snapshots."""
 
+    def path_of(self, pool: str, name: str) -> tuple[str, str] | None:
+        """The type and the path that a disk of type volume comes to."""
+
 
 class Unlocated:
     """Without a host, or a question to one: a volume is where its name says."""
@@ -76,3 +79,6 @@ class Unlocated:
 
     def original(self, path: str, format_: str = "") -> tuple[str, str]:
         return path, format_
+
+    def path_of(self, pool: str, name: str) -> tuple[str, str] | None:
+        return None

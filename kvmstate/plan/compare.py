@@ -17,6 +17,7 @@ from kvmstate.model.inventory import Entry
 from kvmstate.model.reference import Unlocated
 from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource
 from kvmstate.plan import pending, remained
+from kvmstate.plan.whose import stranger
 from kvmstate.xmlbind import (
     Binding,
     bindings,
@@ -56,8 +57,15 @@ def last_applied(entry: Entry) -> Resource | None:
 
 
 def compare(
-    kind: Kind, resource: Resource, observed: Observed | None, entry: Entry | None, project: str, uuid: str
+    kind: Kind,
+    resource: Resource,
+    observed: Observed | None,
+    entry: Entry | None,
+    project: str,
+    uuid: str,
+    recreate: bool = False,
 ) -> Change:
+    """`recreate`: what held data and is gone may be made again, empty or from its content."""
     spec = kind.ops.complete(resource, observed, project)
     last = applied_specs(kind, entry, resource)
     for before in last:
@@ -73,18 +81,27 @@ def compare(
     if observed is None:
         reason = "it has gone from the host" if entry and not entry.incomplete else ""
         fields = tuple(diff(spec, None))
-        return Change(**common, action=Action.CREATE, fields=fields, uuid=uuid, reason=reason)
-    common["uuid"] = observed.uuid if kind.word != "volume" else ""
-    if entry is None or (entry.uuid and kind.word != "volume" and entry.uuid != observed.uuid):
+        made = Change(**common, action=Action.CREATE, fields=fields, uuid=uuid, reason=reason)
+        if kind.holds_data and reason and not recreate:
+            return _but(
+                made,
+                Action.CREATE,
+                "it was there and is gone, with what it held",
+                f"bring it back; `kvmstate recreate {resource.id}` makes a new one, empty or from its content",
+            )
+        return made
+    common["uuid"] = observed.uuid
+    if entry is None or (why := stranger(kind, entry, observed)):
         return Change(
             **common,
             action=Action.ADOPT,
             fields=tuple(diff(spec, _seen(spec, observed.config, observed.xml, last))),
-            blocked="it exists on the host, and this project does not own it",
+            blocked=why if entry else stranger(kind, None, observed),
             hint=f"`kvmstate adopt` takes ownership, or choose another name for {resource.id}",
         )
     if entry.incomplete and kind.holds_data and getattr(spec, "content", None):
-        return Change(**common, action=Action.REPLACE, reason="its upload was interrupted")
+        again = Change(**common, action=Action.REPLACE, reason="its upload was interrupted", interrupted=True)
+        return _protected(again) if resource.lifecycle.prevent_destroy else again
     config = _seen(spec, observed.config, observed.xml, last)
     active = _seen(spec, observed.active, observed.active_xml, last)
     ignored = [field_path(path) for path in resource.lifecycle.ignore_changes]
@@ -121,6 +138,8 @@ def _seen(spec: Spec, seen: Any, xml: str | None, last: list[Spec]) -> Any:
             update[b.name] = spec.remainder
         elif b.xml and b.xml.passing and _has_passed(b, spec, xml, last):
             update[b.name] = getattr(spec, b.name)
+        elif b.xml and b.xml.recorded and last:
+            update[b.name] = getattr(last[0], b.name)
         elif b.xml is None and b.name != "xml" and b.name not in seen.model_fields_set:
             update[b.name] = getattr(last[-1], b.name, None) if last else getattr(spec, b.name)
     return seen.model_copy(update=update) if update else seen
@@ -206,9 +225,7 @@ def _judged(kind: Kind, change: Change) -> Change:
                 f"{names} cannot change without deleting it and making it anew",
                 hint or "lifecycle.replace: allow permits it",
             )
-        if lifecycle.prevent_destroy:
-            return _but(change, Action.REPLACE, "preventDestroy forbids replacing it", "take preventDestroy out first")
-        return _but(change, Action.REPLACE)
+        return _protected(change) if lifecycle.prevent_destroy else _but(change, Action.REPLACE)
     if change.waiting and lifecycle.restart == "never":
         names = ", ".join(f.where for f in change.waiting)
         return _but(
@@ -222,6 +239,10 @@ def _judged(kind: Kind, change: Change) -> Change:
     return change
 
 
+def _protected(change: Change) -> Change:
+    return _but(change, Action.REPLACE, "preventDestroy forbids replacing it", "take preventDestroy out first")
+
+
 def _but(change: Change, action: Action, blocked: str = "", hint: str = "") -> Change:
     return replace(change, action=action, blocked=blocked, hint=hint)
 
@@ -232,8 +253,10 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool) ->
     common: dict[str, Any] = {"id": entry.id, "observed": observed, "lifecycle": lifecycle, "uuid": entry.uuid}
     if observed is None:
         return Change(**common, action=Action.FORGET, reason="it has gone from the host")
-    if observed.uuid != entry.uuid and kind.word != "volume":
-        return Change(**common, action=Action.FORGET, reason="another object of this name has taken its place")
+    if why := stranger(kind, entry, observed):
+        if entry.uuid or not kind.holds_data:
+            return Change(**common, action=Action.FORGET, reason=why)
+        return Change(**common, action=Action.DELETE, blocked=why, hint="`kvmstate adopt` says that it is this one")
     if not prune:
         return Change(**common, action=Action.NOOP, reason="left the manifests; --prune deletes it")
     if kind.deletion(lifecycle.deletion) == "orphan":

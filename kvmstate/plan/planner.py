@@ -18,7 +18,10 @@ from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, Resourc
 from kvmstate.plan import agreement, moves, sharing
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
-from kvmstate.plan.select import select
+from kvmstate.plan.disks import keep_what_lies_above
+from kvmstate.plan.known import alarms, known
+from kvmstate.plan.select import matching, select
+from kvmstate.plan.uses import keep_used, with_moved_pools
 from kvmstate.snapshots import underway
 
 LEAVES = (Action.DELETE, Action.FORGET)
@@ -31,8 +34,9 @@ class Options:
     `max_delete_share` of what is owned unless just so many are `meant` (see `kvmstate.plan.brake`), and never all of
     it unless `allow_empty`. `targets` and `excludes` are addresses, or patterns of them; see `kvmstate.plan.select`.
     `moves` are what the project has renamed. A `lenient` plan blocks what refers to nothing, and deletions that must
-    not be, and goes on with the rest; any other is refused as a whole. `nameless`: nothing says which project this
-    is, so that what is owned may be somebody else's."""
+    not be, and goes on with the rest; any other is refused as a whole. `nameless`: nothing says which project this is,
+    so that what is owned may be somebody else's. `recreate` are addresses of what may be made again although it is gone
+    with what it held."""
 
     prune: bool = False
     allow_empty: bool = False
@@ -44,6 +48,7 @@ class Options:
     nameless: bool = False
     max_delete_share: float = 1
     meant: int | None = None
+    recreate: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -64,12 +69,13 @@ def make_plan(
         # what has moved is looked at under both names
         names = {name for move in options.moves for name in (move.old, move.new) if {move.old, move.new} & {*only}}
         scope &= {*only, *names}
+    host.know(known(desired, inventory))
     moved = moves.follow(options.moves, desired, inventory, observe(host, scope))
     inventory = moved.inventory
     missing = dangling(host, desired, scope, locate, moved.origins.values())
     if missing and not options.lenient:
         raise ManifestErrors([problem for problems in missing.values() for problem in problems])
-    changes = _changes(host, desired, inventory, moved.observed, options.prune, scope)
+    changes = _changes(host, desired, inventory, moved.observed, options.prune, scope, options.recreate)
     for new, old in moved.origins.items():
         if new in changes:
             changes[new] = moves.judge(changes[new], old)
@@ -82,6 +88,8 @@ def make_plan(
         raise ManifestErrors([problem for problems in missing.values() for problem in problems])
     for id_, problems in missing.items():
         changes[id_] = replace(changes[id_], blocked=problems[0].message, hint=problems[0].hint)
+    with_moved_pools(changes)
+    keep_used(host, changes)
     ordered, left_out = select(order(changes, desired, inventory), options.targets, options.excludes)
     try:
         _check_deletes(ordered, desired, options)
@@ -93,7 +101,7 @@ def make_plan(
     if options.nameless:
         ordered = tuple(_not_replaced(change, inventory.project) for change in ordered)
     notes = () if only is not None else tuple(sharing.notes(desired, shared))
-    return Plan(inventory.project, host.uri, ordered, left_out, notes)
+    return Plan(inventory.project, host.uri, ordered, left_out, (*notes, *alarms(host, ordered)))
 
 
 def _not_replaced(change: Change, project: str) -> Change:
@@ -128,7 +136,7 @@ def _judge_networks(
 
 
 def _kept_back(change: Change, error: PlanError) -> Change:
-    if change.action is not Action.DELETE or change.blocked:
+    if change.action not in (Action.DELETE, Action.REPLACE) or change.blocked:
         return change
     return replace(change, blocked=error.message, hint=error.hint)
 
@@ -139,6 +147,8 @@ def make_drift(host: Host, inventory: Inventory, observed: Mapping[ResourceId, O
     `observed` saves looking again at what was just looked at.
     """
     desired = {id_: applied for id_, entry in inventory.entries.items() if (applied := last_applied(entry))}
+    if not host.known:
+        host.know(known({}, inventory))
     if observed is None:
         observed = observe(host, inventory.entries)
     changes = _changes(host, desired, inventory, observed, prune=False)
@@ -148,8 +158,8 @@ def make_drift(host: Host, inventory: Inventory, observed: Mapping[ResourceId, O
 def look_again(host: Host, resources: Iterable[Resource], inventory: Inventory) -> Plan:
     """What these resources still lack, as far as it can be seen by now. Nothing else is looked at, or put in order."""
     desired = {r.id: r for r in resources}
-    known = Inventory(inventory.project, {id_: e for id_, e in inventory.entries.items() if id_ in desired})
-    changes = _changes(host, desired, known, observe(host, desired), prune=False)
+    owned = Inventory(inventory.project, {id_: e for id_, e in inventory.entries.items() if id_ in desired})
+    changes = _changes(host, desired, owned, observe(host, desired), prune=False)
     return Plan(inventory.project, host.uri, tuple(changes.values()))
 
 
@@ -160,6 +170,7 @@ def _changes(
     observed: Mapping[ResourceId, Observed],
     prune: bool,
     scope: Collection[ResourceId] | None = None,
+    recreate: Collection[str] = (),
 ) -> dict[ResourceId, Change]:
     changes = {}
     for id_ in {**desired, **inventory.entries}:
@@ -172,7 +183,7 @@ def _changes(
             lifecycle = resource.lifecycle if resource else entry.lifecycle if entry else Lifecycle()
             changes[id_] = _unknown(id_, resource, lifecycle)
         elif resource:
-            changes[id_] = _compared(host, resource, observed.get(id_), inventory)
+            changes[id_] = _compared(host, resource, observed.get(id_), inventory, recreate)
         elif entry:
             changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), prune)
     _keep_what_is_used(changes, desired, inventory)
@@ -190,14 +201,19 @@ def _not_reverted_yet(change: Change) -> Change:
     return replace(change, blocked=error.message, hint=error.hint)
 
 
-def _compared(host: Host, resource: Resource, seen: Observed | None, inventory: Inventory) -> Change:
+def _compared(
+    host: Host, resource: Resource, seen: Observed | None, inventory: Inventory, recreate: Collection[str]
+) -> Change:
     id_, entry = resource.id, inventory.get(resource.id)
     now = agreement.digest(host, resource, seen) if entry and seen else ""
     same = Change(id_, Action.NOOP, desired=resource, observed=seen, lifecycle=resource.lifecycle, digest=now)
     if agreement.holds(entry, now):
         return same
-    change = compare(BY_WORD[id_.kind], resource, seen, entry, inventory.project, _uuid(inventory, resource))
-    return replace(change, digest=now) if change.agrees else change
+    again = any(matching([id_], pattern) for pattern in recreate)
+    change = compare(BY_WORD[id_.kind], resource, seen, entry, inventory.project, _uuid(inventory, resource), again)
+    if change.agrees:
+        return replace(change, digest=now)
+    return keep_what_lies_above(host, change, entry)
 
 
 def observe(host: Host, ids: Iterable[ResourceId]) -> dict[ResourceId, Observed]:
@@ -220,10 +236,13 @@ def suspended(resource: Resource | None, entry: Entry | None) -> str:
 
 
 def _uuid(inventory: Inventory, resource: Resource) -> str:
-    """For an object to be made: the one it had, or was chosen before, should its making have been cut off."""
+    """For an object to be made: the one it had, or was chosen before, should its making have been cut off. None is
+    chosen for a volume: what it is, is known when it has been made."""
+    if resource.id.kind == "volume":
+        return ""
     entry, rest = inventory.get(resource.id), resource.spec.rest
-    known = (entry.uuid if entry else "") or (rest.findtext("uuid") if rest is not None else "")
-    return known or (str(uuid.uuid4()) if resource.id.kind != "volume" else "")
+    found = (entry.uuid if entry else "") or (rest.findtext("uuid") if rest is not None else "")
+    return found or str(uuid.uuid4())
 
 
 def _is_hidden(host: Host, id_: ResourceId, observed: Mapping[ResourceId, Observed]) -> bool:
@@ -326,7 +345,7 @@ def _kept(change: Change) -> bool:
 
 
 def _check_deletes(changes: tuple[Change, ...], desired: Mapping[ResourceId, Resource], options: Options) -> None:
-    deletes = [c for c in changes if c.action is Action.DELETE and not c.blocked]
+    deletes = [c for c in changes if c.action in (Action.DELETE, Action.REPLACE) and not c.blocked]
     if deletes and not desired and not options.allow_empty:
         raise PlanError(
             f"the manifests are empty, and {len(deletes)} resources would be deleted",

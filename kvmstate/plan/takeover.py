@@ -140,6 +140,9 @@ class _Remembered:
     def original(self, path: str, format_: str = "") -> tuple[str, str]:
         return self._lookup.original(path, format_)
 
+    def path_of(self, pool: str, name: str) -> tuple[str, str] | None:
+        return self._lookup.path_of(pool, name)
+
 
 def _values(spec: Any) -> dict[str, Any]:
     values: dict[str, Any] = spec.model_dump(exclude_unset=True, exclude={"remainder"}, warnings=False)

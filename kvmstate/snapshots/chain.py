@@ -19,7 +19,7 @@ from lxml import etree
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, domains, pools, snapshots, volumes
 from kvmstate.snapshots import dropped, underway
-from kvmstate.xmlbind import document, to_text
+from kvmstate.xmlbind import disk_source, document, to_text
 from kvmstate.xmlbind.path import parse_path
 
 # How the overlays that are made here end, and nothing else does
@@ -147,7 +147,7 @@ class Images:
             with suppress(HostError):
                 pools.refresh(pool, timeout=2)
             listed += [(pool.name(), volume) for volume in pools.volumes(pool)]
-        found: list[Image] = host.each(_image, listed)
+        found: list[Image] = host.each(lambda each: image_of(*each), listed)
         self.by_path: dict[str, Image] = {image.path: image for image in found}
         self._backed = {image.backing for image in found}
 
@@ -184,7 +184,7 @@ class Images:
             with suppress(NotFound):
                 name = f"virtual machine {domain.name()}"
                 for inactive in (True, False):
-                    for disk in document(domains.xml(domain, inactive)).iterfind("devices/disk"):
+                    for disk in located(domains.xml(domain, inactive), self._host.connection).iterfind("devices/disk"):
                         for path in _sources(disk):
                             users[path].add(name)
         return users
@@ -239,7 +239,7 @@ def look(host: Host, name: str) -> Machine:
         raise NotFound(error.message, f"`virsh -c {host.uri} list --all` names those that there are") from error
     # what is defined: a running domain's disks have the same paths, as snapshots and merges change both
     state = domains.state(domain)
-    root = document(domains.xml(domain, inactive=state == "stopped"))
+    root = located(domains.xml(domain, inactive=state == "stopped"), host.connection)
     found = tuple(disks(root)), tuple(read_snapshots(domain))
     return Machine(domain, name, state, *found, dropped.read(domain))
 
@@ -272,7 +272,7 @@ def _define_as_it_runs(host: Host, machine: Machine) -> None:
 
     def follow(root: etree._Element) -> etree._Element | None:
         nonlocal images
-        defined = {disk.target: disk for disk in disks(root)}
+        defined = {disk.target: disk for disk in disks(located(to_text(root), host.connection))}
         differ = [(d, defined[d.target]) for d in machine.disks if defined.get(d.target, d).path != d.path]
         images = images or (Images(host) if differ else None)
         behind = [
@@ -289,9 +289,10 @@ def _define_as_it_runs(host: Host, machine: Machine) -> None:
 
 def define(host: Host, domain: Any, alter: Callable[[etree._Element], etree._Element | None]) -> None:
     """Have a domain be what `alter` makes of its configuration, which is read right before; None leaves it as it is."""
-    node = alter(document(domains.xml(domain, secure=True)))
+    before = domains.configuration(domain)
+    node = alter(document(before.text))
     if node is not None:
-        domains.define(host.connection, to_text(node), validate=False)
+        domains.redefine(before, to_text(node))
 
 
 def rewrite(domain: Any, name: str, alter: Callable[[etree._Element], object], current: bool | None = None) -> None:
@@ -311,12 +312,12 @@ def rewrite(domain: Any, name: str, alter: Callable[[etree._Element], object], c
 def disks(root: etree._Element) -> Iterator[Disk]:
     """The disks with something in them, CD-ROM drives left out."""
     for node in root.iterfind("devices/disk"):
-        source, target, driver = node.find("source"), node.find("target"), node.find("driver")
+        source, target, driver = disk_source.read(node), node.find("target"), node.find("driver")
         if node.get("device", "disk") != "disk" or source is None or target is None:
             continue
         yield Disk(
             target.get("dev", ""),
-            source.get("file") or source.get("dev") or "",
+            source.path,
             (driver.get("type") if driver is not None else None) or "raw",
             node.get("type") == "file",
             node.find("readonly") is None and node.find("shareable") is None,
@@ -326,27 +327,25 @@ def disks(root: etree._Element) -> Iterator[Disk]:
 def lay(nodes: Iterable[etree._Element], target: str, path: str, format_: str) -> None:
     """Have the <disk> of this target be another image file."""
     for disk in nodes:
-        source, driver = disk.find("source"), disk.find("driver")
-        if source is None or parse_path("target/@dev").text(disk) != target or source.get("file") == path:
-            continue
-        source.attrib.pop("index", "")
-        source.set("file", path)
-        if driver is not None:
-            driver.set("type", format_)
-        # what libvirt noted of the old chain
-        for stale in disk.findall("backingStore"):
-            disk.remove(stale)
+        source = disk_source.read(disk)
+        if source and parse_path("target/@dev").text(disk) == target and source.path != path:
+            disk_source.write(disk, "file", path, format_)
 
 
 def read_snapshots(domain: Any) -> list[Snapshot]:
     listed = snapshots.all_of(domain)
     current = snapshots.current(domain) if listed else None
-    found = [_snapshot(snapshots.xml(each)) for each in listed]
+    texts = [snapshots.xml(each) for each in listed]
+    found = [_snapshot(text, located(text, domain.connect())) for text in texts]
     return [replace(each, is_current=each.name == current) for each in found]
 
 
-def _snapshot(text: str) -> Snapshot:
-    root = document(text)
+def located(text: str, connection: Any) -> etree._Element:
+    """A domain's or a snapshot's XML, with disks of type volume saying the file that they are. For reading only."""
+    return disk_source.locate(document(text), lambda pool, name: volumes.place(connection, pool, name))
+
+
+def _snapshot(text: str, root: etree._Element) -> Snapshot:
     inner, memory = root.find("domain"), root.find("memory")
     # libvirt's own revert keeps apart the overlays that it makes
     external = {
@@ -373,19 +372,19 @@ def _snapshot(text: str) -> Snapshot:
 
 
 def _source(node: etree._Element) -> str | None:
-    source = node.find("source")
-    return None if source is None else source.get("file") or source.get("dev")
+    source = disk_source.read(node)
+    return source.path or None if source else None
 
 
 def _sources(disk: etree._Element) -> Iterator[str]:
     """The file that a disk is written to, those below it, and that of a copy which is being made."""
-    for source in disk.iter("source"):
-        if path := source.get("file") or source.get("dev"):
-            yield path
+    for node in (disk, *disk.iter("mirror", "backingStore")):
+        if (source := disk_source.read(node)) and source.path:
+            yield source.path
 
 
-def _image(listed: tuple[str, Any]) -> Image:
-    pool, volume = listed
+def image_of(pool: str, volume: Any) -> Image:
+    """What libvirt sees of a volume's file. Raises NotFound."""
     root = document(volumes.xml(volume))
     format_, permissions = root.find("target/format"), root.find("target/permissions")
     below = root.find("backingStore/format")

@@ -9,10 +9,12 @@ from collections.abc import Callable, Set
 
 from lxml import etree
 
-from kvmstate.errors import HostError
+from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, pools, volumes
+from kvmstate.host.permit import InUse, unused
+from kvmstate.model.resource import ResourceId
 from kvmstate.snapshots import dropped
-from kvmstate.snapshots.chain import SUFFIX, Image, Images, Machine
+from kvmstate.snapshots.chain import SUFFIX, Image, Images, Machine, image_of
 from kvmstate.xmlbind import to_text
 
 # A fresh qcow2 image has three clusters (of 64 KiB) and its L1 table; what is written first needs two more
@@ -69,12 +71,14 @@ def make(host: Host, images: Images, below: Image, format_: str, path: str) -> N
 def remove(host: Host, image: Image, but: Set[str] = frozenset()) -> bool:
     """Delete a file, unless somebody (`but` for these) uses it by now, or it is not as it was seen: asked right before.
     Whether it has been."""
-    now = Images(host)
-    found = now.by_path.get(image.path)
-    if found is None or now.users(image.path) - but or _nature(found) != _nature(image):
-        return False
     pool, _, name = image.volume.partition("/")
-    volumes.delete(volumes.find(pools.find(host.connection, pool), name))
+    try:
+        volume = volumes.find(pools.find(host.connection, pool), name)
+        if _nature(image_of(pool, volume)) != _nature(image):
+            return False
+        volumes.delete(volume, unused(host, ResourceId("volume", image.volume), but))
+    except (NotFound, InUse):
+        return False
     return True
 
 

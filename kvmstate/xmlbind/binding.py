@@ -25,6 +25,7 @@ class Xml:
     A `shared` section lives in an element with others: clearing it takes its own fields only.
     A `lasting` value stays when the manifest no longer names it: libvirt must have one, or would pick another.
     A `passing` one may be gone from the host, once it was applied: what was copied has no origin to keep.
+    Of a `recorded` one what was applied counts, and not what libvirt shows: a guest may have written that.
     `fresh` is what an element needs besides when it is made: values by their paths in it.
     Of a list, `only` are the elements whose attributes have one of these values, or are not there: the others of
     that tag are something else, and are left alone.
@@ -36,6 +37,7 @@ class Xml:
     shared: bool = False
     lasting: bool = False
     passing: bool = False
+    recorded: bool = False
     fresh: Mapping[str, str] = field(default_factory=dict)
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

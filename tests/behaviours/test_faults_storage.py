@@ -43,7 +43,9 @@ def test_a_disk_that_fills_up_while_uploading(project: Project, tmp_path: Path) 
         libvirt.open(project.host.uri).storagePoolLookupByName("images").destroy()
 
 
-def test_a_volume_that_goes_while_an_apply_runs_is_missed_and_made_again(project: Project, tiny: Guest) -> None:
+def test_a_volume_that_goes_while_an_apply_runs_is_missed_and_made_again_when_asked(
+    project: Project, tiny: Guest
+) -> None:
     kept = resource("Volume", "kept", pool="images", capacity="4MiB")
     disks = [{"name": "root", "volume": "images/kept"}, {"name": "data", "volume": "images/base"}]
     project.converge(pool(), kept)
@@ -57,6 +59,7 @@ def test_a_volume_that_goes_while_an_apply_runs_is_missed_and_made_again(project
         said = project.log.read_text()
         assert "error: domain/web: Storage volume not found: no storage vol with matching name 'kept'" in said
         assert "hint: volume kept has gone from the host meanwhile: apply again" in said
+        assert project.kvmstate("recreate", "volume/images/kept", "--auto-approve").code == 0
         project.converge()
 
 

@@ -85,7 +85,7 @@ def test_what_could_not_be_deleted_stays_on_the_record(project: Project, connect
     project.write(pool())
     failed = project.apply("--prune")
     assert failed.code == 1
-    assert "virtual machine theirs uses this volume" in failed.out
+    assert "in use by virtual machine theirs" in failed.out
     assert project.path("images/scratch").exists()
     other.undefine()
     project.converge(options=("--prune",))

@@ -11,7 +11,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, networks
-from kvmstate.kind import Step, simple, stamp, stamping, written
+from kvmstate.kind import Context, Step, simple, stamp, stamping, written
 from kvmstate.kinds.network.restart import Comeback, plug_in
 from kvmstate.kinds.network.restart import judged as judged
 from kvmstate.kinds.network.spec import Ip, NetworkSpec
@@ -39,8 +39,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         kept = not running or bool(network.isPersistent())
         return Observed(id_, network.UUIDString(), networks.xml(network), active_xml, calls, _read, _VOLATILE, kept)
 
-    wanted = [network for network in networks.all_networks(host.connection) if network.name() in names]
-    return {seen.id.name: seen for seen in host.each(look, wanted)}
+    return {seen.id.name: seen for seen in host.each(look, networks.named(host.connection, names))}
 
 
 def _read(seen: Observed) -> tuple[NetworkSpec, NetworkSpec | None]:
@@ -61,14 +60,19 @@ def portable(observed: Observed, host: Host) -> tuple[NetworkSpec, etree._Elemen
     return observed.config, document(observed.xml)
 
 
-def steps(change: Change, host: Host, project: str) -> list[Step]:
-    name, spec = change.id.name, change.spec
+def steps(change: Change, at: Context) -> list[Step]:
+    name, spec, host = change.id.name, change.spec, at.host
     if change.action is Action.DELETE:
-        return [simple("stop and undefine", lambda: networks.undefine(_find(host, name)))]
+        permit = at.gate.removal(change)
+        return [simple("stop and undefine", lambda: networks.undefine(_find(host, name), permit))]
 
     def define() -> None:
-        node = document(networks.xml(_find(host, name)) if change.observed else spec.remainder or BASE)
-        networks.define(host.connection, to_text(written(change, node, host.lookup, project)))
+        if change.observed is None:
+            node = document(spec.remainder or BASE)
+            networks.define(host.connection, to_text(written(change, node, host.lookup, at.project)))
+            return
+        before = networks.configuration(_find(host, name))
+        networks.redefine(before, to_text(written(change, document(before.text), host.lookup, at.project)))
 
     def start() -> None:
         if spec.bridge and spec.bridge.name:
@@ -77,14 +81,15 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
             networks.start_over_taken_bridge(host.connection, name)
 
     restarts = change.running and change.restarts
-    guarded = Comeback(change, host).guarded if restarts else lambda run: run
+    guarded = Comeback(change, at).guarded if restarts else lambda run: run
     todo = []
 
     def step(describe: str, run: Callable[[], object]) -> None:
         todo.append(simple(describe, guarded(run)))
 
     if old := change.moved_from:
-        step(f"rename {old.name}", lambda: networks.rename(host.connection, old.name, name))
+        permit = at.gate.renaming(change)
+        step(f"rename {old.name}", lambda: networks.rename(host.connection, old.name, name, permit))
     if change.observed is None or any(f.path[0] not in ("active", "autostart") for f in change.fields):
         step("define", define)
     if spec.autostart is not None:
@@ -100,14 +105,15 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
     return todo
 
 
-def adopted(change: Change, host: Host, project: str) -> list[Step]:
+def adopted(change: Change, at: Context) -> list[Step]:
     def mark() -> None:
         # libvirt has a call for it since 9.7 only; a network that runs goes on as it is
-        node = document(networks.xml(_find(host, change.id.name)))
-        stamp(node, project, change.lifecycle)
-        networks.define(host.connection, to_text(node))
+        before = networks.configuration(_find(at.host, change.id.name))
+        node = document(before.text)
+        stamp(node, at.project, change.lifecycle)
+        networks.redefine(before, to_text(node))
 
-    return stamping(change, project, mark)
+    return stamping(change, at.project, mark)
 
 
 def _find(host: Host, name: str) -> Any:

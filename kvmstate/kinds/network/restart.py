@@ -9,6 +9,7 @@ from typing import Any
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound, Reverted
 from kvmstate.host import Host, networks, plugs
+from kvmstate.kind import Context
 from kvmstate.model.change import Action, Change
 from kvmstate.xmlbind import document, to_text
 from kvmstate.xmlbind.path import parse_path
@@ -108,8 +109,8 @@ def plug_in(change: Change, host: Host) -> None:
 class Comeback:
     """The network as it runs before a restart. `guarded` steps bring it back when they fail and it does not run."""
 
-    def __init__(self, change: Change, host: Host) -> None:
-        self._change, self._host = change, host
+    def __init__(self, change: Change, at: Context) -> None:
+        self._change, self._host, self._permit = change, at.host, at.gate.renaming(change)
         self._before: tuple[str, str, bool] | None = None
 
     def guarded(self, run: Callable[[], object]) -> Callable[[], None]:
@@ -151,13 +152,19 @@ class Comeback:
         assert self._before is not None
         config, active, autostart = self._before
         connection = self._host.connection
+        there: Any = None
         with suppress(NotFound):
-            if (found := self._find()).name() != parse_path("name").text(document(config)):
-                networks.undefine(found)
+            there = self._find()
+            if there.name() != parse_path("name").text(document(config)):
+                networks.undefine(there, self._permit)
+                there = None
         # what ran is what starts for sure; what was written and waited for a restart, waits for it again
-        again = networks.define(connection, _definition(active))
+        if there is None:
+            again = networks.define(connection, _definition(active))
+        else:
+            again = networks.redefine(networks.configuration(there), _definition(active))
         networks.start(again)
-        networks.set_autostart(networks.define(connection, config), autostart)
+        networks.set_autostart(networks.redefine(networks.configuration(again), config), autostart)
         plug_in(self._change, self._host)
 
 

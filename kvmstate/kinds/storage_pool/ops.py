@@ -10,7 +10,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, pools
-from kvmstate.kind import Step, simple, written
+from kvmstate.kind import Context, Step, simple, written
 from kvmstate.kinds.storage_pool.spec import TYPES, DirPool, OtherPool, PoolSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
@@ -33,8 +33,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         id_, kept = ResourceId("pool", pool.name()), not running or bool(pool.isPersistent())
         return Observed(id_, pool.UUIDString(), pools.xml(pool), active_xml, calls, _read, persistent=kept)
 
-    wanted = [pool for pool in pools.all_pools(host.connection) if pool.name() in names]
-    return {seen.id.name: seen for seen in host.each(look, wanted)}
+    return {seen.id.name: seen for seen in host.each(look, pools.named(host.connection, names))}
 
 
 def _read(seen: Observed) -> tuple[PoolSpec, PoolSpec | None]:
@@ -61,16 +60,19 @@ def portable(observed: Observed, host: Host) -> tuple[PoolSpec, etree._Element]:
     return observed.config, node
 
 
-def steps(change: Change, host: Host, project: str) -> list[Step]:
-    name, spec = change.id.name, change.spec
+def steps(change: Change, at: Context) -> list[Step]:
+    name, spec, host = change.id.name, change.spec, at.host
 
     def find() -> Any:
         return pools.find(host.connection, name)
 
     def define() -> None:
-        kept = change.observed and change.action is Action.UPDATE
-        node = document(pools.xml(find()) if kept else spec.remainder or BASE)
-        pools.define(host.connection, to_text(written(change, node, host.lookup)))
+        if change.observed and change.action is Action.UPDATE:
+            before = pools.configuration(find())
+            pools.redefine(before, to_text(written(change, document(before.text), host.lookup)))
+        else:
+            node = document(spec.remainder or BASE)
+            pools.define(host.connection, to_text(written(change, node, host.lookup)))
         host.forget()
 
     def on_pool(call: Callable[[Any], None]) -> Callable[[], None]:
@@ -82,7 +84,10 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
 
     todo = []
     if change.action in (Action.DELETE, Action.REPLACE):
-        todo.append(simple("stop and undefine, leaving its volumes", on_pool(pools.undefine)))
+        permit = at.gate.removal(change)
+        todo.append(
+            simple("stop and undefine, leaving its volumes", on_pool(lambda pool: pools.undefine(pool, permit)))
+        )
         if change.action is Action.DELETE:
             return todo
     fresh = change.action in (Action.CREATE, Action.REPLACE)

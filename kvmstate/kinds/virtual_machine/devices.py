@@ -11,7 +11,7 @@ from kvmstate.model.address import IpAddress, Mac
 from kvmstate.model.effect import Effect, When
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Ref
-from kvmstate.xmlbind import Element, Section, Xml
+from kvmstate.xmlbind import Element, Section, Xml, disk_source
 from kvmstate.xmlbind.codecs import present, same_case, same_flag, same_path
 from kvmstate.xmlbind.path import parse_path
 
@@ -37,57 +37,58 @@ def _named(fallback: str) -> Element:
     return Element(read, write)
 
 
+def _disk_of(node: etree._Element) -> etree._Element:
+    disk = node.getparent()
+    assert disk is not None
+    return disk
+
+
+def _path(disk: etree._Element, lookup: Any) -> str:
+    """The file or device that a disk shows, also when the XML names a volume; empty where nobody knows."""
+    source = disk_source.read(disk)
+    if source is None:
+        return ""
+    found = lookup.path_of(source.pool, source.volume) if source.pool and lookup else None
+    return found[1] if found else source.path
+
+
 def _read_volume(node: etree._Element, lookup: Any) -> VolumeRef | None:
-    path = node.get("file") or node.get("dev")
-    return lookup.volume_at(path) if path and lookup else None
+    source = disk_source.read(_disk_of(node))
+    if source is None or lookup is None:
+        return None
+    if source.pool:
+        return VolumeRef(pool=source.pool, name=source.volume)
+    return lookup.volume_at(source.path) if source.path else None
 
 
 def _write_volume(node: etree._Element, value: VolumeRef | None, lookup: Any) -> None:
-    disk = node.getparent()
-    assert disk is not None
     if value is None:
-        disk.remove(node)
+        _disk_of(node).remove(node)
         return
     source = lookup.volume_source(value)
-    _write_source(disk, node, source.type, source.path, source.format)
+    disk_source.write(_disk_of(node), source.type, source.path, source.format)
 
 
 def _read_file(node: etree._Element, lookup: Any) -> str | None:
-    path = node.get("file") or node.get("dev")
-    return lookup.original(path)[0] if path and lookup else path
+    path = _path(_disk_of(node), lookup)
+    return lookup.original(path)[0] if path and lookup else path or None
 
 
 def _write_file(node: etree._Element, value: str | None, lookup: Any) -> None:
-    disk = node.getparent()
-    assert disk is not None
     if value is None:
-        disk.remove(node)
+        _disk_of(node).remove(node)
     else:
-        _write_source(disk, node, "block" if value.startswith("/dev/") else "file", value, None)
+        disk_source.write(_disk_of(node), "block" if value.startswith("/dev/") else "file", value, None)
 
 
 def _read_format(driver: etree._Element, lookup: Any) -> str | None:
-    found, disk = driver.get("type"), driver.getparent()
-    source = disk.find("source") if disk is not None else None
-    path = (source.get("file") or source.get("dev")) if source is not None else None
+    found, path = driver.get("type"), _path(_disk_of(driver), lookup)
     return lookup.original(path, found)[1] if path and found and lookup else found
 
 
 def _write_format(driver: etree._Element, value: str | None, lookup: Any) -> None:
     if value and _read_format(driver, lookup) != value:
         driver.set("type", value)
-
-
-def _write_source(disk: etree._Element, node: etree._Element, kind: str, path: str, format: str | None) -> None:
-    disk.set("type", kind)
-    for attribute in ("file", "dev"):
-        node.attrib.pop(attribute, "")
-    node.set("file" if kind == "file" else "dev", path)
-    driver = disk.find("driver")
-    if driver is None:
-        driver = etree.SubElement(disk, "driver", name="qemu")
-    if format:
-        driver.set("type", format)
 
 
 def _read_bus(target: etree._Element, lookup: Any) -> str | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
+from dataclasses import replace
 from typing import Any
 
 from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains
-from kvmstate.host.connection import once
-from kvmstate.kind import Step, simple, stamp_element, stamping, written
+from kvmstate.host.permit import Changed
+from kvmstate.kind import Context, Step, simple, stamp_element, stamping, written
 from kvmstate.kinds.virtual_machine import checked, live
 from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_interfaces, placed
 from kvmstate.kinds.virtual_machine.portable import portable as portable
@@ -21,7 +22,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots.chain import frozen
 from kvmstate.snapshots.merge import merge
-from kvmstate.xmlbind import document, parse, to_text
+from kvmstate.xmlbind import disk_source, document, owning, parse, to_text
 from kvmstate.xmlbind.path import parse_path
 
 # Fields that are not in the XML: libvirt has calls of their own for them.
@@ -33,22 +34,20 @@ def names(host: Host) -> set[str]:
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
-    running, autostarted = domains.active(host.connection), domains.autostarted(host.connection)
-    transient = domains.transient(host.connection) if running else set()
+    status = domains.statuses(host.connection, names)
 
     def look(domain: Any) -> Observed:
         uuid = domain.UUIDString()
-        state = domains.state(domain) if uuid in running else "stopped"
+        running, autostart, kept = status(domain)
+        state = domains.state(domain) if running else "stopped"
         active_xml = domains.xml(domain, inactive=False) if state != "stopped" else None
-        calls = {"state": state, "autostart": uuid in autostarted}
+        calls = {"state": state, "autostart": autostart}
         id_ = ResourceId("domain", domain.name())
-        kept = uuid not in transient
         return Observed(
             id_, uuid, domains.xml(domain), active_xml, calls, lambda seen: _read(seen, host.lookup), persistent=kept
         )
 
-    wanted = [domain for domain in domains.all_domains(host.connection) if domain.name() in names]
-    return {seen.id.name: seen for seen in host.each(look, wanted)}
+    return {seen.id.name: seen for seen in host.each(look, domains.named(host.connection, names))}
 
 
 def _read(seen: Observed, lookup: Any) -> tuple[VirtualMachineSpec, VirtualMachineSpec | None]:
@@ -131,16 +130,12 @@ def _item(seen: VirtualMachineSpec | None, field: str, name: str | None) -> Any:
     return next((item for item in getattr(seen, field, []) if item.name == name), None)
 
 
-# Asked once a connection: libvirt goes through all domains for it, and a thousand new machines would ask as often
-_preserved = once(frozen)
-
-
 def _refuse_what_snapshots_need(host: Host, spec: VirtualMachineSpec, observed: Observed | None) -> None:
     """A volume below the overlays of snapshots shall not come to be written to. Raises HostError."""
     seen = observed.config if observed else None
     known = {disk.volume for disk in (seen.disks if seen else [])}
     coming = [disk.volume for disk in spec.disks if disk.volume and not disk.read_only and disk.volume not in known]
-    needed = _preserved(host) if coming else {}
+    needed = frozen(host) if coming else {}
     for volume in coming if needed else []:
         if owners := needed.get(host.lookup.volume_source(volume).path):
             raise HostError(
@@ -151,23 +146,64 @@ def _refuse_what_snapshots_need(host: Host, spec: VirtualMachineSpec, observed: 
             )
 
 
-def steps(change: Change, host: Host, project: str) -> list[Step]:
+def _as_it_is(change: Change, text: str, host: Host) -> Change:
+    """The change, without the sources of disks that are not in it: what these are by now, snapshots and backup programs
+    decide too. Raises Changed when one that is in it is not what the plan has seen."""
+    assert change.observed is not None
+    source = {"volume", "file", "format"}
+    touched = {str(f.path[1]) for f in change.fields if f.path[0] == "disks" and {*f.path[2:3]} <= source}
+    if touched and text != change.observed.xml:
+        host.forget()
+        now = parse(VirtualMachineSpec, document(text), host.lookup)
+        for name in touched:
+            then, found = _item(change.observed.config, "disks", name), _item(now, "disks", name)
+            if (then and (then.volume, then.file)) != (found and (found.volume, found.file)):
+                raise Changed(change.id.name)
+    spec: VirtualMachineSpec = change.spec
+    if "disks" not in spec.model_fields_set:
+        return change
+    disks = [d if d.name in touched else owning(d, *(d.model_fields_set - source)) for d in spec.disks]
+    return replace(change, spec=spec.model_copy(update={"disks": disks}))
+
+
+def _refuse_unknown_formats(node: etree._Element) -> None:
+    """A volume whose format nobody says is not given to a guest: its content may be what another guest has written."""
+    for disk in node.iterfind("devices/disk"):
+        source = disk_source.read(disk)
+        if source and source.type in ("file", "block") and not parse_path("driver/@type").text(disk):
+            if disk.get("device") == "cdrom":
+                parse_path("driver/@type").set(disk, "raw")
+                continue
+            raise HostError(
+                f"nobody says the format of {source.path}, and its content may be a guest's doing",
+                "declare it as a Volume with its format, or write format: on the disk",
+            )
+
+
+def steps(change: Change, at: Context) -> list[Step]:
     name, spec, stop = change.id.name, change.spec, change.lifecycle.stop
+    host = at.host
 
     def find() -> Any:
         return domains.find(host.connection, name)
 
     def define() -> None:
         _refuse_what_snapshots_need(host, spec, change.observed)
-        old = document(domains.xml(find(), secure=True)) if change.observed else base(host, spec)
-        node = written(change, old, host.lookup, project)
+        before = domains.configuration(find()) if change.observed else None
+        if before:
+            now = _as_it_is(change, before.text, host)
+            node = written(now, document(before.text), host.lookup, at.project)
+        else:
+            node = written(change, base(host, spec), host.lookup, at.project)
+        _refuse_unknown_formats(node)
 
         def put(node: etree._Element, validate: bool) -> None:
-            if spec.remainder and not change.observed:
+            if before:
+                domains.redefine(before, to_text(settle(node)), validate)
+            elif spec.remainder:
                 rebuild(host, node, validate)
             else:
-                settle(node)
-                domains.define(host.connection, to_text(node), validate)
+                domains.define(host.connection, to_text(settle(node)), validate)
 
         # only what people write by path can be unknown to libvirt; its schema takes longer than the rest of the call
         checked.define(node, [path for path, value in spec.xml.items() if value is not None], put)
@@ -176,12 +212,12 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
         domains.shutdown(domains.find(host.connection, name), stop.timeout, stop.on_timeout == "destroy")
 
     if change.action is Action.DELETE:
-        drop = change.lifecycle.deletion == "delete"
+        drop, permit = change.lifecycle.deletion == "delete", at.gate.removal(change)
         return [
             *([simple("shut down", shut_down)] if change.running else []),
             # its volumes stay: they shall hold what it wrote last
             simple("merge external snapshots", lambda: merge(host, name)),
-            simple("undefine", lambda: domains.undefine(find(), drop_state=drop)),
+            simple("undefine", lambda: domains.undefine(find(), drop, permit)),
         ]
     todo = []
     if old := change.moved_from:
@@ -205,7 +241,7 @@ def steps(change: Change, host: Host, project: str) -> list[Step]:
     return todo
 
 
-def adopted(change: Change, host: Host, project: str) -> list[Step]:
-    mark = stamp_element(project, change.lifecycle)
+def adopted(change: Change, at: Context) -> list[Step]:
+    mark = stamp_element(at.project, change.lifecycle)
     name = change.id.name
-    return stamping(change, project, lambda: domains.set_metadata(domains.find(host.connection, name), *mark))
+    return stamping(change, at.project, lambda: domains.set_metadata(domains.find(at.host.connection, name), *mark))

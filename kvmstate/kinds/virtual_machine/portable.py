@@ -13,7 +13,7 @@ from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
 from kvmstate.model.resource import Observed
 from kvmstate.snapshots import chain
-from kvmstate.xmlbind import bindings, document, owning
+from kvmstate.xmlbind import bindings, disk_source, document, owning
 from kvmstate.xmlbind.path import parse_path
 from kvmstate.xmlbind.remainder import HIDDEN
 
@@ -25,6 +25,11 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
     if not domains.find(host.connection, observed.id.name).isPersistent():
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
     node, spec = document(observed.xml), observed.config
+    for named in node.iterfind("devices/disk[@type='volume']"):
+        source = disk_source.read(named)
+        if source and (place := host.lookup.path_of(source.pool, source.volume)):
+            # as kvmstate writes a volume: not every libvirt starts a machine with disks of this type
+            disk_source.write(named, *place, None)
     for disk in chain.disks(node):
         path, format_ = host.lookup.original(disk.path, disk.format)
         if path != disk.path:
@@ -64,9 +69,13 @@ def _disks(nodes: list[etree._Element], disks: list[Disk], host: Host) -> Iterat
 def _is_volume(node: etree._Element, disk: Disk, host: Host) -> bool:
     if disk.volume is None:
         return False
-    said = VolumeSource(node.get("type", ""), disk.file or "", parse_path("driver/@type").text(node) or "")
+    format_ = parse_path("driver/@type").text(node) or ""
+    if format_:
+        host.lookup.learn(disk.volume, format_)
     try:
-        return host.lookup.volume_source(disk.volume) == said
+        source = host.lookup.volume_source(disk.volume)
+        said = VolumeSource(node.get("type", ""), disk.file or "", format_)
+        return source == said
     except HostError:
         # there is none, or nobody knows while the pool is not active
         return False

@@ -20,15 +20,23 @@ def rebuild(host: Host, node: etree._Element, validate: bool) -> None:
     for graphics in node.iterfind(f"devices/graphics[@passwd='{HIDDEN}']"):
         # nobody knows the old one here, and nobody shall get in without one; VNC's have 8 characters
         graphics.set("passwd", secrets.token_urlsafe(6))
+    domain = None
     for part in _as_first_written(node):
         try:
-            domain = domains.define(host.connection, to_text(part), validate)
+            domain = _define(host, domain, part, validate)
         except HostError:
             continue
         made = document(domains.xml(domain, secure=True))
         if _controllers(made) == _controllers(node) and contained(node, made):
             return
-    domains.define(host.connection, to_text(node), validate)
+    _define(host, domain, node, validate)
+
+
+def _define(host: Host, made: Any, node: etree._Element, validate: bool) -> Any:
+    """Anew, or over what has just been `made`."""
+    if made is None:
+        return domains.define(host.connection, to_text(node), validate)
+    return domains.redefine(domains.configuration(made), to_text(node), validate)
 
 
 def _controllers(node: etree._Element) -> list[Any]:

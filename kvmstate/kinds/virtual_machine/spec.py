@@ -188,7 +188,7 @@ class VirtualMachineSpec(Spec):
         Xml(
             "devices/disk",
             fresh={"driver/@name": "qemu"},
-            only={"type": ("file", "block"), "device": ("disk", "cdrom")},
+            only={"type": ("file", "block", "volume"), "device": ("disk", "cdrom")},
         ),
         Keyed("name"),
         HOT_PLUG,

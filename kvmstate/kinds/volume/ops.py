@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set
+from contextlib import suppress
 from typing import Any
 
 from lxml import etree
 
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, domains, pools, volumes
-from kvmstate.kind import Progress, Step, simple, written
+from kvmstate.host.files import normal
+from kvmstate.host.identity import UNKNOWN, identity
+from kvmstate.host.permit import Permit
+from kvmstate.kind import Context, Progress, Step, simple, written
 from kvmstate.kinds.volume import content
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots.chain import frozen, overlays
-from kvmstate.xmlbind import document, owning, parse, to_text
+from kvmstate.xmlbind import disk_source, document, owning, parse, to_text
 from kvmstate.xmlbind.path import parse_path
 
+# A qcow2 image with any data has at least so many bytes
+FRESH = 4 * 65536
 BASE = "<volume><name/><capacity unit='bytes'>0</capacity></volume>"
-# What a guest changes by reading and writing
-VOLATILE = re.compile(r"<(timestamps|allocation|physical)\b.*?</\1>", re.DOTALL)
+# What a guest changes by reading and writing, and what libvirt tells of an image only after it has looked at its pool
+VOLATILE = re.compile(r"<(timestamps|allocation|physical|clusterSize|compat|features)\b.*?</\1>", re.DOTALL)
 
 
 def names(host: Host) -> set[str]:
@@ -35,25 +41,32 @@ def names(host: Host) -> set[str]:
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
     """Volumes of active pools only: what is in the others is not known."""
     found: dict[str, Observed] = {}
-    for pool_name in sorted({name.partition("/")[0] for name in names}):
+    by_pool: dict[str, set[str]] = {}
+    for name in names:
+        by_pool.setdefault(name.partition("/")[0], set()).add(name.partition("/")[2])
+    for pool_name, wanted in sorted(by_pool.items()):
         try:
-            listed = pools.volumes(pools.find(host.connection, pool_name))
+            pool = pools.find(host.connection, pool_name)
+            listed = pools.volumes(pool, wanted)
         except NotFound:
             continue
-        wanted = [volume for volume in listed if f"{pool_name}/{volume.name()}" in names]
-        host.lookup.remember(pool_name, wanted)
-        found |= {seen.id.name: seen for seen in host.each(lambda v: _look(host, pool_name, v), wanted)}  # noqa: B023
+        host.lookup.remember(pool_name, listed)
+        kind = host.lookup.files.kind_of(pool_name)
+        found |= {seen.id.name: seen for seen in host.each(lambda v: _look(host, pool_name, kind, v), listed)}  # noqa: B023
     return found
 
 
-def _look(host: Host, pool: str, volume: Any) -> Observed:
+def _look(host: Host, pool: str, kind: str, volume: Any) -> Observed:
     """Raises NotFound when the volume has gone."""
 
     def read(seen: Observed) -> tuple[VolumeSpec, None]:
         return parse(VolumeSpec, document(seen.xml), host.lookup).model_copy(update=seen.calls), None
 
-    id_ = ResourceId("volume", f"{pool}/{volume.name()}")
-    return Observed(id_, volume.key(), volumes.xml(volume), None, {"pool": pool}, read, VOLATILE)
+    id_, text = ResourceId("volume", f"{pool}/{volume.name()}"), volumes.xml(volume)
+    told = UNKNOWN
+    if host.sight.near:
+        told = identity(host.sight, kind, volume.key(), text, lambda: volumes.xml(volume))
+    return Observed(id_, told, text, None, {"pool": pool}, read, VOLATILE)
 
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> VolumeSpec:
@@ -87,45 +100,70 @@ def _exists(host: Host, ref: VolumeRef | None) -> bool:
         return False
 
 
-def steps(change: Change, host: Host, project: str) -> list[Step]:
+def steps(change: Change, at: Context) -> list[Step]:
     pool_name, _, name = change.id.name.partition("/")
     spec: VolumeSpec = change.spec
+    host = at.host
 
     def pool() -> Any:
         return pools.find(host.connection, pool_name)
 
-    def delete() -> None:
-        volume = volumes.find(pool(), name)
-        _refuse_if_used(host, volume)
-        volumes.delete(volume)
-
     if change.action is Action.DELETE:
-        return [simple("delete", delete)]
+        permit = at.gate.removal(change)
+        return [simple("delete", lambda: volumes.delete(volumes.find(pool(), name), permit))]
     if change.action is Action.UPDATE:
         if all(f.path[0] == "lifecycle" for f in change.fields):
             return []
-        return [simple("grow", lambda: grow(host, volumes.find(pool(), name), spec.capacity or 0))]
-    todo = [simple("delete", delete)] if change.action is Action.REPLACE else []
+        permit = at.gate.growing(change)
+        return [simple("grow", lambda: grow(host, volumes.find(pool(), name), spec.capacity or 0, permit))]
+    todo = []
+    if change.action is Action.REPLACE:
+        permit = at.gate.removal(change)
+
+        def delete() -> None:
+            # of a pool that has been moved meanwhile, the volumes are not in it
+            with suppress(NotFound):
+                volumes.delete(volumes.find(pool(), name), permit)
+
+        todo.append(simple("delete", delete))
     source = content.Source(spec.content, change.checksum) if spec.content else None
 
     def create() -> None:
         node = written(change, document(spec.remainder or BASE), host.lookup)
         _set_name_and_size(node, name, spec, source, host)
-        volumes.create(pool(), to_text(node))
+        volume = volumes.create(pool(), to_text(node))
+        host.known[VolumeRef(pool=pool_name, name=name)] = spec.format
+        at.gate.made(change, _identity(host, pool_name, volume))
 
     def upload(progress: Progress) -> None:
         assert source is not None
-        volume = volumes.find(pool(), name)
+        volume, permit = volumes.find(pool(), name), at.gate.filling(change)
         with source.open() as stream:
             size = stream.length
-            volumes.upload(host.connection, volume, stream, size, lambda done: progress(done, size))
+            volumes.upload(host.connection, volume, stream, size, lambda done: progress(done, size), permit)
         if spec.capacity:
-            grow(host, volumes.find(pool(), name), spec.capacity)
+            grow(host, volumes.find(pool(), name), spec.capacity, permit)
 
     todo.append(simple("create", create))
     if source:
         todo.append(Step(f"upload {source.name}", upload))
     return todo
+
+
+def adopted(change: Change, at: Context) -> list[Step]:
+    """What could not be told at a glance is told once: which object of this name it is."""
+    pool_name, _, name = change.id.name.partition("/")
+
+    def identify() -> None:
+        volume = volumes.find(pools.find(at.host.connection, pool_name), name)
+        at.gate.made(change, _identity(at.host, pool_name, volume))
+
+    return [] if change.uuid != UNKNOWN else [simple("see which volume it is", identify)]
+
+
+def _identity(host: Host, pool: str, volume: Any) -> str:
+    kind, text = host.lookup.files.kind_of(pool), volumes.xml(volume)
+    return identity(host.sight, kind, volume.key(), text, lambda: volumes.xml(volume))
 
 
 def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.Source | None, host: Host) -> None:
@@ -146,45 +184,31 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.S
         node.find("capacity").text = document(volumes.xml(base)).findtext("capacity")
 
 
-def grow(host: Host, volume: Any, capacity: int) -> None:
+def grow(host: Host, volume: Any, capacity: int, permit: Permit) -> None:
     """Through the running domain that has it open, if there is one; never to less than it is."""
     if int(document(volumes.xml(volume)).findtext("capacity") or 0) >= capacity:
         return
-    if owners := frozen(host).get(volume.path()):
+    path = volume.path()
+    if owners := frozen(host).get(path):
         raise HostError(
             f"{min(owners)} keeps this volume as it is", "merge first: `kvmstate snapshot merge`, then apply again"
         )
     for domain in domains.all_domains(host.connection):
         if domains.state(domain) == "stopped":
             continue
-        for disk in document(domains.xml(domain, inactive=False)).iterfind("devices/disk"):
-            source, target = disk.find("source"), disk.find("target")
-            if source is not None and target is not None and volume.path() in source.attrib.values():
-                domains.block_resize(domain, target.get("dev", ""), capacity)
+        running = disk_source.locate(document(domains.xml(domain, inactive=False)), host.lookup.path_of)
+        for disk in running.iterfind("devices/disk"):
+            source, target = disk_source.read(disk), disk.find("target")
+            if source and target is not None and normal(source.path) == normal(path):
+                domains.block_resize(domain, target.get("dev", ""), capacity, volume, permit)
                 return
-    volumes.resize(volume, capacity)
+    volumes.resize(volume, capacity, permit)
 
 
-def _refuse_if_used(host: Host, volume: Any) -> None:
-    """Raises HostError while any domain or volume of the host, whoever's it is, refers to the volume."""
-    path = volume.path()
-    if owners := frozen(host).get(path):
-        raise HostError(f"{min(owners)} needs this volume", "delete the snapshot first: `kvmstate snapshot delete`")
-    for domain in domains.all_domains(host.connection):
-        try:
-            texts = [domains.xml(domain), domains.xml(domain, inactive=False)]
-        except NotFound:
-            # undefined meanwhile: it refers to nothing any more
-            continue
-        if any(path in element.attrib.values() for text in texts for element in document(text).iter("source")):
-            raise HostError(f"virtual machine {domain.name()} uses this volume", "detach it there first")
-    for pool in pools.all_pools(host.connection):
-        for other in pools.volumes(pool):
-            try:
-                backing = document(volumes.xml(other)).findtext("backingStore/path")
-            except NotFound:
-                continue
-            if backing == path:
-                raise HostError(
-                    f"volume {pool.name()}/{other.name()} is a layer over this volume", "delete that one first"
-                )
+def unwritten(observed: Observed) -> bool:
+    """Whether nothing has ever been written to a volume: a raw file has no blocks then, and a qcow2 image its header
+    and three tables of one cluster (of 64 KiB) each."""
+    root = document(observed.xml)
+    if parse_path("target/format/@type").text(root) == "qcow2":
+        return int(root.findtext("physical") or FRESH) < FRESH
+    return int(root.findtext("allocation") or 1) == 0

@@ -84,7 +84,7 @@ class VolumeSpec(Spec):
     pool: Annotated[Name, Ref("pool"), Effect.REPLACE, Field(description="The storage pool that it is in.")]
     format: Annotated[
         Literal["raw", "qcow2", "iso"],
-        Xml("target/format/@type", same=_same_format),
+        Xml("target/format/@type", same=_same_format, recorded=True),
         Effect.REPLACE,
         Field(description="iso is a CD-ROM's image, which is raw to QEMU."),
     ] = "qcow2"

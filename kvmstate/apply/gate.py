@@ -1,0 +1,111 @@
+"""The one gate before what cannot be undone: every deletion, replacement, re-upload and growth asks here.
+
+It asks again what the plan has asked, of the host as it is right before the call: whether the plan that was shown has
+it, whether the lifecycle allows it, whether the object is the one that the record says, whether another project owns
+it, and who uses it. "Interrupted" is recorded here, when the deed begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from kvmstate.apply.inventory import Store
+from kvmstate.apply.owners import Owners
+from kvmstate.errors import HostError
+from kvmstate.host import Host
+from kvmstate.host.identity import UNKNOWN, identity
+from kvmstate.host.permit import Permit
+from kvmstate.host.volumes import xml
+from kvmstate.kinds import BY_WORD
+from kvmstate.model.change import Action, Change
+from kvmstate.model.plan import Plan
+from kvmstate.plan.uses import users
+
+_DELETES = (Action.DELETE, Action.REPLACE)
+_NOT_TOLD = "whether it is the object that this project's record means cannot be told over this connection"
+
+
+class Gate:
+    """For one run of one plan; see `kvmstate.kind.Gate`."""
+
+    def __init__(self, plan: Plan, host: Host, store: Store) -> None:
+        self._host, self._store = host, store
+        self._owners = Owners(host, plan.project)
+        self._shown = {change.id for change in plan.todo if change.action in _DELETES}
+        self._made: dict[Any, str] = {}
+        if self._shown:
+            host.uses.hear()
+
+    def removal(self, change: Change) -> Permit:
+        self._allowed(change)
+
+        def check(thing: Any) -> None:
+            self._allowed(change)
+            self._same(change, thing)
+            if change.action is Action.REPLACE and (entry := self._store.get(change.id)):
+                # from here on it is not what it was: should this run die, the next one makes it anew
+                self._store.put(replace(entry, incomplete=True, uuid=entry.uuid if _has_uuid(change) else ""))
+                self._store.flush()
+
+        return Permit(check)
+
+    def renaming(self, change: Change) -> Permit:
+        return Permit(lambda thing: self._same(change, thing))
+
+    def growing(self, change: Change) -> Permit:
+        return Permit(lambda thing: self._same(change, thing))
+
+    def filling(self, change: Change) -> Permit:
+        def check(thing: Any) -> None:
+            if (made := self._made.get(change.id)) is None or self._told(change, thing) not in (made, UNKNOWN):
+                raise HostError(f"{change.id} is not the volume that was just made", "plan again")
+
+        return Permit(check)
+
+    def made(self, change: Change, identity: str) -> None:
+        self._made[change.id] = identity
+        if entry := self._store.get(change.id):
+            self._store.put(replace(entry, uuid=identity))
+            if getattr(change.spec, "content", None):
+                # before anything is put into it: an upload that is cut off is known by this
+                self._store.flush()
+
+    def _allowed(self, change: Change) -> None:
+        """Raises HostError. Nothing is known yet of the object itself."""
+        kind, lifecycle = BY_WORD[change.id.kind], change.lifecycle
+        if change.id not in self._shown:
+            raise HostError(f"the plan does not delete {change.id}", "plan again")
+        if lifecycle.prevent_destroy:
+            raise HostError(f"preventDestroy protects {change.id}", "take preventDestroy out first")
+        if change.action is Action.DELETE and kind.deletion(lifecycle.deletion) != "delete":
+            raise HostError(f"lifecycle.deletion: orphan keeps {change.id}", "let its manifest say deletion: delete")
+        if change.action is Action.REPLACE and lifecycle.replace != "allow" and not change.interrupted:
+            raise HostError(f"lifecycle.replace: never keeps {change.id}", "let its manifest say replace: allow")
+        if owner := self._owners.of_removed(change):
+            raise HostError(f"{change.id} is not deleted: {owner}", "that project has to release it first")
+        if found := users(self._host, change):
+            raise HostError(f"{change.id} is in use by {min(found)}", "detach it there first")
+
+    def _same(self, change: Change, thing: Any) -> None:
+        """Raises HostError for another object of this name, or when nobody can tell."""
+        entry = self._store.get(change.moved_from or change.id)
+        told, recorded = self._told(change, thing), entry.uuid if entry else ""
+        if UNKNOWN in (told, recorded):
+            raise HostError(
+                f"{change.id} is left alone: {_NOT_TOLD}", "run kvmstate on the host, or reach it by qemu+ssh://"
+            )
+        seen = change.observed.uuid if change.observed else ""
+        if seen not in (told, UNKNOWN) or recorded not in (told, ""):
+            raise HostError(f"{change.id} is not the object it was when the plan was made", "plan again")
+
+    def _told(self, change: Change, thing: Any) -> str:
+        if _has_uuid(change):
+            return str(thing.UUIDString())
+        pool = change.id.name.partition("/")[0]
+        kind = self._host.lookup.files.kind_of(pool)
+        return identity(self._host.sight, kind, thing.key(), xml(thing), lambda: xml(thing))
+
+
+def _has_uuid(change: Change) -> bool:
+    return change.id.kind != "volume"

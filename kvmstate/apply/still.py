@@ -1,0 +1,61 @@
+"""Looking again at an object right before it is changed: people, other tools and guests go on while a plan waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kvmstate.errors import HostError
+from kvmstate.host import Host
+from kvmstate.kinds import BY_WORD
+from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry
+from kvmstate.plan.compare import compare
+from kvmstate.plan.planner import observe
+
+
+class Gone(HostError):
+    """What was to be deleted is not there any more."""
+
+    def __init__(self, change: Change) -> None:
+        super().__init__(f"{change.id} has gone from the host", "")
+
+
+def still(change: Change, host: Host, entry: Entry | None, project: str) -> Change:
+    """The change, as the object is now. Raises Gone, or HostError where more would have to be changed than the plan has
+    shown: what is written over somebody else's change is never decided by what was read before it."""
+    if (
+        change.observed is None
+        or change.moved_from
+        or change.action
+        not in (
+            Action.UPDATE,
+            Action.DELETE,
+            Action.REPLACE,
+        )
+    ):
+        return change
+    seen = observe(host, [change.id]).get(change.id)
+    if seen is None:
+        if change.action is Action.DELETE:
+            raise Gone(change)
+        if change.action is Action.REPLACE:
+            # its pool has been replaced before it
+            return change
+        raise HostError(f"{change.id} has gone since the plan was made", "plan again")
+    if seen.uuid != change.observed.uuid:
+        raise HostError(f"{change.id} is not the object it was when the plan was made", "plan again")
+    if seen.steady == change.observed.steady:
+        return change
+    # what paths mean may have changed with it
+    host.forget()
+    if change.desired is None:
+        return replace(change, observed=seen)
+    now = compare(BY_WORD[change.id.kind], change.desired, seen, entry, project, change.uuid)
+    shown = {(f.path, repr(f.new)) for f in (*change.fields, *change.active_fields)}
+    more = [f.where for f in (*now.fields, *now.active_fields) if (f.path, repr(f.new)) not in shown]
+    if now.blocked or more or now.action not in (change.action, Action.NOOP):
+        raise HostError(
+            f"{change.id} has changed since the plan was made: {now.blocked or ', '.join(dict.fromkeys(more))}",
+            "nothing was changed; plan again",
+        )
+    return replace(now, action=change.action, needs=change.needs)

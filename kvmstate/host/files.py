@@ -1,0 +1,168 @@
+"""The image files of a host, wherever they are, as libvirt sees them: the same over every transport.
+
+A file in the folder of an active storage pool is a volume of that pool. Into any other folder libvirt looks through a
+pool that is made for the look, is never defined, and takes no part in what the folder holds.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from kvmstate.errors import ConnectionFailed, HostError, NotFound
+from kvmstate.host import pools, volumes
+from kvmstate.xmlbind.document import document
+
+# Pools of these types have files in one folder, each under its own name
+FOLDERS = ("dir", "fs", "netfs", "vstorage")
+# For so long what a pool has just been seen to hold is what it holds, in seconds
+_FRESH = 0.5
+
+
+@dataclass(frozen=True)
+class File:
+    """An image file. `backing` is the path of what lies below it; `times` are those of its last change, and tell
+    whether two paths lead to one file as long as nobody writes to it."""
+
+    path: str
+    format: str
+    backing: str | None
+    backing_format: str
+    times: tuple[str, ...]
+    pool: str | None = None
+
+
+class Unseen(HostError):
+    """Nobody can tell over this connection what is there."""
+
+
+def normal(path: str) -> str:
+    """One spelling for `/a/./b`, `/a//b` and `/a/c/../b`. Symbolic links are left: see `Files.file`."""
+    return "/" + posixpath.normpath(path).lstrip("/") if path.startswith("/") else path
+
+
+def read(text: str, path: str = "", pool: str | None = None) -> File:
+    """What a volume's XML says of its file."""
+    root = document(text)
+    format_, below = root.find("target/format"), root.find("backingStore/format")
+    times = [root.findtext(f"target/timestamps/{name}") or "" for name in ("ctime", "mtime")]
+    return File(
+        path or normal(root.findtext("target/path") or ""),
+        (format_.get("type") if format_ is not None else None) or "raw",
+        root.findtext("backingStore/path") or None,
+        (below.get("type") if below is not None else None) or "raw",
+        (*times, root.findtext("capacity") or ""),
+        pool,
+    )
+
+
+class Files:
+    """The files of one host, as of the first question about each folder."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._looked: dict[str, dict[str, File] | Unseen] = {}
+        self._refreshed: dict[str, float] = {}
+
+    @cached_property
+    def _pools(self) -> list[tuple[Any, str, str, bool]]:
+        found = []
+        for pool in pools.all_pools(self._connection):
+            with suppress(NotFound):
+                root = document(pools.xml(pool))
+                path = root.findtext("target/path") or ""
+                found.append((pool, root.get("type", ""), normal(path) if path else "", bool(pool.isActive())))
+        return found
+
+    @cached_property
+    def folders(self) -> dict[str, str]:
+        """The names of active pools by the folder that their files are in."""
+        return {path: pool.name() for pool, kind, path, active in self._pools if active and kind in FOLDERS}
+
+    @cached_property
+    def inactive(self) -> dict[str, str]:
+        """The names of pools of files that are not active, by folder."""
+        return {path: pool.name() for pool, kind, path, active in self._pools if not active and kind in FOLDERS}
+
+    @property
+    def of_devices(self) -> list[Any]:
+        """Active pools whose volumes are no files in a folder."""
+        return [pool for pool, kind, _, active in self._pools if active and kind not in FOLDERS]
+
+    def kind_of(self, name: str) -> str:
+        """The type of a pool, such as dir; empty where there is none."""
+        return next((kind for pool, kind, _, _ in self._pools if pool.name() == name), "")
+
+    def folder_of(self, name: str) -> str | None:
+        """The folder of a pool of files."""
+        return next((path for pool, kind, path, _ in self._pools if pool.name() == name and kind in FOLDERS), None)
+
+    def file(self, path: str) -> File | None:
+        """The file at a path, None where there is none. Raises Unseen, ConnectionFailed."""
+        path = normal(path)
+        folder, name = posixpath.split(path)
+        if pool := self.folders.get(folder):
+            return self._volume(pool, name, path)
+        if path.startswith("/dev/"):
+            return File(path, "raw", None, "raw", ())
+        return self.within(folder).get(name)
+
+    def chain(self, path: str, format_: str | None = None) -> Iterator[str]:
+        """The path and those of all that lies below it. `format_` is what the file is used as: what a raw image holds
+        is the guest's, also when it looks like another format. Raises Unseen."""
+        passed: set[str] = set()
+        at: str | None = normal(path)
+        while at and at not in passed:
+            passed.add(at)
+            yield at
+            found = self.file(at)
+            if found is None or not found.backing or (format_ or found.format) == "raw":
+                return
+            at, format_ = normal(posixpath.join(posixpath.dirname(at), found.backing)), found.backing_format
+
+    def within(self, folder: str) -> dict[str, File]:
+        """The files in a folder that no active pool has, by their names. Raises Unseen, ConnectionFailed."""
+        if folder not in self._looked:
+            try:
+                self._looked[folder] = self._look(folder)
+            except ConnectionFailed:
+                raise
+            except HostError as error:
+                self._looked[folder] = Unseen(f"what is in {folder} cannot be seen: {error.message}", error.hint)
+        found = self._looked[folder]
+        if isinstance(found, Unseen):
+            raise found
+        return found
+
+    def _volume(self, pool_name: str, name: str, path: str) -> File | None:
+        pool = pools.find(self._connection, pool_name)
+        for _ in range(2):
+            try:
+                return read(volumes.xml(volumes.find(pool, name)), path, pool_name)
+            except NotFound:
+                # made by QEMU, or behind libvirt's back
+                if time.monotonic() - self._refreshed.get(pool_name, -_FRESH) < _FRESH:
+                    return None
+            pools.refresh(pool)
+            self._refreshed[pool_name] = time.monotonic()
+        return None
+
+    def _look(self, folder: str) -> dict[str, File]:
+        try:
+            pool = pools.look(self._connection, folder)
+        except NotFound:
+            return {}
+        try:
+            files = {}
+            for volume in pools.volumes(pool):
+                with suppress(NotFound):
+                    files[volume.name()] = read(volumes.xml(volume), posixpath.join(folder, volume.name()))
+            return files
+        finally:
+            with suppress(HostError):
+                pools.stop(pool)

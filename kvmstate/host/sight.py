@@ -1,0 +1,142 @@
+"""A look at a host's files past libvirt, which tells no inode and no time of birth."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import struct
+import subprocess
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from urllib.parse import parse_qs, unquote, urlsplit
+
+_AT_FDCWD, _BASIC_AND_BIRTH = -100, 0x7FF | 0x800
+_ANSWER_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Inode:
+    """What a kernel knows of a file; times are in ns since 1970, `born` is 0 where the file system keeps none."""
+
+    number: int
+    born: int
+    changed: int
+
+    def __str__(self) -> str:
+        return f"inode:{self.number}:{self.born}"
+
+
+class Sight(Protocol):
+    """`near`: a look costs next to nothing."""
+
+    near: bool
+
+    def inode(self, path: str) -> list[Inode]:
+        """The files that the path may lead to; which of them is the host's is proven by the time of its change."""
+
+    def close(self) -> None: ...
+
+
+class Blind:
+    """Nothing but libvirt leads to the host."""
+
+    near = True
+
+    def inode(self, path: str) -> list[Inode]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class Local(Blind):
+    """The files of this machine, as the daemon's process sees them: it may have mounts of its own."""
+
+    def __init__(self, daemon: int | None) -> None:
+        self._roots = ["", *([f"/proc/{daemon}/root"] if daemon else [])]
+
+    def inode(self, path: str) -> list[Inode]:
+        found = []
+        for root in self._roots:
+            with suppress(OSError):
+                found.append(statx(root + path))
+        return found
+
+
+class Ssh(Blind):
+    """The files of a host that libvirt reaches by ssh, through the same command, which is started with the first look
+    and asks for no password."""
+
+    near = False
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._lock = threading.Lock()
+        self._shell: subprocess.Popen[str] | None = None
+        self._tried = False
+
+    def inode(self, path: str) -> list[Inode]:
+        with self._lock, suppress(OSError, ValueError):
+            if not self._tried:
+                self._tried = True
+                self._shell = self._start()
+            if self._shell and (said := self._ask(self._shell, path)) != "-":
+                number, born, changed = said.split("|")
+                return [Inode(int(number), _ns(born), _ns(changed))]
+        return []
+
+    def close(self) -> None:
+        if self._shell:
+            self._shell.kill()
+            self._shell.communicate()
+            self._shell = None
+
+    def _start(self) -> subprocess.Popen[str]:
+        parts = urlsplit(self._address)
+        said = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        words = [said.get("command", "ssh")]
+        words += ["-p", str(parts.port)] if parts.port else []
+        words += ["-l", unquote(parts.username)] if parts.username else []
+        words += ["-i", said["keyfile"]] if "keyfile" in said else []
+        words += ["-o", "StrictHostKeyChecking=no"] if said.get("no_verify") == "1" else []
+        words += ["-T", "-o", "BatchMode=yes", "-e", "none", "--", parts.hostname or "", "LC_ALL=C TZ=UTC exec sh"]
+        return subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
+        )
+
+    def _ask(self, shell: subprocess.Popen[str], path: str) -> str:
+        assert shell.stdin
+        assert shell.stdout
+        # one that does not answer is ended, which ends the wait
+        timer = threading.Timer(_ANSWER_SECONDS, shell.kill)
+        timer.start()
+        try:
+            shell.stdin.write(f"stat -L -c '%i|%w|%z' -- {shlex.quote(path)} 2>/dev/null || echo -\n")
+            shell.stdin.flush()
+            return shell.stdout.readline().strip() or "-"
+        finally:
+            timer.cancel()
+
+
+def _ns(text: str) -> int:
+    """Of `2026-11-28 13:28:51.834088135 +0000`, as GNU's stat says a time; `-` is none."""
+    if text == "-":
+        return 0
+    seconds, _, rest = text.partition(".")
+    at = datetime.fromisoformat(f"{seconds}+00:00")
+    return int(at.timestamp()) * 10**9 + int(rest.partition(" ")[0].ljust(9, "0"))
+
+
+def statx(path: str) -> Inode:
+    """As statx(2) tells it, which Python has no call for. Raises OSError."""
+    buffer = ctypes.create_string_buffer(256)
+    if ctypes.CDLL(None, use_errno=True).statx(_AT_FDCWD, os.fsencode(path), 0, _BASIC_AND_BIRTH, buffer):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    (inode,) = struct.unpack_from("=Q", buffer, 32)
+    (born, born_ns), (changed, changed_ns) = (struct.unpack_from("=qI", buffer, at) for at in (80, 96))
+    return Inode(inode, born * 10**9 + born_ns, changed * 10**9 + changed_ns)

@@ -1,0 +1,360 @@
+"""Who uses what on a host: machines of every project and of none, off and running, and volumes that are layers.
+
+Asked before something is deleted. Not seen is not the same as not there: what cannot be resolved over this connection
+is `unknown`, and whoever asks must not go on then.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from lxml import etree
+
+from kvmstate.errors import ConnectionFailed, HostError, NotFound
+from kvmstate.host import domains, networks, pools, volumes
+from kvmstate.host.files import File, Files, Unseen, normal, read
+from kvmstate.model.resource import ResourceId
+from kvmstate.xmlbind import disk_source
+from kvmstate.xmlbind.document import document
+
+if TYPE_CHECKING:
+    from kvmstate.host.connection import Host
+
+# How old an answer may be, in seconds
+MAX_AGE = 2.0
+# What a machine reads and writes by path, beside its disks
+_DATA = (
+    "os/kernel",
+    "os/initrd",
+    "os/dtb",
+    "os/nvram",
+    "os/acpi/table",
+    "devices/memory/source/path",
+    "devices/tpm/backend/source",
+)
+# People's own words, and programs: no path in them is used as data
+_WORDS = {"title", "description", "metadata", "emulator", "binary"}
+_IN_TEXT = re.compile(r"(?<![\w./-])/[^\s,;:'\"=]+")
+
+
+@dataclass(frozen=True, order=True)
+class User:
+    """A machine, or a volume that is a layer; `snapshot` names what of the machine it is: a snapshot, a saved state."""
+
+    id: ResourceId
+    snapshot: str = ""
+
+    def __str__(self) -> str:
+        if self.id.kind == "volume":
+            return f"volume {self.id.name}"
+        name = f"virtual machine {self.id.name}"
+        return f"{self.snapshot} of {name}" if self.snapshot else name
+
+
+@dataclass
+class Named:
+    """What one domain names: every path as it stands there, and with the format that it is used as those whose files
+    count wherever they are and whatever lies below them."""
+
+    name: str
+    paths: dict[str, set[User]] = field(default_factory=lambda: defaultdict(set))
+    data: dict[str, tuple[User, str | None]] = field(default_factory=dict)
+    volumes: dict[tuple[str, str], User] = field(default_factory=dict)
+    networks: set[str] = field(default_factory=set)
+    bridges: set[str] = field(default_factory=set)
+    # all files that this comes to, see Uses
+    used: set[str] = field(default_factory=set)
+
+    def add(self, root: etree._Element, user: User) -> None:
+        for disk in root.iterfind(".//devices/disk"):
+            for node in (disk, *disk.iter("mirror", "backingStore")):
+                if (source := disk_source.read(node)) is None:
+                    continue
+                if source.pool:
+                    self.volumes[source.pool, source.volume] = user
+                use = node.find("driver") if node.tag == "disk" else node.find("format")
+                self._file(source.path, user, use.get("type") if use is not None else None)
+                if source.name:
+                    self.paths[source.name].add(user)
+        for path in _DATA:
+            for each in root.iterfind(path):
+                self._file((each.text or each.get("path") or "").strip(), user, "raw")
+        for each in root.iterfind("devices/filesystem/source"):
+            self._file(each.get("file") or each.get("dev") or "", user, "raw")
+        for text in _strings(root):
+            self.paths[normal(text)].add(user)
+        for each in root.iterfind("devices/interface/source"):
+            self.networks |= {each.get("network", "")} - {""}
+            self.bridges |= {each.get("bridge", "")} - {""}
+
+    def _file(self, path: str, user: User, format_: str | None) -> None:
+        if path.startswith("/") and normal(path) not in self.data:
+            self.data[normal(path)] = user, format_
+
+
+def _strings(node: etree._Element) -> Iterator[str]:
+    if not isinstance(node.tag, str) or node.tag in _WORDS:
+        return
+    for said in (node.text or "", *map(str, node.attrib.values())):
+        text = said.strip()
+        if text.startswith("/"):
+            yield text
+        elif "/" in text:
+            yield from _IN_TEXT.findall(text)
+    for child in node:
+        yield from _strings(child)
+
+
+class Uses:
+    """Of one host. Thread-safe. Domains are read once, and again when an event or this run itself says that they have
+    changed; without events (see `hear`), and volumes, of which libvirt tells nothing, when the answer is older than
+    MAX_AGE."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._lock = threading.Lock()
+        self._dirty: set[ResourceId] = set()
+        self._domains: dict[str, Named] = {}
+        self._by_path: dict[str, set[User]] = {}
+        self._layers: dict[str, set[User]] = {}
+        self._bridges: list[tuple[str, str]] = []
+        self._known: dict[str, File] = {}
+        self._same: dict[tuple[str, ...], list[str]] = {}
+        self._strange: dict[str, str] = {}
+        self._files = Files(host.connection)
+        self._read = {"domains": -MAX_AGE, "volumes": -MAX_AGE}
+        self._hears = False
+
+    def hear(self) -> None:
+        """Follow libvirt's events from here on. Its test driver has a host of its own for each connection, and none."""
+        if self._hears or self._host.address.startswith("test"):
+            return
+        from kvmstate.host.events import Events, Heard
+
+        def told(heard: Heard) -> None:
+            if heard.id.kind == "domain":
+                self._dirty.add(heard.id)
+
+        def lost() -> None:
+            self._hears = False
+
+        with suppress(HostError):
+            self._events = Events(self._host.address, told, lost)
+            self._hears = True
+            self._read["domains"] = -MAX_AGE
+
+    def close(self) -> None:
+        if self._hears:
+            self._hears = False
+            self._events.close()
+
+    def of_volume(self, id_: ResourceId, path: str) -> set[User]:
+        """Who uses a volume. Raises HostError when that cannot be told."""
+        pool, _, name = id_.name.partition("/")
+        with self._lock:
+            self._look()
+            self._refuse_unknown()
+            found = self._by_path.get(normal(path), set()) | self._layers.get(normal(path), set())
+            for named in self._domains.values():
+                if user := named.volumes.get((pool, name)):
+                    found.add(user)
+            return {user for user in found if user.id != id_}
+
+    def of_network(self, name: str) -> set[User]:
+        """Machines with an interface on a network, or on its bridge."""
+        with self._lock:
+            self._look()
+            bridge = next((bridge for network, bridge in self._bridges if network == name), "-")
+            return {
+                User(ResourceId("domain", named.name))
+                for named in self._domains.values()
+                if name in named.networks or bridge in named.bridges
+            }
+
+    def of_pool(self, name: str) -> set[User]:
+        """Machines with something that is in a pool."""
+        with self._lock:
+            self._look()
+            found = {u for named in self._domains.values() for (pool, _), u in named.volumes.items() if pool == name}
+            folder = self._files.folder_of(name)
+            for path, users in self._by_path.items():
+                if folder and posixpath.dirname(path) == folder:
+                    found |= {user for user in users if user.id.kind == "domain"}
+            return found
+
+    def forget(self, *ids: ResourceId) -> None:
+        """This run has changed these, or deleted them."""
+        with self._lock:
+            self._dirty |= {*ids}
+
+    def look_again(self) -> None:
+        """Nothing that was seen before counts any more."""
+        with self._lock:
+            self._read = dict.fromkeys(self._read, -MAX_AGE)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._read["volumes"] >= MAX_AGE:
+            self._read_volumes()
+            self._read["volumes"] = now
+        if now - self._read["domains"] >= MAX_AGE and not (self._hears and self._read["domains"] > 0):
+            self._dirty.clear()
+            self._read_domains(None)
+            self._read["domains"] = now
+        changed = set()
+        while self._dirty:
+            changed.add(self._dirty.pop())
+        self._layers = (
+            {path: kept for path, users in self._layers.items() if (kept := {u for u in users if u.id not in changed})}
+            if any(id_.kind == "volume" for id_ in changed)
+            else self._layers
+        )
+        if names := {id_.name for id_ in changed if id_.kind == "domain"}:
+            self._read_domains(names)
+
+    def _read_domains(self, names: set[str] | None) -> None:
+        """Of these names, or of all."""
+        host = self._host
+        for name in [*self._domains] if names is None else names & self._domains.keys():
+            self._drop(name)
+        kept = domains.kept_states(host.connection, names)
+        listed = domains.all_domains(host.connection) if names is None else domains.named(host.connection, names)
+        self._bridges = host.each(_bridge, networks.all_networks(host.connection)) if names is None else self._bridges
+        for named in host.each(lambda domain: _named(domain, kept), listed):
+            self._domains[named.name] = named
+            for path, users in named.paths.items():
+                for user in users:
+                    self._add(named, _device(path), user)
+            for path, (user, format_) in named.data.items():
+                self._follow(named, path, format_, user)
+
+    def _drop(self, name: str) -> None:
+        named = self._domains.pop(name)
+        for path in named.used:
+            left = {user for user in self._by_path.get(path, ()) if user.id != ResourceId("domain", name)}
+            self._by_path[path] = left
+        self._strange = {what: why for what, why in self._strange.items() if what != name}
+
+    def _add(self, named: Named, path: str, user: User) -> None:
+        named.used.add(path)
+        self._by_path.setdefault(path, set()).add(user)
+
+    def _read_volumes(self) -> None:
+        """The volumes of active pools, and the files in the folders of those that are not active."""
+        host = self._host
+        self._files = Files(host.connection)
+        self._strange = {what: why for what, why in self._strange.items() if what in self._domains}
+        listed = []
+        for pool in pools.all_pools(host.connection):
+            # one that has gone meanwhile
+            with suppress(NotFound):
+                if pool.isActive():
+                    try:
+                        pools.refresh(pool, timeout=2)
+                    except ConnectionFailed:
+                        raise
+                    except HostError:
+                        # while it is being filled, what libvirt knew before has to do; one that failed is not active
+                        pass
+                listed += [(pool.name(), volume) for volume in pools.volumes(pool)]
+        found = host.each(lambda each: read(volumes.xml(each[1]), pool=each[0]), listed)
+        self._known = {file.path: file for file in found if file.path}
+        for folder, name in self._files.inactive.items():
+            try:
+                self._known |= {file.path: replace(file, pool=name) for file in self._files.within(folder).values()}
+            except Unseen as unseen:
+                self._strange[f"pool {name}"] = f"it is not active, and {unseen.message}"
+        self._same = defaultdict(list)
+        self._layers = defaultdict(set)
+        for path, file in self._known.items():
+            self._same[file.times].append(path)
+            if file.backing:
+                user = User(ResourceId("volume", f"{file.pool}/{posixpath.basename(path)}"))
+                self._layers[_below(file)].add(user)
+
+    def _follow(self, named: Named, path: str, format_: str | None, user: User) -> None:
+        """A file and all that lies below it are used, and so are the volumes that they are by another path."""
+        passed: set[str] = set()
+        todo: list[tuple[str, str | None]] = [(path, format_)]
+        while todo:
+            at, format_ = todo.pop()
+            if at in passed:
+                continue
+            passed.add(at)
+            self._add(named, _device(at), user)
+            try:
+                file = self._known.get(at) or self._files.file(at)
+            except Unseen as unseen:
+                self._strange[named.name] = f"{user} uses {at}, and {unseen.message}"
+                continue
+            if file is None:
+                continue
+            if at not in self._known and file.times:
+                todo += [(same, format_) for same in self._same.get(file.times) or self._moving(file)]
+            if file.backing and (format_ or file.format) != "raw":
+                todo.append((_below(file), file.backing_format))
+
+    def _moving(self, file: File) -> Iterator[str]:
+        """Volumes that may be this file, which is written to: changed before it was looked at, and since."""
+        for path, before in self._known.items():
+            if before.times[2:] == file.times[2:] and _time(before) <= _time(file):
+                with suppress(HostError):
+                    after = Files(self._host.connection).file(path)
+                    if after and _time(before) < _time(after) and _time(file) <= _time(after):
+                        yield path
+
+    def _refuse_unknown(self) -> None:
+        for what, why in self._strange.items():
+            raise HostError(
+                f"it cannot be told who uses it: {why if what in self._domains else f'{what}: {why}'}",
+                "nothing that may be used is deleted: have libvirt see that place (start its pool), or undefine what "
+                "names it",
+            )
+
+
+def _named(domain: Any, kept: dict[str, list[tuple[str, str]]]) -> Named:
+    """Raises NotFound when the domain has gone."""
+    name = domain.name()
+    found, own = Named(name), User(ResourceId("domain", name))
+    found.add(document(domains.xml(domain)), own)
+    if domain.isActive():
+        with suppress(NotFound):
+            found.add(document(domains.xml(domain, inactive=False)), own)
+    for what, text in kept.get(domain.UUIDString(), ()):
+        root, user = document(text), User(own.id, what)
+        # a snapshot needs what its domain had then; the overlays that it names hold what was written since
+        then = [root] if root.tag == "domain" else [*root.iterfind("domain"), *root.iterfind("inactiveDomain")]
+        for inner in then:
+            found.add(inner, user)
+        for memory in root.iterfind("memory[@file]"):
+            found._file(memory.get("file", ""), user, "raw")
+    return found
+
+
+def _bridge(network: Any) -> tuple[str, str]:
+    """A network and the bridge that it makes or uses."""
+    bridge = document(networks.xml(network)).find("bridge")
+    return network.name(), (bridge.get("name") if bridge is not None else None) or "-"
+
+
+def _below(file: File) -> str:
+    return normal(posixpath.join(posixpath.dirname(file.path), file.backing or ""))
+
+
+def _time(file: File) -> int:
+    seconds, _, rest = (file.times[0] or "0").partition(".")
+    return int(seconds) * 10**9 + int((rest or "0").ljust(9, "0"))
+
+
+def _device(path: str) -> str:
+    """A logical volume has two names, of which libvirt tells /dev/GROUP/VOLUME."""
+    match = re.fullmatch(r"/dev/mapper/((?:[^-]|--)+)-((?:[^-]|--)+)", path)
+    return "/dev/{}/{}".format(*(part.replace("--", "-") for part in match.groups())) if match else path

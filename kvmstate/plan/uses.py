@@ -1,0 +1,94 @@
+"""What is used on the host is not taken away, whoever uses it: asked when a plan is made, and before each deed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from kvmstate.errors import ConnectionFailed, HostError
+from kvmstate.host import Host
+from kvmstate.host.uses import User
+from kvmstate.kind import references
+from kvmstate.model.change import Action, Change
+from kvmstate.model.resource import ResourceId
+from kvmstate.xmlbind import document
+
+_TAKES = (Action.DELETE, Action.REPLACE)
+
+
+def users(host: Host, change: Change) -> set[User]:
+    """Who would miss what a change takes away, as of now. Raises HostError when that cannot be told."""
+    id_ = change.id
+    if id_.kind == "network":
+        return host.uses.of_network(id_.name)
+    if id_.kind == "pool":
+        return host.uses.of_pool(id_.name) if change.action is Action.DELETE else set()
+    if id_.kind == "volume" and change.observed:
+        return host.uses.of_volume(id_, document(change.observed.xml).findtext("target/path") or "")
+    return set()
+
+
+def keep_used(host: Host, changes: dict[ResourceId, Change]) -> None:
+    """Block what would be taken from somebody who stays. One who goes with the same plan, or no longer refers to it
+    after the plan, is no reason: that change comes first."""
+    taken = {id_: c for id_, c in changes.items() if c.action in _TAKES and not c.blocked}
+    found: dict[ResourceId, set[User]] = {}
+    for id_, change in taken.items():
+        try:
+            found[id_] = users(host, change)
+        except ConnectionFailed:
+            raise
+        except HostError as error:
+            changes[id_] = replace(change, blocked=error.message, hint=error.hint)
+    while held := _held(found, changes):
+        for id_, user in held.items():
+            changes[id_] = replace(
+                changes[id_], blocked=f"in use by {user}", hint="detach it there, or delete what uses it, first"
+            )
+            del found[id_]
+
+
+def _held(found: Mapping[ResourceId, set[User]], changes: Mapping[ResourceId, Change]) -> dict[ResourceId, User]:
+    held = {}
+    for id_, using in found.items():
+        staying = sorted(user for user in using if not _leaves(user, id_, changes))
+        if staying and not changes[id_].blocked:
+            held[id_] = staying[0]
+    return held
+
+
+def _leaves(user: User, used: ResourceId, changes: Mapping[ResourceId, Change]) -> bool:
+    """Whether the user is gone, or uses it no more, when the plan comes to it."""
+    change = changes.get(user.id)
+    if change is None or change.blocked or change.suspended:
+        return False
+    if change.action is Action.DELETE:
+        return True
+    if user.snapshot or change.spec is None or change.action is Action.NOOP:
+        return False
+    if change.running and not change.restarts and change.waiting:
+        # what runs lets go of it with its next start only
+        return False
+    of_pool = f"{used.name}/" if used.kind == "pool" else ""
+    named = [ref.target for ref in references(change.spec)]
+    return not any(id_ == used or (of_pool and id_.kind == "volume" and id_.name.startswith(of_pool)) for id_ in named)
+
+
+def with_moved_pools(changes: dict[ResourceId, Change]) -> None:
+    """A pool that is replaced leaves its volumes behind: each is shown as replaced, and its lifecycle is asked."""
+    for pool_id, pool in list(changes.items()):
+        if pool_id.kind != "pool" or pool.action is not Action.REPLACE or pool.blocked:
+            continue
+        inside = [c for id_, c in changes.items() if id_.kind == "volume" and id_.name.startswith(f"{pool_id.name}/")]
+        kept = [c.id for c in inside if c.lifecycle.prevent_destroy or c.lifecycle.replace != "allow"]
+        if kept:
+            changes[pool_id] = replace(
+                pool,
+                blocked=f"replacing it would leave {kept[0]} behind, whose lifecycle does not allow that",
+                hint="declare the new folder as another pool; or let the volumes in it say replace: allow",
+            )
+            continue
+        for change in inside:
+            if change.desired and change.observed and not change.blocked:
+                reason = f"{pool_id} is replaced; its file stays where it is"
+                changes[change.id] = replace(change, action=Action.REPLACE, reason=reason)

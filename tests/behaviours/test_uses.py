@@ -1,0 +1,245 @@
+"""What is used is not deleted: whoever uses it, running or off, by whatever path, and by another project too."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+import pytest
+from harness import Project, idle, kvmstate, pool, resource
+
+from kvmstate import sandbox
+
+pytestmark = pytest.mark.real
+
+FOLDER = "/var/lib/libvirt/behaviours"
+LAN = resource("Network", "lan", ips=[{"address": "192.168.96.1/24"}])
+DATA = resource("Volume", "data", {"deletion": "delete"}, pool="images", capacity="1MiB")
+
+
+def domain(name: str, devices: str = "", os: str = "") -> str:
+    return (
+        f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><os><type>hvm</type>{os}</os>"
+        f"<devices>{devices}</devices></domain>"
+    )
+
+
+def disk(path: str, kind: str = "file", attribute: str = "file") -> str:
+    return (
+        f"<disk type='{kind}'><driver name='qemu' type='qcow2'/><source {attribute}='{path}'/>"
+        "<target dev='vda' bus='virtio'/></disk>"
+    )
+
+
+def shell(project: Project, command: str) -> None:
+    sandbox.execute(project.host, ["sh", "-ec", f"cd {FOLDER} && {command}"])
+
+
+def layer(project: Project, path: str, base: str) -> None:
+    shell(project, f"qemu-img create -q -f qcow2 -b {base} -F qcow2 {path}")
+
+
+Use = Callable[[Project, libvirt.virConnect], object]
+
+
+def by_path(project: Project, connection: libvirt.virConnect) -> None:
+    connection.defineXML(domain("user", disk(f"{FOLDER}/images/data")))
+
+
+def by_odd_path(project: Project, connection: libvirt.virConnect) -> None:
+    connection.defineXML(domain("user", disk(f"{FOLDER}/./images//data")))
+
+
+def by_linked_folder(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "ln -s images alias")
+    connection.defineXML(domain("user", disk(f"{FOLDER}/alias/data")))
+
+
+def by_link(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "mkdir -p elsewhere; ln -s ../images/data elsewhere/other-name")
+    connection.defineXML(domain("user", disk(f"{FOLDER}/elsewhere/other-name")))
+
+
+def running_by_linked_folder(project: Project, connection: libvirt.virConnect) -> None:
+    by_linked_folder(project, connection)
+    connection.lookupByName("user").create()
+
+
+def running_only(project: Project, connection: libvirt.virConnect) -> None:
+    """The definition has let go of it; what runs has not."""
+    by_path(project, connection)
+    connection.lookupByName("user").create()
+    connection.defineXML(
+        domain("user").replace("<name>", f"<uuid>{connection.lookupByName('user').UUIDString()}</uuid><name>")
+    )
+
+
+def by_pool_and_name(project: Project, connection: libvirt.virConnect) -> None:
+    source = disk("", "volume", "volume").replace("volume=''", "pool='images' volume='data'")
+    connection.defineXML(domain("user", source))
+
+
+def as_kernel(project: Project, connection: libvirt.virConnect) -> None:
+    connection.defineXML(domain("user", os=f"<kernel>{FOLDER}/images/data</kernel>"))
+
+
+def as_firmware_variables(project: Project, connection: libvirt.virConnect) -> None:
+    loader = "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader>"
+    text = domain("user", os=f"{loader}<nvram>{FOLDER}/images/data</nvram>")
+    connection.defineXML(
+        text.replace("<type>", "<type machine='q35'>").replace("<dev", "<features><acpi/></features><dev")
+    )
+
+
+def on_qemus_command_line(project: Project, connection: libvirt.virConnect) -> None:
+    argument = f"<qemu:arg value='-drive'/><qemu:arg value='file={FOLDER}/images/data,if=none,id=x'/>"
+    text = domain("user").replace("<domain ", "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0' ")
+    connection.defineXML(text.replace("</domain>", f"<qemu:commandline>{argument}</qemu:commandline></domain>"))
+
+
+def below_a_layer_outside_of_pools(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "mkdir -p elsewhere")
+    layer(project, "elsewhere/top", f"{FOLDER}/images/data")
+    connection.defineXML(domain("user", disk(f"{FOLDER}/elsewhere/top")))
+
+
+def below_a_layer_that_its_pool_has_not_seen(project: Project, connection: libvirt.virConnect) -> None:
+    layer(project, "images/top", "data")
+
+
+def below_a_layer_in_an_inactive_pool(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "mkdir -p asleep")
+    layer(project, "asleep/top", f"{FOLDER}/images/data")
+    connection.storagePoolDefineXML(
+        f"<pool type='dir'><name>asleep</name><target><path>{FOLDER}/asleep</path></target></pool>"
+    )
+
+
+def by_saved_memory(project: Project, connection: libvirt.virConnect) -> None:
+    running_only(project, connection)
+    connection.lookupByName("user").managedSave()
+
+
+def by_a_snapshot(project: Project, connection: libvirt.virConnect) -> None:
+    by_path(project, connection)
+    machine = connection.lookupByName("user")
+    machine.snapshotCreateXML("<domainsnapshot><name>internal</name></domainsnapshot>")
+    machine.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+    by_path(project, connection)
+
+
+USES = [
+    *(by_path, by_odd_path, by_linked_folder, by_link, running_by_linked_folder, running_only, by_pool_and_name),
+    *(as_kernel, as_firmware_variables, on_qemus_command_line, below_a_layer_outside_of_pools),
+    *(below_a_layer_that_its_pool_has_not_seen, below_a_layer_in_an_inactive_pool, by_saved_memory, by_a_snapshot),
+]
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+def test_a_volume_in_use_is_not_deleted(use: Use, project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), DATA)
+    use(project, connection)
+    project.write(pool())
+    planned = project.plan("--prune")
+    assert "volume/images/data" in planned.out
+    assert "blocked: in use by" in planned.out
+    assert project.apply("--prune").code == 1
+    assert project.path("images/data").exists()
+    for machine in connection.listAllDomains():
+        assert machine.name() == "user"
+
+
+def test_what_uses_it_since_the_plan_counts_too(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), DATA)
+    project.write(pool())
+    saved = str(project.folder / "plan.json")
+    assert project.kvmstate("plan", "--prune", "--out", saved).code == 0
+    by_path(project, connection)
+    assert kvmstate("apply", saved).code == 1
+    assert project.path("images/data").exists()
+
+
+def test_a_place_that_nobody_can_look_into_keeps_all_volumes(project: Project, connection: libvirt.virConnect) -> None:
+    """A pool whose storage is not mounted may hold a layer over anything."""
+    project.converge(pool(), DATA)
+    connection.storagePoolDefineXML(
+        "<pool type='netfs'><name>away</name><source><host name='127.0.0.1'/><dir path='/export'/></source>"
+        f"<target><path>{FOLDER}/images/data/not-a-folder</path></target></pool>"
+    )
+    project.write(pool())
+    planned = project.plan("--prune")
+    assert "it cannot be told who uses it: pool away" in planned.out
+    assert project.apply("--prune").code == 1
+    assert project.path("images/data").exists()
+
+
+def test_own_machines_that_go_too_are_no_reason(project: Project, connection: libvirt.virConnect) -> None:
+    web = idle("web", {"deletion": "delete"}, disks=[{"name": "data", "volume": "images/data"}])
+    project.converge(pool(), DATA, LAN, web)
+    assert project.kvmstate("destroy", "--auto-approve").code == 0
+    assert not project.path("images/data").exists()
+    assert connection.listAllDomains() == []
+
+
+def test_a_machine_that_lets_go_of_it_in_the_same_plan_is_no_reason(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    web = idle("web", state="stopped", disks=[{"name": "data", "volume": "images/data"}])
+    project.converge(pool(), DATA, web)
+    project.converge(pool(), idle("web", state="stopped"), options=("--prune",))
+    assert not project.path("images/data").exists()
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_network_with_machines_on_it_is_not_deleted(
+    runs: bool, project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(LAN)
+    user = connection.defineXML(domain("user", "<interface type='network'><source network='lan'/></interface>"))
+    if runs:
+        user.create()
+    destroyed = project.kvmstate("destroy", "--auto-approve")
+    assert destroyed.code == 1
+    assert "blocked: in use by virtual machine user" in destroyed.out
+    assert connection.networkLookupByName("lan").isActive()
+
+
+def test_a_network_by_its_bridge_is_in_use_too(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(resource("Network", "lan", bridge={"name": "kvbr96"}))
+    connection.defineXML(domain("user", "<interface type='bridge'><source bridge='kvbr96'/></interface>"))
+    assert project.kvmstate("destroy", "--auto-approve").code == 1
+    assert connection.networkLookupByName("lan").isActive()
+
+
+@pytest.mark.parametrize("use", [by_path, by_pool_and_name], ids=lambda use: use.__name__)
+def test_a_pool_whose_volumes_are_used_is_not_deleted(
+    use: Use, project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), resource("Volume", "data", pool="images", capacity="1MiB"))
+    use(project, connection)
+    assert project.kvmstate("destroy", "--auto-approve").code == 1
+    assert connection.storagePoolLookupByName("images").isActive()
+
+
+def test_a_pool_that_has_another_projects_volumes_is_not_deleted(
+    project: Project, tmp_path: Path, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool())
+    other = Project(project.host, tmp_path / "other", "other")
+    other.converge(resource("Volume", "theirs", pool="images", capacity="1MiB"))
+    destroyed = project.kvmstate("destroy", "--auto-approve")
+    assert destroyed.code == 1
+    assert "project other owns volume/images/theirs in it" in destroyed.out
+    assert connection.storagePoolLookupByName("images").isActive()
+
+
+def test_looking_into_folders_leaves_nothing_behind(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), DATA)
+    below_a_layer_outside_of_pools(project, connection)
+    before = subprocess.check_output(["find", str(project.path("")), "-printf", "%p %m %T@\n"])
+    project.write(pool())
+    assert project.apply("--prune").code == 1
+    assert [found.name() for found in connection.listAllStoragePools()] == ["images"]
+    assert subprocess.check_output(["find", str(project.path("")), "-printf", "%p %m %T@\n"]) == before
