@@ -80,7 +80,11 @@ class Reader:
         for _ in range(MAX_SYNTAX_ERRORS):
             composer = Composer(iter(_LOADER(text[start:]).get_event, None), first_line, self.report)
             try:
-                yield from _compose(composer)
+                for node in _compose(composer):
+                    yield node
+                    if len(self.problems) > MAX_PROBLEMS:
+                        # nobody is shown what is wrong with the rest
+                        break
                 return
             except yaml.MarkedYAMLError as error:
                 mark = error.problem_mark or error.context_mark

@@ -13,6 +13,7 @@ from kvmstate.manifest.fields import Model, below, fields, fitting
 from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.scalars import describe
 from kvmstate.manifest.suggest import hint, nearest
+from kvmstate.manifest.text import MAX_PROBLEMS
 from kvmstate.model.quantity import WRITTEN
 
 _YES_NO = {
@@ -36,6 +37,9 @@ def validate(
             if (key := (path, message)) not in seen:
                 seen.add(key)
                 report(message, line, column, said, path)
+            if len(seen) > MAX_PROBLEMS:
+                # a hint takes time, and nobody is shown more
+                break
     return None
 
 
@@ -175,7 +179,9 @@ def _bound(kind: str, context: dict[str, Any], node: Node) -> str:
     text, key = words[kind]
     if kind == "string_pattern_mismatch" and str(context.get("pattern")).startswith("^/"):
         return f"expected an absolute path, such as /var/lib/libvirt/images; found {found(node)}"
-    return f"{text.format(context.get(key))}; found {found(node)}"
+    # some patterns have a line break in them
+    bound = str(context.get(key)).replace("\n", "\\n")
+    return f"{text.format(bound)}; found {found(node)}"
 
 
 def _quoted(text: str) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kvmstate.errors import ManifestErrors
-from kvmstate.manifest import load
+from kvmstate.manifest import load, suggest
 
 SECONDS = 20  # of a busy machine; what would not end takes minutes
 LAUGHS = "\n".join(
@@ -114,3 +114,26 @@ def test_links_that_lead_in_circles_are_walked_once(tmp_path: Path) -> None:
     (tmp_path / "sub" / "up").symlink_to(tmp_path)
     (tmp_path / "m.yaml").write_text("apiVersion: kvmstate/v1\nkind: Network\nmetadata: {name: a}\nspec: {}\n")
     assert len(load([tmp_path]).resources) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "apiVersion: kvmstate/v1\nkind: Network\nmetadata: {name: a}\nspec:\n"
+        + "".join(f"  mtuu{number}: 1\n" for number in range(20_000)),
+        "---\n".join(f"apiVersion: kvmstate/v1\nkind: Netwrk\nnam: {number}\n" for number in range(20_000)),
+        "apiVersion: kvmstate/v1\nkind: Network\nmetadata: {name: a}\nspec:\n  ips:\n"
+        + "  - {addres: 10.0.0.1/24}\n" * 20_000,
+    ],
+    ids=["fields", "documents", "items"],
+)
+def test_hints_are_made_for_what_is_shown(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = suggest.nearest
+    monkeypatch.setattr(suggest, "nearest", lambda word, known: made.append(word) or real(word, known))
+    (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(ManifestErrors) as refused:
+        load([tmp_path])
+    assert len(refused.value.problems) == 201
+    assert "more than 200 problems" in str(refused.value)
+    assert 100 <= len(made) < 1000
