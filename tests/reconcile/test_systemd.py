@@ -62,7 +62,7 @@ def manager(tmp_path: Path) -> Manager:
 @pytest.fixture
 def daemon(manager: Manager, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """On a host that is not there until `host.xml` is."""
-    (tmp_path / "kvmstate.yaml").write_text(f"project: lab\nconnection: test://{tmp_path}/host.xml\n")
+    (tmp_path / "kvmstate.yaml").write_text("project: lab\n")
     (tmp_path / "lan.yaml").write_text(NETWORK)
     env = {
         **os.environ,
@@ -71,7 +71,9 @@ def daemon(manager: Manager, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]
         "NOTIFY_SOCKET": manager.address,
         "WATCHDOG_USEC": "200000",
     }
-    process = subprocess.Popen([sys.executable, "-c", MAIN, "run", str(tmp_path)], env=env, stderr=subprocess.DEVNULL)
+    # which the project's file may not say: it would be a file of its choice
+    command = [sys.executable, "-c", MAIN, "run", str(tmp_path), "-c", f"test://{tmp_path}/host.xml"]
+    process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
