@@ -85,7 +85,8 @@ OPTIONS = {
         "--on-rewrite",
         "git_on_rewrite",
         type=click.Choice(["follow", "hold"]),
-        help="After a force-push, a rollback or a moved tag: take it, or stay. Default: follow.",
+        help="After a force-push, a rollback or a moved tag: take it, or stay. Default: follow; with --verify-ssh or "
+        "--verify-gpg hold, and what is older than the revision in force is never taken.",
     ),
 }
 

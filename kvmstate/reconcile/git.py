@@ -144,16 +144,34 @@ class GitSource:
         note = self._became()
         object_ = self._repository.find(FETCHED)
         revision = self._revision(object_)
-        if note and self._settings.on_rewrite == "hold":
-            assert self.revision
-            raise SourceError(
-                f"{note}; {self.revision.commit[:12]} stays in force",
-                "where that is meant, --on-rewrite follow takes what is there",
-            )
+        if note:
+            self._check_rewrite(note, revision)
         self._put_in_force(object_, revision)
         with suppress(SourceError):
             self._repository.ask("gc", "--auto", "--quiet")
         return revision, note
+
+    def _check_rewrite(self, note: str, new: Revision) -> None:
+        """Raises SourceError for what is not followed."""
+        old, settings = self.revision, self._settings
+        assert old
+        stays = f"{old.commit[:12]} stays in force"
+        if settings.holds:
+            raise SourceError(f"{note}; {stays}", "where that is meant, --on-rewrite follow takes what is there")
+        if settings.is_verified and (why := self._not_newer(new, old)):
+            # who controls the server, and no key, has only what was signed before
+            raise SourceError(f"{note}, and {why}; {stays}", "sign a new commit that comes after the one in force")
+
+    def _not_newer(self, new: Revision, old: Revision) -> str:
+        """Why a signed commit may be one that was in force before, or never in this repository; or an empty text."""
+        mirror = self._repository
+        if mirror.is_ancestor(new.commit, old.commit):
+            return "came before the one in force"
+        if new.time < old.time:
+            return "is older than the one in force"
+        if mirror.ask("merge-base", old.commit, new.commit).code:
+            return "has no history in common with it"
+        return ""
 
     def _fetch_it(self, depth: int) -> None:
         self._repository.fetch(f"+{self._settings.ref}:{FETCHED}", depth)
@@ -182,8 +200,10 @@ class GitSource:
         """More and more history. A server that gives no more, or more than comes in time, leaves things untold."""
         yield
         depth = self._settings.depth
-        for more in ROUNDS if depth else ():
-            if more > depth:
+        # what cannot be told is not taken: then all of it is worth its time
+        rounds = (*ROUNDS, 0) if self._settings.is_verified else ROUNDS
+        for more in rounds if depth else ():
+            if more > depth or not more:
                 with suppress(SourceError):
                     self._fetch_it(more)
                 yield

@@ -31,7 +31,8 @@ class Git:
     `timeout` (of one git command) are seconds. `ssh_key`, `known_hosts`, `token` (a password or token in its first
     line), `verify_ssh` (allowed signers, see ssh-keygen(1)) and `verify_gpg` (exported public keys) are local files.
     With either of the last two, what is not signed by a key in them is refused. `on_rewrite` says what a force-push, a
-    rollback or a moved tag is: followed, or held off.
+    rollback or a moved tag is: followed, or held off; the latter by default where signatures are verified: a server
+    without a key could put every commit in force that was ever signed. What such a source follows, is newer.
 
     Raises UsageError for what does not fit together.
     """
@@ -48,7 +49,7 @@ class Git:
     token: Path | None = None
     verify_ssh: Path | None = None
     verify_gpg: Path | None = None
-    on_rewrite: Literal["follow", "hold"] = "follow"
+    on_rewrite: Literal["", "follow", "hold"] = ""
 
     def __post_init__(self) -> None:
         scheme, parts = self.scheme, self._parts
@@ -112,6 +113,11 @@ class Git:
     @property
     def is_verified(self) -> bool:
         return bool(self.verify_ssh or self.verify_gpg)
+
+    @property
+    def holds(self) -> bool:
+        """Whether history that was rewritten is held off."""
+        return self.on_rewrite == "hold" or (not self.on_rewrite and self.is_verified)
 
     @property
     def files(self) -> dict[str, Path]:
