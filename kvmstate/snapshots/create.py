@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError, UsageError
 from kvmstate.host import Host, domains, snapshots
-from kvmstate.snapshots import files
+from kvmstate.snapshots import dropped, files
 from kvmstate.snapshots.chain import Disk, Images, Machine, look, recovered, writers
 from kvmstate.xmlbind import document, to_text
 
@@ -70,9 +71,11 @@ def take(host: Host, machine: Machine, wish: Wish, say: Say) -> None:
         node = etree.SubElement(listed, "disk", name=disk.target, snapshot="external", type="file")
         etree.SubElement(node, "driver", type="qcow2")
         etree.SubElement(node, "source", file=path)
-    if wish.memory:
-        folder = posixpath.dirname(made[0][2])
-        etree.SubElement(root, "memory", snapshot="external", file=f"{folder}/{domain}.{wish.name}.memory")
+    memory = files.memory_path(images, machine, posixpath.dirname(made[0][2]), wish.name) if wish.memory else ""
+    if memory:
+        etree.SubElement(root, "memory", snapshot="external", file=memory)
+        # libvirt writes over what is there: whose it is must be known
+        dropped.note(machine.domain, [memory])
     for below, format_, path in made:
         say(f"overlay {path}")
         files.make(host, images, below, format_, path)
@@ -86,7 +89,13 @@ def take(host: Host, machine: Machine, wish: Wish, say: Say) -> None:
             # empty, unless libvirt took the snapshot and failed later
             if path in after.by_path and not after.users(path) and not files.is_written(after, path):
                 files.remove(host, after.by_path[path])
+        if memory in after.by_path and not after.users(memory):
+            files.remove(host, after.by_path[memory])
         raise
+    finally:
+        if memory:
+            with suppress(HostError):
+                dropped.keep(machine.domain, [memory])
 
 
 def check(host: Host, machine: Machine, wish: Wish) -> None:

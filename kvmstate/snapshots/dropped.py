@@ -1,6 +1,7 @@
 """Image files that hold data which nobody needs any more, by a deed that was approved: a revert that took them off the
-disks, a merge that wrote all they hold into what they lay on. Said in the domain's own metadata, so that the run that
-goes on with the deed of a dead one may delete them. Whatever else holds data is never deleted as a leftover.
+disks, a merge that wrote all they hold into what they lay on; or memory that is being written. Said in the domain's own
+metadata, so that the run that goes on with the deed of a dead one may delete them. Whatever else holds data is never
+deleted as a leftover.
 """
 
 from __future__ import annotations
@@ -31,8 +32,18 @@ def write(root: etree._Element, paths: Iterable[str]) -> None:
 
 def note(domain: Any, paths: Iterable[str]) -> None:
     """These too."""
-    element = etree.Element("dropped", files=json.dumps(sorted({*read(domain), *paths})))
-    domains.set_metadata(domain, to_text(element), _PREFIX, _URI, live=False)
+    _set(domain, read(domain).union(paths))
+
+
+def keep(domain: Any, paths: Iterable[str]) -> None:
+    """Not these any more."""
+    _set(domain, read(domain).difference(paths))
+
+
+def _set(domain: Any, paths: Iterable[str]) -> None:
+    listed = sorted(paths)
+    element = to_text(etree.Element("dropped", files=json.dumps(listed))) if listed else None
+    domains.set_metadata(domain, element, _PREFIX, _URI, live=False)
 
 
 def read(domain: Any) -> frozenset[str]:

@@ -39,6 +39,15 @@ def fresh_path(images: Images, below: str, snapshot: str, number: int = 2) -> st
     raise AssertionError
 
 
+def memory_path(images: Images, machine: Machine, folder: str, snapshot: str) -> str:
+    """A new file for a snapshot's memory. That of a dead run is written anew, any other is somebody's."""
+    for count in itertools.count(1):
+        path = posixpath.join(folder, f"{machine.name}.{snapshot}{f'~{count}' if count > 1 else ''}.memory")
+        if path not in images.by_path or (path in machine.dropped and not images.users(path)):
+            return path
+    raise AssertionError
+
+
 def _is_free(images: Images, path: str, below: str) -> bool:
     """Whether it is an overlay of this file that nobody uses or has written to."""
     return images.by_path[path].backing == below and not images.users(path) and not is_written(images, path)
@@ -115,7 +124,7 @@ def leftovers(images: Images, machine: Machine) -> list[Image]:
             or (made_here.search(image.path) and _lies_on(images, image, below))
             or _named_after(image, chains)
         )
-        and of_disks(images, machine, image.path)
+        and (image.path in machine.dropped or of_disks(images, machine, image.path))
         and not images.users(image.path)
     ]
 

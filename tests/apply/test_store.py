@@ -189,6 +189,22 @@ def test_a_damaged_part_is_an_error_and_repair_keeps_it_aside() -> None:
     assert len(Store(keep(), "p").inventory.entries) == 2
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[" * 100_000,
+        '{"format": 1, "serial": 1, "entries": [{"id": 7}]}',
+        '{"format": 1, "serial": 1, "entries": [7]}',
+        "7",
+    ],
+    ids=["deep", "a number for an id", "a number for an entry", "a number"],
+)
+def test_whatever_stands_in_a_record_is_no_bug(written: str) -> None:
+    keep().write("0", zlib.compress(written.encode()))
+    with pytest.raises(HostError, match="damaged"):
+        Store(keep(), "p")
+
+
 @pytest.mark.parametrize("written", [{"format": 3}, {"format": 1, "serial": 1, "entries": [{"id": "moon/full"}]}])
 def test_what_a_newer_version_wrote_is_never_repaired_away(written: dict[str, Any]) -> None:
     for shard in written.get("entries", []):

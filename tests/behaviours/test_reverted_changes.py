@@ -15,6 +15,8 @@ import libvirt_qemu
 import pytest
 from harness import Guest, Project, Run, idle, kvmstate, resource, until
 
+from kvmstate.app import Session
+
 pytestmark = pytest.mark.real
 
 NOTHING = {"path": "/nothing/there"}
@@ -201,6 +203,27 @@ def test_a_change_that_fails_while_it_runs_is_taken_back_only_where_it_may_resta
     assert "kvmstate snapshot revert web safe-" in applied.out
     assert connection.lookupByName("web").ID() == started
     assert project.plan().code == 2
+
+
+def test_a_machine_that_somebody_started_after_the_plan_is_not_powered_off(
+    project: Project, connection: libvirt.virConnect, documents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.converge(*documents(state="stopped"))
+    with listening() as closed:
+        port = closed.getsockname()[1]
+    project.write(*documents(tcp(port), state="running", title="second"))
+    carry_out = Session.apply
+
+    def started(*args: Any, **given: Any) -> Any:
+        connection.lookupByName("web").create()
+        write(connection, 7)
+        return carry_out(*args, **given)
+
+    monkeypatch.setattr(Session, "apply", started)
+    applied = project.apply()
+    assert applied.code == 1
+    assert "domain/web was not reverted: it was not healthy before the change either" in applied.out
+    assert connection.lookupByName("web").isActive()
 
 
 def test_the_guest_agent_is_asked(

@@ -14,6 +14,7 @@ from disks import DISK, MACHINE, qemu_img
 from kvmstate.doctor.chains import snapshots
 from kvmstate.errors import HostError
 from kvmstate.host import domains, open_host
+from kvmstate.host import snapshots as host_snapshots
 from kvmstate.snapshots import chain, create, files, revert
 
 if TYPE_CHECKING:
@@ -210,3 +211,56 @@ def test_a_definition_follows_what_is_there_right_before_it(
     with open_host(vm.uri) as host:
         revert.revert(host, "vm", "one")
         assert "<title>new</title>" in domains.xml(vm.domain)
+
+
+def test_a_snapshots_memory_is_written_over_nobodys_file(make: Callable[..., Machine]) -> None:
+    vm = make(running=True)
+    theirs = vm.folder / "vm.one.memory"
+    theirs.write_bytes(b"of a snapshot that libvirt has forgotten" * 100)
+    vm.done("create", "--name", "one", "--memory")
+    assert theirs.read_bytes().startswith(b"of a snapshot")
+    assert "vm.one~2.memory" in vm.files()
+    vm.done("delete", "one", "--auto-approve")
+    assert vm.files() == {"vda.qcow2", "vm.one.memory"}
+    assert "kvmstate-dropped" not in vm.domain.XMLDesc(0) + vm.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+
+
+def test_memory_that_could_not_be_written_is_not_left(
+    make: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = make(running=True)
+
+    def full(*_: Any, **__: Any) -> None:
+        (vm.folder / "vm.one.memory").write_bytes(bytes(4096))
+        raise HostError("the storage is full")
+
+    monkeypatch.setattr(host_snapshots, "create_external", full)
+    refused = vm.snapshot("create", "--name", "one", "--memory")
+    assert "the storage is full" in refused.err
+    assert vm.files() == {"vda.qcow2"}
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["off", "running"])
+def test_an_overlay_of_a_backup_is_left_as_it_is(make: Callable[..., Machine], running: bool) -> None:
+    """One that libvirt keeps no snapshot of."""
+    vm = make(running=running)
+    vm.done("create", "--name", "one")
+    vm.write(20, 2)
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+    backup = vm.folder / "backup.qcow2"
+    vm.domain.snapshotCreateXML(
+        f"<domainsnapshot><disks><disk name='vda' snapshot='external'><source file='{backup}'/></disk></disks>"
+        "</domainsnapshot>",
+        flags,
+    )
+    vm.write(30, 3)
+    latest = vm.contents()
+    vm.done("create", "--name", "two")
+    vm.done("delete", "two", "--auto-approve")
+    assert vm.contents() == latest
+    assert vm.file("vda") == str(backup)
+    vm.done("revert", "one", "--auto-approve")
+    assert vm.digest(str(backup)) == latest["vda"]
+    refused = vm.snapshot("delete", "one", "--auto-approve")
+    assert "volume chains/vda.one.overlay still needs" in refused.err
+    assert vm.digest(str(backup)) == latest["vda"]

@@ -42,6 +42,7 @@ class _Protection:
     wanted: BeforeChange
     # known once the snapshot is taken
     _name: str = field(init=False, default="")
+    _ran: str = field(init=False, default="")
     _lacked: str = field(init=False, default="")
 
     @property
@@ -58,14 +59,11 @@ class _Protection:
     def _take(self) -> None:
         assert self.change.desired is not None
         assert self.change.observed is not None
+        # not as it was planned: somebody may have started it since
+        self._ran = domains.state(self._domain)
         if self.wanted.health_check and self._ran == "running":
             self._lacked = self._probe(self.wanted.health_check).lacks()
         self._name = self.run.take(self.policy, self.change.desired, self.change.observed)
-
-    @property
-    def _ran(self) -> str:
-        assert self.change.observed is not None
-        return str(self.change.observed.config.state)
 
     def _probe(self, check: HealthCheck) -> Probe:
         return Probe(check, self._domain)
@@ -98,7 +96,7 @@ class _Protection:
         if isinstance(error, Unhealthy) and self._lacked:
             return f"it was not healthy before the change either ({self._lacked})"
         # what this change has started itself may be powered off again
-        if self.change.running and domains.state(self._domain) != "stopped" and not self._may_restart:
+        if self._ran != "stopped" and domains.state(self._domain) != "stopped" and not self._may_restart:
             return "it runs, and lifecycle.restart does not say that it may be restarted"
         return None
 

@@ -54,7 +54,7 @@ class Run:
             taken = self._taken(policy, machine)
             spec: SnapshotPolicySpec = policy.spec
             if spec.when.is_due([snapshot.at for snapshot in taken], self.now):
-                if spec.only_if_running and not observed.running:
+                if spec.only_if_running and chain.look(self.host, machine.id.name).state == "stopped":
                     found = replace(found, skipped="it is not running")
                 else:
                     name = self.take(policy, machine, observed)
@@ -78,6 +78,8 @@ class Run:
         """A new snapshot (none in a dry run), whether it is due or not. Returns its name. Raises KvmstateError."""
         spec: SnapshotPolicySpec = policy.spec
         found = chain.look(self.host, machine.id.name)
+        if found.domain.UUIDString() != observed.uuid:
+            raise HostError(f"{machine.id} is another one by now", "run this again")
         at, known = self.now, {snapshot.name for snapshot in found.snapshots}
         while (name := _name(policy, machine, at)) in known:
             # tried again within a second
@@ -91,7 +93,8 @@ class Run:
             name,
             str(Record(self.project, policy.metadata.name, at)),
             disks,
-            memory=spec.memory and observed.running,
+            # it may have been started or stopped since it was observed
+            memory=spec.memory and found.state != "stopped",
             quiesce="no" if spec.memory or spec.mode == "internal" else spec.quiesce,
             mode=spec.mode,
         )
