@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kvmstate.cli.daemon import client, daemon_options
 from kvmstate.cli.options import inputs
 from kvmstate.cli.session import host_options, opened
+from kvmstate.errors import PlanError
+
+if TYPE_CHECKING:
+    from kvmstate.cli.session import Opened
+    from kvmstate.model.plan import Plan
 
 FORGOTTEN = ("prune", "allow_empty", "max_deletes", "max_delete_share")
 
@@ -31,6 +36,7 @@ def command(as_json: bool, watch: bool, daemon: str | None, token_file: Path | N
         with opened(**{**given, "allow_empty": True, "claimed": False}) as at:
             # what a plan refuses as a whole is told of the resource that it is about
             plan = replace(at, options=replace(at.options, allow_empty=False, lenient=True)).plan()
+            plan = _with_whose(at, plan)
         from kvmstate.views import status
         from kvmstate.views.rows import notes
 
@@ -53,3 +59,13 @@ def command(as_json: bool, watch: bool, daemon: str | None, token_file: Path | N
                 raise
         watch_host(asked, look, draw)
     return 0
+
+
+def _with_whose(at: Opened, plan: Plan) -> Plan:
+    """With a note where what is shown is another one's: only what writes is refused."""
+    try:
+        if at.project:
+            at.project.claim().settled(plan.project, at.session.store.recorded)
+    except PlanError as error:
+        return replace(plan, notes=(*plan.notes, error.message))
+    return plan

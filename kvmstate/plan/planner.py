@@ -79,7 +79,8 @@ def make_plan(
     for new, old in moved.origins.items():
         if new in changes:
             changes[new] = moves.judge(changes[new], old)
-    moves.hints(changes, inventory)
+    if not options.nameless:
+        moves.hints(changes, inventory)
     _judge_networks(host, changes, desired, inventory)
     shared = sharing.brought_about(host, desired, changes, inventory, moved.origins.values())
     for resource, path, message, hint in shared:
@@ -99,12 +100,15 @@ def make_plan(
             raise
         ordered = tuple(_kept_back(change, error) for change in ordered)
     if options.nameless:
-        ordered = tuple(_not_replaced(change, inventory.project) for change in ordered)
+        ordered = tuple(_of_nobody(change, inventory.project) for change in ordered)
     notes = () if only is not None else tuple(sharing.notes(desired, shared))
     return Plan(inventory.project, host.uri, ordered, left_out, (*notes, *alarms(host, ordered)))
 
 
-def _not_replaced(change: Change, project: str) -> Change:
+def _of_nobody(change: Change, project: str) -> Change:
+    """What may be another folder's is not deleted, also not to be made anew."""
+    if change.desired is None and change.action is Action.NOOP and not change.suspended:
+        return replace(change, reason=f"not in these manifests; it stays, as does all that project {project} owns")
     if change.action is not Action.REPLACE or change.blocked:
         return change
     why = "it would be deleted and made anew, and nothing says which project this is: there is no kvmstate.yaml"

@@ -91,7 +91,9 @@ def test_another_project_of_this_name(pair: list[Project]) -> None:
     assert not saved.exists()
     assert mine.plan().code == 0
     # looking is not refused
-    assert theirs.kvmstate("status").code == 0
+    status = theirs.kvmstate("status")
+    assert status.code == 0
+    assert "belongs to another project of this name: its id is mine" in status.out
     # by a flag it is taken over, and then it is the first one that is refused
     assert "2 to destroy" in theirs.plan("--take-ownership").out
     assert theirs.apply("--take-ownership", "--max-deletes", "5").code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import libvirt
 import pytest
 from harness import Run, kvmstate
 
@@ -154,3 +155,19 @@ def test_values_of_files_that_no_template_reads_are_told(templates: Path) -> Non
         ]
     # of a part nothing can be said
     assert kvmstate("validate", "--env", "dev", "net.yaml.j2").err == ""
+
+
+def test_what_another_folder_made_stays(folder: Path) -> None:
+    opened = libvirt.open("test:///default")  # which lives as long as somebody is connected
+    assert kvmstate("apply", str(manifest(folder / "alice", "alice")), *HOST, YES).code == 0
+    planned = kvmstate("plan", str(manifest(folder / "bob", "bob")), *HOST)
+    assert "network/alice" in planned.out
+    assert "not in these manifests; it stays" in planned.out
+    assert "renamed" not in planned.out
+    assert kvmstate("apply", str(folder / "bob"), *HOST, YES).code == 0
+    for command in (("apply", "bob", "--prune"), ("destroy", "bob")):
+        refused(kvmstate(*command, *HOST, YES), "nothing says which project this is", "say --project NAME")
+    assert {"alice", "bob"} <= {network.name() for network in opened.listAllNetworks()}
+    # by its name
+    assert kvmstate("destroy", "bob", "--project", "default", *HOST, YES).code == 0
+    opened.close()
