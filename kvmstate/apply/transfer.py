@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from kvmstate.apply.gate import Gate
 from kvmstate.apply.inventory import Store
 from kvmstate.errors import UsageError
 from kvmstate.host import Host
-from kvmstate.kind import stamped_by
+from kvmstate.kind import Context, stamped_by
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
+from kvmstate.model.plan import Plan
 from kvmstate.plan.compare import last_applied
 from kvmstate.plan.planner import observe
 
@@ -42,16 +44,18 @@ def transfer(source: Store, target: Store, entries: Sequence[Entry]) -> None:
     source.flush()
 
 
-def stamp(host: Host, entries: Iterable[Entry], project: str) -> None:
-    """Say in the <metadata> of domains and networks whose they are now. Raises HostError."""
-    applied = {entry.id: resource for entry in entries if (resource := last_applied(entry))}
+def stamp(host: Host, entries: Iterable[Entry], target: Store) -> None:
+    """Say in the <metadata> of domains and networks whose they are now. Raises HostError and Locked."""
+    stamped = [entry for entry in entries if entry.id.kind in ("domain", "network")]
+    applied = {entry.id: resource for entry in stamped if (resource := last_applied(entry))}
+    changes = []
     for id_, seen in observe(host, applied).items():
-        make = getattr(BY_WORD[id_.kind].ops, "adopted", None)
-        resource = applied[id_]
+        spec, lifecycle = applied[id_].spec, applied[id_].lifecycle
         # what was imported is kept as it was, without a stamp, unless it has got one by now
-        bare = resource.spec.model_copy(update={"remainder": None}) if stamped_by(seen.xml) else resource.spec
-        change = Change(
-            id_, Action.ADOPT, desired=resource, spec=bare, observed=seen, lifecycle=resource.lifecycle, uuid=seen.uuid
-        )
-        for step in make(change, host, project) if make else ():
+        bare = spec.model_copy(update={"remainder": None}) if stamped_by(seen.xml) else spec
+        changes.append(Change(id_, Action.ADOPT, spec=bare, observed=seen, lifecycle=lifecycle, uuid=seen.uuid))
+    gate = Gate(Plan(target.project, host.uri, tuple(changes)), host, target)
+    for change in changes:
+        target.guard()
+        for step in BY_WORD[change.id.kind].ops.adopted(change, Context(host, target.project, gate)):
             step.run(lambda done, total: None)

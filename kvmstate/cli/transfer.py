@@ -82,6 +82,6 @@ def command(
         if entries and not auto_approve:
             approve(f"Do you want project {target} to own these on {host.uri}?")
         transfer(giving, taking, entries)
-        stamp(host, [*entries, *(known[id_] for id_ in sorted(done))], target)
+        stamp(host, [*entries, *(known[id_] for id_ in sorted(done))], taking)
     click.echo(harmless(f"\n{len(entries)} handed over: they are to be declared in the manifests of {target} now."))
     return 0
