@@ -137,7 +137,12 @@ class Session:
             if last or not total.ok:
                 return total
             self.host.forget()
-            plan = self._again(ids, options)
+            plan, blocked = self._again(ids, options), {c.id for c in plan.blocked}
+            for change in plan.blocked:
+                # what the first plan has not shown
+                if change.id not in blocked:
+                    total.skipped.append((change, f"blocked: {change.blocked}"))
+                    emit(Event(EventKind.SKIPPED, change, f"blocked: {change.blocked}", change.hint))
 
     def _again(self, ids: set[ResourceId], options: Options) -> Plan:
         """What a new plan says of these; what was deleted meanwhile is no address any more, nor a delete to count."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from kvmstate.errors import HostError
 from kvmstate.host import Host
 from kvmstate.kinds import BY_WORD
-from kvmstate.model.change import Action, Change
+from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.inventory import Entry
 from kvmstate.plan.compare import compare
 from kvmstate.plan.planner import observe
@@ -51,11 +51,17 @@ def still(change: Change, host: Host, entry: Entry | None, project: str) -> Chan
     if change.desired is None:
         return replace(change, observed=seen)
     now = compare(BY_WORD[change.id.kind], change.desired, seen, entry, project, change.uuid)
-    shown = {(f.path, repr(f.new)) for f in (*change.fields, *change.active_fields)}
-    more = [f.where for f in (*now.fields, *now.active_fields) if (f.path, repr(f.new)) not in shown]
+    shown = {_said(f) for f in (*change.fields, *change.active_fields)}
+    more = [f.where for f in (*now.fields, *now.active_fields) if _said(f) not in shown]
     if now.blocked or more or now.action not in (change.action, Action.NOOP):
         raise HostError(
             f"{change.id} has changed since the plan was made: {now.blocked or ', '.join(dict.fromkeys(more))}",
             "nothing was changed; plan again",
         )
     return replace(now, action=change.action, needs=change.needs)
+
+
+def _said(field: FieldChange) -> tuple[tuple[str, ...], str, str]:
+    """What a plan shows of a field. That its value is another one by now is no reason to stop, except for a disk: the
+    file that it has is somebody's decision."""
+    return field.path, repr(field.new), repr(field.old) if field.path[0] == "disks" else ""

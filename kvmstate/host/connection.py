@@ -32,15 +32,13 @@ READERS = 6
 class Host:
     """An open connection. Safe to use from several threads, as libvirt's own connections are."""
 
-    def __init__(self, connection: Any, address: str, daemon: int | None = None) -> None:
-        """`address` is the connection URI, which may hold secrets; `uri` is what of it may be shown. `daemon` is the
-        process behind a connection to this machine."""
+    def __init__(self, connection: Any, address: str) -> None:
+        """`address` is the connection URI, which may hold secrets; `uri` is what of it may be shown."""
         self.connection = connection
         self.address = address
         self.uri = redacted(address)
         # what manifests and the record name, and its formats; see HostLookup
         self.known: dict[VolumeRef | str, str | None] = {}
-        self._daemon = daemon
 
     @property
     def is_local(self) -> bool:
@@ -61,7 +59,7 @@ class Host:
     def sight(self) -> Sight:
         """A look at the host's files past libvirt."""
         if self.is_local:
-            return Local(self._daemon)
+            return Local()
         return Ssh(self.address) if urlsplit(self.address).scheme.endswith("+ssh") else Blind()
 
     def each(self, call: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -159,7 +157,7 @@ def open_host(uri: str | None) -> Iterator[Host]:
         watched = Watched(uri, is_local(uri))
     except libvirt.libvirtError as error:
         raise unreachable(uri, error) from error
-    host = Host(watched.connection, uri, watched.daemon)
+    host = Host(watched.connection, uri)
     try:
         yield host
     finally:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,15 +50,6 @@ class Watched:
             ) from None
         if self._sockets:
             threading.Thread(target=self._watch, name="libvirt-watch", daemon=True).start()
-
-    @property
-    def daemon(self) -> int | None:
-        """The process that listens on the socket of a connection to this machine."""
-        for each in self._sockets:
-            if each.family == socket.AF_UNIX:
-                pid, _, _ = struct.unpack("3i", each.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-                return int(pid) or None
-        return None
 
     def close(self) -> None:
         self._closed.set()

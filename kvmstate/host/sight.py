@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import shlex
+import socket
+import stat
 import struct
 import subprocess
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -54,10 +57,12 @@ class Blind:
 
 
 class Local(Blind):
-    """The files of this machine, as the daemon's process sees them: it may have mounts of its own."""
+    """The files of this machine, as the daemons see them that this process is connected to: they may have mounts of
+    their own."""
 
-    def __init__(self, daemon: int | None) -> None:
-        self._roots = ["", *([f"/proc/{daemon}/root"] if daemon else [])]
+    @cached_property
+    def _roots(self) -> list[str]:
+        return ["", *(f"/proc/{pid}/root" for pid in sorted(_peers()))]
 
     def inode(self, path: str) -> list[Inode]:
         found = []
@@ -65,6 +70,18 @@ class Local(Blind):
             with suppress(OSError):
                 found.append(statx(root + path))
         return found
+
+
+def _peers() -> set[int]:
+    """The processes that listen on the named sockets which this one has open."""
+    found = set()
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                with socket.socket(fileno=os.dup(number)) as each:
+                    if each.family == socket.AF_UNIX and each.getpeername():
+                        found.add(struct.unpack("3i", each.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+    return found - {0}
 
 
 class Ssh(Blind):

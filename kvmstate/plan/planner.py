@@ -89,8 +89,8 @@ def make_plan(
         raise ManifestErrors([problem for problems in missing.values() for problem in problems])
     for id_, problems in missing.items():
         changes[id_] = replace(changes[id_], blocked=problems[0].message, hint=problems[0].hint)
-    with_moved_pools(changes)
     keep_used(host, changes)
+    with_moved_pools(changes)
     ordered, left_out = select(order(changes, desired, inventory), options.targets, options.excludes)
     try:
         _check_deletes(ordered, desired, options)

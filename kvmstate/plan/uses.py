@@ -22,7 +22,7 @@ def users(host: Host, change: Change) -> set[User]:
     if id_.kind == "network":
         return host.uses.of_network(id_.name)
     if id_.kind == "pool":
-        return host.uses.of_pool(id_.name) if change.action is Action.DELETE else set()
+        return host.uses.of_pool(id_.name)
     if id_.kind == "volume" and change.observed:
         return host.uses.of_volume(id_, document(change.observed.xml).findtext("target/path") or "")
     return set()

@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(project: Project, 
     (tmp_path / "raw.img").write_bytes(IMAGE)
     for wrong, error in (
         (volume(content={"file": str(image)}), "is a qcow2 image, but the volume's format is raw"),
-        (volume(format="qcow2", content={"file": str(tmp_path / "raw.img")}), "is no qcow2 image"),
+        (volume(format="qcow2", content={"file": str(tmp_path / "raw.img")}), "is not a qcow2 image"),
         (volume(content={"file": str(tmp_path / "raw.img")}, capacity="512KiB"), "capacity is less than"),
     ):
         project.write(pool(), wrong)

@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 from kvmstate.errors import HostError
 from kvmstate.host.volumes import CHUNK
+from kvmstate.kinds.volume import header
 from kvmstate.kinds.volume.spec import Content
 
-QCOW2_MAGIC = b"QFI\xfb"
 CONNECT_TIMEOUT = 30
 
 
@@ -30,16 +30,9 @@ class Stream:
         self._name = name
         self.length = length
 
-    def check_format(self, format_: str) -> int:
-        """The capacity that the image needs. Raises HostError when it is not in this format."""
-        is_qcow2 = self._head.startswith(QCOW2_MAGIC)
-        if is_qcow2 != (format_ == "qcow2"):
-            raise HostError(
-                f"{self._name} is {'a qcow2' if is_qcow2 else 'no qcow2'} image, but the volume's format is {format_}",
-                f"write format: {'qcow2' if is_qcow2 else 'raw'}, or convert it with `qemu-img convert`",
-            )
-        # https://www.qemu.org/docs/master/interop/qcow2.html: the virtual size, bytes 24 to 31
-        return int.from_bytes(self._head[24:32], "big") if is_qcow2 else self.length
+    def capacity(self, format_: str) -> int:
+        """What the volume needs, in bytes. Raises HostError for an image that must not be uploaded in this format."""
+        return header.capacity(self._head, self.length, format_, self._name)
 
     def __iter__(self) -> Iterator[bytes]:
         kind, _, wanted = (self._checksum or "").partition(":")

@@ -140,6 +140,8 @@ def steps(change: Change, at: Context) -> list[Step]:
         volume, permit = volumes.find(pool(), name), at.gate.filling(change)
         with source.open() as stream:
             size = stream.length
+            # it may be another file than the one that was looked at before
+            stream.capacity(spec.format)
             volumes.upload(host.connection, volume, stream, size, lambda done: progress(done, size), permit)
         if spec.capacity:
             grow(host, volumes.find(pool(), name), spec.capacity, permit)
@@ -173,7 +175,7 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.S
         parse_path("allocation").set(node, "0")
     if source:
         with source.open() as stream:
-            capacity = stream.check_format(spec.format)
+            capacity = stream.capacity(spec.format)
         if spec.capacity and spec.capacity < capacity:
             raise HostError(
                 f"capacity is less than what the content needs ({capacity} bytes)", "raise capacity or leave it out"
