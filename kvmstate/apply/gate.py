@@ -54,7 +54,8 @@ class Gate:
         return Permit(lambda thing: self._same(change, thing))
 
     def growing(self, change: Change) -> Permit:
-        return Permit(lambda thing: self._same(change, thing))
+        # where nobody can tell, growing another volume of the name loses nothing
+        return Permit(lambda thing: self._same(change, thing, unknown=True))
 
     def filling(self, change: Change) -> Permit:
         def check(thing: Any) -> None:
@@ -87,11 +88,13 @@ class Gate:
         if found := users(self._host, change):
             raise HostError(f"{change.id} is in use by {min(found)}", "detach it there first")
 
-    def _same(self, change: Change, thing: Any) -> None:
-        """Raises HostError for another object of this name, or when nobody can tell."""
+    def _same(self, change: Change, thing: Any, unknown: bool = False) -> None:
+        """Raises HostError for another object of this name; when nobody can tell, unless `unknown` ones are meant."""
         entry = self._store.get(change.moved_from or change.id)
         told, recorded = self._told(change, thing), entry.uuid if entry else ""
         if UNKNOWN in (told, recorded):
+            if unknown:
+                return
             raise HostError(
                 f"{change.id} is left alone: {_NOT_TOLD}", "run kvmstate on the host, or reach it by qemu+ssh://"
             )

@@ -9,6 +9,7 @@ from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host
 from kvmstate.host.uses import User
 from kvmstate.kind import references
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import document
@@ -90,5 +91,6 @@ def with_moved_pools(changes: dict[ResourceId, Change]) -> None:
             continue
         for change in inside:
             if change.desired and change.observed and not change.blocked:
+                spec = BY_WORD[change.id.kind].ops.complete(change.desired, None, "")
                 reason = f"{pool_id} is replaced; its file stays where it is"
-                changes[change.id] = replace(change, action=Action.REPLACE, reason=reason)
+                changes[change.id] = replace(change, action=Action.REPLACE, spec=spec, reason=reason)
