@@ -8,11 +8,12 @@ host is first talked to.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import cache, cached_property
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, get_args
 
 from lxml import etree
 from pydantic import TypeAdapter, field_validator
@@ -65,6 +66,10 @@ class Claim:
     value: str | IPv4Network | IPv6Network
 
 
+# stands in a remainder that `import` writes
+PARTS = re.compile(r"<\?kvmstate parts of ([\w.]+(?:, [\w.]+)*)\?>")
+
+
 class Declaration(Model):
     """The spec of a kind."""
 
@@ -99,10 +104,24 @@ class Spec(Section, Declaration):
             raise ValueError(f"expected one <{cls.element}> element")
         return text
 
+    def settled(self, node: etree._Element) -> etree._Element:
+        """`node`, which these fields were written into, without what depended on their old values."""
+        return node
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The fields that the remainder says it has parts of: these go with a field that left the manifest."""
+        found = PARTS.search(self.remainder or "")
+        return frozenset(found[1].split(", ")) if found else frozenset()
+
     @property
     def rest(self) -> etree._Element | None:
         """The remainder, read."""
         return spelled(document(self.remainder)) if self.remainder else None
+
+
+S = TypeVar("S", bound=Spec)
+Sec = TypeVar("Sec", bound=Section)
 
 
 @dataclass(frozen=True)
@@ -213,9 +232,11 @@ def written(change: Change, node: etree._Element, lookup: Any, project: str | No
     apply_overrides(node, {path: value for path, value in change.spec.xml.items() if value is None})
     if change.former:
         list(withdrawn(change.spec, change.former, node))
-    patch(node, change.spec, lookup)
-    if (rest := change.spec.rest) is not None and not contained(rest, node):
-        merge(patch(rest, change.spec, lookup), node)
+    spec: Spec = change.spec
+    spec.settled(patch(node, spec, lookup))
+    if (rest := spec.rest) is not None and not contained(rest, node):
+        merge(spec.settled(patch(rest, spec, lookup)), node)
+        spec.settled(node)
     apply_overrides(node, {path: value for path, value in change.spec.xml.items() if value is not None})
     parse_path("name").set(node, change.id.name)
     if change.uuid:
@@ -223,6 +244,25 @@ def written(change: Change, node: etree._Element, lookup: Any, project: str | No
     if project and (rest is None or change.observed or change.lifecycle.prevent_destroy):
         stamp(node, project, change.lifecycle)
     return node
+
+
+def emptied(spec: S) -> S:
+    """`spec`, which has none of the fields that its remainder has parts of and the manifest does not name."""
+    parts = spec.parts
+    return _emptied(spec, parts, "") if parts else spec
+
+
+def _emptied(section: Sec, parts: Set[str], at: str) -> Sec:
+    update: dict[str, Any] = {}
+    for b in bindings(type(section)):
+        value, here = getattr(section, b.name), f"{at}{b.alias}"
+        if b.name not in section.model_fields_set:
+            if here in parts:
+                update[b.name] = b.default
+        elif value and b.sections and any(part.startswith(f"{here}.") for part in parts):
+            inner = [_emptied(each, parts, f"{here}.") for each in (value if b.repeated else [value])]
+            update[b.name] = inner if b.repeated else inner[0]
+    return section.model_copy(update=update) if update else section
 
 
 def withdrawn(spec: Spec, former: Iterable[str], node: etree._Element) -> Iterator[Difference]:

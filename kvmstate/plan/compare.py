@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
-from kvmstate.kind import Kind, Spec, withdrawn
+from kvmstate.kind import Kind, Spec, emptied, withdrawn
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change, FieldChange, Key, field_path
 from kvmstate.model.effect import Effect
@@ -66,7 +66,7 @@ def compare(
     recreate: bool = False,
 ) -> Change:
     """`recreate`: what held data and is gone may be made again, empty or from its content."""
-    spec = kind.ops.complete(resource, observed, project)
+    spec = emptied(kind.ops.complete(resource, observed, project))
     last = applied_specs(kind, entry, resource)
     for before in last:
         if before is not resource.spec:
@@ -181,7 +181,8 @@ def _remainder(spec: Spec, xml: str) -> Iterator[FieldChange]:
     if contained(rest, seen):
         return
     places = {b.xml.path: b for b in bindings(type(spec)) if b.xml and not b.sections}
-    for path, new, old in differences(patch(rest, spec, Unlocated()), patch(seen, spec, Unlocated())):
+    want, have = (spec.settled(patch(node, spec, Unlocated())) for node in (rest, seen))
+    for path, new, old in differences(want, have):
         where = "/".join(path)
         if where not in places or not places[where].same(new, old):
             yield FieldChange(("remainder", Key(where)), old, new, cost.of(old, new))

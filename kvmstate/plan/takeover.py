@@ -6,8 +6,11 @@ creation would write is compared with what is there, and where it differs, more 
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from typing import Any
 
+from lxml import etree
 from pydantic import ValidationError
 
 from kvmstate.errors import HostError
@@ -17,7 +20,7 @@ from kvmstate.kinds import ON_HOST
 from kvmstate.model.change import Action, Change
 from kvmstate.model.reference import Lookup, VolumeRef, VolumeSource
 from kvmstate.model.resource import Metadata, Observed, Origin, Resource, ResourceId
-from kvmstate.xmlbind import Section, bindings, document, meaning, owning, patch, strip, to_text
+from kvmstate.xmlbind import Binding, Section, bindings, document, meaning, owning, patch, strip, to_text
 from kvmstate.xmlbind.path import parse_path
 
 Path = tuple[str | int, ...]
@@ -56,7 +59,7 @@ class _Takeover:
         spec = self._without_defaults(spec)
         shortest = to_text(strip(self.node, self._complete(spec, self.whole), self.lookup))
         remainder = shortest if self._faithful(spec, shortest) else self.whole
-        return self._resource(self._valid({**_values(spec), "remainder": remainder}))
+        return self._resource(self._valid({**_values(spec), "remainder": _with_note(spec, remainder)}))
 
     def _resource(self, spec: Spec) -> Resource:
         return Resource(self.observed.id, spec, self.metadata, origin=Origin("the host"))
@@ -120,6 +123,38 @@ class _Takeover:
             gone = all((e["loc"], e["msg"]) != (first["loc"], first["msg"]) for e in now)
             return gone and all(e["type"] != "missing" for e in now)
         return True
+
+
+def _with_note(spec: Spec, remainder: str) -> str:
+    """The remainder, with a note of the fields that it has parts of."""
+    node = document(remainder)
+    parts = [*dict.fromkeys(_parts(spec, node))]
+    if not parts:
+        return remainder
+    node.insert(0, etree.ProcessingInstruction("kvmstate", f"parts of {', '.join(parts)}"))
+    return to_text(node)
+
+
+def _parts(section: Section, node: etree._Element, at: str = "") -> Iterator[str]:
+    cls: type[Section] = type(section)
+    for b in bindings(cls):
+        value = getattr(section, b.name)
+        if b.xml is None or b.name not in section.model_fields_set:
+            continue
+        if b.xml.whole and _has_part(section, b, node):
+            yield f"{at}{b.alias}"
+        for item in value if b.repeated and b.sections else [value] if isinstance(value, Section) else []:
+            for below in _places(b, node):
+                yield from (part for part in _parts(item, below, f"{at}{b.alias}."))
+
+
+def _places(b: Binding, node: etree._Element) -> list[etree._Element]:
+    return b.find_all(node) if b.repeated else [found] if (found := b.path.find(node)) is not None else []
+
+
+def _has_part(section: Section, b: Binding, node: etree._Element) -> bool:
+    without = patch(copy.deepcopy(node), owning(section, **{b.name: b.default}))
+    return bool(meaning(without) != meaning(node))
 
 
 class _Remembered:

@@ -29,6 +29,7 @@ class Xml:
     `fresh` is what an element needs besides when it is made: values by their paths in it.
     Of a list, `only` are the elements whose attributes have one of these values, or are not there: the others of
     that tag are something else, and are left alone.
+    A `whole` field is all that its elements are there for: without it, what a remainder says of them goes as well.
     """
 
     path: str = "."
@@ -40,6 +41,7 @@ class Xml:
     recorded: bool = False
     fresh: Mapping[str, str] = field(default_factory=dict)
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from lxml import etree
 
 from kvmstate.model.change import FieldChange, Key
+from kvmstate.model.reference import Unlocated
 from kvmstate.xmlbind.binding import Binding, Section, bindings
+from kvmstate.xmlbind.document import read
 from kvmstate.xmlbind.overrides import is_secret
 
 S = TypeVar("S", bound=Section)
@@ -88,9 +90,7 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
         if b.name not in last.model_fields_set:
             continue
         new, old = getattr(want, b.name), getattr(last, b.name)
-        said = b.path.find(rest) if rest is not None and b.xml else None
-        if said is not None and b.path.attribute and b.path.attribute not in said.attrib:
-            said = None
+        said = _said(b, rest) if rest is not None else None
         if isinstance(old, dict):
             # by key, whether others stay or the whole field has left
             if gone := {key: None for key in old if key not in (new or {})}:
@@ -104,6 +104,17 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
         elif b.sections and not b.repeated and isinstance(new, Section):
             update[b.name] = with_cleared(new, old, said)
     return want.model_copy(update=update) if update else want
+
+
+def _said(b: Binding, rest: etree._Element) -> etree._Element | None:
+    """The element in the XML beside the fields that says something of this one."""
+    if b.xml is None or (found := b.path.find(rest)) is None:
+        return None
+    if b.repeated or (b.sections and not b.xml.shared):
+        return found
+    value = read(b, found, Unlocated())
+    nothing = read(b, b.path.ensure(etree.Element(rest.tag)), Unlocated())
+    return found if value is not None and value != nothing else None
 
 
 def leaving(want: S, seen: Section, path: Sequence[str]) -> S:

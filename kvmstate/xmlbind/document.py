@@ -57,11 +57,11 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
         if b.xml is None:
             continue
         if b.repeated:
-            read = [_read(b, found, lookup) for found in b.find_all(node)]
-            items = [value for value in read if value is not None]
+            found_values = (read(b, found, lookup) for found in b.find_all(node))
+            items = [value for value in found_values if value is not None]
             if items:
                 values[b.name] = items
-        elif (found := b.path.find(node)) is not None and (value := _read(b, found, lookup)) is not None:
+        elif (found := b.path.find(node)) is not None and (value := read(b, found, lookup)) is not None:
             values[b.name] = value
     return cast("S", _blank(cls).model_copy(update=values))
 
@@ -72,7 +72,8 @@ def _blank(cls: type[Section]) -> Section:
     return cls.model_construct(_fields_set=set(), **{b.name: b.default for b in bindings(cls)})
 
 
-def _read(b: Binding, node: etree._Element, lookup: Any) -> Any:
+def read(b: Binding, node: etree._Element, lookup: Any = None) -> Any:
+    """The value of a field in the element that its path leads to; None when it says nothing."""
     if b.sections:
         section = parse(variant(b.sections, node), node, lookup)
         return None if b.xml and b.xml.shared and not section.model_fields_set else section
@@ -111,7 +112,7 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
                 codec.write(target, value, lookup)
         elif value is None or not isinstance(codec, Scalar):
             b.path.remove(node)
-        elif (found := b.path.find(node)) is None or not b.same(value, _read(b, found, lookup)):
+        elif (found := b.path.find(node)) is None or not b.same(value, read(b, found, lookup)):
             # what means the same stays as it is: `q35` is no newer version of the machine type that was pinned
             b.path.set(node, codec.write(value))
     return node
@@ -147,14 +148,14 @@ def _switch(node: etree._Element, b: Binding, value: Section) -> etree._Element:
 
 def _patch_items(node: etree._Element, b: Binding, items: list[Any], lookup: Any) -> None:
     present = b.find_all(node)
-    read = [_read(b, found, lookup) for found in present]
+    values = [read(b, found, lookup) for found in present]
     parent = b.path.parent().ensure(node)
     place = max((parent.index(found) + 1 for found in present), default=len(parent))
     if b.key:
-        known = {b.item_key(value): found for value, found in zip(read, present, strict=True)}
+        known = {b.item_key(value): found for value, found in zip(values, present, strict=True)}
         kept = [known.get(b.item_key(item)) for item in items]
     else:
-        kept = _in_place(items, read, present)
+        kept = _in_place(items, values, present)
     for found in present:
         if found not in kept:
             parent.remove(found)
@@ -168,10 +169,10 @@ def _patch_items(node: etree._Element, b: Binding, items: list[Any], lookup: Any
         _write_item(child, b, item, lookup)
 
 
-def _in_place(items: list[Any], read: list[Any], present: list[etree._Element]) -> list[etree._Element | None]:
+def _in_place(items: list[Any], values: list[Any], present: list[etree._Element]) -> list[etree._Element | None]:
     """Of a list whose items have no key, those at the beginning that say what is wanted keep what else they have."""
     kept: list[etree._Element | None] = [None] * len(items)
-    for number, (item, value, found) in enumerate(zip(items, read, present, strict=False)):
+    for number, (item, value, found) in enumerate(zip(items, values, present, strict=False)):
         names = item.model_fields_set if isinstance(item, Section) else ()
         if not (item == value or (names and all(getattr(item, n) == getattr(value, n, None) for n in names))):
             break
@@ -182,6 +183,13 @@ def _in_place(items: list[Any], read: list[Any], present: list[etree._Element]) 
 def _write_item(node: etree._Element, b: Binding, item: Any, lookup: Any) -> None:
     if b.sections:
         patch(_switch(node, b, item), item, lookup)
+        section: type[Section] = type(item)
+        key = next((inner for inner in bindings(section) if inner.name == b.key), None)
+        if key is not None and key.name in item.model_fields_set and isinstance(key.codec, Element):
+            name, place = getattr(item, key.name), key.path.ensure(node)
+            if key.codec.read(place, lookup) != name:
+                # what it was told apart by is another by now: its name stays
+                key.codec.write(place, name, lookup)
     elif isinstance(b.codec, Scalar):
         text = b.codec.write(item)
         if b.path.attribute:

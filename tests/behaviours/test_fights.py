@@ -71,7 +71,8 @@ def test_an_iso_volume_that_is_imported_is_rebuilt(project: Project, connection:
     folder = str(project.folder.parent / "taken")
     assert (taken := kvmstate("import", "--all", "-c", project.uri, "-o", folder)).code == 0, taken
     connection.storagePoolLookupByName("images").storageVolLookupByName("disc.iso").delete()
-    assert (applied := kvmstate("apply", folder, "--auto-approve")).code == 0, applied
+    again = kvmstate("recreate", "volume/images/disc.iso", folder, "--auto-approve")
+    assert again.code == 0, again
     assert (plan := kvmstate("plan", folder, "--detailed-exitcode")).code == 0, plan
 
 

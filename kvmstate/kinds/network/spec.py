@@ -55,15 +55,19 @@ class DhcpHost(Section):
 
 
 class Dhcp(Section):
-    ranges: Annotated[list[DhcpRange], Xml("range"), Field(description="Addresses to lease.")] = []
-    hosts: Annotated[list[DhcpHost], Xml("host"), Keyed("ip"), Effect.LIVE, Field(description="Fixed leases.")] = []
+    ranges: Annotated[list[DhcpRange], Xml("range", whole=True), Field(description="Addresses to lease.")] = []
+    hosts: Annotated[
+        list[DhcpHost], Xml("host", whole=True), Keyed("ip"), Effect.LIVE, Field(description="Fixed leases.")
+    ] = []
 
 
 class Ip(Section):
     """An address of the host on this network, with the network's prefix length."""
 
     address: Annotated[IpInterface, Xml(".", Element(_read_ip, _write_ip)), Field(description="192.168.150.1/24")]
-    dhcp: Annotated[Dhcp | None, Xml("dhcp"), Field(description="Leases that libvirt's dnsmasq gives out.")] = None
+    dhcp: Annotated[
+        Dhcp | None, Xml("dhcp", whole=True), Field(description="Leases that libvirt's dnsmasq gives out.")
+    ] = None
 
     @model_validator(mode="after")
     def _inside(self) -> Ip:
@@ -84,7 +88,9 @@ class DnsHost(Section):
 
 
 class Dns(Section):
-    hosts: Annotated[list[DnsHost], Xml("host"), Keyed("ip"), Field(description="Names that dnsmasq answers.")] = []
+    hosts: Annotated[
+        list[DnsHost], Xml("host", whole=True), Keyed("ip"), Field(description="Names that dnsmasq answers.")
+    ] = []
 
 
 class Domain(Section):
@@ -112,14 +118,28 @@ class NetworkSpec(Spec):
 
     active: Annotated[bool, Effect.LIVE, Field(description="Whether the network is started.")] = True
     autostart: Annotated[bool | None, Effect.LIVE, Field(description="Started when the host boots.")] = None
-    forward: Annotated[Forward | None, Xml("forward"), Field(description="How guests reach other networks.")] = None
+    forward: Annotated[
+        Forward | None, Xml("forward", whole=True), Field(description="How guests reach other networks.")
+    ] = None
     bridge: Annotated[
         Bridge | None, Xml("bridge"), Field(description="The bridge device; named by libvirt if not given.")
     ] = None
     mtu: Annotated[int | None, Xml("mtu/@size"), Field(ge=68, le=65535, description="In bytes.")] = None
-    domain: Annotated[Domain | None, Xml("domain")] = None
-    dns: Annotated[Dns | None, Xml("dns")] = None
-    ips: Annotated[list[Ip], Xml("ip"), Keyed("address"), Field(description="The host's addresses on it.")] = []
+    domain: Annotated[Domain | None, Xml("domain", whole=True)] = None
+    dns: Annotated[Dns | None, Xml("dns", whole=True)] = None
+    ips: Annotated[
+        list[Ip], Xml("ip", whole=True), Keyed("address"), Field(description="The host's addresses on it.")
+    ] = []
+
+    def settled(self, node: etree._Element) -> etree._Element:
+        for forward in node.iterfind("forward"):
+            for nat in forward.findall("nat") if forward.get("mode", "nat") != "nat" else ():
+                # how addresses are translated, which other modes do not
+                forward.remove(nat)
+        for ip in node.iterfind("ip[@netmask]"):
+            # said by the remainder: libvirt takes one of both
+            ip.attrib.pop("prefix", "")
+        return node
 
     @model_validator(mode="after")
     def _bridge_mode(self) -> NetworkSpec:

@@ -57,21 +57,35 @@ def derived_mac(project: str, machine: str, interface: str) -> str:
 
 
 def named_interfaces(interfaces: list[Interface], seen: list[Interface]) -> Iterator[Interface]:
-    """Each with a name: that of the one seen with its MAC, else its network's, made unique by a number."""
-    known = {i.mac: i.name for i in seen if i.mac}
-    taken = {i.name for i in interfaces if i.name}
+    """Each with a name: that of the one seen with its MAC or in its place, else its network's, made unique by a
+    number."""
+    known: dict[str | None, str | None] = {i.mac: i.name for i in seen if i.mac}
+    taken = {name for i in interfaces if (name := i.name or known.get(i.mac))}
+    nameless = [i for i in interfaces if not i.name and i.mac not in known]
+    kept = _by_place(nameless, [i for i in seen if i.name not in taken])
+    taken |= {*kept.values()}
     for interface in interfaces:
         if interface.name:
             yield interface
             continue
-        if interface.mac in known:
-            yield interface.model_copy(update={"name": known[interface.mac]})
+        if name := known.get(interface.mac) or kept.get(id(interface)):
+            yield interface.model_copy(update={"name": name})
             continue
         stem = "".join(c if c.isalnum() or c in "_-" else "-" for c in interface.network or interface.bridge or "")
-        candidates = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(interfaces) + 2))
+        candidates = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(interfaces) + len(taken) + 2))
         name = next(candidate for candidate in candidates if candidate not in taken)
         taken.add(name)
         yield interface.model_copy(update={"name": name})
+
+
+def _by_place(nameless: list[Interface], seen: list[Interface]) -> dict[int, str]:
+    """The names, by identity, of those that have another MAC now: as many as there were on that network, in order."""
+    found: dict[int, str] = {}
+    for source in {(i.network, i.bridge) for i in nameless}:
+        here, there = ([i for i in items if (i.network, i.bridge) == source] for items in (nameless, seen))
+        if len(here) == len(there):
+            found |= {id(i): old.name for i, old in zip(here, there, strict=True) if old.name}
+    return found
 
 
 def placed(disk: Disk, old: Disk | None, taken: set[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from lxml import etree
@@ -25,10 +26,13 @@ HOT_PLUG = When("bus", ("virtio", "scsi", "usb"), then=Effect.LIVE, otherwise=Ef
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=60, description="Unique in this machine.")]
 
 
-def _named(fallback: str) -> Element:
+def _named(fallback: str, known: Callable[[str], str] = str) -> Element:
     def read(node: etree._Element, lookup: Any) -> str | None:
         alias = parse_path("alias/@name").text(node) or ""
-        return alias.removeprefix("ua-") if alias.startswith("ua-") else parse_path(fallback).text(node)
+        if alias.startswith("ua-"):
+            return alias.removeprefix("ua-")
+        text = parse_path(fallback).text(node)
+        return known(text) if text else None
 
     def write(node: etree._Element, value: str | None, lookup: Any) -> None:
         if value is not None and read(node, lookup) != value:
@@ -103,6 +107,11 @@ def _write_bus(target: etree._Element, value: str, lookup: Any) -> None:
         for place in disk.findall("address"):
             # on the old bus
             disk.remove(place)
+
+
+def unnamed(mac: str) -> str:
+    """What an interface is called that nobody has given a name."""
+    return "nic-" + mac.lower().replace(":", "")
 
 
 class Disk(Section):
@@ -216,7 +225,7 @@ class Interface(Section):
 
     name: Annotated[
         DeviceName | None,
-        Xml(".", _named("mac/@address")),
+        Xml(".", _named("mac/@address", unnamed)),
         Field(description="Unique in this machine. Default: the network's name (then NETWORK-2, …)."),
     ] = None
     network: Annotated[
@@ -273,7 +282,8 @@ def _write_port(node: etree._Element, value: int | None, lookup: Any) -> None:
 
 
 def _read_listen(node: etree._Element, lookup: Any) -> str | None:
-    return node.get("listen")
+    said, again = node.get("listen"), node.find("listen")
+    return said if again is not None and again.get("address") == said else None
 
 
 def _write_listen(node: etree._Element, value: str | None, lookup: Any) -> None:
@@ -283,6 +293,7 @@ def _write_listen(node: etree._Element, value: str | None, lookup: Any) -> None:
         node.remove(again)
     if value:
         node.set("listen", value)
+        etree.SubElement(node, "listen", type="address", address=value)
 
 
 class Graphics(Section):

@@ -103,7 +103,12 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
         ignored = observed is not None and name in resource.lifecycle.ignore_changes
         if limit := getattr(spec, f"max_{name}") or (None if ignored else getattr(spec, name)):
             update[f"max_{name}"] = limit
-    for name, items in (("interfaces", interfaces), ("disks", _with_targets(spec, seen))):
+    serials = [serial.model_copy(update={"port": serial.port}) for serial in spec.serials]
+    for name, items in (
+        ("interfaces", interfaces),
+        ("disks", _with_targets(spec, seen)),
+        ("serials", serials),
+    ):
         if name in spec.model_fields_set:
             update[name] = items
     return spec.model_copy(update=update)

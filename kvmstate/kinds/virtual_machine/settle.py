@@ -11,7 +11,42 @@ def settle(node: etree._Element) -> etree._Element:
     _console(node)
     _boot(node)
     _machine(node)
+    _vcpus(node)
     return node
+
+
+def _vcpus(node: etree._Element) -> None:
+    """<vcpus> says of each CPU what <vcpu> says of all: as many are there, and as many enabled."""
+    vcpu, listed = node.find("vcpu"), node.find("vcpus")
+    if vcpu is None or not (vcpu.text or "").strip():
+        return
+    most = int(vcpu.text or 1)
+    for pin in node.findall("cputune/vcpupin"):
+        if int(pin.get("vcpu", "0")) >= most:
+            _drop(pin)
+    tune = node.find("cputune")
+    if tune is not None and not len(tune):
+        _drop(tune)
+    if listed is None:
+        return
+    cpus = {int(each.get("id", "0")): each for each in listed.findall("vcpu")}
+    for number in [number for number in cpus if number >= most]:
+        _drop(cpus.pop(number))
+    for number in range(most):
+        if number not in cpus:
+            cpus[number] = etree.SubElement(listed, "vcpu", id=str(number), enabled="no", hotpluggable="yes")
+    ordered = [each for _, each in sorted(cpus.items())]
+    enabled = [each for each in ordered if each.get("enabled") == "yes"]
+    spare = [each for each in ordered if each.get("enabled") != "yes"]
+    count = int(vcpu.get("current") or most)
+    for each in enabled[count:]:
+        each.set("enabled", "no")
+        each.set("hotpluggable", "yes")
+        each.attrib.pop("order", "")
+    for each in spare[: max(0, count - len(enabled))]:
+        each.set("enabled", "yes")
+        if any("order" in other.attrib for other in enabled):
+            each.set("order", str(max(int(other.get("order", "0")) for other in ordered) + 1))
 
 
 def _console(node: etree._Element) -> None:

@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 
 from kvmstate.kind import Spec
 from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, HOT_PLUG, Disk, Graphics, Interface, Rng, Serial
+from kvmstate.kinds.virtual_machine.possible import impossible
+from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.quantity import Size
 from kvmstate.xmlbind import Element, Keyed, Section, Xml
@@ -189,30 +191,45 @@ class VirtualMachineSpec(Spec):
             "devices/disk",
             fresh={"driver/@name": "qemu"},
             only={"type": ("file", "block", "volume"), "device": ("disk", "cdrom")},
+            whole=True,
         ),
         Keyed("name"),
         HOT_PLUG,
     ] = []
     interfaces: Annotated[
-        list[Interface], Xml("devices/interface", only={"type": ("network", "bridge")}), Keyed("name"), Effect.LIVE
+        list[Interface],
+        Xml("devices/interface", only={"type": ("network", "bridge")}, whole=True),
+        Keyed("name"),
+        Effect.LIVE,
     ] = []
     graphics: Annotated[
         list[Graphics],
-        Xml("devices/graphics", fresh={"@autoport": "yes"}, only={"type": ("vnc", "spice")}),
+        Xml("devices/graphics", fresh={"@autoport": "yes"}, only={"type": ("vnc", "spice")}, whole=True),
         Keyed("type"),
     ] = []
     serials: Annotated[
         list[Serial],
-        Xml("devices/serial", fresh={"@type": "pty"}, only={"type": ("pty",)}),
+        Xml("devices/serial", fresh={"@type": "pty"}, only={"type": ("pty",)}, whole=True),
         Keyed("port"),
         Field(description="Serial consoles."),
     ] = []
-    rng: Annotated[Rng | None, Xml("devices/rng", fresh={"@model": "virtio", "backend/@model": "random"})] = None
+    rng: Annotated[
+        Rng | None, Xml("devices/rng", fresh={"@model": "virtio", "backend/@model": "random"}, whole=True)
+    ] = None
     guest_agent: Annotated[
         bool | None,
-        Xml("devices", GUEST_AGENT, same=same_flag),
+        Xml("devices", GUEST_AGENT, same=same_flag, whole=True),
         Field(description="A channel for the QEMU guest agent."),
     ] = None
+
+    def settled(self, node: etree._Element) -> etree._Element:
+        return settle(node)
+
+    @model_validator(mode="after")
+    def _possible(self) -> VirtualMachineSpec:
+        for problem in impossible(self):
+            raise problem
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> VirtualMachineSpec:

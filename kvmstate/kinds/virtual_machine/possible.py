@@ -1,0 +1,77 @@
+"""What cannot be, of a machine: fields that do not go with each other, or with the remainder beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lxml import etree
+
+from kvmstate.model.quantity import Bytes
+from kvmstate.xmlbind.codecs import size
+
+if TYPE_CHECKING:
+    from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
+
+MIB = 1 << 20
+_CELL = "cpu/numa/cell"
+
+
+class Impossible(ValueError):
+    """What libvirt would not keep, and what to write instead."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def impossible(spec: VirtualMachineSpec) -> Iterator[Impossible]:
+    """Why libvirt would take these and make something else of them, or refuse them."""
+    if "q35" in (spec.machine or ""):
+        for disk in spec.disks:
+            if disk.bus == "ide":
+                yield Impossible(
+                    f"disks[{disk.name}].bus is ide, which a q35 machine does not have",
+                    "write bus: sata, and a target such as sda",
+                )
+    if spec.rest is not None and not any("numa" in path for path in spec.xml):
+        yield from _against_cells(spec, spec.rest)
+
+
+def _against_cells(spec: VirtualMachineSpec, rest: etree._Element) -> Iterator[Impossible]:
+    """libvirt adds the memory of NUMA cells up, and gives CPUs that none has to the first one."""
+    cells, modules = rest.findall(_CELL), rest.findall("devices/memory")
+    if cells and all(each.get("model") in ("dimm", "nvdimm") for each in modules):
+        total = sum(int(cell.get("memory", "0")) * 1024 for cell in cells)
+        total += sum(_size(each.find("target/size")) for each in modules)
+        most = spec.max_memory or spec.memory
+        if total and -(-total // MIB) != -(-most // MIB):
+            name = "maxMemory" if spec.max_memory else "memory"
+            yield Impossible(
+                f"{name} is {Bytes(most)}, but the NUMA cells in the remainder ({_CELL}) have {Bytes(total)} together",
+                "change the cells' memory, too: it is in KiB there",
+            )
+    numbers = {number for cell in cells for number in _numbers(cell.get("cpus", ""))}
+    cpus = spec.max_cpus or spec.cpus
+    if numbers and cpus and numbers != {*range(cpus)}:
+        name = "maxCpus" if spec.max_cpus else "cpus"
+        yield Impossible(
+            f"{name} is {cpus}, but the NUMA cells in the remainder ({_CELL}) have the CPUs "
+            f"{min(numbers)} to {max(numbers)}",
+            f"change the cells' cpus, too: 0 to {cpus - 1}",
+        )
+
+
+def _size(node: etree._Element | None) -> int:
+    return (size("KiB").read(node, None) or 0) if node is not None else 0
+
+
+def _numbers(text: str) -> set[int]:
+    """Those in `0-3,^2,8`."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().lstrip("^").partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            numbers = set(range(int(first), int(last or first) + 1))
+            found = found - numbers if part.strip().startswith("^") else found | numbers
+    return found

@@ -1,0 +1,380 @@
+"""Every field of what was imported can be edited, taken out and put in again: it owns its place in the XML, together
+with what depends on it there, whatever the remainder says beside it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+import yaml
+from harness import Project, Run, kvmstate
+from lxml import etree
+
+pytestmark = pytest.mark.real
+
+DISK = "<disk type='file' device='{}'><driver name='qemu' type='raw'/>{}<target dev='{}' bus='{}'/>{}</disk>"
+MACHINE = """
+<domain type='qemu'>
+  <name>rich</name>
+  <title>old</title>
+  <memory unit='MiB'>256</memory>
+  <currentMemory unit='MiB'>192</currentMemory>
+  <vcpu current='2'>4</vcpu>
+  {vcpus}
+  <cputune><vcpupin vcpu='3' cpuset='0'/></cputune>
+  <os><type arch='x86_64' machine='pc'>hvm</type>{kernel}<boot dev='hd'/><boot dev='cdrom'/></os>
+  <features><acpi/><apic/></features>
+  {numa}
+  <clock offset='localtime'/>
+  <devices>
+    {disks}
+    <interface type='network'><mac address='52:54:00:33:c1:9b'/><source network='lan'/>{vlan}
+      <model type='virtio'/><mtu size='1400'/></interface>
+    <interface type='network'><mac address='52:54:00:33:c1:9c'/><source network='lan'/><model type='e1000'/>
+      {bandwidth}</interface>
+    <graphics type='vnc' listen='0.0.0.0' port='5910' keymap='de'/>
+    <serial type='pty'><target port='0'/></serial>
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+    <rng model='virtio'><rate bytes='1000'/><backend model='random'>/dev/urandom</backend></rng>
+    <input type='tablet' bus='usb'/>
+    <watchdog model='i6300esb' action='reset'/>
+    <video><model type='cirrus'/></video>
+  </devices>
+</domain>
+"""
+IOTUNE = "<iotune><total_bytes_sec>1048576</total_bytes_sec></iotune>"
+SECOND = DISK.format(
+    "disk", "<source file='/var/lib/libvirt/two.img'/>", "vda", "virtio", f"<serial>S1</serial>{IOTUNE}"
+)
+IDE = DISK.format("disk", "<source file='/var/lib/libvirt/one.img'/>", "hda", "ide", "") + DISK.format(
+    "cdrom", "", "hdc", "ide", "<readonly/>"
+)
+VCPUS = "".join(
+    f"<vcpu id='{n}' enabled='{'yes' if n < 2 else 'no'}' hotpluggable='{'yes' if n else 'no'}'/>" for n in range(4)
+)
+NUMA = """<cpu mode='custom'><model>qemu64</model><numa><cell id='0' cpus='0-1' memory='128' unit='MiB'/>
+  <cell id='1' cpus='2-3' memory='128' unit='MiB'/></numa></cpu>"""
+PLAIN = {
+    "disks": IDE + SECOND,
+    "vcpus": "",
+    "numa": "",
+    "kernel": "",
+    "vlan": "<vlan><tag id='42'/></vlan>",
+    "bandwidth": "<bandwidth><inbound average='1000'/></bandwidth>",
+}
+NETWORK = """
+<network>
+  <name>rich</name>
+  <forward mode='nat'><nat><port start='1024' end='65535'/></nat></forward>
+  <bridge name='kvmrich0' stp='on' delay='3' macTableManager='libvirt'/>
+  <mtu size='1400'/>
+  <domain name='rich.test' localOnly='yes'/>
+  <dns forwardPlainNames='no'><txt name='t' value='v'/><host ip='192.168.95.7'><hostname>a</hostname></host></dns>
+  <ip address='192.168.95.1' netmask='255.255.255.0' localPtr='yes'>
+    <dhcp><range start='192.168.95.10' end='192.168.95.20'><lease expiry='1' unit='hours'/></range>
+      <host mac='52:54:00:0E:00:05' name='five' ip='192.168.95.5'/><bootp file='pxelinux.0'/></dhcp>
+  </ip>
+  <route address='10.9.0.0' prefix='16' gateway='192.168.95.2'/>
+</network>
+"""
+
+
+class Imported:
+    """One object, imported into a folder of its own, and its manifest to edit."""
+
+    def __init__(self, project: Project, connection: libvirt.virConnect, kind: str) -> None:
+        self._uri, self._connection, self.kind = project.uri, connection, kind
+        self.folder = project.folder.parent / "taken"
+        assert (taken := kvmstate("import", f"{kind}/rich", "-c", self._uri, "-o", str(self.folder))).code == 0, taken
+        assert self.run("plan").code == 0
+        self.file = next(path for path in self.folder.rglob("rich.yaml"))
+        self.document: dict[str, Any] = yaml.safe_load(self.file.read_text())
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        spec: dict[str, Any] = copy.deepcopy(self.document["spec"])
+        return spec
+
+    def run(self, command: str) -> Run:
+        extra = ["--auto-approve"] if command == "apply" else ["--detailed-exitcode"]
+        return kvmstate(command, str(self.folder), *extra)
+
+    def write(self, spec: dict[str, Any]) -> None:
+        self.file.write_text(yaml.safe_dump({**self.document, "spec": spec}, sort_keys=False))
+
+    def converge(self, spec: dict[str, Any]) -> str:
+        self.write(spec)
+        assert (applied := self.run("apply")).code == 0, applied
+        planned = self.run("plan")
+        assert planned.code == 0, f"{applied}\n{planned}"
+        return planned.out
+
+    def pieces(self) -> Counter[str]:
+        """Each part of its configuration, without the names that devices have been given."""
+        if self.kind == "domain":
+            text = self._connection.lookupByName("rich").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        else:
+            text = self._connection.networkLookupByName("rich").XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE)
+        root = etree.fromstring(text, etree.XMLParser(remove_blank_text=True))
+        for each in root.xpath("metadata | devices/*/alias | .//nothing"):
+            each.getparent().remove(each)
+        parts = [*(each for each in root if each.tag != "devices"), *root.iterfind("devices/*")]
+        return Counter(etree.tostring(each, method="c14n").decode() for each in parts)
+
+
+def tags(pieces: Counter[str]) -> set[str]:
+    return {re.findall(r"<([\w:]+)", text)[0] for text in pieces}
+
+
+def at(spec: dict[str, Any], path: str) -> tuple[Any, Any]:
+    """The mapping or list that has the last step of a path, and that step."""
+    *way, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+    for step in way:
+        spec = spec[step]
+    return spec, last
+
+
+GONE = object()
+REQUIRED = ("memory", "forward.mode", "domain.name")
+# what is edited (disks: hda, hdc, vda), its new value, and which elements that may touch
+FIELDS: list[tuple[str, Any, str]] = [
+    ("title", "new", "title"),
+    ("clock", "utc", "clock"),
+    ("cpus", 3, "vcpu"),
+    ("maxCpus", 6, "vcpu cputune"),
+    ("maxCpus", 3, "vcpu cputune"),
+    ("memory", "128MiB", "currentMemory"),
+    ("maxMemory", "512MiB", "memory"),
+    ("cpu", {"mode": "custom", "model": "Nehalem"}, "cpu"),
+    (
+        "disks.0",
+        {"name": "hda", "file": "/var/lib/libvirt/one.img", "format": "raw", "bus": "sata", "target": "sda"},
+        "disk controller",
+    ),
+    ("disks.0.bootOrder", 1, "disk os"),
+    ("disks.1.file", "/var/lib/libvirt/medium.iso", "disk"),
+    ("disks.2.target", "vdc", "disk"),
+    ("disks.2.serial", "S2", "disk"),
+    ("disks.2.cache", "none", "disk"),
+    ("disks.2", GONE, "disk"),
+    ("disks", [], "disk"),
+    ("interfaces.0.mac", "52:54:00:33:c1:01", "interface"),
+    ("interfaces.1.mac", "52:54:00:33:c1:02", "interface"),
+    ("interfaces.0.mtu", 1300, "interface"),
+    ("interfaces.1.model", "virtio", "interface"),
+    ("interfaces.1.bootOrder", 1, "interface os"),
+    ("interfaces.0", GONE, "interface"),
+    ("interfaces", [], "interface"),
+    ("graphics.0.listen", "127.0.0.2", "graphics"),
+    ("graphics.0.port", 5911, "graphics"),
+    ("graphics", [], "graphics"),
+    ("serials", [], "serial console"),
+    ("rng.source", "/dev/random", "rng"),
+    ("rng", {}, "rng"),
+    ("guestAgent", False, "channel"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "touched"), FIELDS, ids=[f"{p}-{n}" for n, (p, *_) in enumerate(FIELDS)])
+def test_of_a_machine(path: str, value: Any, touched: str, project: Project, connection: libvirt.virConnect) -> None:
+    _edited(MACHINE.format(**PLAIN), "domain", path, value, touched, project, connection)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "touched"),
+    [
+        ("forward.mode", "route", "forward"),
+        ("forward", None, "forward"),
+        ("bridge.stp", False, "bridge"),
+        ("mtu", 1300, "mtu"),
+        ("domain.name", "other.test", "domain"),
+        ("domain", None, "domain"),
+        ("dns.hosts", [{"ip": "192.168.95.8", "hostnames": ["b"]}], "dns"),
+        ("dns", None, "dns"),
+        ("ips.0.dhcp.ranges", [{"start": "192.168.95.30", "end": "192.168.95.40"}], "ip"),
+        ("ips.0.dhcp.hosts.0.name", "cinq", "ip"),
+        ("ips.0.dhcp.hosts", [], "ip"),
+        ("ips.0.dhcp", {"ranges": [{"start": "192.168.95.30", "end": "192.168.95.40"}]}, "ip"),
+        ("ips", [], "ip"),
+    ],
+)
+def test_of_a_network(path: str, value: Any, touched: str, project: Project, connection: libvirt.virConnect) -> None:
+    text = NETWORK
+    if path == "ips":
+        # nothing that needs an address
+        text = re.sub("<route.*/>|<forward.*</forward>", "", text)
+    _edited(text, "network", path, value, touched, project, connection)
+
+
+def _edited(
+    text: str, kind: str, path: str, value: Any, touched: str, project: Project, connection: libvirt.virConnect
+) -> None:
+    _define(connection, text, kind)
+    taken = Imported(project, connection, kind)
+    before, said = taken.pieces(), at(taken.spec, path)
+    written = said[0][said[1]] if isinstance(said[0], list) else said[0].get(said[1], GONE)
+
+    def with_(new: Any) -> dict[str, Any]:
+        spec = taken.spec
+        holder, last = at(spec, path)
+        if new is not GONE:
+            holder[last] = new
+        elif isinstance(holder, list) or last in holder:
+            del holder[last]
+        return spec
+
+    rounds = (value, written, GONE, written, value, GONE, written)
+    for new in (each for each in rounds if each is not GONE or path not in REQUIRED):
+        taken.converge(with_(new))
+        now = taken.pieces()
+        changed = tags(before - now) | tags(now - before)
+        assert changed <= {*touched.split(), "controller"}, (new, before - now, now - before)
+        # of several of a kind, the others are as they were
+        alone = "." in path and path.split(".")[0] in ("disks", "interfaces")
+        assert not alone or len(list((before - now).elements())) <= len(touched.split()) + 1, (
+            before - now,
+            now - before,
+        )
+        if new is value and value is not GONE and isinstance(value, str | int) and not isinstance(value, bool):
+            assert now != before
+
+
+def _define(connection: libvirt.virConnect, text: str, kind: str = "domain") -> None:
+    if kind == "network":
+        connection.networkDefineXML(text)
+        return
+    connection.networkDefineXML("<network><name>lan</name></network>")
+    connection.defineXML(text)
+
+
+@pytest.fixture
+def rich(project: Project, connection: libvirt.virConnect) -> Callable[..., Imported]:
+    def define(**parts: str) -> Imported:
+        _define(connection, MACHINE.format(**{**PLAIN, **parts}))
+        return Imported(project, connection, "domain")
+
+    return define
+
+
+def test_cpus_that_are_listed_one_by_one(rich: Callable[..., Imported]) -> None:
+    taken = rich(vcpus=f"<vcpus>{VCPUS}</vcpus>")
+    for cpus, most in ((3, 4), (4, 4), (1, 4), (2, 3), (2, 6), (2, 4)):
+        taken.converge({**taken.spec, "cpus": cpus, "maxCpus": most})
+        listed = next(text for text in taken.pieces() if text.startswith("<vcpus>"))
+        assert (listed.count("enabled"), listed.count('enabled="yes"')) == (most, cpus)
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ({"maxMemory": "512MiB"}, "maxMemory is 512 MiB, but the NUMA cells in the remainder"),
+        ({"maxMemory": "64MiB", "memory": "64MiB"}, "maxMemory is 64 MiB, but the NUMA cells in the remainder"),
+        ({"maxCpus": 6}, "maxCpus is 6, but the NUMA cells in the remainder"),
+        ({"machine": "q35"}, "disks[hda].bus is ide, which a q35 machine does not have"),
+    ],
+)
+def test_what_cannot_be_is_an_error(edit: dict[str, Any], told: str, rich: Callable[..., Imported]) -> None:
+    taken = rich(numa=NUMA)
+    before = taken.pieces()
+    taken.write({**taken.spec, **edit})
+    for command in ("plan", "apply"):
+        refused = taken.run(command)
+        assert refused.code == 1
+        assert re.search(rf"{taken.file.name}:\d+:\d+: spec.*: {re.escape(told)}", refused.err), refused
+        assert "hint: " in refused.err, refused
+    assert taken.pieces() == before
+
+
+def test_fields_and_numa_cells_change_together(rich: Callable[..., Imported]) -> None:
+    taken = rich(numa=NUMA)
+    spec = taken.spec
+    spec |= {"maxMemory": "512MiB", "remainder": spec["remainder"].replace('memory="131072"', 'memory="262144"')}
+    taken.converge(spec)
+    assert any(text.startswith('<memory unit="KiB">524288') for text in taken.pieces())
+
+
+def test_another_chipset(rich: Callable[..., Imported]) -> None:
+    taken = rich(disks=SECOND)
+    taken.converge({**taken.spec, "machine": "q35"})
+    assert any("pcie-root" in text for text in taken.pieces())
+    taken.converge(taken.spec)
+    assert not any("pcie-root" in text for text in taken.pieces())
+    assert any("<watchdog" in text for text in taken.pieces())
+
+
+def test_two_interfaces_on_one_network(rich: Callable[..., Imported]) -> None:
+    taken = rich()
+
+    def macs() -> list[str]:
+        return sorted(re.findall(r'<mac address="([^"]*)"', " ".join(taken.pieces())))
+
+    spec = taken.spec
+    spec["interfaces"].append({"network": "lan"})
+    taken.converge(spec)
+    third = next(mac for mac in macs() if not mac.startswith("52:54:00:33:c1"))
+    spec["interfaces"][0]["mac"] = "52:54:00:33:c1:01"
+    taken.converge(spec)
+    assert macs() == sorted(["52:54:00:33:c1:01", "52:54:00:33:c1:9c", third])
+    assert sum("<vlan>" in text for text in taken.pieces()) == 1
+    # also without their names
+    for each in spec["interfaces"]:
+        each.pop("name", None)
+    taken.converge(spec)
+    spec["interfaces"][1]["mac"] = "52:54:00:33:c1:02"
+    taken.converge(spec)
+    assert macs() == sorted(["52:54:00:33:c1:01", "52:54:00:33:c1:02", third])
+    assert sum("<bandwidth>" in text for text in taken.pieces()) == 1
+
+
+def test_while_it_runs(rich: Callable[..., Imported], connection: libvirt.virConnect) -> None:
+    """What it is told apart by changes with the next start; until then nothing is unplugged."""
+    disks = DISK.format("cdrom", "", "hdc", "ide", "<readonly/>")
+    taken = rich(disks=disks, vlan="", bandwidth="")
+    connection.networkLookupByName("lan").create()
+    connection.lookupByName("rich").create()
+    before = connection.lookupByName("rich").XMLDesc()
+    spec = {**taken.spec, "state": "running"}
+    spec["interfaces"][0]["mac"] = "52:54:00:33:c1:01"
+    spec["disks"][0] |= {"bus": "sata", "target": "sda"}
+    waiting = taken.converge(spec)
+    for place in ("interfaces[nic-52540033c19b].mac", "disks[hdc].bus", "disks[hdc].target"):
+        assert place in waiting
+    assert "1 restart pending" in waiting
+    now = connection.lookupByName("rich").XMLDesc()
+    for tag in ("interface", "disk"):
+        pattern = rf"<{tag} .*?</{tag}>"
+        assert re.findall(pattern, now, re.DOTALL) == re.findall(pattern, before, re.DOTALL)
+
+
+def test_a_machine_that_is_lost_is_as_its_manifest_says(
+    rich: Callable[..., Imported], connection: libvirt.virConnect
+) -> None:
+    taken = rich()
+    spec = taken.spec
+    for gone in ("guestAgent", "serials", "graphics", "rng"):
+        del spec[gone]
+    spec["interfaces"][0]["mac"] = "52:54:00:33:c1:01"
+    spec["disks"][2]["target"] = "vdc"
+    taken.converge(spec)
+    before = taken.pieces()
+    connection.lookupByName("rich").undefine()
+    taken.converge(spec)
+    assert tags(before - taken.pieces()) <= {"controller"}
+
+
+def test_an_earlier_manifest_without_names(project: Project, connection: libvirt.virConnect, tmp_path: Path) -> None:
+    _define(connection, MACHINE.format(**PLAIN))
+    taken = Imported(project, connection, "domain")
+    spec = taken.spec
+    spec["remainder"] = re.sub(r"<\?kvmstate.*?\?>", "", spec["remainder"])
+    for each in spec["interfaces"]:
+        del each["name"]
+    before = taken.pieces()
+    taken.converge(spec)
+    assert taken.pieces() == before
