@@ -16,6 +16,7 @@ from kvmstate.cli import colour, once
 from kvmstate.cli.session import Opened
 from kvmstate.errors import UsageError
 from kvmstate.model.plan import Plan
+from kvmstate.model.stopping import stopping
 from kvmstate.views.apply import Lines
 
 if TYPE_CHECKING:
@@ -76,11 +77,13 @@ class _Stop(threading.Event):
 def _interrupts() -> Iterator[_Stop]:
     """The first Ctrl-C, SIGTERM or SIGHUP lets running resources finish and starts no more; one more ends at once."""
     stop = _Stop()
+    stopping.clear()
 
     def on_signal(number: int, frame: object) -> None:
         once()
         stop.number = number
         stop.set()
+        stopping.set()
         # not by the streams: this thread may be writing to them at this moment
         with suppress(OSError):
             os.write(2, b"interrupted: finishing what runs; once more to abort at once\n")

@@ -19,6 +19,7 @@ from kvmstate.cli.listen_options import listen_options
 from kvmstate.cli.options import Inputs, connect_option, credential, inputs, manifest_options
 from kvmstate.cli.session import no_manifests
 from kvmstate.errors import UsageError
+from kvmstate.model.stopping import stopping
 
 if TYPE_CHECKING:
     from kvmstate.manifest import Project
@@ -147,6 +148,7 @@ def command(
         loop.agenda.ask(loop.source, Topic.EVERYTHING)
     supervised.stopping()
     loop.stop.set()
+    stopping.set()
     loop.agenda.wake()
     # once more ends it at once
     signal.signal(number, signal.SIG_DFL)

@@ -14,6 +14,7 @@ from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
 from kvmstate.views.diagnostics import FORMAT_VERSION
 from kvmstate.views.rows import effect_here
+from kvmstate.views.text import hides
 from kvmstate.views.values import overlaid, plain, with_unseen
 
 ACTIONS = {
@@ -127,6 +128,6 @@ def _happened(change: Change, field: FieldChange) -> dict[str, Any]:
 
 
 def _told(field: FieldChange, before: Any, after: Any, effect: Effect | None) -> dict[str, Any]:
-    (old, old_mark), (new, new_mark) = plain(before, field.sensitive), plain(after, field.sensitive)
+    (old, old_mark), (new, new_mark) = plain(before, hides(field)), plain(after, hides(field))
     told = {"path": field.where, "before": old, "after": new, "sensitive": bool(old_mark or new_mark)}
     return told if effect is None else {**told, "effect": str(effect)}

@@ -9,7 +9,7 @@ from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import one_line
 from kvmstate.plan.saved import Stale
-from kvmstate.views.text import SENSITIVE, difference, is_long, shown
+from kvmstate.views.text import SENSITIVE, difference, hides, is_long, shown
 
 MOST_MOVES = 5
 _WHAT = {
@@ -89,7 +89,7 @@ def _row(change: Change, field: FieldChange, cost: str | None = None) -> Row:
     if cost is None:
         cost = "restarts now" if effect is Effect.RESTART and change.restarts else _COST.get(effect, "")
     symbol = "+" if field.old is None else "-" if field.new is None else "~"
-    if field.sensitive:
+    if hides(field):
         return Row(symbol, name, SENSITIVE, cost, effect)
     if is_long(field.old) or is_long(field.new):
         return Row(symbol, name, "", cost, effect, tuple(difference(field.old, field.new)))
@@ -149,5 +149,5 @@ def moved(stale: Stale) -> list[str]:
 
 
 def _move(field: FieldChange) -> str:
-    text = SENSITIVE if field.sensitive else f"{shown(field.old)} -> {shown(field.new)}"
+    text = SENSITIVE if hides(field) else f"{shown(field.old)} -> {shown(field.new)}"
     return f"{field.where}: {text}"

@@ -6,15 +6,24 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from kvmstate.model.change import FieldChange
 from kvmstate.model.printable import one_line
 from kvmstate.model.reference import VolumeRef
-from kvmstate.xmlbind import Section, bindings, is_secret
+from kvmstate.model.uri import without_secrets
+from kvmstate.xmlbind import Section, bindings, holds_secret, is_secret
 
 SENSITIVE = "(sensitive value)"
 # Longer values are cut, and their changes shown as a difference.
 LONG = 160
 MOST_LINES = 30
 _AROUND = 24
+
+
+def hides(field: FieldChange) -> bool:
+    """Whether the values of a difference are not to be shown."""
+    return field.sensitive or (
+        field.path[0] in ("xml", "remainder") and holds_secret(str(field.path[-1]), field.old, field.new)
+    )
 
 
 def shown(value: Any, key: str | None = None) -> str:
@@ -30,7 +39,7 @@ def shown(value: Any, key: str | None = None) -> str:
         return one_line(str(value))
     if isinstance(value, Section):
         parts = [b for b in bindings(type(value)) if b.name in value.model_fields_set]
-        said = [(b.alias, v, b.sensitive) for b in parts if (v := getattr(value, b.name)) is not None and v != []]
+        said = [(b.alias, v, b.hides(v)) for b in parts if (v := getattr(value, b.name)) is not None and v != []]
         if key is not None and any(name == "volume" for name, _, _ in said):
             said = [part for part in said if part[0] != "file"]
         return ", ".join(_named(*part) for part in said if key is None or str(part[1]) != key)
@@ -38,7 +47,7 @@ def shown(value: Any, key: str | None = None) -> str:
         return "[" + "; ".join(shown(item) for item in value) + "]"
     if isinstance(value, dict):
         return "{" + "; ".join(_named(name, item, is_secret(name)) for name, item in value.items()) + "}"
-    return _cut(one_line(str(value)))
+    return _cut(one_line(public(value)))
 
 
 def _named(name: str, value: Any, sensitive: bool) -> str:
@@ -56,13 +65,19 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def public(value: Any) -> str:
+    """Text without what URLs in it hold of secrets."""
+    text = str(value)
+    return without_secrets(text) if "://" in text else text
+
+
 def is_long(value: Any) -> bool:
     return isinstance(value, str) and (len(value) > LONG or "\n" in value)
 
 
 def difference(old: str | None, new: str | None) -> list[str]:
     """The lines that go (`-`) and come (`+`), with a line around them; a long line from where it differs."""
-    before, after = (old or "").splitlines(), (new or "").splitlines()
+    before, after = public(old or "").splitlines(), public(new or "").splitlines()
     if len(before) == len(after) == 1:
         start = max(0, _common(before[0], after[0]) - _AROUND)
         lines = [f"- {_cut(before[0], start)}", f"+ {_cut(after[0], start)}"]

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from kvmstate.model.change import FieldChange
-from kvmstate.views.text import SENSITIVE
+from kvmstate.views.text import SENSITIVE, public
 from kvmstate.xmlbind import Section, bindings, is_secret
 
 
@@ -20,13 +20,16 @@ def plain(value: Any, secret: bool = False) -> tuple[Any, Any]:
         return SENSITIVE, True
     if isinstance(value, Section):
         owned = [b for b in bindings(type(value)) if b.name in value.model_fields_set]
-        return _joined({b.alias: plain(getattr(value, b.name), b.sensitive) for b in owned})
+        return _joined({b.alias: plain(getattr(value, b.name), b.hides(getattr(value, b.name))) for b in owned})
     if isinstance(value, dict):
         return _joined({key: plain(item, is_secret(key)) for key, item in value.items()})
     if isinstance(value, list):
         pairs = [plain(item) for item in value]
         marks = [mark for _, mark in pairs]
         return [item for item, _ in pairs], marks if any(marks) else False
+    if isinstance(value, str) and "://" in value:
+        told = public(value)
+        return told, told != value
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value, False
 
 

@@ -53,7 +53,12 @@ class Keyed:
 
 @dataclass(frozen=True)
 class Sensitive:
-    """Marks a field whose value is a secret: no output ever shows it. The host's record of a project keeps it."""
+    """Marks a field whose value is a secret: no output ever shows it. The host's record of a project keeps it.
+
+    `harmless` tells values that may be shown all the same.
+    """
+
+    harmless: Callable[[Any], bool] | None = None
 
 
 class Section(Model):
@@ -79,7 +84,7 @@ class Binding:
     key: str | None
     ref: str | None
     local: bool
-    sensitive: bool
+    sensitive: Sensitive | None
     scalar: Scalar
     default: Any
 
@@ -99,6 +104,12 @@ class Binding:
             # an element's text is read without the white space around it, such as a YAML block's last line break
             want = want.strip()
         return bool(want == seen or (self.xml and self.xml.same and self.xml.same(want, seen)))
+
+    def hides(self, *values: Any) -> bool:
+        """Whether any of these values is not to be shown."""
+        mark = self.sensitive
+        told = [value for value in values if value is not None]
+        return mark is not None and (mark.harmless is None or not all(map(mark.harmless, told)))
 
     def find_all(self, node: etree._Element) -> list[etree._Element]:
         """The elements of a list."""
@@ -140,7 +151,7 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
                 key=key.field if key else None,
                 ref=ref.kind if ref else None,
                 local=LocalFile in marks,
-                sensitive=Sensitive in marks,
+                sensitive=marks.get(Sensitive),
                 scalar=YES_NO if bool in types else NUMBER if int in types else TEXT,
                 default=info.get_default(call_default_factory=True) if not info.is_required() else None,
             )

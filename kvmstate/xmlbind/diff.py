@@ -34,15 +34,15 @@ def diff(want: Any, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> 
             yield from diff(new, old, getattr(active, b.name, None), here)
         elif b.repeated and b.sections:
             if [_owned(item) for item in new or []] != [_seen_as(w, s) for w, s in _pairs(new or [], old or [])]:
-                yield FieldChange(here, old, new, b.effect.of(old, new), b.sensitive)
+                yield FieldChange(here, old, new, b.effect.of(old, new), b.hides(old, new))
         elif isinstance(new, dict):
             before = old or {}
             for key in new:
                 if new[key] != before.get(key):
-                    cost, secret = b.effect.of(None, None), b.sensitive or is_secret(key)
+                    cost, secret = b.effect.of(None, None), b.hides() or is_secret(key)
                     yield FieldChange((*here, Key(key)), before.get(key), new[key], cost, secret)
         elif not b.same(new, old) and not (_nothing(b, new) and _nothing(b, old)):
-            yield FieldChange(here, old, new, b.effect.of(old, new, want, active), b.sensitive)
+            yield FieldChange(here, old, new, b.effect.of(old, new, want, active), b.hides(old, new))
 
 
 def _nothing(b: Binding, value: Any) -> bool:
@@ -63,7 +63,7 @@ def _diff_items(
             yield from diff(news[key], olds[key], actives.get(key), at)
         else:
             item = news.get(key) or olds.get(key)
-            yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None, item), b.sensitive)
+            yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None, item), b.hides())
 
 
 def _pairs(new: list[Any], old: list[Any]) -> list[tuple[Any, Any]]:

@@ -14,13 +14,29 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind.path import parse_path
 
-# https://libvirt.org/formatdomain.html#graphical-framebuffers: the passwords that domain XML itself holds
-_SECRET = re.compile(r"passw(or)?d", re.IGNORECASE)
+# https://libvirt.org/formatdomain.html#graphical-framebuffers: the passwords that domain XML itself holds; and what
+# holds whatever somebody puts there: arguments and environment of QEMU, a kernel's command line, cookies, URLs' queries
+_SECRET = re.compile(
+    r"passw(or)?d[^/]*$|secret[^/]*$|token[^/]*$|cookie|commandline|cmdline[^/]*$|initarg|initenv|@query$|sysinfo|oemStrings",
+    re.IGNORECASE,
+)
+
+
+_SECRET_IN_XML = re.compile(
+    r"passw(or)?d|<secret\b|token|cookie|commandline|cmdline|initarg|initenv|\bquery=|oemStrings", re.IGNORECASE
+)
 
 
 def is_secret(path: str) -> bool:
-    """Whether the value at this path is a password (`./devices/graphics/@passwd`), which no output shows."""
-    return bool(_SECRET.search(path.rpartition("/")[2]))
+    """Whether the value at this path may be a secret (`./devices/graphics/@passwd`), which no output shows."""
+    # conditions in brackets only say which element
+    return bool(_SECRET.search(re.sub(r"\[[^\]]*\]", "", path)))
+
+
+def holds_secret(path: str, *values: Any) -> bool:
+    """Whether a value at this path may be one, or is XML that has one in it."""
+    texts = (value for value in values if isinstance(value, str) and "<" in value)
+    return is_secret(path) or any(map(_SECRET_IN_XML.search, texts))
 
 
 def _check(value: dict[str, str | None]) -> dict[str, str | None]:

@@ -14,7 +14,9 @@ from lxml import etree
 from pydantic import AfterValidator, Field
 
 from kvmstate.model.effect import Effect
+from kvmstate.xmlbind.binding import Sensitive
 from kvmstate.xmlbind.document import document
+from kvmstate.xmlbind.overrides import holds_secret
 
 # What tells siblings of one tag apart, the surest first.
 _KEYS = ("target/@dev", "mac/@address", "target/@name", "@index", "@id", "@name", "@ip", "@address", "@domain")
@@ -35,8 +37,9 @@ _DESCRIBED = Field(
     "written in, and it must hold on the host. With one, nothing is defaulted but by libvirt."
 )
 _Text = Annotated[str, AfterValidator(_check)]
-Remainder = Annotated[_Text | None, _DESCRIBED, Effect.RESTART]
-NeededRemainder = Annotated[_Text, _DESCRIBED, Effect.RESTART]
+_SHOWN = Sensitive(harmless=lambda text: not holds_secret("", text))
+Remainder = Annotated[_Text | None, _DESCRIBED, _SHOWN, Effect.RESTART]
+NeededRemainder = Annotated[_Text, _DESCRIBED, _SHOWN, Effect.RESTART]
 Difference = tuple[tuple[str, ...], str | None, str | None]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import Project, resource
+from harness import Project, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -39,3 +39,41 @@ def test_a_password_is_set_changed_and_taken_away_and_never_shown(
     for run in said:
         assert "one-pass" not in str(run)
         assert "two-pass" not in str(run)
+
+
+def test_what_may_be_a_secret_is_in_no_output(project: Project, connection: libvirt.virConnect) -> None:
+    """Arguments and environment of QEMU, a kernel's command line, cookies of disks, queries of URLs."""
+    xml = {
+        "./qemu:commandline/qemu:env/@name": "SOMETHING",
+        "./qemu:commandline/qemu:env/@value": "1st-secret",
+        "./os/cmdline": "2nd-secret",
+        "./description": "see http://user:3rd-secret@h/x?sig=3rd-secret",
+        "./sysinfo/@type": "smbios",
+        "./sysinfo/oemStrings/entry": "4th-secret",
+    }
+    kernel = {"path": "/var/lib/libvirt/vmlinuz", "cmdline": "console=ttyS0 luks=5th-secret"}
+    volume = resource("Volume", "v", pool="none", content={"url": "https://t0k3n:6th-secret@h/i?s=6th-secret"})
+    volume["spec"]["content"]["checksum"] = "sha256:" + "0" * 64
+    web = resource("VirtualMachine", "web", memory="64MiB", state="stopped", kernel=kernel)
+    db = resource("VirtualMachine", "db", memory="64MiB", state="stopped", xml=xml)
+    project.write(web, db, pool("none"), volume)
+    said = [project.plan(), project.plan("--json"), project.plan("--markdown"), project.apply()]
+    project.write(web, db)
+    said += [project.apply("--json"), project.plan("--json")]
+    web["spec"]["kernel"]["cmdline"] = "console=ttyS0 luks=7th-secret quiet"
+    db["spec"]["xml"]["./qemu:commandline/qemu:env/@value"] = "8th-secret"
+    project.write(web, db)
+    said += [project.plan(), project.plan("--json"), project.plan("--markdown"), project.kvmstate("drift", "--json")]
+    assert "kernel.cmdline:" in str(said[-4])
+    assert "qemu:env" in str(said[-4])
+    for run in said:
+        assert "-secret" not in str(run)
+        assert "bug" not in run.err
+    # what is well known is shown
+    web["spec"]["kernel"]["cmdline"] = "console=ttyS0 quiet"
+    project.write(web, db)
+    assert "(sensitive value)" in project.plan().out
+    project.apply()
+    web["spec"]["kernel"]["cmdline"] = "console=ttyS0 root=/dev/vda1 quiet"
+    project.write(web, db)
+    assert "console=ttyS0 quiet -> console=ttyS0 root=/dev/vda1 quiet" in project.plan().out

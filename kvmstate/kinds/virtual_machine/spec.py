@@ -10,12 +10,13 @@ from lxml import etree
 from pydantic import Field, model_validator
 
 from kvmstate.kind import Spec
+from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
 from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, HOT_PLUG, Disk, Graphics, Interface, Rng, Serial
 from kvmstate.kinds.virtual_machine.possible import impossible
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.quantity import Size
-from kvmstate.xmlbind import Element, Keyed, Section, Xml
+from kvmstate.xmlbind import Element, Keyed, Section, Sensitive, Xml
 from kvmstate.xmlbind.codecs import same_flag, same_path, size
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -125,7 +126,12 @@ class Kernel(Section):
     initrd: Annotated[
         str | None, Xml("initrd", same=same_path), Field(pattern="^/", description="The initial RAM disk.")
     ] = None
-    cmdline: Annotated[str | None, Xml("cmdline"), Field(description="The kernel's command line.")] = None
+    cmdline: Annotated[
+        str | None,
+        Xml("cmdline"),
+        Sensitive(harmless_cmdline),
+        Field(description="The kernel's command line. Shown where all of it is well known, as it may hold secrets."),
+    ] = None
 
 
 class VirtualMachineSpec(Spec):

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
 from typing import BinaryIO
 
 from kvmstate.errors import HostError
 from kvmstate.host.volumes import CHUNK
 from kvmstate.kinds.volume import header
+from kvmstate.kinds.volume.download import Download, download
 from kvmstate.kinds.volume.spec import Content
-
-CONNECT_TIMEOUT = 30
+from kvmstate.model.files import open_regular
+from kvmstate.model.uri import redacted
 
 
 class Stream:
     """The chunks of one reading. The checksum is known at its end: the last step raises HostError when it differs."""
 
-    def __init__(self, file: BinaryIO, length: int, checksum: str | None, name: str) -> None:
+    def __init__(self, file: BinaryIO | Download, length: int, checksum: str | None, name: str) -> None:
         self._file = file
         self._head = file.read(CHUNK)
         if not self._head:
@@ -61,20 +60,18 @@ class Source:
         """`checksum` counts where the content has none of its own."""
         self._content = content
         self._checksum = content.checksum or checksum
-        self.name = content.file or content.url or ""
+        # what its query holds may be a secret
+        self.name = content.file or redacted(content.url or "")
 
     @contextmanager
     def open(self) -> Iterator[Stream]:
         """Raises HostError when it cannot be read, or its length is not known."""
         try:
             if self._content.file:
-                with open(self._content.file, "rb") as file:
+                with open_regular(self._content.file) as file:
                     yield Stream(file, os.fstat(file.fileno()).st_size, self._checksum, self.name)
             else:
-                with urllib.request.urlopen(self.name, timeout=CONNECT_TIMEOUT) as response:
-                    length = response.headers.get("Content-Length")
-                    if length is None:
-                        raise HostError(f"{self.name}: the server does not say how long it is")
-                    yield Stream(response, int(length), self._checksum, self.name)
-        except (OSError, HTTPException) as error:
+                with download(self._content.url or "") as coming:
+                    yield Stream(coming, coming.length, self._checksum, self.name)
+        except OSError as error:
             raise HostError(f"{self.name}: {error}", "check that it exists and can be read from here") from error
