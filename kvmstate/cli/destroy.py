@@ -27,6 +27,12 @@ def command(auto_approve: bool, parallelism: int, **given: Any) -> int:
     with opened(**given) as at:
         from kvmstate.cli.approve import carry_out
 
-        at = dataclasses.replace(at, session=dataclasses.replace(at.session, resources=()))
+        # what the manifests say of their lifecycles counts now, applied or not
+        lifecycles = {resource.id: resource.lifecycle for resource in at.session.resources}
+        at = dataclasses.replace(
+            at,
+            session=dataclasses.replace(at.session, resources=()),
+            options=dataclasses.replace(at.options, lifecycles=lifecycles),
+        )
         plan = at.session.plan(at.options)
         return carry_out(at, plan, auto_approve, parallelism, f"Do you want to destroy these on {plan.host}?")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 
 from kvmstate.errors import ManifestErrors, PlanError, Problem
@@ -36,7 +36,8 @@ class Options:
     `moves` are what the project has renamed. A `lenient` plan blocks what refers to nothing, and deletions that must
     not be, and goes on with the rest; any other is refused as a whole. `nameless`: nothing says which project this is,
     so that what is owned may be somebody else's. `recreate` are addresses of what may be made again although it is gone
-    with what it held."""
+    with what it held. `lifecycles` are what manifests say that are not wanted (destroy): they count as if they had been
+    applied."""
 
     prune: bool = False
     allow_empty: bool = False
@@ -49,6 +50,7 @@ class Options:
     max_delete_share: float = 1
     meant: int | None = None
     recreate: tuple[str, ...] = ()
+    lifecycles: Mapping[ResourceId, Lifecycle] = field(default_factory=dict)
 
 
 def make_plan(
@@ -64,6 +66,7 @@ def make_plan(
     Raises ManifestErrors for references to nothing, PlanError for a plan that must not be.
     """
     desired = {r.id: r for r in resources if BY_WORD[r.id.kind].on_host}
+    inventory = _edited(inventory, options.lifecycles)
     scope = {*desired, *inventory.entries}
     if only is not None:
         # what has moved is looked at under both names
@@ -137,6 +140,12 @@ def _judge_networks(
         entry = inventory.get(id_)
         begun = entry is not None and len(entry.specs) > 1
         changes[id_] = BY_WORD[id_.kind].ops.judged(change, host, running, begun, uses)
+
+
+def _edited(inventory: Inventory, lifecycles: Mapping[ResourceId, Lifecycle]) -> Inventory:
+    """The record, with these lifecycles in place of those that were applied."""
+    edited = {id_: replace(e, lifecycle=lifecycles.get(id_, e.lifecycle)) for id_, e in inventory.entries.items()}
+    return Inventory(inventory.project, edited) if lifecycles else inventory
 
 
 def _kept_back(change: Change, error: PlanError) -> Change:
@@ -234,7 +243,8 @@ def observe(host: Host, ids: Iterable[ResourceId]) -> dict[ResourceId, Observed]
 
 def suspended(resource: Resource | None, entry: Entry | None) -> str:
     """Why it is left alone until it is resumed, or an empty string."""
-    if resource and resource.lifecycle.suspend:
+    lifecycle = resource.lifecycle if resource else entry.lifecycle if entry else None
+    if lifecycle and lifecycle.suspend:
         return "suspended: its manifest says so"
     return f"suspended {entry.suspended}" if entry and entry.suspended else ""
 

@@ -6,7 +6,7 @@ import threading
 
 import libvirt
 import pytest
-from harness import Guest, Project, idle, until
+from harness import Guest, Project, idle, pool, resource, until
 
 pytestmark = pytest.mark.real
 
@@ -116,3 +116,34 @@ def test_now_restarts_gracefully(project: Project, tiny: Guest) -> None:
     project.converge()
     tiny.says("cpus=1 ")
     assert tiny.boot() != boot
+
+
+def test_destroy_goes_by_the_lifecycles_that_the_manifests_say_now(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    slow = {"stop": {"timeout": "1s", "onTimeout": "fail"}}
+    volume = {"pool": "images", "capacity": "1MiB"}
+    project.converge(
+        pool(),
+        resource("Volume", "gone", **volume),
+        resource("Volume", "kept", {"deletion": "delete"}, **volume),
+        idle("web", slow),
+        idle("safe"),
+        idle("left"),
+    )
+    assert "did not shut down" in project.kvmstate("destroy --auto-approve --target domain/web").err
+    # edited, and not applied
+    project.write(
+        pool(),
+        resource("Volume", "gone", {"deletion": "delete"}, **volume),
+        resource("Volume", "kept", **volume),
+        idle("web"),
+        idle("safe", {"preventDestroy": True}),
+        idle("left", {"suspend": True}),
+    )
+    destroyed = project.kvmstate("destroy --auto-approve")
+    assert "domain/safe" in destroyed.out
+    assert "preventDestroy forbids deleting it" in destroyed.out
+    assert sorted(domain.name() for domain in connection.listAllDomains()) == ["left", "safe"]
+    assert not project.path("images/gone").exists()
+    assert project.path("images/kept").exists()
