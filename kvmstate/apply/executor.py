@@ -242,7 +242,7 @@ def _carry_out(
         looked = known.uuid if known and change.action in (*MAKES, Action.ADOPT) and change.id.kind == "volume" else ""
         uuid = looked or change.uuid or (known.uuid if known else "")
         entry = Entry(change.id, uuid, (change.desired.written,), change.lifecycle, suspended=held)
-        store.put(replace(entry, applied=remained.digests(change), pending=pending.places(change)))
+        store.put(replace(entry, applied=remained.digests(change), pending=pending.places(change, before)))
         if change.moved_from:
             store.drop(change.moved_from)
         if change.action in MAKES and getattr(change.spec, "content", None):

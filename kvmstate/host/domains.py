@@ -103,6 +103,30 @@ def kept_states(connection: Any, names: Collection[str] | None = None) -> dict[s
     return found
 
 
+def saved(connection: Any) -> set[str]:
+    """The UUIDs of domains that have a saved memory image: their next start goes on from it."""
+    try:
+        with faults():
+            listed = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
+            return {domain.UUIDString() for domain in listed}
+    except HostError as error:
+        if error.code in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
+            # a driver that keeps no such images
+            return set()
+        raise
+
+
+def saved_xml(domain: Any) -> str | None:
+    """The configuration that its saved memory image goes on with; None where the driver does not tell."""
+    try:
+        with faults():
+            return str(domain.managedSaveGetXMLDesc(0))
+    except ConnectionFailed:
+        raise
+    except HostError:
+        return None
+
+
 def find(connection: Any, name: str) -> Any:
     """Raises NotFound."""
     with faults():

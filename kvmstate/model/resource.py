@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -155,7 +155,8 @@ class Observed:
     `uuid` identifies the object (a volume has its key instead); `calls` is what libvirt tells by calls of their own,
     such as autostart; `volatile` matches XML that changes on its own. `config` and `active` are the specs that all this
     says, read when they are first asked for: most objects are as they were, and nobody asks. What is not `persistent`
-    goes with its next stop, such as a network that somebody undefined while it ran.
+    goes with its next stop, such as a network that somebody undefined while it ran. `saved_xml` is the configuration
+    that a machine which is off goes on with, from its saved memory.
     """
 
     id: ResourceId
@@ -166,6 +167,12 @@ class Observed:
     read: Callable[[Observed], tuple[Any, Any | None]] = field(repr=False, compare=False)
     volatile: re.Pattern[str] | None = None
     persistent: bool = True
+    saved_xml: str | None = None
+
+    @property
+    def saved(self) -> Any | None:
+        """The spec that the saved memory goes on with."""
+        return self.read(replace(self, active_xml=self.saved_xml))[1] if self.saved_xml else None
 
     @property
     def steady(self) -> tuple[str, str, str]:
@@ -173,7 +180,7 @@ class Observed:
         xml, active = self.xml, self.active_xml or ""
         if self.volatile:
             xml, active = self.volatile.sub("", xml), self.volatile.sub("", active)
-        return xml, active, repr((sorted(self.calls.items()), self.persistent))
+        return xml, active, repr((sorted(self.calls.items()), self.persistent, self.saved_xml))
 
     @property
     def running(self) -> bool:

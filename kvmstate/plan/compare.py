@@ -119,7 +119,7 @@ def compare(
     common["spec"] = spec
     common["former"] = _former(spec, last) if left else ()
     change = Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields)
-    return remained.judged(entry, change, lambda change: _judged(kind, change))
+    return pending.beneath_saved(remained.judged(entry, change, lambda change: _judged(kind, change)), observed)
 
 
 def _as(resource: Resource, spec: Spec) -> Resource:

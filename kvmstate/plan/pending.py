@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from kvmstate.model.change import Change, FieldChange, Key, field_path
 from kvmstate.model.effect import Effect
@@ -15,9 +16,15 @@ from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed
 from kvmstate.xmlbind import diff, differences, document, read_overrides
 
+# what changes by calls of its own
+_CALLS = ("state", "autostart", "xml", "remainder")
 
-def places(change: Change) -> tuple[str, ...]:
+
+def places(change: Change, before: Entry | None) -> tuple[str, ...]:
     """Those that this change leaves to the next start, when it is done."""
+    if change.observed and change.observed.saved_xml:
+        known = before.pending if before else ()
+        return tuple(dict.fromkeys([*known, *(f.where for f in change.fields if f.effect is Effect.RESTART)]))
     wanted = getattr(change.spec, "state", ""), getattr(change.spec, "active", True)
     stays = change.running and not change.restarts and wanted[0] != "stopped" and wanted[1]
     return tuple(dict.fromkeys(f.where for f in change.waiting)) if stays else ()
@@ -25,6 +32,8 @@ def places(change: Change) -> tuple[str, ...]:
 
 def still(entry: Entry, change: Change) -> tuple[str, ...]:
     """Those of the entry's that still wait."""
+    if change.observed and change.observed.saved_xml:
+        return entry.pending
     waiting = [_steps(f.where) for f in change.waiting] if entry.pending else []
     return tuple(place for place in entry.pending if any(_meet(_steps(place), each) for each in waiting))
 
@@ -37,6 +46,17 @@ def waiting(entry: Entry, seen: Observed) -> Iterator[FieldChange]:
     for field in (*_fields(seen), *_overrides(entry, seen), *_remainder(entry, seen)):
         if any(_meet(_steps(field.where), place) for place in known):
             yield FieldChange(field.path, field.old, field.new, Effect.RESTART, field.sensitive)
+
+
+def beneath_saved(change: Change, seen: Observed) -> Change:
+    """The change, which says what the next start will not take on: it goes on from the saved memory, as it was."""
+    if (saved := seen.saved) is None or change.blocked:
+        return change
+    fields = [f.where for f in diff(change.spec, saved, saved) if f.path[0] not in _CALLS]
+    if not fields:
+        return change
+    reason = f"its saved memory has it as it was before: {', '.join(fields)} waits until it has run on and stopped"
+    return replace(change, reason=reason, hint="or give up what was saved: `virsh managedsave-remove`")
 
 
 def _fields(seen: Observed) -> Iterator[FieldChange]:

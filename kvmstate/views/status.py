@@ -39,6 +39,8 @@ def _row(change: Change, waits: bool) -> Row:
     if config is not None:
         active = getattr(config, "active", None)
         state = getattr(config, "state", None) or {True: "active", False: "inactive", None: "present"}[active]
+    if change.observed and change.observed.saved_xml:
+        state = "saved"
     sync = _SYNC.get(change.action) or ("unknown" if config is None else "restart pending" if waits else "in sync")
     if change.suspended:
         sync = "suspended"

@@ -109,3 +109,24 @@ def _waits(project: Project, address: str, place: str) -> None:
     line = next(line for line in project.kvmstate("status").out.split("\n") if line.startswith(f"{address} "))
     assert "restart pending" in line
     assert place in line
+
+
+def test_beneath_saved_memory(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(idle("web", type="qemu", rng={"source": "/dev/urandom"}, guestAgent=True))
+    web = connection.lookupByName("web")
+    web.managedSave()
+    stopped = idle("web", type="qemu", state="stopped", rng={"source": "/dev/random"}, cpus=2)
+    project.write(stopped)
+    assert (applied := project.apply()).code == 0, applied
+    plan = project.plan()
+    assert plan.code == 0, plan
+    assert "its saved memory has it as it was before: maxCpus, cpus, rng.source" in plan.out, plan
+    line = next(line for line in project.kvmstate("status").out.split("\n") if line.startswith("domain/web "))
+    assert " saved " in line
+    stopped["spec"]["state"] = "running"
+    project.converge(stopped)
+    _waits(project, "domain/web", "rng.source")
+    _waits(project, "domain/web", "guestAgent")
+    web.destroy()
+    web.create()
+    assert "restart" not in project.converge().out

@@ -35,6 +35,7 @@ def names(host: Host) -> set[str]:
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
     status = domains.statuses(host.connection, names)
+    saved = domains.saved(host.connection)
 
     def look(domain: Any) -> Observed:
         uuid = domain.UUIDString()
@@ -43,8 +44,16 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         active_xml = domains.xml(domain, inactive=False) if state != "stopped" else None
         calls = {"state": state, "autostart": autostart}
         id_ = ResourceId("domain", domain.name())
+        kept_memory = domains.saved_xml(domain) if uuid in saved and active_xml is None else None
         return Observed(
-            id_, uuid, domains.xml(domain), active_xml, calls, lambda seen: _read(seen, host.lookup), persistent=kept
+            id_,
+            uuid,
+            domains.xml(domain),
+            active_xml,
+            calls,
+            lambda seen: _read(seen, host.lookup),
+            persistent=kept,
+            saved_xml=kept_memory,
         )
 
     return {seen.id.name: seen for seen in host.each(look, domains.named(host.connection, names))}
