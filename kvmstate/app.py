@@ -210,9 +210,11 @@ class Session:
         entry = self.store.inventory.get(seen.id)
         lifecycle = entry.lifecycle if entry else Lifecycle()
         resource = replace(resource, lifecycle=lifecycle)
+        secret: list[str] = getattr(BY_WORD[seen.id.kind].ops, "secrets", lambda *_: [])(seen, self.host)
         return Change(
             seen.id,
             Action.ADOPT,
+            f"{', '.join(secret)} is secret: it stays on the host, and is not in the manifest" if secret else "",
             desired=resource,
             spec=resource.spec,
             observed=seen,

@@ -89,6 +89,9 @@ def command(
                 "add the folder to `manifests` in kvmstate.yaml, then `kvmstate adopt`",
             )
         result = None if no_adopt else session.own(changes)
+    for change in changes:
+        if change.reason:
+            click.echo(f"note: {harmless(f'{change.id}: {change.reason}')}")
     for id_, error in existing.refused.items():
         complain(HostError(f"{id_}: {error.message}", error.hint))
     click.echo(f"\nImport complete! Resources: {len(changes)} imported, {len(existing.refused)} refused.")

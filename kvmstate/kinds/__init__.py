@@ -5,6 +5,7 @@ The `ops` module of a kind that is on hosts has:
     observe(host, names)               -> {name: Observed} of those that exist
     names(host)                        -> the names of those that exist and have a configuration to keep
     portable(observed, host)           -> the spec and the document that a manifest has to say, without what is volatile
+    secrets(observed, host)            -> the places of what only those see who may see secrets (a kind may lack it)
     complete(resource, observed, project) -> spec with names, MACs and defaults filled in
     steps(change, at)                  -> the Steps that make the change real, in order; `at` is a kind.Context
     adopted(change, at)                -> those that mark what is adopted as the project's, where its XML can say so

@@ -313,6 +313,22 @@ def test_no_password_is_written_and_what_had_one_is_not_left_without(
     assert taken.plan().code == 0
 
 
+def test_what_only_those_see_who_may_see_secrets_is_named(taken: Takeover, connection: libvirt.virConnect) -> None:
+    cookies = "<cookies><cookie name='session'>c00kie</cookie></cookies>"
+    source = f"<source protocol='http' name='/x.iso'><host name='h.example' port='80'/>{cookies}</source>"
+    disk = f"<disk type='network' device='cdrom'><driver name='qemu' type='raw'/>{source}<target dev='hdc'/></disk>"
+    small(connection, devices=f"{disk}<graphics type='vnc' passwd='hunter2'/>")
+    imported = taken.take("--all")
+    assert imported.code == 0, imported
+    assert "note: domain/small: devices/" in imported.out
+    for place in ("cookies", "devices/graphics/@passwd"):
+        assert place in imported.out
+    said = [imported.out, imported.err, *(path.read_text() for path in taken.folder.rglob("*.yaml"))]
+    assert not [text for text in said if "c00kie" in text or "hunter2" in text]
+    small(connection, "plain")
+    assert "note:" not in taken.take("domain/plain").out
+
+
 def test_files_are_not_overwritten_unless_forced(taken: Takeover, connection: libvirt.virConnect) -> None:
     small(connection)
     assert taken.take("domain/small").code == 0

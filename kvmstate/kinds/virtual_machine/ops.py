@@ -15,6 +15,7 @@ from kvmstate.kind import Context, Step, simple, stamp_element, stamping, writte
 from kvmstate.kinds.virtual_machine import checked, live
 from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_interfaces, placed
 from kvmstate.kinds.virtual_machine.portable import portable as portable
+from kvmstate.kinds.virtual_machine.portable import secrets as secrets
 from kvmstate.kinds.virtual_machine.rebuild import rebuild
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec

@@ -13,7 +13,7 @@ from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
 from kvmstate.model.resource import Observed
 from kvmstate.snapshots import chain
-from kvmstate.xmlbind import bindings, disk_source, document, owning
+from kvmstate.xmlbind import bindings, differences, disk_source, document, owning
 from kvmstate.xmlbind.path import parse_path
 from kvmstate.xmlbind.remainder import HIDDEN
 
@@ -46,6 +46,13 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
         listed = next(b for b in bindings(VirtualMachineSpec) if b.name == "disks").find_all(node)
         spec = spec.model_copy(update={"disks": list(_disks(listed, spec.disks, host))})
     return spec, node
+
+
+def secrets(observed: Observed, host: Host) -> list[str]:
+    """The places of what libvirt shows only to those who may see secrets, and no manifest keeps."""
+    domain = domains.find(host.connection, observed.id.name)
+    whole, shown = document(domains.xml(domain, secure=True)), document(domains.xml(domain))
+    return list(dict.fromkeys("/".join(path) for path, _, _ in differences(whole, shown)))
 
 
 def _hide_passwords(node: etree._Element, host: Host, observed: Observed) -> None:
