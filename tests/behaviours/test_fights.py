@@ -113,7 +113,7 @@ def test_a_difference_that_remains_is_applied_once_and_then_held(
 
 def test_nothing_is_uploaded_again_and_again(project: Project) -> None:
     # what libvirt takes for another format, by its content
-    (project.folder / "image").write_bytes(b"KDMV\1\0\0\0" + b"\0" * 0x10000)
+    (project.folder / "image").write_bytes(b"LUKS\xba\xbe\0\1" + b"\0" * 0x10000)
     lifecycle = {"replace": "allow", "deletion": "delete"}
     project.write(
         pool(), resource("Volume", "image", lifecycle, pool="images", format="raw", content={"file": "image"})
