@@ -1,8 +1,10 @@
-"""A connection that dies at a chosen call: what a `kill -9` of kvmstate looks like from the host, and in any place."""
+"""A connection that dies at a chosen call: what a `kill -9` of kvmstate looks like from the host, and in any place;
+or one whose calls are counted."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +41,23 @@ class Fuse:
         if last:
             raise Killed
         return answer
+
+
+class Counting(Fuse):
+    """Lets everything through, and counts what asks the host."""
+
+    # what libvirt's objects know by themselves
+    LOCAL = ("name", "UUIDString", "UUID", "ID", "key", "usageID", "usageType", "connect", "getName")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def call(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
+        if name not in self.LOCAL:
+            with self._lock:
+                self.calls[name] += 1
+        return super().call(name, call, *args)
 
 
 class Flaky:

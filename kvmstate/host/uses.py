@@ -6,12 +6,13 @@ is `unknown`, and whoever asks must not go on then.
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,9 @@ from kvmstate.xmlbind.document import document
 if TYPE_CHECKING:
     from kvmstate.host.connection import Host
 
-# How old an answer may be, in seconds
-MAX_AGE = 2.0
+# An answer counts for so many times as long as it took to get: asking takes a small part of a run, however much there
+# is to ask about, and on a small host nothing is ever old
+LASTING = 10
 # What a machine reads and writes by path, beside its disks
 _DATA = (
     "os/kernel",
@@ -114,9 +116,9 @@ def _strings(node: etree._Element) -> Iterator[str]:
 
 
 class Uses:
-    """Of one host. Thread-safe. Domains are read once, and again when an event or this run itself says that they have
-    changed; without events (see `hear`), and volumes, of which libvirt tells nothing, when the answer is older than
-    MAX_AGE."""
+    """Of one host. Thread-safe. A domain is read again when an event (see `hear`) or this run itself says that it has
+    changed, and all are when the answer is too old (see LASTING): libvirt tells nothing of volumes, of snapshots, and
+    of devices that are attached to what is defined."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -130,7 +132,8 @@ class Uses:
         self._same: dict[tuple[str, ...], list[str]] = {}
         self._strange: dict[str, str] = {}
         self._files = Files(host.connection)
-        self._read = {"domains": -MAX_AGE, "volumes": -MAX_AGE}
+        # until when what was read counts
+        self._holds = dict.fromkeys(("domains", "volumes"), -math.inf)
         self._hears = False
 
     def hear(self) -> None:
@@ -149,7 +152,6 @@ class Uses:
         with suppress(HostError):
             self._events = Events(self._host.address, told, lost)
             self._hears = True
-            self._read["domains"] = -MAX_AGE
 
     def close(self) -> None:
         if self._hears:
@@ -158,15 +160,21 @@ class Uses:
 
     def of_volume(self, id_: ResourceId, path: str) -> set[User]:
         """Who uses a volume. Raises HostError when that cannot be told."""
-        pool, _, name = id_.name.partition("/")
         with self._lock:
             self._look()
             self._refuse_unknown()
-            found = self._by_path.get(normal(path), set()) | self._layers.get(normal(path), set())
-            for named in self._domains.values():
-                if user := named.volumes.get((pool, name)):
-                    found.add(user)
-            return {user for user in found if user.id != id_}
+            return {user for user in self._seen(id_, path) if user.id != id_}
+
+    def machines_with(self, id_: ResourceId, path: str) -> set[str]:
+        """The machines that are seen to use a volume, or what lies on it, now or in a snapshot."""
+        with self._lock:
+            self._look()
+            return {user.id.name for user in self._seen(id_, path) if user.id.kind == "domain"}
+
+    def _seen(self, id_: ResourceId, path: str) -> set[User]:
+        pool, _, name = id_.name.partition("/")
+        found = self._by_path.get(normal(path), set()) | self._layers.get(normal(path), set())
+        return found | {user for named in self._domains.values() if (user := named.volumes.get((pool, name)))}
 
     def of_network(self, name: str) -> set[User]:
         """Machines with an interface on a network, or on its bridge."""
@@ -198,17 +206,11 @@ class Uses:
     def look_again(self) -> None:
         """Nothing that was seen before counts any more."""
         with self._lock:
-            self._read = dict.fromkeys(self._read, -MAX_AGE)
+            self._holds = dict.fromkeys(self._holds, -math.inf)
 
     def _look(self) -> None:
-        now = time.monotonic()
-        if now - self._read["volumes"] >= MAX_AGE:
-            self._read_volumes()
-            self._read["volumes"] = now
-        if now - self._read["domains"] >= MAX_AGE and not (self._hears and self._read["domains"] > 0):
-            self._dirty.clear()
-            self._read_domains(None)
-            self._read["domains"] = now
+        self._read("volumes", self._read_volumes)
+        self._read("domains", self._read_all_domains)
         changed = set()
         while self._dirty:
             changed.add(self._dirty.pop())
@@ -219,6 +221,19 @@ class Uses:
         )
         if names := {id_.name for id_ in changed if id_.kind == "domain"}:
             self._read_domains(names)
+
+    def _read(self, what: str, read: Callable[[], float]) -> None:
+        """Unless what was read still counts; `read` says for how long it only waited."""
+        began = time.monotonic()
+        if began >= self._holds[what]:
+            waited = read()
+            now = time.monotonic()
+            self._holds[what] = now + LASTING * (now - began - waited)
+
+    def _read_all_domains(self) -> float:
+        self._dirty.clear()
+        self._read_domains(None)
+        return 0
 
     def _read_domains(self, names: set[str] | None) -> None:
         """Of these names, or of all."""
@@ -247,9 +262,9 @@ class Uses:
         named.used.add(path)
         self._by_path.setdefault(path, set()).add(user)
 
-    def _read_volumes(self) -> None:
+    def _read_volumes(self) -> float:
         """The volumes of active pools, and the files in the folders of those that are not active."""
-        host = self._host
+        host, waited = self._host, 0.0
         self._files = Files(host.connection)
         self._strange = {what: why for what, why in self._strange.items() if what in self._domains}
         listed = []
@@ -257,13 +272,14 @@ class Uses:
             # one that has gone meanwhile
             with suppress(NotFound):
                 if pool.isActive():
+                    began = time.monotonic()
                     try:
                         pools.refresh(pool, timeout=2)
                     except ConnectionFailed:
                         raise
                     except HostError:
                         # while it is being filled, what libvirt knew before has to do; one that failed is not active
-                        pass
+                        waited += time.monotonic() - began
                 listed += [(pool.name(), volume) for volume in pools.volumes(pool)]
         found = host.each(lambda each: read(volumes.xml(each[1]), pool=each[0]), listed)
         self._known = {file.path: file for file in found if file.path}
@@ -279,6 +295,7 @@ class Uses:
             if file.backing:
                 user = User(ResourceId("volume", f"{file.pool}/{posixpath.basename(path)}"))
                 self._layers[_below(file)].add(user)
+        return waited
 
     def _follow(self, named: Named, path: str, format_: str | None, user: User) -> None:
         """A file and all that lies below it are used, and so are the volumes that they are by another path."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -195,12 +195,14 @@ class Images:
         return self._users.get(path, set()) | {f"volume {image.volume}" for image in self.above(path)}
 
 
-def frozen(host: Host) -> dict[str, set[str]]:
-    """By path: the snapshots that a file belongs to, of every domain."""
+def frozen(host: Host, machines: Collection[str] | None = None) -> dict[str, set[str]]:
+    """By path: the snapshots that a file belongs to, of every domain or of these."""
     found: dict[str, set[str]] = defaultdict(set)
-    for domain in snapshots.with_snapshots(host.connection):
+    for domain in snapshots.with_snapshots(host.connection) if machines is None or machines else ():
         with suppress(NotFound):
             name = domain.name()
+            if machines is not None and name not in machines:
+                continue
             for snapshot in read_snapshots(domain):
                 for path in (*snapshot.frozen.values(), snapshot.memory):
                     if path:

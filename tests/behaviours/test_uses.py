@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,25 @@ import pytest
 from harness import Project, idle, kvmstate, pool, resource
 
 from kvmstate import sandbox
+from kvmstate.app import Session
+from kvmstate.apply import Event, EventKind, open_store
+from kvmstate.host import open_host
+from kvmstate.kinds import BY_NAME
+from kvmstate.model.resource import Metadata, Resource, ResourceId
+from kvmstate.plan import Options
 
 pytestmark = pytest.mark.real
 
 FOLDER = "/var/lib/libvirt/behaviours"
 LAN = resource("Network", "lan", ips=[{"address": "192.168.96.1/24"}])
 DATA = resource("Volume", "data", {"deletion": "delete"}, pool="images", capacity="1MiB")
+
+
+NOTHING_BUT_A_POOL = Resource(
+    ResourceId("pool", "images"),
+    BY_NAME["StoragePool"].adapter.validate_python(pool()["spec"]),
+    Metadata(name="images"),
+)
 
 
 def domain(name: str, devices: str = "", os: str = "") -> str:
@@ -159,6 +173,31 @@ def test_what_uses_it_since_the_plan_counts_too(project: Project, connection: li
     by_path(project, connection)
     assert kvmstate("apply", saved).code == 1
     assert project.path("images/data").exists()
+
+
+def test_what_comes_to_use_it_during_the_apply_counts_too(project: Project, connection: libvirt.virConnect) -> None:
+    """libvirt tells nobody of a disk that is attached to a definition."""
+    other = resource("Volume", "other", {"deletion": "delete"}, pool="images", capacity="1MiB")
+    project.converge(pool(), DATA, other)
+    user = connection.defineXML(domain("user"))
+    taken: set[str] = set()
+
+    def attach(event: Event) -> None:
+        left = {"data", "other"} - {event.change.id.name.partition("/")[2]}
+        if event.kind is EventKind.DONE and not taken:
+            taken.update(left)
+            user.attachDeviceFlags(disk(f"{FOLDER}/images/{min(left)}"), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+            # longer than the answer that the first deletion got counts on a host of this size
+            time.sleep(2)
+
+    options = Options(prune=True, allow_empty=True)
+    with open_host(project.uri) as host:
+        session = Session(host, open_store(host, project.name), (NOTHING_BUT_A_POOL,))
+        result = session.apply(session.plan(options), options, attach, parallelism=1)
+    assert [getattr(error, "message", "") for _, error in result.failed] == [
+        f"volume/images/{min(taken)} is in use by virtual machine user"
+    ]
+    assert project.path(f"images/{min(taken)}").exists()
 
 
 def test_a_place_that_nobody_can_look_into_keeps_all_volumes(project: Project, connection: libvirt.virConnect) -> None:

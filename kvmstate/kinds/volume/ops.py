@@ -115,7 +115,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         if all(f.path[0] == "lifecycle" for f in change.fields):
             return []
         permit = at.gate.growing(change)
-        return [simple("grow", lambda: grow(host, volumes.find(pool(), name), spec.capacity or 0, permit))]
+        return [simple("grow", lambda: grow(host, change.id, volumes.find(pool(), name), spec.capacity or 0, permit))]
     todo = []
     if change.action is Action.REPLACE:
         permit = at.gate.removal(change)
@@ -144,7 +144,7 @@ def steps(change: Change, at: Context) -> list[Step]:
             stream.capacity(spec.format)
             volumes.upload(host.connection, volume, stream, size, lambda done: progress(done, size), permit)
         if spec.capacity:
-            grow(host, volumes.find(pool(), name), spec.capacity, permit)
+            grow(host, change.id, volumes.find(pool(), name), spec.capacity, permit)
 
     todo.append(simple("create", create))
     if source:
@@ -186,16 +186,17 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.S
         node.find("capacity").text = document(volumes.xml(base)).findtext("capacity")
 
 
-def grow(host: Host, volume: Any, capacity: int, permit: Permit) -> None:
+def grow(host: Host, id_: ResourceId, volume: Any, capacity: int, permit: Permit) -> None:
     """Through the running domain that has it open, if there is one; never to less than it is."""
     if int(document(volumes.xml(volume)).findtext("capacity") or 0) >= capacity:
         return
     path = volume.path()
-    if owners := frozen(host).get(path):
+    using = host.uses.machines_with(id_, path)
+    if owners := frozen(host, using).get(path):
         raise HostError(
             f"{min(owners)} keeps this volume as it is", "merge first: `kvmstate snapshot merge`, then apply again"
         )
-    for domain in domains.all_domains(host.connection):
+    for domain in domains.named(host.connection, using):
         if domains.state(domain) == "stopped":
             continue
         running = disk_source.locate(document(domains.xml(domain, inactive=False)), host.lookup.path_of)
