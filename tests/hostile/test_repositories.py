@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import MAIN, ROOT, until
 
 from kvmstate.errors import SourceError
 from kvmstate.reconcile.git import Git, GitSource
@@ -120,3 +123,41 @@ def test_without_signatures_rewrites_are_followed_by_default(remote: Remote) -> 
     asked = Git(url=str(remote.bare), branch="main")
     assert not asked.holds
     assert Git(url=str(remote.bare), branch="main", verify_ssh=Path("x")).holds
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("connection: qemu+ssh://nohost.invalid/system?command={}", "a file may not say command="),
+        ("connection: qemu+ext:///system?command={}", "a file may not choose the transport ext"),
+        ("connection: test:///default", "these manifests are confined"),
+        ("values: [/etc/hostname]", "outside of the project's folder"),
+        ("manifests: [/etc]", "outside of the project's folder"),
+    ],
+)
+def test_a_repository_chooses_no_host_and_reaches_no_file_of_the_machine(
+    settings: str, says: str, tmp_path: Path
+) -> None:
+    remote = Remote(tmp_path)
+    # its place in the cache is known, and it keeps its x bit
+    program = tmp_path / "cache" / "current" / "evil.sh"
+    remote.commit("evil.sh", f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (remote.work / "evil.sh").chmod(0o755)
+    remote.commit("lan.yaml", "apiVersion: kvmstate/v1\nkind: Network\nmetadata: {name: n}\nspec: {}\n")
+    remote.commit("kvmstate.yaml", f"project: x\n{settings.format(program)}\n")
+    remote.push()
+    options = ["--git", str(remote.bare), "--git-cache", str(tmp_path / "cache"), "--listen", "none"]
+    env = {name: value for name, value in os.environ.items() if name != "LIBVIRT_DEFAULT_URI"}
+    with (tmp_path / "log").open("w") as log:
+        daemon = subprocess.Popen(
+            [sys.executable, "-c", MAIN, "run", *options, "--log-format", "json"],
+            env={**env, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path), "KVMSTATE_ALLOW_PATH": ""},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        until(lambda: says in (tmp_path / "log").read_text(), says, 20)
+    finally:
+        daemon.terminate()
+        daemon.wait(30)
+    assert not (tmp_path / "ran").exists()
