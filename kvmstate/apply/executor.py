@@ -22,6 +22,7 @@ from kvmstate.apply.still import Gone, still
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, Reverted
 from kvmstate.host import Host, faults
 from kvmstate.host.access import explained
+from kvmstate.host.identity import UNKNOWN
 from kvmstate.kind import Context, Precaution
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
@@ -179,7 +180,7 @@ def note_agreement(plan: Plan, store: Store) -> None:
         if change.desired and change.observed and (entry := entries.get(change.id)):
             known = replace(entry, specs=(change.desired.written,), lifecycle=change.lifecycle, digest=change.digest)
             known = replace(known, applied=remained.still(entry, change), pending=pending.still(entry, change))
-            store.put(replace(known, uuid=change.uuid or known.uuid, incomplete=False, confirmed=False))
+            store.put(replace(known, uuid=_uuid(change, entry), incomplete=False, confirmed=False))
     store.flush()
 
 
@@ -238,16 +239,21 @@ def _carry_out(
     elif change.desired:
         # what is suspended is not applied, but it may be adopted anew
         held, known = before.suspended if before else "", store.get(change.id)
-        # which volume it is, is known when it has been made or looked at
-        looked = known.uuid if known and change.action in (*MAKES, Action.ADOPT) and change.id.kind == "volume" else ""
-        uuid = looked or change.uuid or (known.uuid if known else "")
-        entry = Entry(change.id, uuid, (change.desired.written,), change.lifecycle, suspended=held)
+        entry = Entry(change.id, _uuid(change, known), (change.desired.written,), change.lifecycle, suspended=held)
         store.put(replace(entry, applied=remained.digests(change), pending=pending.places(change, before)))
         if change.moved_from:
             store.drop(change.moved_from)
         if change.action in MAKES and getattr(change.spec, "content", None):
             # before anybody uses it: a volume whose upload is not known to be whole is made anew
             store.flush()
+
+
+def _uuid(change: Change, known: Entry | None) -> str:
+    """Which object it is. Of a volume that is known when it has been made, or looked at, and not with every plan."""
+    told = known.uuid if known else ""
+    if change.id.kind == "volume" and change.action in MAKES:
+        return told or change.uuid
+    return told if change.uuid in ("", UNKNOWN) and told else change.uuid
 
 
 def _has_begun(change: Change, store: Store) -> bool:
@@ -265,7 +271,7 @@ def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
         entry.beginning(spec),
         digest="",
         id=change.id,
-        uuid=change.uuid or entry.uuid,
+        uuid=_uuid(change, entry),
         # a replacement begins with its first deed: the gate records that
         incomplete=entry.incomplete or change.action is Action.CREATE,
     )

@@ -37,6 +37,7 @@ def command(auto_approve: bool, paths: tuple[Path, ...], **given: Any) -> int:
     with opened(repair=True, paths=paths, **given) as at:
         from kvmstate.cli.approve import carry_out
 
+        at.session.host.closely = True
         plan = at.session.plan(at.options)
         found = [change for change in plan.changes if change.action.name == "ADOPT"]
         if addresses:

@@ -39,6 +39,8 @@ class Host:
         self.uri = redacted(address)
         # what manifests and the record name, and its formats; see HostLookup
         self.known: dict[VolumeRef | str, str | None] = {}
+        # whether each volume is looked at also where a look takes a way, see `kvmstate.host.sight`
+        self.closely = False
 
     @property
     def is_local(self) -> bool:

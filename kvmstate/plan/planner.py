@@ -73,6 +73,8 @@ def make_plan(
         names = {name for move in options.moves for name in (move.old, move.new) if {move.old, move.new} & {*only}}
         scope &= {*only, *names}
     host.know(known(desired, inventory))
+    # what may be deleted is to be the project's own
+    host.closely = host.closely or options.prune
     moved = moves.follow(options.moves, desired, inventory, observe(host, scope))
     inventory = moved.inventory
     missing = dangling(host, desired, scope, locate, moved.origins.values())
@@ -359,7 +361,9 @@ def _kept(change: Change) -> bool:
 
 
 def _check_deletes(changes: tuple[Change, ...], desired: Mapping[ResourceId, Resource], options: Options) -> None:
-    deletes = [c for c in changes if c.action in (Action.DELETE, Action.REPLACE) and not c.blocked]
+    deletes = [
+        c for c in changes if c.action in (Action.DELETE, Action.REPLACE) and not c.blocked and not c.interrupted
+    ]
     if deletes and not desired and not options.allow_empty:
         raise PlanError(
             f"the manifests are empty, and {len(deletes)} resources would be deleted",

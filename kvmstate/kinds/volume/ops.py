@@ -64,7 +64,7 @@ def _look(host: Host, pool: str, kind: str, volume: Any) -> Observed:
 
     id_, text = ResourceId("volume", f"{pool}/{volume.name()}"), volumes.xml(volume)
     told = UNKNOWN
-    if host.sight.near:
+    if host.sight.near or host.closely:
         told = identity(host.sight, kind, volume.key(), text, lambda: volumes.xml(volume))
     return Observed(id_, told, text, None, {"pool": pool}, read, VOLATILE)
 
