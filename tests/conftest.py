@@ -29,6 +29,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("KVMSTATE_ALLOW_PATH", tempfile.gettempdir())
 
 
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    if not pluginmanager.hasplugin("timeout"):
+        # a .venv that was made before this plugin was needed does without; script/setup makes it anew
+        parser.addini("timeout", "see pytest-timeout")
+
+
 @dataclass(frozen=True)
 class Guest:
     """The tiny Linux of script/guest, to be booted by <kernel> and <initrd>."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import re
@@ -27,6 +28,17 @@ ROOT = Path(__file__).parents[1]
 # the sandbox gives up a libvirtd that ends younger than this
 YOUNG = 3.0
 MAIN = "from kvmstate.cli import main; main()"
+
+
+def patching(**values: str) -> str:
+    """Python for a process of its own, run before kvmstate: sets names of modules, with __ for the dots below kvmstate
+    (`reconcile__keeper__SETTLE`), to these expressions. Raises AttributeError for a name that nothing has."""
+    lines = []
+    for name, value in values.items():
+        module, _, attribute = f"kvmstate.{name.replace('__', '.')}".rpartition(".")
+        getattr(importlib.import_module(module), attribute)
+        lines.append(f"import {module}; {module}.{attribute} = {value}; ")
+    return "".join(lines)
 
 
 def resource(kind: str, name: str, lifecycle: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def test_it_prints_what_the_tour_shows(block: str) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.timeout(360)
 def test_the_demo_runs_to_its_end_and_prints_what_the_tour_shows() -> None:
     """The demo checks itself: plan, apply, a live edit with the guest's own view, drift, destroy."""
     done = subprocess.run([ROOT / "script" / "demo"], capture_output=True, text=True, timeout=300, check=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from harness import Project, pool, resource
+from harness import Project, patching, pool, resource
 from trouble import IMAGE, inside, kill_daemon, silent, stalling_download, until_it_may_die, wait_for_daemon
 
 from kvmstate.host import liveness
@@ -35,7 +35,8 @@ def survive_its_waking(project: Project) -> None:
 
 
 def test_a_daemon_that_falls_silent_ends_an_apply(project: Project) -> None:
-    impatient = "from kvmstate.host import liveness as l; l.INTERVAL = l.SILENCE = 0.5; l.CONNECT_TIMEOUT['local'] = 3"
+    impatient = patching(host__liveness__INTERVAL="0.5", host__liveness__SILENCE="0.5")
+    impatient += "kvmstate.host.liveness.CONNECT_TIMEOUT['local'] = 3"
     # should it crash, it comes back
     until_it_may_die(project.host)
     with stalling_download() as download:

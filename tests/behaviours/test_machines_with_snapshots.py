@@ -8,7 +8,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import MAIN, Project, idle, kvmstate, pool, resource
+from harness import MAIN, Project, idle, kvmstate, patching, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -131,7 +131,7 @@ def test_what_a_cut_off_revert_has_left_off_is_not_started_before_it_is_finished
     policy = resource("SnapshotPolicy", "daily", selector={"names": ["*"]}, schedule="@daily", retention={"daily": 1})
     project.converge(pool(), volume(), idle("vm", disks=[ROOT]), policy)
     snapshot(project, "create", "--name", "one")
-    killed = "import os, kvmstate.host.domains as calls; calls.define = lambda *_, **__: os.kill(os.getpid(), 9)"
+    killed = f"import os; {patching(host__domains__define='lambda *_, **__: os.kill(os.getpid(), 9)')}"
     command = ["snapshot", "revert", "vm", "one", "--auto-approve", "-c", project.uri]
     ended = subprocess.run([sys.executable, "-c", f"{killed}\n{MAIN}", *command], check=False)
     domain = connection.lookupByName("vm")

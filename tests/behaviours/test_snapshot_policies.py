@@ -9,7 +9,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import MAIN, Project, Run, idle, kvmstate, pool, resource
+from harness import MAIN, Project, Run, idle, kvmstate, patching, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -159,9 +159,7 @@ def test_a_run_that_was_killed_leaves_nothing_behind_for_long(project: Project, 
     project.converge(pool(), disk("web"), machine("web"), policy(retention={"keepLast": 1}))
     run_at(project, "2026-05-01T12:00")
     # right after it has made the overlay
-    killed = (
-        "import os, kvmstate.host.snapshots as calls; calls.create_external = lambda *_, **__: os.kill(os.getpid(), 9)"
-    )
+    killed = f"import os; {patching(host__snapshots__create_external='lambda *_, **__: os.kill(os.getpid(), 9)')}"
     command = [sys.executable, "-c", f"{killed}\n{MAIN}", "snapshot", "run", str(project.folder)]
     assert subprocess.run([*command, "--at", "2026-05-02T12:00"], check=False).returncode == -9
     assert len(list(project.path("images").iterdir())) == 3

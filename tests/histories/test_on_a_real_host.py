@@ -15,6 +15,7 @@ COUNT = int(os.environ.get("KVMSTATE_REAL_HISTORIES", "6"))
 
 
 @pytest.mark.real
+@pytest.mark.timeout(300 + 60 * COUNT)
 def test_every_history_ends_as_the_manifests_say(host: Sandbox) -> None:
     folder = host.directory / "lib" / "histories"
 

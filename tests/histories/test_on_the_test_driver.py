@@ -6,11 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 from machine import Histories, run_histories
 
 COUNT = int(os.environ.get("KVMSTATE_HISTORIES", "60"))
 
 
+@pytest.mark.timeout(300 + 15 * COUNT)
 def test_every_history_ends_as_the_manifests_say(tmp_path: Path) -> None:
     node = tmp_path / "node.xml"
     node.write_text("<node/>")

@@ -36,6 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.timeout(300 + 5 * COUNT)
 @settings(
     max_examples=COUNT,
     deadline=None,

@@ -315,6 +315,7 @@ class Histories(RuleBasedStateMachine):
                 path.unlink()
 
 
+@pytest.mark.timeout(300 + 10 * STEPS)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_history_loses_a_byte(host: Sandbox, folder: Path, part: int) -> None:
     Histories.host, Histories.folder, Histories.steps = host, folder, 0

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from box import PROGRAM, Box, Unit
 from harness import until
+
+# the first one boots the tree, and installs kvmstate in it
+pytestmark = pytest.mark.timeout(900)
 
 NETWORK = "{apiVersion: kvmstate/v1, kind: Network, metadata: {name: NAME}, spec: {autostart: true}}\n"
 # stops only when it is powered off
