@@ -56,8 +56,11 @@ def test_new_images_are_version_3(project: Project, connection: libvirt.virConne
 def test_a_machine_with_a_checkpoint_has_snapshots(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(pool(), volume("root.qcow2"), idle("vm", disks=[{"name": "root", "volume": "images/root.qcow2"}]))
     vm = connection.lookupByName("vm")
-    backup = "<domainbackup><disks><disk name='vda' type='file'><target file='/tmp/vm.backup'/></disk></disks></domainbackup>"
-    vm.backupBegin(backup, "<domaincheckpoint><name>monday</name></domaincheckpoint>")
+    disk = "<disk name='vda' type='file'><target file='/tmp/vm.backup'/></disk>"
+    vm.backupBegin(
+        f"<domainbackup><disks>{disk}</disks></domainbackup>",
+        "<domaincheckpoint><name>monday</name></domaincheckpoint>",
+    )
     taken = kvmstate("snapshot", "create", "vm", "--name", "one", "-c", project.uri)
     assert taken.code == 0, taken
     vm.destroy()
