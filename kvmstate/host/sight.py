@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import socket
@@ -150,6 +149,8 @@ def _ns(text: str) -> int:
 
 def statx(path: str) -> Inode:
     """As statx(2) tells it, which Python has no call for. Raises OSError."""
+    import ctypes  # takes time to load
+
     buffer = ctypes.create_string_buffer(256)
     if ctypes.CDLL(None, use_errno=True).statx(_AT_FDCWD, os.fsencode(path), 0, _BASIC_AND_BIRTH, buffer):
         number = ctypes.get_errno()
