@@ -30,6 +30,7 @@ os.environ.setdefault("KVMSTATE_ALLOW_PATH", tempfile.gettempdir())
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    parser.addoption("--regenerate", action="store_true", help="write the expected files of tests/kinds anew")
     if not pluginmanager.hasplugin("timeout"):
         # a .venv that was made before this plugin was needed does without; script/setup makes it anew
         parser.addini("timeout", "see pytest-timeout")

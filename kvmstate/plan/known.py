@@ -63,6 +63,7 @@ def _ref(name: str) -> VolumeRef:
 
 def _format(remainder: str | None, said: str | None, spec: Any) -> str:
     owned = "format" in (spec if isinstance(spec, dict) else spec.model_fields_set)
-    if remainder and not owned and (found := _FORMAT.search(remainder)):
-        return found[1]
+    if remainder and not owned:
+        # without a format it is made as raw, and of logical volumes and the like libvirt tells none
+        return found[1] if (found := _FORMAT.search(remainder)) else "raw"
     return said or "qcow2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -64,6 +65,13 @@ def _diff_items(
         else:
             item = news.get(key) or olds.get(key)
             yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None, item), b.hides())
+    if len(olds) == len(old):
+        return
+    # libvirt may have several of one key, of which `patch` keeps the last; an imported manifest may have them as well
+    several = Counter(map(b.item_key, old)) - Counter(map(b.item_key, new))
+    for item in old:
+        if item is not olds[key := b.item_key(item)] and several[key]:
+            yield FieldChange((*here, Key(key)), item, None, b.effect.of(None, None, item), b.hides())
 
 
 def _pairs(new: list[Any], old: list[Any]) -> list[tuple[Any, Any]]:

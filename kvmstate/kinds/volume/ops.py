@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Set
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from lxml import etree
@@ -14,7 +15,6 @@ from kvmstate.host import Host, domains, pools, volumes
 from kvmstate.host.files import normal
 from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.permit import Permit
-from kvmstate.host.volumes import QCOW2_V3
 from kvmstate.kind import Context, Progress, Step, simple, written
 from kvmstate.kinds.volume import content
 from kvmstate.kinds.volume.spec import VolumeSpec
@@ -61,7 +61,12 @@ def _look(host: Host, pool: str, kind: str, volume: Any) -> Observed:
     """Raises NotFound when the volume has gone."""
 
     def read(seen: Observed) -> tuple[VolumeSpec, None]:
-        return parse(VolumeSpec, document(seen.xml), host.lookup).model_copy(update=seen.calls), None
+        spec = parse(VolumeSpec, document(seen.xml), host.lookup).model_copy(update=seen.calls)
+        if "format" not in spec.model_fields_set:
+            # of logical volumes and the like libvirt tells none
+            spec = spec.model_copy(update={"format": "raw"})
+            spec.model_fields_set.discard("format")
+        return spec, None
 
     id_, text = ResourceId("volume", f"{pool}/{volume.name()}"), volumes.xml(volume)
     told = UNKNOWN
@@ -130,10 +135,8 @@ def steps(change: Change, at: Context) -> list[Step]:
     source = content.Source(spec.content, change.checksum) if spec.content else None
 
     def create() -> None:
-        node = written(change, document(spec.remainder or BASE), host.lookup)
-        if spec.format == "qcow2" and not spec.remainder:
-            # libvirt's own default is version 2, which has no bitmaps and discards nothing into layers
-            parse_path("target/compat").set(node, QCOW2_V3)
+        # what tells one volume from another (`Change.uuid`) is not for its XML, which has no UUID
+        node = written(replace(change, uuid=""), document(spec.remainder or BASE), host.lookup)
         _set_name_and_size(node, name, spec, source, host)
         volume = volumes.create(pool(), to_text(node))
         host.known[VolumeRef(pool=pool_name, name=name)] = spec.format
