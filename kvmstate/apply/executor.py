@@ -93,6 +93,7 @@ def apply_plan(
     lost = ""
     result = Result()
     todo = {change.id: change for change in plan.todo}
+    store.take_back(change.id for change in todo.values() if change.returns)
     owned, gate = store.inventory, Gate(plan, host, store)
     before = {change.id: owned.get(change.moved_from or change.id) for change in todo.values()}
     store.put(*(_begun(c, c.desired, before[c.id]) for c in todo.values() if c.desired))
@@ -195,7 +196,7 @@ def _carry_out(
     """All steps of one resource, in order. Raises KvmstateError."""
     emit(Event(EventKind.STARTED, change))
     if change.action is Action.FORGET:
-        store.drop(change.id)
+        (store.orphan if change.orphans else store.drop)(change.id)
         return
     host = at.host
     try:
@@ -235,7 +236,7 @@ def _carry_out(
         finally:
             host.uses.forget(change.id)
     if change.action is Action.DELETE:
-        store.drop(change.id)
+        (store.orphan if change.orphans else store.drop)(change.id)
     elif change.desired:
         # what is suspended is not applied, but it may be adopted anew
         held, known = before.suspended if before else "", store.get(change.id)

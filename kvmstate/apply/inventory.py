@@ -14,7 +14,7 @@ import json
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
@@ -28,7 +28,7 @@ from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.resource import Lifecycle, ResourceId
 from kvmstate.model.untrusted import DAMAGE, decompressed, expect, from_json
 
-# The second has entries that are being handed over, which earlier versions do not know
+# The second has entries that are not, or not yet, the project's own, which earlier versions do not know
 FORMAT = 2
 PLAIN = 1
 HEADER = "project"
@@ -67,6 +67,7 @@ class Store:
         self._entries: dict[ResourceId, Entry] = {}
         # what is another project's, and stays on record here until that one's record says so
         self._handed: dict[ResourceId, Entry] = {}
+        self._orphans: dict[ResourceId, Entry] = {}
         self._place: dict[ResourceId, int] = {}
         self._texts: dict[ResourceId, tuple[Entry, str]] = {}
         self._dirty: set[int] = set()
@@ -82,7 +83,7 @@ class Store:
     @property
     def inventory(self) -> Inventory:
         with self._lock:
-            return Inventory(self.project, dict(self._entries))
+            return Inventory(self.project, dict(self._entries), dict(self._orphans) if self._same_owner() else {})
 
     def get(self, id_: ResourceId) -> Entry | None:
         """What is recorded of one object."""
@@ -97,7 +98,12 @@ class Store:
     @property
     def recorded(self) -> Identity | None:
         """Whose record it is, as far as that is recorded."""
-        return self._header if self._present or self._damaged else None
+        return self._header if self._entries or self._handed or self._damaged else None
+
+    def _same_owner(self) -> bool:
+        """Whether what was orphaned was this project's, and not that of another one of its name."""
+        before, now = self._header, self.identity
+        return before is None or now is None or now in (before, replace(before, id=before.id or now.id))
 
     def put(self, *entries: Entry) -> None:
         with self._lock:
@@ -105,6 +111,7 @@ class Store:
                 if self._entries.get(entry.id) != entry:
                     self._entries[entry.id] = entry
                     self._handed.pop(entry.id, None)
+                    self._orphans.pop(entry.id, None)
                     if entry.id not in self._place:
                         self._place[entry.id] = max(self._place.values(), default=0)
                     self._dirty.add(self._place[entry.id])
@@ -116,6 +123,19 @@ class Store:
                 # its place stays until that is written: put again before, it must not move without having been there
                 self._dirty.add(self._place[id_])
         self._flush_if_due()
+
+    def orphan(self, id_: ResourceId) -> None:
+        """It is not owned any more, and stays on the host. What was not whole is not worth knowing again."""
+        with self._lock:
+            if entry := self._entries.pop(id_, None):
+                self._dirty.add(self._place[id_])
+                if not entry.incomplete:
+                    self._orphans[id_] = Entry(id_, entry.uuid, entry.specs[:1], entry.lifecycle, orphaned=True)
+        self._flush_if_due()
+
+    def take_back(self, ids: Iterable[ResourceId]) -> None:
+        """These orphans are owned again."""
+        self.put(*(replace(self._orphans[id_], orphaned=False) for id_ in ids if id_ in self._orphans))
 
     def hand(self, ids: Iterable[ResourceId], project: str) -> None:
         """These are the other project's from the next flush on, whose record must say by then that they come from here.
@@ -157,6 +177,10 @@ class Store:
             del self._damaged[number]
         if claims:
             assert self.identity
+            if not self._same_owner():
+                with self._lock:
+                    self._dirty |= {self._place[id_] for id_ in self._orphans}
+                    self._orphans.clear()
             self._keep.write(HEADER, json.dumps({"format": PLAIN, **asdict(self.identity)}).encode())
             self._header = self.identity
         with self._lock:
@@ -173,9 +197,8 @@ class Store:
         finally:
             with self._lock:
                 self._dirty |= shards.keys()
-                self._place = {
-                    i: n for i, n in self._place.items() if i in self._entries or i in self._handed or n in self._dirty
-                }
+                known = self._known()
+                self._place = {i: n for i, n in self._place.items() if i in known or n in self._dirty}
                 self._flushed = self._clock()
         if self._header and not self._present:
             self.guard()
@@ -183,8 +206,12 @@ class Store:
             self._header = None
 
     def _members(self, number: int) -> list[Entry]:
-        known = {**self._handed, **self._entries} if self._handed else self._entries
-        return [entry for id_, entry in known.items() if self._place[id_] == number]
+        return [entry for id_, entry in self._known().items() if self._place[id_] == number]
+
+    def _known(self) -> Mapping[ResourceId, Entry]:
+        """All that is on record, owned or not."""
+        others = self._handed or self._orphans
+        return {**self._orphans, **self._handed, **self._entries} if others else self._entries
 
     def _text(self, entry: Entry) -> str:
         """As it is written; most entries of a shard are as they were when it was written last."""
@@ -208,8 +235,8 @@ class Store:
     def _shard(self, members: list[Entry]) -> str:
         self._serial += 1
         entries = ", ".join(map(self._text, members))
-        handed = any(entry.handed_from or entry.handed_to for entry in members)
-        return f'{{"format": {FORMAT if handed else PLAIN}, "serial": {self._serial}, "entries": [{entries}]}}'
+        plain = not any(entry.handed_from or entry.handed_to or entry.orphaned for entry in members)
+        return f'{{"format": {PLAIN if plain else FORMAT}, "serial": {self._serial}, "entries": [{entries}]}}'
 
     def _write(self, number: int, members: list[Entry], shard: str) -> None:
         if not members:
@@ -248,7 +275,9 @@ class Store:
                 if (older := self._place.get(entry.id)) is not None:
                     # left by a crash between two writes; it must not come back when the newer one goes
                     self._dirty.add(older)
-                self._entries[entry.id] = entry
+                self._orphans.pop(entry.id, None)
+                self._entries.pop(entry.id, None)
+                (self._orphans if entry.orphaned else self._entries)[entry.id] = entry
                 self._place[entry.id] = number
 
     def _settle(self) -> None:
@@ -323,6 +352,7 @@ def _dump(entry: Entry) -> dict[str, Any]:
         **({"handedTo": entry.handed_to} if entry.handed_to else {}),
         **({"applied": entry.applied} if entry.applied else {}),
         **({"pending": entry.pending} if entry.pending else {}),
+        **({"orphaned": True} if entry.orphaned else {}),
     }
 
 
@@ -346,4 +376,5 @@ def _load(value: dict[str, Any]) -> Entry:
         expect(value.get("handedTo", ""), str),
         tuple(expect(value.get("applied", []), list, str)),
         tuple(expect(value.get("pending", []), list, str)),
+        bool(value.get("orphaned")),
     )

@@ -25,8 +25,12 @@ from kvmstate.xmlbind import document
 def with_owners(plan: Plan, host: Host) -> Plan:
     """The plan, with the owners of what is not this project's named, and what belongs to another project's things
     blocked. Raises HostError."""
-    asked = [c for c in plan.changes if (c.blocked and c.action is Action.ADOPT) or (c.disrupts and not c.blocked)]
-    if not any(c.action in (Action.ADOPT, Action.DELETE, Action.REPLACE) for c in asked):
+    asked = [
+        c
+        for c in plan.changes
+        if c.returns or (c.blocked and c.action is Action.ADOPT) or (c.disrupts and not c.blocked)
+    ]
+    if not any(c.returns or c.action in (Action.ADOPT, Action.DELETE, Action.REPLACE) for c in asked):
         return plan
     owners, ids = Owners(host, plan.project), {c.id for c in asked}
     changes = tuple(_named(c, plan.project, owners) if c.id in ids else c for c in plan.changes)
@@ -37,18 +41,19 @@ def _named(change: Change, project: str, owners: Owners) -> Change:
     if change.action in (Action.DELETE, Action.REPLACE):
         why = owners.of_removed(change)
         return replace(change, blocked=why, hint="that project has to release it first") if why else change
-    if change.action is not Action.ADOPT or change.observed is None:
+    if not (change.returns or change.action is Action.ADOPT) or change.observed is None:
         return change
     if owner := owners.of(change):
         return replace(
             change,
+            action=Action.ADOPT,
             owner=owner,
             blocked=f"it is owned by project {owner}",
             hint=f"choose another name, or have {owner} hand it over: there, `kvmstate transfer {change.id} --to "
             f"{project}`",
         )
     stamp = stamped_by(change.observed.xml)
-    if stamp == project:
+    if stamp == project and not change.returns:
         return replace(
             change,
             blocked="it carries this project's stamp, but the host has no record that the project owns it",

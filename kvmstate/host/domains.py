@@ -14,6 +14,8 @@ from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host.faults import faults
 from kvmstate.host.permit import Configuration, Permit
 
+# What `kept_states` calls a machine's
+MEMORY = "the saved memory"
 _PAUSED = {libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED}
 _LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 _CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
@@ -98,7 +100,7 @@ def kept_states(connection: Any, names: Collection[str] | None = None) -> dict[s
     )
     keep(
         libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE,
-        lambda domain: [("the saved memory", domain.managedSaveGetXMLDesc(0))],
+        lambda domain: [(MEMORY, domain.managedSaveGetXMLDesc(0))],
     )
     return found
 
@@ -131,6 +133,15 @@ def find(connection: Any, name: str) -> Any:
     """Raises NotFound."""
     with faults():
         return connection.lookupByName(name)
+
+
+def has(connection: Any, uuid: str) -> bool:
+    """Whether a domain has this UUID, under whatever name."""
+    try:
+        with faults():
+            return bool(connection.lookupByUUIDString(uuid))
+    except NotFound:
+        return False
 
 
 def xml(domain: Any, inactive: bool = True, secure: bool = False) -> str:

@@ -9,6 +9,7 @@ The `ops` module of a kind that is on hosts has:
     complete(resource, observed, project) -> spec with names, MACs and defaults filled in
     steps(change, at)                  -> the Steps that make the change real, in order; `at` is a kind.Context
     adopted(change, at)                -> those that mark what is adopted as the project's, where its XML can say so
+    removed(changes, host, said)       -> deletions that say what goes and what stays; `said`: applied last (machines)
     judged(change, host, running, begun, uses) -> the change, judged by the running machines it touches (networks)
 """
 

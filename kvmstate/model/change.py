@@ -63,7 +63,8 @@ class Change:
     What is `unknown` can be seen, and decided, after others have changed. `held` are digests of differences that were
     applied before and remained: they are not applied again. A network that `plugs_in` has running machines to plug in
     again once it is started. `checksum` is that of the content which was reviewed, where its manifest has none. What is
-    `interrupted` was made by a run that was cut off, and is made once more.
+    `interrupted` was made by a run that was cut off, and is made once more. What `orphans` lets go of something that
+    stays on the host (the object, or a machine's state); what `returns` makes such a thing the project's again.
     """
 
     id: ResourceId
@@ -89,6 +90,8 @@ class Change:
     plugs_in: bool = False
     checksum: str = ""
     interrupted: bool = False
+    orphans: bool = False
+    returns: bool = False
 
     @property
     def disrupts(self) -> bool:

@@ -17,7 +17,8 @@ class Entry:
     the last and the next. `incomplete`: it is being made, and nobody has used it yet. `digest` is of manifest and host
     when they were last seen to agree. `suspended` says since when, by whom and why it is left alone. `confirmed`: it
     may be deleted, where that waits for confirmation. `applied` are digests of the differences that the last change was
-    done for, until they are seen to be gone; `pending` are the fields that it left to the next start.
+    done for, until they are seen to be gone; `pending` are the fields that it left to the next start. What is
+    `orphaned` is not owned any more, and has left something on the host (see `Inventory`).
     """
 
     id: ResourceId
@@ -32,6 +33,7 @@ class Entry:
     handed_to: str = ""
     applied: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
+    orphaned: bool = False
 
     def beginning(self, spec: dict[str, Any]) -> Entry:
         return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec), digest="")
@@ -39,8 +41,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Inventory:
+    """`orphans` are what the project let go and the host still has: volumes with their data, or the state of machines.
+    They are nobody's, and the same ones again when its manifests declare them."""
+
     project: str
     entries: Mapping[ResourceId, Entry] = field(default_factory=dict)
+    orphans: Mapping[ResourceId, Entry] = field(default_factory=dict)
 
     def get(self, id_: ResourceId) -> Entry | None:
         return self.entries.get(id_)

@@ -258,12 +258,13 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool) ->
         if entry.uuid or not kind.holds_data:
             return Change(**common, action=Action.FORGET, reason=why)
         return Change(**common, action=Action.DELETE, blocked=why, hint="`kvmstate adopt` says that it is this one")
+    data, stays = ", with its data" if kind.holds_data else "", kind.deletion(lifecycle.deletion) == "orphan"
     if not prune:
-        return Change(**common, action=Action.NOOP, reason="left the manifests; --prune deletes it")
-    if kind.deletion(lifecycle.deletion) == "orphan":
-        return Change(
-            **common, action=Action.FORGET, reason="left the manifests; deletion: orphan keeps it on the host"
-        )
+        then = "lets it go, and it stays on the host" if stays else "deletes it"
+        return Change(**common, action=Action.NOOP, reason=f"left the manifests; --prune {then}{data}")
+    if stays:
+        reason = f"left the manifests; deletion: orphan keeps it on the host{data}"
+        return Change(**common, action=Action.FORGET, reason=reason, orphans=True)
     if lifecycle.prevent_destroy:
         return Change(
             **common,
@@ -271,4 +272,5 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool) ->
             blocked="preventDestroy forbids deleting it",
             hint="take preventDestroy out of its manifest and apply, then remove it",
         )
-    return Change(**common, action=Action.DELETE, reason="left the manifests")
+    reason = "left the manifests" + ("; its data is deleted" if kind.holds_data else "")
+    return Change(**common, action=Action.DELETE, reason=reason)

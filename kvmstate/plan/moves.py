@@ -56,7 +56,7 @@ def follow(
             seen.pop(old, None)
             seen[new] = there
             origins[new] = old
-    return Moved(Inventory(inventory.project, entries), seen, origins)
+    return Moved(replace(inventory, entries=entries), seen, origins)
 
 
 def judge(change: Change, old: ResourceId) -> Change:

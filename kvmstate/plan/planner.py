@@ -15,7 +15,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
-from kvmstate.plan import agreement, moves, sharing
+from kvmstate.plan import agreement, moves, orphans, sharing
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.disks import keep_what_lies_above
@@ -67,20 +67,26 @@ def make_plan(
     """
     desired = {r.id: r for r in resources if BY_WORD[r.id.kind].on_host}
     inventory = _edited(inventory, options.lifecycles)
+    inventory = replace(inventory, orphans={}) if options.nameless else inventory
     scope = {*desired, *inventory.entries}
     if only is not None:
         # what has moved is looked at under both names
         names = {name for move in options.moves for name in (move.old, move.new) if {move.old, move.new} & {*only}}
         scope &= {*only, *names}
-    host.know(known(desired, inventory))
-    # what may be deleted is to be the project's own
-    host.closely = host.closely or options.prune
-    moved = moves.follow(options.moves, desired, inventory, observe(host, scope))
+    orphaned = orphans.declared(inventory, scope & {*desired})
+    host.know(known(desired, replace(inventory, entries={**orphaned, **inventory.entries})))
+    # what may be deleted, or taken back, is to be the project's own
+    host.closely = host.closely or options.prune or bool(orphaned)
+    observed = observe(host, scope)
+    back = orphans.found(orphaned, observed)
+    inventory = replace(inventory, entries={**inventory.entries, **back})
+    moved = moves.follow(options.moves, desired, inventory, observed)
     inventory = moved.inventory
     missing = dangling(host, desired, scope, locate, moved.origins.values())
     if missing and not options.lenient:
         raise ManifestErrors([problem for problems in missing.values() for problem in problems])
     changes = _changes(host, desired, inventory, moved.observed, options.prune, scope, options.recreate)
+    changes |= {id_: orphans.returned(changes[id_]) for id_ in back if id_ in changes}
     for new, old in moved.origins.items():
         if new in changes:
             changes[new] = moves.judge(changes[new], old)
@@ -94,6 +100,7 @@ def make_plan(
         raise ManifestErrors([problem for problems in missing.values() for problem in problems])
     for id_, problems in missing.items():
         changes[id_] = replace(changes[id_], blocked=problems[0].message, hint=problems[0].hint)
+    _say_what_goes(host, changes, inventory)
     keep_used(host, changes)
     with_moved_pools(changes)
     ordered, left_out = select(order(changes, desired, inventory), options.targets, options.excludes)
@@ -108,6 +115,16 @@ def make_plan(
         ordered = tuple(_of_nobody(change, inventory.project) for change in ordered)
     notes = () if only is not None else tuple(sharing.notes(desired, shared))
     return Plan(inventory.project, host.uri, ordered, left_out, (*notes, *alarms(host, ordered)))
+
+
+def _say_what_goes(host: Host, changes: dict[ResourceId, Change], inventory: Inventory) -> None:
+    """Deletions say what is lost with their objects and what is kept of them, and those that would lose too much are
+    blocked."""
+    kind = BY_WORD["domain"]
+    gone = [c for c in changes.values() if c.id.kind == kind.word and c.action is Action.DELETE and not c.blocked]
+    if gone:
+        said = {change.id: applied_specs(kind, inventory.get(change.id)) for change in gone}
+        changes |= {change.id: change for change in kind.ops.removed(gone, host, said)}
 
 
 def _of_nobody(change: Change, project: str) -> Change:
@@ -147,7 +164,7 @@ def _judge_networks(
 def _edited(inventory: Inventory, lifecycles: Mapping[ResourceId, Lifecycle]) -> Inventory:
     """The record, with these lifecycles in place of those that were applied."""
     edited = {id_: replace(e, lifecycle=lifecycles.get(id_, e.lifecycle)) for id_, e in inventory.entries.items()}
-    return Inventory(inventory.project, edited) if lifecycles else inventory
+    return replace(inventory, entries=edited) if lifecycles else inventory
 
 
 def _kept_back(change: Change, error: PlanError) -> Change:
@@ -194,7 +211,7 @@ def _changes(
         resource, entry = desired.get(id_), inventory.get(id_)
         if why := suspended(resource, entry):
             changes[id_] = _left_alone(id_, resource, entry, observed.get(id_), why)
-        elif _is_hidden(host, id_, observed):
+        elif _is_hidden(host, id_, observed, id_ in inventory.orphans):
             lifecycle = resource.lifecycle if resource else entry.lifecycle if entry else Lifecycle()
             changes[id_] = _unknown(id_, resource, lifecycle)
         elif resource:
@@ -225,7 +242,9 @@ def _compared(
     if agreement.holds(entry, now):
         return same
     again = any(matching([id_], pattern) for pattern in recreate)
-    change = compare(BY_WORD[id_.kind], resource, seen, entry, inventory.project, _uuid(inventory, resource), again)
+    change = compare(
+        BY_WORD[id_.kind], resource, seen, entry, inventory.project, _uuid(host, inventory, resource), again
+    )
     if change.agrees:
         return replace(change, digest=now)
     return keep_what_lies_above(host, change, entry)
@@ -251,23 +270,24 @@ def suspended(resource: Resource | None, entry: Entry | None) -> str:
     return f"suspended {entry.suspended}" if entry and entry.suspended else ""
 
 
-def _uuid(inventory: Inventory, resource: Resource) -> str:
+def _uuid(host: Host, inventory: Inventory, resource: Resource) -> str:
     """For an object to be made: the one it had, or was chosen before, should its making have been cut off. None is
     chosen for a volume: what it is, is known when it has been made."""
     if resource.id.kind == "volume":
         return ""
     entry, rest = inventory.get(resource.id), resource.spec.rest
     found = (entry.uuid if entry else "") or (rest.findtext("uuid") if rest is not None else "")
+    found = found or orphans.uuid(host, inventory, resource.id)
     return found or str(uuid.uuid4())
 
 
-def _is_hidden(host: Host, id_: ResourceId, observed: Mapping[ResourceId, Observed]) -> bool:
-    """What is in a pool that is not active cannot be seen."""
+def _is_hidden(host: Host, id_: ResourceId, observed: Mapping[ResourceId, Observed], orphaned: bool) -> bool:
+    """What is in a pool that is not active cannot be seen; nor what was left in one that is not there any more."""
     if id_.kind != "volume" or id_ in observed:
         return False
     pool_id = ResourceId("pool", id_.name.partition("/")[0])
     pool = observed.get(pool_id) or observe(host, [pool_id]).get(pool_id)
-    return pool is not None and not pool.running
+    return not pool.running if pool else orphaned
 
 
 def _left_alone(

@@ -161,8 +161,10 @@ def restored(plan: SavedPlan, host: Host, inventory: Inventory, recorded: Identi
         )
     known = {ResourceId.parse(address) for address in plan.changes}
     named = known | {move.old for move in plan.moves}
-    entries = {id_: entry for id_, entry in inventory.entries.items() if id_ in named}
-    made = make_plan(host, plan.resources, Inventory(plan.project, entries), plan.options)
+    entries, orphans = (
+        {id_: entry for id_, entry in part.items() if id_ in named} for part in (inventory.entries, inventory.orphans)
+    )
+    made = make_plan(host, plan.resources, Inventory(plan.project, entries, orphans), plan.options)
     changes = tuple(replace(c, uuid=plan.uuids.get(str(c.id), c.uuid)) for c in made.changes)
     moved = [m for change in changes if (m := _moved(plan, change, inventory.get(change.moved_from or change.id)))]
     moved += [Moved(id_, "is gone") for id_ in sorted(known - {change.id for change in changes})]

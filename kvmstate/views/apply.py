@@ -127,7 +127,9 @@ def outcome(result: Result) -> str:
     lines: list[str] = []
     for change, error in result.failed:
         lines += _told(error, str(change.id))
-    lines += [f"skipped: {change.id}: {reason}" for change, reason in result.skipped]
+    for change, reason in result.skipped:
+        lines.append(f"skipped: {change.id}: {reason}")
+        lines += [f"  hint: {change.hint}"] if change.blocked and change.hint else []
     for error, address in not_kept(result):
         lines += _told(error, address)
     return "\n".join(map(harmless, [*lines, headline(result)]))

@@ -261,6 +261,60 @@ def test_a_header_without_anything_owned_counts_for_nothing() -> None:
     assert Store(keep(), "p").recorded is None
 
 
+def test_orphans_are_nobodys_and_stay_known() -> None:
+    data, machine = ResourceId("volume", "images/data"), ResourceId("domain", "web")
+    store = Store(keep(), "p", clock=lambda: 0)
+    store.identity = Identity("mine")
+    store.put(Entry(data, "inode", ({"pool": "images"},), digest="d"), Entry(machine, "uuid", incomplete=True))
+    store.orphan(data)
+    store.orphan(machine)
+    store.flush()
+    later = Store(keep(), "p", clock=lambda: 0)
+    later.identity = Identity("mine")
+    left = Entry(data, "inode", ({"pool": "images"},), orphaned=True)
+    assert (later.recorded, later.inventory.entries, later.inventory.orphans) == (None, {}, {data: left})
+    later.take_back([data])
+    later.flush()
+    again = Store(keep(), "p").inventory
+    assert (again.entries, again.orphans) == ({data: replace(left, orphaned=False)}, {})
+
+
+def test_orphans_of_another_project_of_the_name_count_for_nothing() -> None:
+    data, other = ResourceId("volume", "images/data"), ResourceId("network", "lan")
+    store = Store(keep(), "p", clock=lambda: 0)
+    store.identity = Identity("mine", "prod")
+    store.put(Entry(data, "inode"))
+    store.flush()
+    store.orphan(data)
+    store.flush()
+    for identity in (Identity("theirs", "prod"), Identity("mine", "test")):
+        stranger = Store(keep(), "p", clock=lambda: 0)
+        stranger.identity = identity
+        assert stranger.inventory.orphans == {}
+    stranger.put(Entry(other, "uuid"))
+    stranger.flush()
+    assert Store(keep(), "p").inventory.orphans == {}
+
+
+@pytest.mark.parametrize("last", range(6))
+def test_what_is_orphaned_is_never_both(last: int) -> None:
+    entries = [Entry(ResourceId("volume", f"images/{n}"), "inode", ({"n": "x" * 300},)) for n in range(6)]
+    with small_shards():
+        store = Store(keep(), "p", clock=lambda: 0)
+        store.put(*entries)
+        store.flush()
+        kept = keep(Fragile)
+        kept.last = last
+        with suppress(Crash):
+            store = Store(kept, "p", clock=lambda: 0)
+            for each in entries:
+                store.orphan(each.id)
+            store.flush()
+        after = Store(keep(), "p").inventory
+        assert not after.entries.keys() & after.orphans.keys()
+        assert after.entries.keys() | after.orphans.keys() == {each.id for each in entries}
+
+
 def owned(project: str) -> set[ResourceId]:
     return set(Store(keep(project=project), project).inventory.entries)
 

@@ -17,6 +17,7 @@ from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_int
 from kvmstate.kinds.virtual_machine.portable import portable as portable
 from kvmstate.kinds.virtual_machine.portable import secrets as secrets
 from kvmstate.kinds.virtual_machine.rebuild import rebuild
+from kvmstate.kinds.virtual_machine.removed import removed as removed
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Action, Change

@@ -1,0 +1,46 @@
+"""What the project let go and stayed on the host: the same object is the project's again when it is declared again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from kvmstate.host import Host, domains
+from kvmstate.host.identity import UNKNOWN
+from kvmstate.model.change import Action, Change
+from kvmstate.model.effect import Effect
+from kvmstate.model.inventory import Entry, Inventory
+from kvmstate.model.resource import Observed, ResourceId
+
+
+def declared(inventory: Inventory, ids: Collection[ResourceId]) -> dict[ResourceId, Entry]:
+    """The orphans that these manifests want, as if they were owned."""
+    return {id_: replace(entry, orphaned=False) for id_, entry in inventory.orphans.items() if id_ in ids}
+
+
+def found(wanted: Mapping[ResourceId, Entry], observed: Mapping[ResourceId, Observed]) -> dict[ResourceId, Entry]:
+    """Those that are on the host, and not another object of their name."""
+    same = {id_ for id_, seen in observed.items() if seen.uuid != UNKNOWN}
+    return {id_: entry for id_, entry in wanted.items() if id_ in same and observed[id_].uuid == entry.uuid}
+
+
+def uuid(host: Host, inventory: Inventory, id_: ResourceId) -> str:
+    """That of the machine that there was, if nobody else has it by now: the host finds the state by it
+    that it has kept."""
+    entry = inventory.orphans.get(id_)
+    if entry is None or id_.kind != "domain" or domains.has(host.connection, entry.uuid):
+        return ""
+    return entry.uuid
+
+
+def returned(change: Change) -> Change:
+    """The change of what is owned again by it. What was left shall not be deleted in the same breath."""
+    if change.suspended or change.blocked:
+        return change
+    if change.action is Action.REPLACE:
+        names = ", ".join(f.where for f in change.fields if f.effect is Effect.REPLACE)
+        why = f"it was left on the host, and {names} would replace it"
+        return replace(change, blocked=why, hint="apply it as it was before, so that it is owned again; then change it")
+    action = Action.ADOPT if change.action is Action.NOOP else change.action
+    reason = change.reason or "it was left on the host, and is this project's again"
+    return replace(change, action=action, reason=reason, returns=True)
