@@ -27,6 +27,7 @@ from kvmstate.reconcile.figures import spaces
 from kvmstate.reconcile.hearing import GATHER, Hearing
 from kvmstate.reconcile.leader import CLAIM, Leadership
 from kvmstate.reconcile.rules import Ruled, Rules, returned, ruled
+from kvmstate.reconcile.spool import Spool
 
 # Seconds: how long files must be as they are before what left them is let go; how long another run's lock is waited
 # for, and another daemon's leadership
@@ -59,6 +60,8 @@ class Keeper:
         self._left: set[ResourceId] = set()
         self._leadership = Leadership()
         self._settled = 0.0
+        self._spool = Spool(agenda.ask)
+        self._spool.clear()
 
     @property
     def uri(self) -> str:
@@ -197,6 +200,7 @@ class Keeper:
             session.store.inventory,
             self._backoff,
             EMPTY if not desired.resources else JUST_NOW if settle > 0 else "",
+            self._spool.waits,
         )
         verdict = ruled(session.plan(desired.options, ids), rules)
         if settle > 0 and (left := [c.id for c in verdict.plan.blocked if c.blocked == JUST_NOW]):
@@ -227,6 +231,8 @@ class Keeper:
             def heard(event: Event) -> None:
                 self.beat()
                 if event.kind is EventKind.DONE:
+                    if self._spool.made(event.change):
+                        self._agenda.ask(Topic.EVERYTHING)
                     reason, message = told(event.change, before.get(event.change.id))
                     self._board.say(reason, message, event.change.id)
 

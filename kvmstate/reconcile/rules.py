@@ -18,7 +18,8 @@ from kvmstate.views.rows import brief
 @dataclass(frozen=True)
 class Rules:
     """`now` is in UTC. `backoff` says why a resource is not touched yet again, `settling` why nothing that is no longer
-    declared is let go yet; both are empty when it may be."""
+    declared is let go yet; both are empty when it may be. `fetching` says why a resource waits for its content, and
+    whether that does not come."""
 
     settings: Reconcile
     prune: str  # off, on, confirm
@@ -26,6 +27,7 @@ class Rules:
     inventory: Inventory
     backoff: Callable[[ResourceId], str] = lambda id_: ""
     settling: str = ""
+    fetching: Callable[[Change], tuple[str, bool]] = lambda change: ("", False)
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,13 @@ class Ruled:
 
 def ruled(plan: Plan, rules: Rules) -> Ruled:
     changes, held, lightened = [], {}, set()
+    coming: set[ResourceId] = set()
     for change in plan.changes:
         if change.action is not Action.NOOP and not change.blocked:
             before = change
             change, sync = _ruled(change, rules)
+            if not sync:
+                change, sync = _fetched(change, rules, coming)
             if sync:
                 held[change.id] = sync
             elif change is not before:
@@ -77,6 +82,17 @@ def _ruled(change: Change, rules: Rules) -> tuple[Change, Sync | None]:
     if change.disrupts and not settings.may_disrupt(rules.now):
         return _until_window(change, rules)
     return change, None
+
+
+def _fetched(change: Change, rules: Rules, coming: set[ResourceId]) -> tuple[Change, Sync | None]:
+    """What is to be filled waits for its content, and what is to be made on it (`coming`) waits with it."""
+    why, failed = rules.fetching(change)
+    if not why and change.action is Action.CREATE and (needed := sorted(change.needs & coming)):
+        why = f"waits for {needed[0]}"
+    if not why:
+        return change, None
+    coming.add(change.id)
+    return replace(change, blocked=why), Sync.FAILING if failed else Sync.WAITING
 
 
 def _until_window(change: Change, rules: Rules) -> tuple[Change, Sync | None]:

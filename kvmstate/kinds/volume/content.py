@@ -11,7 +11,7 @@ from typing import BinaryIO
 from kvmstate.errors import HostError
 from kvmstate.host.volumes import CHUNK
 from kvmstate.kinds.volume import header
-from kvmstate.kinds.volume.download import Download, download
+from kvmstate.kinds.volume.download import SPOOLED, Download, download
 from kvmstate.kinds.volume.spec import Content
 from kvmstate.model.files import open_regular
 from kvmstate.model.uri import redacted
@@ -67,8 +67,8 @@ class Source:
     def open(self) -> Iterator[Stream]:
         """Raises HostError when it cannot be read, or its length is not known."""
         try:
-            if self._content.file:
-                with open_regular(self._content.file) as file:
+            if path := self._content.file or SPOOLED.get(self._checksum):
+                with open_regular(str(path)) as file:
                     yield Stream(file, os.fstat(file.fileno()).st_size, self._checksum, self.name)
             else:
                 with download(self._content.url or "") as coming:

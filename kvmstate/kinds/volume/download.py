@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 from kvmstate.errors import HostError
@@ -26,6 +27,8 @@ WINDOW = 20.0
 WHOLE = 6 * 3600.0
 GRACE = 5.0
 LEAST = 1 << 20
+# By checksum: what was fetched before, see `kvmstate.reconcile.spool`
+SPOOLED: dict[str, Path] = {}
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
