@@ -219,6 +219,7 @@ def wipe(uri: str) -> None:
                     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
                     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
                     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+                    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
                 )
         for found in (*connection.listAllNetworks(), *connection.listAllStoragePools()):
             persistent = found.isPersistent()

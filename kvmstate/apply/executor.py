@@ -264,17 +264,17 @@ def _has_begun(change: Change, store: Store) -> bool:
 
 
 def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
-    spec = desired.written
+    spec, made = desired.written, change.action is Action.CREATE
     if entry is None:
-        return Entry(change.id, change.uuid, (spec,), change.lifecycle, incomplete=True)
+        return Entry(change.id, change.uuid, (spec,), change.lifecycle, incomplete=made)
     return replace(
         # what it agreed on last is not known any more, also when a run that is cut off here leaves it looking the same
         entry.beginning(spec),
         digest="",
         id=change.id,
         uuid=_uuid(change, entry),
-        # a replacement begins with its first deed: the gate records that
-        incomplete=entry.incomplete or change.action is Action.CREATE,
+        # a replacement begins with its first deed: the gate records that; what is adopted is whole
+        incomplete=made or (entry.incomplete and change.action is not Action.ADOPT),
     )
 
 

@@ -19,6 +19,9 @@ from kvmstate.cli import output
 from kvmstate.errors import KvmstateError, UsageError
 from kvmstate.model.printable import harmless, one_line
 
+# pydantic would look through all installed packages for plugins of its own with every start
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 COMMANDS = {
     name: f"kvmstate.cli.{name}:command"
     for name in (

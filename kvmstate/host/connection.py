@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property, wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -18,10 +18,12 @@ from kvmstate.host.faults import faults, unreachable
 from kvmstate.host.liveness import Watched
 from kvmstate.host.lookup import HostLookup
 from kvmstate.host.sight import Blind, Local, Sight, Ssh
-from kvmstate.host.uses import Uses
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.uri import redacted
 from kvmstate.xmlbind import document
+
+if TYPE_CHECKING:
+    from kvmstate.host.uses import Uses
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,6 +57,8 @@ class Host:
     @cached_property
     def uses(self) -> Uses:
         """Who uses what."""
+        from kvmstate.host.uses import Uses  # few runs ask
+
         return Uses(self)
 
     @cached_property

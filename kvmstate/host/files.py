@@ -6,7 +6,9 @@ pool that is made for the look, is never defined, and takes no part in what the 
 
 from __future__ import annotations
 
+import json
 import posixpath
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -44,6 +46,29 @@ class Unseen(HostError):
 def normal(path: str) -> str:
     """One spelling for `/a/./b`, `/a//b` and `/a/c/../b`. Symbolic links are left: see `Files.file`."""
     return "/" + posixpath.normpath(path).lstrip("/") if path.startswith("/") else path
+
+
+def below(file: File) -> list[tuple[str, str | None]]:
+    """The files that an image names as what lies below it, and what each is used as (None: as it looks). QEMU takes
+    more than paths there, which libvirt hands on as they are."""
+    text = file.backing or ""
+    if text.startswith("json:"):
+        with suppress(ValueError):
+            return [(normal(f"/{path}"), None) for path in _filenames(json.loads(text.removeprefix("json:")))]
+    if text.startswith("file:"):
+        return [(normal(f"/{text.removeprefix('file:')}"), None)]
+    if re.match("[a-z0-9+.-]+:", text):
+        return []
+    return [(normal(posixpath.join(posixpath.dirname(file.path), text)), file.backing_format)] if text else []
+
+
+def _filenames(node: Any, of: str = "") -> Iterator[str]:
+    """Those in a block device's options, which are nested or have dots in their names."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _filenames(value, name)
+    elif isinstance(node, str) and of.rpartition(".")[2] == "filename":
+        yield node.removeprefix("file:")
 
 
 def read(text: str, path: str = "", pool: str | None = None) -> File:
@@ -116,14 +141,14 @@ class Files:
         """The path and those of all that lies below it. `format_` is what the file is used as: what a raw image holds
         is the guest's, also when it looks like another format. Raises Unseen."""
         passed: set[str] = set()
-        at: str | None = normal(path)
-        while at and at not in passed:
+        at = normal(path)
+        while at not in passed:
             passed.add(at)
             yield at
             found = self.file(at)
-            if found is None or not found.backing or (format_ or found.format) == "raw":
+            if found is None or (format_ or found.format) == "raw" or not (lower := below(found)):
                 return
-            at, format_ = normal(posixpath.join(posixpath.dirname(at), found.backing)), found.backing_format
+            at, format_ = lower[0]
 
     def within(self, folder: str) -> dict[str, File]:
         """The files in a folder that no active pool has, by their names. Raises Unseen, ConnectionFailed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import socket
@@ -10,15 +9,19 @@ import stat
 import struct
 import subprocess
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from typing import Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 _AT_FDCWD, _BASIC_AND_BIRTH = -100, 0x7FF | 0x800
 _ANSWER_SECONDS = 20
+# So many questions fit into a pipe while nobody reads the answers
+_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class Sight(Protocol):
     def inode(self, path: str) -> list[Inode]:
         """The files that the path may lead to; which of them is the host's is proven by the time of its change."""
 
+    def inodes(self, paths: Collection[str]) -> dict[str, list[Inode]]:
+        """The same of many paths at once."""
+
     def close(self) -> None: ...
 
 
@@ -51,6 +57,9 @@ class Blind:
 
     def inode(self, path: str) -> list[Inode]:
         return []
+
+    def inodes(self, paths: Collection[str]) -> dict[str, list[Inode]]:
+        return {path: self.inode(path) for path in paths}
 
     def close(self) -> None:
         pass
@@ -97,14 +106,21 @@ class Ssh(Blind):
         self._tried = False
 
     def inode(self, path: str) -> list[Inode]:
+        return self.inodes([path])[path]
+
+    def inodes(self, paths: Collection[str]) -> dict[str, list[Inode]]:
+        found: dict[str, list[Inode]] = {path: [] for path in paths}
         with self._lock, suppress(OSError, ValueError):
-            if not self._tried:
+            if paths and not self._tried:
                 self._tried = True
                 self._shell = self._start()
-            if self._shell and (said := self._ask(self._shell, path)) != "-":
-                number, born, changed = said.split("|")
-                return [Inode(int(number), _ns(born), _ns(changed))]
-        return []
+            asked = iter(found)
+            while some := [*islice(asked, _AT_ONCE)]:
+                for path, said in zip(some, self._ask(self._shell, some) if self._shell else (), strict=False):
+                    if said != "-":
+                        number, born, changed = said.split("|")
+                        found[path] = [Inode(int(number), _ns(born), _ns(changed))]
+        return found
 
     def close(self) -> None:
         if self._shell:
@@ -125,16 +141,17 @@ class Ssh(Blind):
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
         )
 
-    def _ask(self, shell: subprocess.Popen[str], path: str) -> str:
+    def _ask(self, shell: subprocess.Popen[str], paths: Collection[str]) -> list[str]:
         assert shell.stdin
         assert shell.stdout
         # one that does not answer is ended, which ends the wait
         timer = threading.Timer(_ANSWER_SECONDS, shell.kill)
         timer.start()
         try:
-            shell.stdin.write(f"stat -L -c '%i|%w|%z' -- {shlex.quote(path)} 2>/dev/null || echo -\n")
+            for path in paths:
+                shell.stdin.write(f"stat -L -c '%i|%w|%z' -- {shlex.quote(path)} 2>/dev/null || echo -\n")
             shell.stdin.flush()
-            return shell.stdout.readline().strip() or "-"
+            return [shell.stdout.readline().strip() or "-" for _ in paths]
         finally:
             timer.cancel()
 
@@ -150,6 +167,8 @@ def _ns(text: str) -> int:
 
 def statx(path: str) -> Inode:
     """As statx(2) tells it, which Python has no call for. Raises OSError."""
+    import ctypes  # takes time to load
+
     buffer = ctypes.create_string_buffer(256)
     if ctypes.CDLL(None, use_errno=True).statx(_AT_FDCWD, os.fsencode(path), 0, _BASIC_AND_BIRTH, buffer):
         number = ctypes.get_errno()

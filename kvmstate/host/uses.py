@@ -12,16 +12,17 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host import domains, networks, pools, volumes
-from kvmstate.host.files import File, Files, Unseen, normal, read
+from kvmstate.host.files import File, Files, Unseen, below, normal, read
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import disk_source
 from kvmstate.xmlbind.document import document
@@ -44,6 +45,8 @@ _DATA = (
 )
 # People's own words, and programs: no path in them is used as data
 _WORDS = {"title", "description", "metadata", "emulator", "binary"}
+# Where no image file is, and where looking may wait
+_NO_FILES = ("/proc/", "/sys/")
 _IN_TEXT = re.compile(r"(?<![\w./-])/[^\s,;:'\"=]+")
 
 
@@ -70,7 +73,10 @@ class Named:
     paths: dict[str, set[User]] = field(default_factory=lambda: defaultdict(set))
     data: dict[str, tuple[User, str | None]] = field(default_factory=dict)
     volumes: dict[tuple[str, str], User] = field(default_factory=dict)
+    # all that is in these may be used
+    folders: dict[str, set[User]] = field(default_factory=lambda: defaultdict(set))
     networks: set[str] = field(default_factory=set)
+    # and other devices of the host's network
     bridges: set[str] = field(default_factory=set)
     # all files that this comes to, see Uses
     used: set[str] = field(default_factory=set)
@@ -82,6 +88,9 @@ class Named:
                     continue
                 if source.pool:
                     self.volumes[source.pool, source.volume] = user
+                if source.type == "dir":
+                    self.folders[normal(source.path)].add(user)
+                    continue
                 use = node.find("driver") if node.tag == "disk" else node.find("format")
                 self._file(source.path, user, use.get("type") if use is not None else None)
                 if source.name:
@@ -91,11 +100,13 @@ class Named:
                 self._file((each.text or each.get("path") or "").strip(), user, "raw")
         for each in root.iterfind("devices/filesystem/source"):
             self._file(each.get("file") or each.get("dev") or "", user, "raw")
+            if folder := each.get("dir"):
+                self.folders[normal(folder)].add(user)
         for text in _strings(root):
             self.paths[normal(text)].add(user)
         for each in root.iterfind("devices/interface/source"):
             self.networks |= {each.get("network", "")} - {""}
-            self.bridges |= {each.get("bridge", "")} - {""}
+            self.bridges |= {each.get("bridge", ""), each.get("dev", "")} - {""}
 
     def _file(self, path: str, user: User, format_: str | None) -> None:
         if path.startswith("/") and normal(path) not in self.data:
@@ -127,7 +138,8 @@ class Uses:
         self._domains: dict[str, Named] = {}
         self._by_path: dict[str, set[User]] = {}
         self._layers: dict[str, set[User]] = {}
-        self._bridges: list[tuple[str, str]] = []
+        self._networks: list[_Network] = []
+        self._inodes: dict[str, list[str]] = {}
         self._known: dict[str, File] = {}
         self._same: dict[tuple[str, ...], list[str]] = {}
         self._strange: dict[str, str] = {}
@@ -173,18 +185,25 @@ class Uses:
 
     def _seen(self, id_: ResourceId, path: str) -> set[User]:
         pool, _, name = id_.name.partition("/")
-        found = self._by_path.get(normal(path), set()) | self._layers.get(normal(path), set())
+        found: set[User] = set()
+        for key in self._names(path):
+            found |= self._by_path.get(key, set()) | self._layers.get(key, set())
+        for folder in PurePosixPath(normal(path)).parents:
+            if len(folder.parts) > 1:
+                for key in self._names(str(folder)):
+                    found |= self._by_path.get(f"{key}/", set())
         return found | {user for named in self._domains.values() if (user := named.volumes.get((pool, name)))}
 
     def of_network(self, name: str) -> set[User]:
-        """Machines with an interface on a network, or on its bridge."""
+        """Machines with an interface on a network, on its bridge, or on another network that goes through it."""
         with self._lock:
             self._look()
-            bridge = next((bridge for network, bridge in self._bridges if network == name), "-")
+            bridge = next((each.bridge for each in self._networks if each.name == name), "") or "-"
+            through = {name, *(each.name for each in self._networks if bridge in each.through)}
             return {
                 User(ResourceId("domain", named.name))
                 for named in self._domains.values()
-                if name in named.networks or bridge in named.bridges
+                if through & named.networks or bridge in named.bridges
             }
 
     def of_pool(self, name: str) -> set[User]:
@@ -192,10 +211,9 @@ class Uses:
         with self._lock:
             self._look()
             found = {u for named in self._domains.values() for (pool, _), u in named.volumes.items() if pool == name}
-            folder = self._files.folder_of(name)
-            for path, users in self._by_path.items():
-                if folder and posixpath.dirname(path) == folder:
-                    found |= {user for user in users if user.id.kind == "domain"}
+            if folder := self._files.folder_of(name):
+                for key in self._names(folder):
+                    found |= self._by_path.get(f"in {key}", set())
             return found
 
     def forget(self, *ids: ResourceId) -> None:
@@ -242,14 +260,22 @@ class Uses:
             self._drop(name)
         kept = domains.kept_states(host.connection, names)
         listed = domains.all_domains(host.connection) if names is None else domains.named(host.connection, names)
-        self._bridges = host.each(_bridge, networks.all_networks(host.connection)) if names is None else self._bridges
-        for named in host.each(lambda domain: _named(domain, kept), listed):
+        if names is None:
+            self._networks = host.each(_network, networks.all_networks(host.connection))
+        found = host.each(lambda domain: _named(domain, kept), listed)
+        self._see(path for named in found for path in (*named.paths, *named.data, *named.folders))
+        for named in found:
             self._domains[named.name] = named
             for path, users in named.paths.items():
                 for user in users:
-                    self._add(named, _device(path), user)
+                    self._add(named, path, user)
+                    if path in self._known and path not in named.data:
+                        self._follow(path, None, user, named)
+            for path, users in named.folders.items():
+                for user in users:
+                    self._add(named, path, user, "{}/")
             for path, (user, format_) in named.data.items():
-                self._follow(named, path, format_, user)
+                self._follow(path, format_, user, named)
 
     def _drop(self, name: str) -> None:
         named = self._domains.pop(name)
@@ -258,14 +284,27 @@ class Uses:
             self._by_path[path] = left
         self._strange = {what: why for what, why in self._strange.items() if what != name}
 
-    def _add(self, named: Named, path: str, user: User) -> None:
-        named.used.add(path)
-        self._by_path.setdefault(path, set()).add(user)
+    def _see(self, paths: Iterable[str]) -> None:
+        """Which files are at these paths: a look costs a way to the host, and each path has one."""
+        new = {path for path in map(normal, paths) if path not in self._inodes and not path.startswith(_NO_FILES)}
+        self._inodes |= {path: [*map(str, found)] for path, found in self._host.sight.inodes(new).items()}
+
+    def _names(self, path: str) -> list[str]:
+        """What a file is known by: its path, and the inodes that may be there, which no link or alias changes."""
+        path = normal(path)
+        self._see([path])
+        return [_device(path), *self._inodes.get(path, ())]
+
+    def _add(self, named: Named, path: str, user: User, shape: str = "{}") -> None:
+        for key in self._names(path):
+            named.used.add(shape.format(key))
+            self._by_path.setdefault(shape.format(key), set()).add(user)
 
     def _read_volumes(self) -> float:
         """The volumes of active pools, and the files in the folders of those that are not active."""
         host, waited = self._host, 0.0
         self._files = Files(host.connection)
+        self._inodes = {}
         self._strange = {what: why for what, why in self._strange.items() if what in self._domains}
         listed = []
         for pool in pools.all_pools(host.connection):
@@ -289,16 +328,19 @@ class Uses:
             except Unseen as unseen:
                 self._strange[f"pool {name}"] = f"it is not active, and {unseen.message}"
         self._same = defaultdict(list)
-        self._layers = defaultdict(set)
+        self._layers = {}
         for path, file in self._known.items():
             self._same[file.times].append(path)
-            if file.backing:
-                user = User(ResourceId("volume", f"{file.pool}/{posixpath.basename(path)}"))
-                self._layers[_below(file)].add(user)
+        layers = [file for file in self._known.values() if file.backing]
+        self._see(path for file in layers for path, _ in below(file))
+        for file in layers:
+            user = User(ResourceId("volume", f"{file.pool}/{posixpath.basename(file.path)}"))
+            for path, format_ in below(file):
+                self._follow(path, format_, user)
         return waited
 
-    def _follow(self, named: Named, path: str, format_: str | None, user: User) -> None:
-        """A file and all that lies below it are used, and so are the volumes that they are by another path."""
+    def _follow(self, path: str, format_: str | None, user: User, named: Named | None = None) -> None:
+        """A file and all that lies below it are used, by what is `named` or by a layer."""
         passed: set[str] = set()
         todo: list[tuple[str, str | None]] = [(path, format_)]
         while todo:
@@ -306,18 +348,24 @@ class Uses:
             if at in passed:
                 continue
             passed.add(at)
-            self._add(named, _device(at), user)
+            if named:
+                self._add(named, at, user)
+                self._add(named, posixpath.dirname(at), user, "in {}")
+            else:
+                for key in self._names(at):
+                    self._layers.setdefault(key, set()).add(user)
             try:
                 file = self._known.get(at) or self._files.file(at)
             except Unseen as unseen:
-                self._strange[named.name] = f"{user} uses {at}, and {unseen.message}"
+                what = named.name if named else f"pool {user.id.name.partition('/')[0]}"
+                self._strange[what] = f"{user} uses {at}, and {unseen.message}"
                 continue
             if file is None:
                 continue
-            if at not in self._known and file.times:
+            if at not in self._known and file.times and not self._inodes.get(at):
                 todo += [(same, format_) for same in self._same.get(file.times) or self._moving(file)]
             if file.backing and (format_ or file.format) != "raw":
-                todo.append((_below(file), file.backing_format))
+                todo += below(file)
 
     def _moving(self, file: File) -> Iterator[str]:
         """Volumes that may be this file, which is written to: changed before it was looked at, and since."""
@@ -356,14 +404,19 @@ def _named(domain: Any, kept: dict[str, list[tuple[str, str]]]) -> Named:
     return found
 
 
-def _bridge(network: Any) -> tuple[str, str]:
-    """A network and the bridge that it makes or uses."""
-    bridge = document(networks.xml(network)).find("bridge")
-    return network.name(), (bridge.get("name") if bridge is not None else None) or "-"
+class _Network(NamedTuple):
+    """A network, the bridge that it makes or uses, and all devices that its guests' traffic goes through."""
+
+    name: str
+    bridge: str
+    through: set[str]
 
 
-def _below(file: File) -> str:
-    return normal(posixpath.join(posixpath.dirname(file.path), file.backing or ""))
+def _network(network: Any) -> _Network:
+    root = document(networks.xml(network))
+    bridge = next((each.get("name", "") for each in root.iterfind("bridge")), "")
+    devices = {each.get("dev", "") for path in ("forward", "forward/interface") for each in root.iterfind(path)}
+    return _Network(network.name(), bridge, {bridge, *devices})
 
 
 def _time(file: File) -> int:

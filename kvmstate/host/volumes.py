@@ -18,6 +18,8 @@ from kvmstate.xmlbind.document import document
 # The most that one message of libvirt's protocol carries (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX)
 CHUNK = 262_120
 _ZEROS = bytes(CHUNK)
+# What <compat> calls the version of qcow2 that has bitmaps
+QCOW2_V3 = "1.1"
 
 
 def find(pool: Any, name: str) -> Any:

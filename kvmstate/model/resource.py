@@ -64,6 +64,8 @@ class Model(BaseModel):
     """Manifest models: camelCase outside, snake_case inside, unknown fields refused."""
 
     model_config = ConfigDict(
+        # built when it first validates: a command needs few of all models
+        defer_build=True,
         extra="forbid",
         alias_generator=to_camel,
         validate_by_name=True,

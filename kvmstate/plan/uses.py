@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host
-from kvmstate.host.uses import User
 from kvmstate.kind import references
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import document
+
+if TYPE_CHECKING:
+    from kvmstate.host.uses import User
 
 _TAKES = (Action.DELETE, Action.REPLACE)
 

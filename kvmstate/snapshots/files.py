@@ -66,6 +66,7 @@ def make(host: Host, images: Images, below: Image, format_: str, path: str) -> N
     etree.SubElement(root, "capacity", unit="bytes").text = str(below.capacity)
     target = etree.SubElement(root, "target")
     etree.SubElement(target, "format", type="qcow2")
+    etree.SubElement(target, "compat").text = volumes.QCOW2_V3
     permissions = etree.SubElement(target, "permissions")
     etree.SubElement(permissions, "mode").text = "0600"
     if below.owner:

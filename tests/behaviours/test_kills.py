@@ -6,11 +6,12 @@ import contextlib
 import os
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 import libvirt
 import pytest
-from harness import Project, pool, resource, until
+from harness import MAIN, Project, pool, resource, until
 
 pytestmark = pytest.mark.real
 
@@ -61,6 +62,20 @@ def test_an_apply_killed_at_any_moment(project: Project, tmp_path: Path, connect
             f"volume/base-{number}", f"volume/root-{number}",
         }  # fmt: skip
     assert cut_off >= RUNS // 4
+
+
+def test_an_adoption_that_is_killed_leads_to_no_upload(project: Project, connection: libvirt.virConnect) -> None:
+    (project.folder / "image").write_bytes(IMAGE)
+    data = resource("Volume", "data", pool="images", format="raw", content={"file": "image"})
+    project.converge(pool())
+    project.path("images/data").write_bytes(b"theirs".ljust(len(IMAGE), b"\0"))
+    connection.storagePoolLookupByName("images").refresh()
+    project.write(pool(), data)
+    kill = "import os; from kvmstate.apply import executor; executor._carry_out = lambda *_: os._exit(9)"
+    killed = [sys.executable, "-c", f"{kill}\n{MAIN}", "adopt", "--auto-approve"]
+    assert subprocess.run(killed, cwd=project.folder, check=False).returncode == 9
+    project.converge()
+    assert project.path("images/data").read_bytes().startswith(b"theirs")
 
 
 def on_host(connection: libvirt.virConnect) -> set[str]:

@@ -144,10 +144,82 @@ def by_a_snapshot(project: Project, connection: libvirt.virConnect) -> None:
     by_path(project, connection)
 
 
+def folder_pool(connection: libvirt.virConnect, name: str) -> None:
+    pool = connection.storagePoolDefineXML(
+        f"<pool type='dir'><name>{name}</name><target><path>{FOLDER}/{name}</path></target></pool>"
+    )
+    pool.create()
+
+
+def by_a_hard_link_in_another_pool(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "mkdir -p others; ln images/data others/hard")
+    folder_pool(connection, "others")
+    connection.defineXML(domain("user", disk(f"{FOLDER}/others/hard")))
+
+
+def by_a_pool_that_is_a_linked_folder(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "ln -s images alias")
+    folder_pool(connection, "alias")
+    connection.defineXML(domain("user", disk(f"{FOLDER}/alias/data")))
+
+
+def below_a_layer_by_a_link(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "mkdir -p others; ln -s images alias")
+    layer(project, "others/top", f"{FOLDER}/alias/data")
+    folder_pool(connection, "others")
+
+
+def below_a_layer_that_says_json(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "mkdir -p others")
+    base = f'{{"driver":"qcow2","file":{{"driver":"file","filename":"{FOLDER}/images/data"}}}}'
+    layer(project, "others/top", f"'json:{base}'")
+    folder_pool(connection, "others")
+
+
+def below_a_layer_that_says_file(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "mkdir -p others")
+    layer(project, "others/top", f"file:{FOLDER}/images/data")
+    folder_pool(connection, "others")
+
+
+def below_a_layer_below_a_layer(project: Project, connection: libvirt.virConnect) -> None:
+    """The one in between is in no pool, and no machine has them."""
+    shell(project, "mkdir -p others elsewhere")
+    layer(project, "elsewhere/middle", f"{FOLDER}/images/data")
+    layer(project, "others/top", f"{FOLDER}/elsewhere/middle")
+    folder_pool(connection, "others")
+
+
+def by_its_folder(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "ln -s images alias")
+    shared = f"<filesystem type='mount'><source dir='{FOLDER}/alias'/><target dir='x'/></filesystem>"
+    connection.defineXML(domain("user", shared))
+
+
+def by_a_folder_above(project: Project, connection: libvirt.virConnect) -> None:
+    shared = f"<filesystem type='mount'><source dir='{FOLDER}'/><target dir='x'/></filesystem>"
+    connection.defineXML(domain("user", shared))
+
+
+def by_its_folder_as_a_disk(project: Project, connection: libvirt.virConnect) -> None:
+    source = f"<driver type='fat'/><source dir='{FOLDER}/images'/><target dev='vda'/><readonly/>"
+    connection.defineXML(domain("user", f"<disk type='dir'>{source}</disk>"))
+
+
+def on_qemus_command_line_by_a_link(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "ln -s images alias")
+    argument = f"<qemu:arg value='-drive'/><qemu:arg value='file={FOLDER}/alias/data,if=none,id=x'/>"
+    text = domain("user").replace("<domain ", "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0' ")
+    connection.defineXML(text.replace("</domain>", f"<qemu:commandline>{argument}</qemu:commandline></domain>"))
+
+
 USES = [
     *(by_path, by_odd_path, by_linked_folder, by_link, running_by_linked_folder, running_only, by_pool_and_name),
     *(as_kernel, as_firmware_variables, on_qemus_command_line, below_a_layer_outside_of_pools),
     *(below_a_layer_that_its_pool_has_not_seen, below_a_layer_in_an_inactive_pool, by_saved_memory, by_a_snapshot),
+    *(by_a_hard_link_in_another_pool, by_a_pool_that_is_a_linked_folder, below_a_layer_by_a_link),
+    *(below_a_layer_that_says_json, below_a_layer_that_says_file, below_a_layer_below_a_layer),
+    *(by_its_folder, by_a_folder_above, by_its_folder_as_a_disk, on_qemus_command_line_by_a_link),
 ]
 
 
@@ -214,6 +286,19 @@ def test_a_place_that_nobody_can_look_into_keeps_all_volumes(project: Project, c
     assert project.path("images/data").exists()
 
 
+def test_what_others_use_beside_it_is_no_reason(project: Project, connection: libvirt.virConnect) -> None:
+    """Of the same size, made at the same moment, in the same folder, or over a layer beside it."""
+    other = resource("Volume", "other", pool="images", capacity="1MiB")
+    project.converge(pool(), DATA, other)
+    shell(project, "mkdir -p others images-too; ln -s images alias")
+    layer(project, "others/top", f"{FOLDER}/alias/other")
+    folder_pool(connection, "others")
+    shared = f"<filesystem type='mount'><source dir='{FOLDER}/images-too'/><target dir='x'/></filesystem>"
+    connection.defineXML(domain("user", disk(f"{FOLDER}/alias/other") + shared))
+    project.converge(pool(), other, options=("--prune",))
+    assert not project.path("images/data").exists()
+
+
 def test_own_machines_that_go_too_are_no_reason(project: Project, connection: libvirt.virConnect) -> None:
     web = idle("web", {"deletion": "delete"}, disks=[{"name": "data", "volume": "images/data"}])
     project.converge(pool(), DATA, LAN, web)
@@ -252,7 +337,34 @@ def test_a_network_by_its_bridge_is_in_use_too(project: Project, connection: lib
     assert connection.networkLookupByName("lan").isActive()
 
 
-@pytest.mark.parametrize("use", [by_path, by_pool_and_name], ids=lambda use: use.__name__)
+@pytest.mark.parametrize(
+    "forward",
+    [
+        "<forward mode='bridge'/><bridge name='kvbr96'/>",
+        "<forward mode='bridge'><interface dev='kvbr96'/></forward>",
+        "<forward mode='nat' dev='kvbr96'/><ip address='10.96.0.1' netmask='255.255.255.0'/>",
+    ],
+)
+def test_a_network_that_another_network_goes_through_is_in_use_too(
+    forward: str, project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(resource("Network", "lan", bridge={"name": "kvbr96"}))
+    connection.networkDefineXML(f"<network><name>second</name>{forward}</network>")
+    connection.defineXML(domain("user", "<interface type='network'><source network='second'/></interface>"))
+    assert project.kvmstate("destroy", "--auto-approve").code == 1
+    assert connection.networkLookupByName("lan").isActive()
+
+
+def test_a_bridge_that_a_machine_has_a_device_on_is_in_use_too(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(resource("Network", "lan", bridge={"name": "kvbr96"}))
+    connection.defineXML(domain("user", "<interface type='direct'><source dev='kvbr96' mode='bridge'/></interface>"))
+    assert project.kvmstate("destroy", "--auto-approve").code == 1
+    assert connection.networkLookupByName("lan").isActive()
+
+
+@pytest.mark.parametrize("use", [by_path, by_pool_and_name, by_linked_folder], ids=lambda use: use.__name__)
 def test_a_pool_whose_volumes_are_used_is_not_deleted(
     use: Use, project: Project, connection: libvirt.virConnect
 ) -> None:

@@ -15,6 +15,7 @@ from kvmstate.host import Host, domains, pools, volumes
 from kvmstate.host.files import normal
 from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.permit import Permit
+from kvmstate.host.volumes import QCOW2_V3
 from kvmstate.kind import Context, Progress, Step, simple, written
 from kvmstate.kinds.volume import content
 from kvmstate.kinds.volume.spec import VolumeSpec
@@ -137,6 +138,9 @@ def steps(change: Change, at: Context) -> list[Step]:
     def create() -> None:
         # what tells one volume from another (`Change.uuid`) is not for its XML, which has no UUID
         node = written(replace(change, uuid=""), document(spec.remainder or BASE), host.lookup)
+        if spec.format == "qcow2" and not spec.remainder:
+            # libvirt's own default is version 2, which has no bitmaps and discards nothing into layers
+            parse_path("target/compat").set(node, QCOW2_V3)
         _set_name_and_size(node, name, spec, source, host)
         volume = volumes.create(pool(), to_text(node))
         host.known[VolumeRef(pool=pool_name, name=name)] = spec.format

@@ -86,7 +86,7 @@ class VolumeSpec(Spec):
         Literal["raw", "qcow2", "iso"],
         Xml("target/format/@type", same=_same_format, recorded=True),
         Effect.REPLACE,
-        Field(description="iso is a CD-ROM's image, which is raw to QEMU."),
+        Field(description="iso is a CD-ROM's image, which is raw to QEMU. qcow2 is made as version 3."),
     ] = "qcow2"
     capacity: Annotated[
         Size | None,
