@@ -64,6 +64,14 @@ class User:
         return f"{self.snapshot} of {name}" if self.snapshot else name
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A volume that lies on another file, and where it is."""
+
+    user: User
+    path: str
+
+
 @dataclass
 class Named:
     """What one domain names: every path as it stands there, and with the format that it is used as those whose files
@@ -137,7 +145,7 @@ class Uses:
         self._dirty: set[ResourceId] = set()
         self._domains: dict[str, Named] = {}
         self._by_path: dict[str, set[User]] = {}
-        self._layers: dict[str, set[User]] = {}
+        self._layers: dict[str, set[Layer]] = {}
         self._networks: list[_Network] = []
         self._inodes: dict[str, list[str]] = {}
         self._known: dict[str, File] = {}
@@ -183,11 +191,17 @@ class Uses:
             self._look()
             return {user.id.name for user in self._seen(id_, path) if user.id.kind == "domain"}
 
+    def layers_over(self, path: str) -> set[Layer]:
+        """The volumes that are seen to lie on a file, by any number of layers."""
+        with self._lock:
+            self._read("volumes", self._read_volumes)
+            return {layer for key in self._names(path) for layer in self._layers.get(key, ())}
+
     def _seen(self, id_: ResourceId, path: str) -> set[User]:
         pool, _, name = id_.name.partition("/")
         found: set[User] = set()
         for key in self._names(path):
-            found |= self._by_path.get(key, set()) | self._layers.get(key, set())
+            found |= self._by_path.get(key, set()) | {layer.user for layer in self._layers.get(key, ())}
         for folder in PurePosixPath(normal(path)).parents:
             if len(folder.parts) > 1:
                 for key in self._names(str(folder)):
@@ -232,11 +246,9 @@ class Uses:
         changed = set()
         while self._dirty:
             changed.add(self._dirty.pop())
-        self._layers = (
-            {path: kept for path, users in self._layers.items() if (kept := {u for u in users if u.id not in changed})}
-            if any(id_.kind == "volume" for id_ in changed)
-            else self._layers
-        )
+        if any(id_.kind == "volume" for id_ in changed):
+            left = {at: {layer for layer in over if layer.user.id not in changed} for at, over in self._layers.items()}
+            self._layers = {at: over for at, over in left.items() if over}
         if names := {id_.name for id_ in changed if id_.kind == "domain"}:
             self._read_domains(names)
 
@@ -336,11 +348,11 @@ class Uses:
         for file in layers:
             user = User(ResourceId("volume", f"{file.pool}/{posixpath.basename(file.path)}"))
             for path, format_ in below(file):
-                self._follow(path, format_, user)
+                self._follow(path, format_, user, Layer(user, file.path))
         return waited
 
-    def _follow(self, path: str, format_: str | None, user: User, named: Named | None = None) -> None:
-        """A file and all that lies below it are used, by what is `named` or by a layer."""
+    def _follow(self, path: str, format_: str | None, user: User, of: Named | Layer) -> None:
+        """A file and all that lies below it are used, by a machine or a layer."""
         passed: set[str] = set()
         todo: list[tuple[str, str | None]] = [(path, format_)]
         while todo:
@@ -348,16 +360,16 @@ class Uses:
             if at in passed:
                 continue
             passed.add(at)
-            if named:
-                self._add(named, at, user)
-                self._add(named, posixpath.dirname(at), user, "in {}")
+            if isinstance(of, Named):
+                self._add(of, at, user)
+                self._add(of, posixpath.dirname(at), user, "in {}")
             else:
                 for key in self._names(at):
-                    self._layers.setdefault(key, set()).add(user)
+                    self._layers.setdefault(key, set()).add(of)
             try:
                 file = self._known.get(at) or self._files.file(at)
             except Unseen as unseen:
-                what = named.name if named else f"pool {user.id.name.partition('/')[0]}"
+                what = of.name if isinstance(of, Named) else f"pool {user.id.name.partition('/')[0]}"
                 self._strange[what] = f"{user} uses {at}, and {unseen.message}"
                 continue
             if file is None:

@@ -12,12 +12,14 @@ from typing import Any
 
 from kvmstate.errors import NotFound
 from kvmstate.host import Host, domains, pools, volumes
+from kvmstate.host.uses import Layer
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Inventory
-from kvmstate.model.resource import Observed, Resource, ResourceId
+from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan.compare import applied_specs
-from kvmstate.snapshots.chain import SUFFIX, overlays
+from kvmstate.snapshots.chain import SUFFIX, image_of, overlays
+from kvmstate.snapshots.files import WRITTEN
 from kvmstate.xmlbind import document
 
 MAKES = (Action.CREATE, Action.REPLACE)
@@ -66,7 +68,12 @@ def brought_about(
     coming = {
         id_: found for id_, change in sorted(changes.items()) if (found := _coming(change, before.get(id_), name))
     }
-    if not layers and not coming:
+    back = {
+        id_: [use for use in _uses(id_.name, change.desired.spec.disks, name) if use not in coming.get(id_, ())]
+        for id_, change in changes.items()
+        if change.desired and change.observed is None and id_ in before and _may_come(change)
+    }
+    if not layers and not coming and not any(back.values()):
         return []
     settled = [use for use in _declared(desired, name) if use not in coming.get(ResourceId("domain", use.machine), ())]
     gone = {*moved, *(id_ for id_, change in changes.items() if change.action is Action.DELETE and not change.blocked)}
@@ -74,9 +81,15 @@ def brought_about(
     told = list(_twice(desired, coming, settled))
     everywhere = [*settled, *(use for uses in coming.values() for use in uses)]
     told += _below_new_layers(layers, everywhere, name)
-    if coming:
-        told += _on_layered(desired, coming, _layered(host, desired, changes, gone, name))
+    told += _on_layered(desired, coming, _layered(host, changes, gone, name, _images(coming)))
+    # of a machine that has gone, an overlay that nobody declares may hold what it wrote last
+    known = {id_ for id_ in changes if id_.kind == "volume"}
+    told += _on_layered(desired, back, _layered(host, {}, {*gone, *known}, name, _images(back)))
     return told
+
+
+def _images(uses: Mapping[ResourceId, list[Use]]) -> set[str]:
+    return {use.image for each in uses.values() for use in each}
 
 
 def notes(desired: Mapping[ResourceId, Resource], told: Collection[Told]) -> Iterator[str]:
@@ -128,7 +141,8 @@ def _on_layered(
                     desired[id_],
                     ("disks", use.place),
                     f"volume {', '.join(sorted(above))} is a layer over {use.image}, which must not be written to",
-                    "give the machine a layer of its own (a volume with `backing`), or make the disk `readOnly`",
+                    "give the machine a layer of its own (a volume with `backing`), or make the disk `readOnly`; what "
+                    "an overlay holds of a machine that has gone, `qemu-img commit` writes down",
                 )
 
 
@@ -220,43 +234,43 @@ def _of_others(host: Host, but: Collection[str], name: Naming) -> list[Use]:
 
 def _layered(
     host: Host,
-    desired: Mapping[ResourceId, Resource],
     changes: Mapping[ResourceId, Change],
     gone: Collection[ResourceId],
     name: Naming,
+    images: Collection[str],
 ) -> dict[str, set[str]]:
-    """By image: the volumes that are layers over it, or will be. Overlays of snapshots are none."""
+    """By each of these images: the volumes that are layers over it, or will be, other than overlays of snapshots."""
     found: dict[str, set[str]] = defaultdict(set)
-    known: set[str] = set()
+    made = set(gone)
     for id_, change in changes.items():
-        if id_.kind == "volume":
-            known.add(id_.name)
-            if (below := _layer(change)) and id_ not in gone:
+        if id_.kind == "volume" and change.action in MAKES:
+            made.add(id_)
+            if (below := _backing(change.desired)) and id_ not in gone:
                 found[name(below)].add(id_.name)
-    passing = overlays(host)
-    listed = [
-        (f"{pool.name()}/{volume.name()}", volume)
-        for pool in pools.all_pools(host.connection)
-        for volume in pools.volumes(pool)
-        if f"{pool.name()}/{volume.name()}" not in known and not volume.name().endswith(SUFFIX)
-    ]
-
-    def look(each: tuple[str, Any]) -> tuple[str, str, str | None]:
-        root = document(volumes.xml(each[1]))
-        return each[0], root.findtext("target/path") or "", root.findtext("backingStore/path")
-
-    for called, path, backing in host.each(look, listed):
-        if backing and path not in passing:
-            found[name(backing)].add(called)
+    passing = overlays(host) if images else set()
+    for image in images:
+        for layer in host.uses.layers_over(_path(host, image)):
+            if layer.user.id not in made and layer.path not in passing and _counts(host, layer):
+                found[image].add(layer.user.id.name)
     return found
 
 
-def _layer(change: Change) -> Any:
-    """What a volume lies on, or will: one that stands alone by now lies on nothing."""
-    if change.action in MAKES:
-        return _backing(change.desired)
-    seen: Observed | None = change.observed
-    return document(seen.xml).findtext("backingStore/path") if seen else None
+def _path(host: Host, image: str) -> str:
+    """Where an image is that is called so, if it is anywhere."""
+    if image.startswith("/"):
+        return image
+    pool, _, volume = image.removeprefix("volume ").partition("/")
+    return (host.lookup.path_of(pool, volume) or ("", ""))[1]
+
+
+def _counts(host: Host, layer: Layer) -> bool:
+    """An overlay that was made here, and holds nothing, is what a run that was cut off has left."""
+    if not layer.path.endswith(SUFFIX):
+        return True
+    pool, _, volume = layer.user.id.name.partition("/")
+    with suppress(NotFound):
+        return image_of(pool, volumes.find(pools.find(host.connection, pool), volume)).physical >= WRITTEN
+    return True
 
 
 def _backing(resource: Resource | None) -> Any:

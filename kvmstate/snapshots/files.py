@@ -18,7 +18,7 @@ from kvmstate.snapshots.chain import SUFFIX, Image, Images, Machine, image_of
 from kvmstate.xmlbind import to_text
 
 # A fresh qcow2 image has three clusters (of 64 KiB) and its L1 table; what is written first needs two more
-_WRITTEN = 4 * 65536
+WRITTEN = 4 * 65536
 
 
 def overlay_path(below: str, snapshot: str) -> str:
@@ -165,7 +165,7 @@ def _below(images: Images, machine: Machine) -> tuple[set[str], set[str]]:
 def is_written(images: Images, path: str) -> bool:
     """Whether an overlay has data of its own; also when that cannot be told."""
     image = images.by_path.get(path)
-    return image is None or image.backing is None or image.physical >= _WRITTEN
+    return image is None or image.backing is None or image.physical >= WRITTEN
 
 
 def _lies_on(images: Images, image: Image, paths: Set[str]) -> bool:

@@ -10,6 +10,8 @@ import libvirt
 import pytest
 from harness import Project, Run, idle, kvmstate, pool, resource
 
+from kvmstate import sandbox
+
 pytestmark = pytest.mark.real
 
 FOLDER = "/var/lib/libvirt/behaviours/images"
@@ -130,6 +132,39 @@ def test_layers_that_others_made_count(project: Project, connection: libvirt.vir
     )
     connection.storagePoolLookupByName("images").refresh()
     assert "volume images/theirs.qcow2 is a layer over" in refused(project, pool(), volume(), machine("a"))
+
+
+JSON = f'json:{{"driver":"file","filename":"{FOLDER}/data"}}'
+
+
+@pytest.mark.parametrize("base", ["data", JSON, "../link/data"])
+def test_layers_count_however_they_name_what_they_lie_on(base: str, project: Project) -> None:
+    """And also when their pool has not been looked at since they were made."""
+    project.converge(pool(), volume())
+    project.path("link").unlink(missing_ok=True)
+    project.path("link").symlink_to("images")
+    path = project.path("images/theirs.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "raw", path, "4M"], check=True)
+    assert "volume images/theirs.qcow2 is a layer over" in refused(project, pool(), volume(), machine("a"))
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_machine_that_has_gone_is_not_made_anew_below_its_overlay(
+    writes: bool, project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), volume(), machine("a"))
+    done = kvmstate("snapshot", "create", "a", "--name", "one", "-c", project.uri)
+    assert done.code == 0, done
+    overlay = project.path("images/data.one.overlay")
+    if writes:
+        script = f"qemu-io -f qcow2 -c 'write -P 7 0 64k' {FOLDER}/{overlay.name}"
+        sandbox.execute(project.host, ["sh", "-ec", f"{script} >/dev/null"])
+    connection.lookupByName("a").undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+    if writes:
+        assert "volume images/data.one.overlay is a layer over" in refused(project, pool(), volume(), machine("a"))
+    else:
+        project.converge(pool(), volume(), machine("a"))
+    assert overlay.exists()
 
 
 def test_a_layer_does_not_come_to_lie_on_what_is_written_to(project: Project, connection: libvirt.virConnect) -> None:
