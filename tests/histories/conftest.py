@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("machine")
+pytest.register_assert_rewrite("machine", "ledger")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""KVMSTATE_HISTORIES says how many; a history has up to 15 steps."""
+"""A hundredth of `script/trials histories-test`; a history has up to 15 steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from machine import Histories, run_histories
 
-COUNT = int(os.environ.get("KVMSTATE_HISTORIES", "60"))
+COUNT = int(os.environ.get("KVMSTATE_HISTORIES", "50"))
 
 
 @pytest.mark.timeout(300 + 15 * COUNT)
@@ -21,7 +21,7 @@ def test_every_history_ends_as_the_manifests_say(tmp_path: Path) -> None:
         # each connection to a file has a host of its own
         uri = f"test://{node}"
         is_real = False
-        pool_path = "/kvmstate-histories"
+        root = Path("/kvmstate-histories")
 
         def teardown(self) -> None:
             super().teardown()
