@@ -172,9 +172,9 @@ class Observed:
     saved_xml: str | None = None
 
     @property
-    def saved(self) -> Any | None:
-        """The spec that the saved memory goes on with."""
-        return self.read(replace(self, active_xml=self.saved_xml))[1] if self.saved_xml else None
+    def resumed(self) -> Observed:
+        """As it is when it goes on, from its saved memory where there is one."""
+        return replace(self, active_xml=self.saved_xml) if self.saved_xml else self
 
     @property
     def steady(self) -> tuple[str, str, str]:

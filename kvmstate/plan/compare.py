@@ -103,7 +103,8 @@ def compare(
         again = Change(**common, action=Action.REPLACE, reason="its upload was interrupted", interrupted=True)
         return _protected(again) if resource.lifecycle.prevent_destroy else again
     config = _seen(spec, observed.config, observed.xml, last)
-    active = _seen(spec, observed.active, observed.active_xml, last)
+    runs = observed.resumed
+    active = _seen(spec, runs.active, runs.active_xml, last)
     ignored = [field_path(path) for path in resource.lifecycle.ignore_changes]
     for path in ignored:
         spec = leaving(spec, config, path)
@@ -115,11 +116,13 @@ def compare(
         *_protection(entry.lifecycle, resource.lifecycle),
         *([] if observed.persistent else [FieldChange(("persistent",), False, True, Effect.LIVE)]),
     )
-    active_fields = _minus(_running(spec, last, active, entry, observed, beside), ignored) if active else ()
+    active_fields = _minus(_running(spec, last, active, entry, runs, beside), ignored) if active else ()
     common["spec"] = spec
     common["former"] = _former(spec, last) if left else ()
-    change = Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields)
-    return pending.beneath_saved(remained.judged(entry, change, lambda change: _judged(kind, change)), observed)
+    starts = observed.running or getattr(spec, "state", "") != "stopped"
+    change = Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields if starts else ())
+    judged = remained.judged(entry, change, lambda change: _judged(kind, change))
+    return pending.beneath_saved(judged, active_fields) if observed.saved_xml else judged
 
 
 def _as(resource: Resource, spec: Spec) -> Resource:

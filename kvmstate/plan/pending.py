@@ -7,7 +7,7 @@ change has left to the next start (`Entry.pending`), and there what is defined i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from kvmstate.model.change import Change, FieldChange, Key, field_path
@@ -17,12 +17,12 @@ from kvmstate.model.resource import Observed
 from kvmstate.xmlbind import diff, differences, document, read_overrides
 
 # what changes by calls of its own
-_CALLS = ("state", "autostart", "xml", "remainder")
+_CALLS = ("state", "autostart")
 
 
 def places(change: Change, before: Entry | None) -> tuple[str, ...]:
     """Those that this change leaves to the next start, when it is done."""
-    if change.observed and change.observed.saved_xml:
+    if change.observed and change.observed.saved_xml and not change.restarts:
         known = before.pending if before else ()
         return tuple(dict.fromkeys([*known, *(f.where for f in change.fields if f.effect is Effect.RESTART)]))
     wanted = getattr(change.spec, "state", ""), getattr(change.spec, "active", True)
@@ -48,14 +48,14 @@ def waiting(entry: Entry, seen: Observed) -> Iterator[FieldChange]:
             yield FieldChange(field.path, field.old, field.new, Effect.RESTART, field.sensitive)
 
 
-def beneath_saved(change: Change, seen: Observed) -> Change:
-    """The change, which says what the next start will not take on: it goes on from the saved memory, as it was."""
-    if (saved := seen.saved) is None or change.blocked:
+def beneath_saved(change: Change, resumed: Iterable[FieldChange]) -> Change:
+    """The change of a machine that goes on from its saved memory, where these are not as they should be."""
+    names = ", ".join(dict.fromkeys(f.where for f in resumed if f.path[0] not in _CALLS and f not in change.live))
+    if not names or change.blocked:
         return change
-    fields = [f.where for f in diff(change.spec, saved, saved) if f.path[0] not in _CALLS]
-    if not fields:
-        return change
-    reason = f"its saved memory has it as it was before: {', '.join(fields)} waits until it has run on and stopped"
+    if change.restarts:
+        return replace(change, reason=f"it goes on from its saved memory, and is restarted for {names}")
+    reason = f"its saved memory has it as it was before: {names} waits until it has run on and stopped"
     return replace(change, reason=reason, hint="or give up what was saved: `virsh managedsave-remove`")
 
 

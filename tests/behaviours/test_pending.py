@@ -130,3 +130,67 @@ def test_beneath_saved_memory(project: Project, connection: libvirt.virConnect) 
     web.destroy()
     web.create()
     assert "restart" not in project.converge().out
+
+
+@pytest.mark.parametrize(
+    ("place", "after"),
+    [
+        ("rng.source", {"rng": {"source": "/dev/random"}}),
+        ("rng", {"rng": None}),
+        ("maxCpus", {"cpus": 2}),
+        ("maxMemory", {"memory": "48MiB"}),
+        ("xml[./features/vmport/@state]", {"xml": {"./features/vmport/@state": "off"}}),
+        ("remainder[devices/watchdog]", {"remainder": REST.format(WATCHDOG.format("reset"))}),
+    ],
+)
+def test_what_goes_on_from_saved_memory(
+    place: str, after: dict[str, Any], project: Project, connection: libvirt.virConnect
+) -> None:
+    def machine(restart: str, **spec: Any) -> dict[str, Any]:
+        known = {"type": "qemu", "cpus": 1, "rng": {"source": "/dev/urandom"}, **spec}
+        return idle("web", {"restart": restart}, **{k: v for k, v in known.items() if v is not None})
+
+    project.converge(machine("whenOff"))
+    web = connection.lookupByName("web")
+    web.managedSave()
+    project.write(machine("never", **after))
+    refused = project.apply()
+    assert refused.code == 1
+    assert f"lifecycle.restart: never refuses a restart, which {place}" in refused.out
+    assert web.hasManagedSaveImage()
+    project.write(machine("whenOff", **after))
+    assert f"its saved memory has it as it was before: {place}" in project.plan().out
+    assert (applied := project.apply()).code == 0, applied
+    _waits(project, "domain/web", place)
+    # stopped by its manifest while it is saved, then what was saved is given up
+    web.managedSave()
+    project.converge(machine("whenOff", **after, state="stopped"))
+    assert f"its saved memory has it as it was before: {place}" in project.plan().out
+    web.managedSaveRemove(0)
+    assert "restart" not in project.converge(machine("whenOff", **after)).out
+    assert "No changes.\n" in project.plan().out
+    # and where a restart is allowed
+    project.converge(machine("whenOff"))
+    web.destroy()
+    project.converge()
+    web.managedSave()
+    project.write(machine("now", **after))
+    assert f"it goes on from its saved memory, and is restarted for {place}" in project.plan().out
+    project.converge()
+    assert "restart pending" not in project.kvmstate("status").out
+
+
+def test_what_changes_live_does_so_after_the_saved_memory(project: Project, connection: libvirt.virConnect) -> None:
+    def machine(**spec: Any) -> dict[str, Any]:
+        nics = [{"name": "nic", "network": "lan", "mac": "52:54:00:00:00:01"}]
+        return idle("web", type="qemu", interfaces=nics, **spec)
+
+    lan = resource("Network", "lan")
+    project.converge(lan, machine(title="old"))
+    connection.lookupByName("web").managedSave()
+    both = machine(title="new")
+    both["spec"]["interfaces"][0]["link"] = "down"
+    project.converge(lan, both)
+    active = connection.lookupByName("web").XMLDesc()
+    assert "<title>new</title>" in active
+    assert "<link state='down'/>" in active

@@ -244,14 +244,20 @@ def steps(change: Change, at: Context) -> list[Step]:
         todo.append(simple("define", define))
     if spec.autostart is not None:
         todo.append(simple("set autostart", lambda: domains.set_autostart(find(), spec.autostart)))
-    stays = change.running and spec.state != "stopped" and not change.restarts
+    runs, wanted = change.running, spec.state != "stopped"
+    start = simple("start", lambda: domains.start(find(), paused=spec.state == "paused"))
+    if wanted and change.observed and change.observed.saved_xml:
+        # as it was when it was saved
+        todo.append(start)
+        runs = True
+    stays = runs and wanted and not change.restarts
     if stays:
         todo += [live.step(host, change, f) for f in live.ordered(change.live) if f.path[0] not in CALLS]
-    if change.running and not stays:
+    if runs and not stays:
         todo.append(simple("shut down", shut_down))
-    if spec.state != "stopped" and not stays:
-        todo.append(simple("start", lambda: domains.start(find(), paused=spec.state == "paused")))
-    elif stays and change.observed and spec.state != change.observed.config.state:
+    if wanted and not stays:
+        todo.append(start)
+    elif stays and change.running and change.observed and spec.state != change.observed.config.state:
         switch = domains.suspend if spec.state == "paused" else domains.resume
         todo.append(simple("suspend" if spec.state == "paused" else "resume", lambda: switch(find())))
     return todo
