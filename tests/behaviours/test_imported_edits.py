@@ -286,7 +286,11 @@ def test_what_cannot_be_is_an_error(edit: dict[str, Any], told: str, rich: Calla
     for command in ("plan", "apply"):
         refused = taken.run(command)
         assert refused.code == 1
-        assert re.search(rf"{taken.file.name}:\d+:\d+: spec.*: {re.escape(told)}", refused.err), refused
+        place = re.search(rf"{taken.file.name}:(\d+):\d+: spec.*: {re.escape(told)}", refused.err)
+        assert place, refused
+        # the field's own line
+        line = taken.file.read_text().splitlines()[int(place[1]) - 1]
+        assert re.match(rf"\W+{re.split(r'[. ]', told.replace('disks[hda].', ''))[0]}: ", line), line
         assert "hint: " in refused.err, refused
     assert taken.pieces() == before
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lxml import etree
 
+from kvmstate.kind import Fault
 from kvmstate.model.quantity import Bytes
 from kvmstate.xmlbind.codecs import size
 
@@ -17,20 +18,13 @@ MIB = 1 << 20
 _CELL = "cpu/numa/cell"
 
 
-class Impossible(ValueError):
-    """What libvirt would not keep, and what to write instead."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-def impossible(spec: VirtualMachineSpec) -> Iterator[Impossible]:
+def faults(spec: VirtualMachineSpec) -> Iterator[Fault]:
     """Why libvirt would take these and make something else of them, or refuse them."""
     if "q35" in (spec.machine or ""):
-        for disk in spec.disks:
+        for index, disk in enumerate(spec.disks):
             if disk.bus == "ide":
-                yield Impossible(
+                yield Fault(
+                    ("disks", index, "bus"),
                     f"disks[{disk.name}].bus is ide, which a q35 machine does not have",
                     "write bus: sata, and a target such as sda",
                 )
@@ -38,7 +32,7 @@ def impossible(spec: VirtualMachineSpec) -> Iterator[Impossible]:
         yield from _against_cells(spec, spec.rest)
 
 
-def _against_cells(spec: VirtualMachineSpec, rest: etree._Element) -> Iterator[Impossible]:
+def _against_cells(spec: VirtualMachineSpec, rest: etree._Element) -> Iterator[Fault]:
     """libvirt adds the memory of NUMA cells up, and gives CPUs that none has to the first one."""
     cells, modules = rest.findall(_CELL), rest.findall("devices/memory")
     if cells and all(each.get("model") in ("dimm", "nvdimm") for each in modules):
@@ -47,7 +41,8 @@ def _against_cells(spec: VirtualMachineSpec, rest: etree._Element) -> Iterator[I
         most = spec.max_memory or spec.memory
         if total and -(-total // MIB) != -(-most // MIB):
             name = "maxMemory" if spec.max_memory else "memory"
-            yield Impossible(
+            yield Fault(
+                (name,),
                 f"{name} is {Bytes(most)}, but the NUMA cells in the remainder ({_CELL}) have {Bytes(total)} together",
                 "change the cells' memory, too: it is in KiB there",
             )
@@ -55,7 +50,8 @@ def _against_cells(spec: VirtualMachineSpec, rest: etree._Element) -> Iterator[I
     cpus = spec.max_cpus or spec.cpus
     if numbers and cpus and numbers != {*range(cpus)}:
         name = "maxCpus" if spec.max_cpus else "cpus"
-        yield Impossible(
+        yield Fault(
+            (name,),
             f"{name} is {cpus}, but the NUMA cells in the remainder ({_CELL}) have the CPUs "
             f"{min(numbers)} to {max(numbers)}",
             f"change the cells' cpus, too: 0 to {cpus - 1}",

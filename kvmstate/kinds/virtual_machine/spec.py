@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 from lxml import etree
 from pydantic import Field, model_validator
 
-from kvmstate.kind import Spec
+from kvmstate.kind import Fault, Spec
+from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
 from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, HOT_PLUG, Disk, Graphics, Interface, Rng, Serial
-from kvmstate.kinds.virtual_machine.possible import impossible
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.quantity import Size
@@ -231,11 +232,8 @@ class VirtualMachineSpec(Spec):
     def settled(self, node: etree._Element) -> etree._Element:
         return settle(node)
 
-    @model_validator(mode="after")
-    def _possible(self) -> VirtualMachineSpec:
-        for problem in impossible(self):
-            raise problem
-        return self
+    def faults(self) -> Iterable[Fault]:
+        return possible.faults(self)
 
     @model_validator(mode="after")
     def _consistent(self) -> VirtualMachineSpec:
