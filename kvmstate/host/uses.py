@@ -410,6 +410,9 @@ def _named(domain: Any, kept: dict[str, list[tuple[str, str]]]) -> Named:
         # a snapshot needs what its domain had then; the overlays that it names hold what was written since
         then = [root] if root.tag == "domain" else [*root.iterfind("domain"), *root.iterfind("inactiveDomain")]
         for inner in then:
+            for chain in [*inner.iter("backingStore", "mirror")]:
+                # as it was then: what lies below a file by now, the file tells
+                chain.getparent().remove(chain)  # type: ignore[union-attr]
             found.add(inner, user)
         for memory in root.iterfind("memory[@file]"):
             found._file(memory.get("file", ""), user, "raw")

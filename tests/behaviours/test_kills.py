@@ -48,7 +48,7 @@ def documents(image: Path, number: int) -> list[dict]:
 def test_an_apply_killed_at_any_moment(project: Project, tmp_path: Path, connection: libvirt.virConnect) -> None:
     image = tmp_path / "base.img"
     image.write_bytes(IMAGE)
-    options = ("--prune", "--max-deletes", "20")
+    options = ("--prune", "--max-deletes", "20", "--max-delete-share", "100%")
     moments = random.Random(os.environ.get("KVMSTATE_TEST_SEED", "kill"))
     cut_off = 0
     for number in range(RUNS):

@@ -42,15 +42,18 @@ def test_protection_alone_is_a_change_and_shows_in_the_objects_xml(
     assert "project=" in connection.lookupByName("web").XMLDesc()
 
 
-def test_the_protection_that_was_applied_last_holds_not_one_that_was_never_applied(
+def test_the_protection_that_was_applied_last_holds_until_the_manifest_says_otherwise(
     project: Project, connection: libvirt.virConnect
 ) -> None:
-    project.converge(network("lan", preventDestroy=True))
-    project.write(network("lan"))
+    project.converge(network("lan", preventDestroy=True), network("other"))
+    project.write(network("other"))
     destroyed = project.kvmstate("destroy", "--auto-approve")
     assert destroyed.code == 1
     assert "blocked: preventDestroy forbids deleting it" in destroyed.out
     assert names(connection) == {"lan"}
+    project.write(network("lan"))
+    assert project.kvmstate("destroy", "--auto-approve").code == 0, "an edited lifecycle counts at once"
+    assert names(connection) == set()
 
 
 def test_what_a_protected_machine_uses_stays_with_it(project: Project, connection: libvirt.virConnect) -> None:
