@@ -191,6 +191,17 @@ class Uses:
             self._look()
             return {user.id.name for user in self._seen(id_, path) if user.id.kind == "domain"}
 
+    def see(self, paths: Iterable[str]) -> None:
+        """What `names` will be asked of, at once, as it is now."""
+        with self._lock:
+            self._inodes = {}
+            self._see(paths)
+
+    def names(self, path: str) -> list[str]:
+        """What a file is known by, whatever it is called: two paths with a name in common are one file."""
+        with self._lock:
+            return self._names(path)
+
     def layers_over(self, path: str) -> set[Layer]:
         """The volumes that are seen to lie on a file, by any number of layers."""
         with self._lock:
@@ -298,7 +309,9 @@ class Uses:
 
     def _see(self, paths: Iterable[str]) -> None:
         """Which files are at these paths: a look costs a way to the host, and each path has one."""
-        new = {path for path in map(normal, paths) if path not in self._inodes and not path.startswith(_NO_FILES)}
+        new = {
+            path for path in map(normal, paths) if path and path not in self._inodes and not path.startswith(_NO_FILES)
+        }
         self._inodes |= {path: [*map(str, found)] for path, found in self._host.sight.inodes(new).items()}
 
     def _names(self, path: str) -> list[str]:

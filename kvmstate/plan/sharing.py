@@ -160,14 +160,23 @@ def _below_new_layers(layers: list[Change], uses: list[Use], name: Naming) -> It
 
 
 def _naming(host: Host, desired: Mapping[ResourceId, Resource]) -> Naming:
-    """How an image is called here, whether a manifest names the volume or the file: `volume pool/name`, or its path."""
+    """How an image is called here, whether a manifest names the volume or the file: `volume pool/name`, or its path.
+    What is one file, by whatever links or pools, has one name: the first that is asked for."""
     folders: dict[str, str] = {}
     for id_, resource in desired.items():
         path = getattr(getattr(resource.spec, "target", None), "path", None) if id_.kind == "pool" else None
         if isinstance(path, str):
             folders[posixpath.normpath(path)] = id_.name
+    where = {pool: folder for folder, pool in (*folders.items(), *host.lookup.files.folders.items())}
+    called: dict[str, str] = {}
 
-    def name(image: Any) -> str:
+    def place(image: Any) -> str:
+        """Its path, where its pool is known."""
+        if isinstance(image, str):
+            return posixpath.normpath(image)
+        return posixpath.join(where[image.pool], image.name) if image.pool in where else ""
+
+    def words(image: Any) -> str:
         if not isinstance(image, str):
             return f"volume {image}"
         path = posixpath.normpath(image)
@@ -176,6 +185,15 @@ def _naming(host: Host, desired: Mapping[ResourceId, Resource]) -> Naming:
             return f"volume {ref}"
         return f"volume {folders[folder]}/{file}" if folder in folders else path
 
+    def name(image: Any) -> str:
+        said, path = words(image), place(image)
+        keys = [said, *(host.uses.names(path) if path else ())]
+        found = next((called[key] for key in keys if key in called), said)
+        called.update(dict.fromkeys(keys, found))
+        return found
+
+    disks = (disk for id_, r in desired.items() if id_.kind == "domain" for disk in r.spec.disks)
+    host.uses.see(place(image) for disk in disks if (image := disk.volume or disk.file))
     return name
 
 

@@ -3,7 +3,9 @@ meant; what is so already stays so."""
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -106,6 +108,24 @@ def test_foreign_machines_count(project: Project, connection: libvirt.virConnect
         connection.defineXML(FOREIGN.format(type=type_, source=source, more=more))
         accepted(project, pool(), volume(), machine("a", shareable=more == "<shareable/>"))
         connection.lookupByName("foreign").undefine()
+
+
+@pytest.mark.parametrize("way", ["link", "alias", "hard"])
+def test_an_image_is_one_by_whatever_path(way: str, project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), volume())
+    sandbox.execute(
+        project.host, ["sh", "-ec", f"cd {FOLDER}/..; ln -s images {way}; mkdir -p hards; ln images/data hards/data"]
+    )
+    folder = f"{FOLDER}/../{'hards' if way == 'hard' else way}"
+    if way == "alias":
+        connection.storagePoolDefineXML(
+            f"<pool type='dir'><name>alias</name><target><path>{folder}</path></target></pool>"
+        ).create()
+    file = str(Path(os.path.normpath(folder)) / "data")
+    both = [machine("a"), idle("b", state="stopped", disks=[{"name": "data", "file": file, "format": "raw"}])]
+    assert "two that write to one image destroy what it holds" in refused(project, pool(), volume(), *both)
+    connection.defineXML(FOREIGN.format(type="file", source=f"file='{file}'", more=""))
+    assert "virtual machine foreign writes to" in refused(project, pool(), volume(), machine("a"))
 
 
 def test_nobody_comes_to_write_to_what_a_layer_lies_on(project: Project) -> None:
