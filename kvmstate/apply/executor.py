@@ -202,7 +202,7 @@ def _carry_out(
     try:
         change = still(change, host, before, at.project)
         ops = BY_WORD[change.id.kind].ops
-        make = ops.steps if change.action is not Action.ADOPT else getattr(ops, "adopted", lambda *_: ())
+        make = ops.steps if change.action is not Action.ADOPT else ops.adopted
         care = prepare(change)
         steps = [*care.before, *make(change, at), *care.after]
     except Gone:

@@ -103,6 +103,11 @@ def steps(change: Change, at: Context) -> list[Step]:
     return todo
 
 
+def adopted(change: Change, at: Context) -> list[Step]:
+    """None: libvirt keeps nothing of others in a pool's XML."""
+    return []
+
+
 def _folder(spec: DirPool | OtherPool, defines: bool) -> dict[str, bool]:
     """What a start does about the pool's folder. Its mode is libvirt's to remember: only what the manifest asks for, or
     what has just been written, is set."""

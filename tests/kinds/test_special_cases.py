@@ -1,0 +1,157 @@
+"""Where code outside of kinds/ knows a kind, a device or a field by name.
+
+What is special about a kind is to be said by the kind, so that a new one needs no other file. These are the places
+where that is not so yet; a new one fails here, and so does one that has gone and still stands in the table.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from kvmstate.kinds import ALL_KINDS, ON_HOST
+from kvmstate.xmlbind import bindings
+
+PACKAGE = Path(__file__).parents[2] / "kvmstate"
+KINDS = {name for kind in ALL_KINDS for name in (kind.word, kind.name)}
+# what every kind on hosts has
+COMMON = {"xml", "remainder"}
+FIELDS = {
+    spelled
+    for kind in ON_HOST
+    for spec in kind.specs
+    for b in bindings(spec)  # type: ignore[arg-type]
+    if b.name not in COMMON
+    for spelled in (b.name, b.alias)
+}
+# what holds a spec, where a field of it is asked for
+SPECS = {"spec", "config", "active", "desired", "written"}
+
+HOST_ROW = "libvirt has calls of their own for each type of object: a row each in host/"
+OWNERSHIP = "who owns a volume, or what is in a pool, is told by paths; domains and networks carry stamps"
+USES = "who uses what differs by what libvirt tells of it"
+STORAGE = "disks and volumes are known by their sources and formats here"
+POLICY = "snapshot policies are run by the composition root, and not by a contract of theirs"
+TWO_NAMES = "a volume's name has its pool's before it"
+STATE = "whether it runs is a field of another name for each"
+TABLE_OF_KINDS = "a table by kind, which tests/kinds/test_contract.py holds to be whole"
+SYNONYMS = "what other tools call a kind, or a field"
+RENAMES = "why libvirt cannot rename it"
+PLANNER = "networks are judged by who is on them, volumes by their pools, machines by reverts that were cut off"
+MACS = "MAC addresses that two machines have on one network"
+XML = "an element or attribute of libvirt's, not a kind"
+
+# By file: how many, and why they are there
+KNOWN = {
+    "app.py": (6, POLICY),
+    "apply/executor.py": (2, STORAGE),
+    "apply/gate.py": (2, OWNERSHIP),
+    "apply/owners.py": (5, OWNERSHIP),
+    "apply/still.py": (1, STORAGE),
+    "apply/transfer.py": (1, OWNERSHIP),
+    "cli/import_.py": (1, TWO_NAMES),
+    "cli/snapshot/merge.py": (1, POLICY),
+    "host/events.py": (1, HOST_ROW),
+    "host/plugs.py": (1, XML),
+    "host/uses.py": (10, USES),
+    "manifest/folder.py": (1, TABLE_OF_KINDS),
+    "manifest/references.py": (1, MACS),
+    "manifest/suggest.py": (1, SYNONYMS),
+    "model/change.py": (1, STATE),
+    "model/reference.py": (1, TWO_NAMES),
+    "plan/compare.py": (2, TWO_NAMES),
+    "plan/disks.py": (4, STORAGE),
+    "plan/known.py": (11, STORAGE),
+    "plan/moves.py": (1, RENAMES),
+    "plan/orphans.py": (1, USES),
+    "plan/pending.py": (2, STATE),
+    "plan/planner.py": (11, PLANNER),
+    "plan/sharing.py": (15, STORAGE),
+    "plan/takeover.py": (1, TWO_NAMES),
+    "plan/uploads.py": (1, STORAGE),
+    "plan/uses.py": (7, USES),
+    "reconcile/calendar.py": (2, POLICY),
+    "reconcile/figures.py": (2, POLICY),
+    "reconcile/hearing.py": (2, HOST_ROW),
+    "reconcile/spool.py": (3, STORAGE),
+    "snapshots/files.py": (1, STORAGE),
+    "views/graph.py": (2, TABLE_OF_KINDS),
+    "views/snapshot_run.py": (1, POLICY),
+    "views/status.py": (2, STATE),
+    "views/text.py": (1, STORAGE),
+    "xmlbind/disk_source.py": (1, XML),
+}
+
+
+def places(text: str) -> list[int]:
+    """The lines of a module that know one by name."""
+    return sorted(line for node in ast.walk(ast.parse(text)) for line in _of(node))
+
+
+def _of(node: ast.AST) -> list[int]:
+    found: list[int] = []
+    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kvmstate.kinds."):
+        found.append(node.lineno)
+    elif isinstance(node, ast.Compare):
+        operands = [each for side in (node.left, *node.comparators) for each in _constants(side)]
+        if {*operands} & KINDS or ({*operands} & FIELDS and "path" in ast.unparse(node)):
+            found.append(node.lineno)
+    elif isinstance(node, ast.Dict):
+        named = {key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+        found += [node.lineno] if named & KINDS else []
+    elif (
+        isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in ("BY_WORD", "BY_NAME")
+    ):
+        found += [node.lineno] if {*_constants(node.slice)} & KINDS else []
+    elif isinstance(node, ast.Call):
+        named = {text for arg in node.args for text in _constants(arg)}
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        of = node.func.value if isinstance(node.func, ast.Attribute) else next(iter(node.args), None)
+        holder = ast.unparse(of) if of else ""
+        asks = called in ("getattr", "get") and holder.rpartition(".")[2] in SPECS
+        if (called == "ResourceId" and named & KINDS) or (asks and named & FIELDS):
+            found.append(node.lineno)
+    elif isinstance(node, ast.Attribute) and node.attr in FIELDS:
+        found += [node.lineno] if ast.unparse(node.value).rpartition(".")[2] in SPECS else []
+    return found
+
+
+def _constants(node: ast.AST) -> list[str]:
+    """The texts that an operand is, or is one of."""
+    if isinstance(node, ast.Tuple | ast.Set | ast.List):
+        return [text for each in node.elts for text in _constants(each)]
+    return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+
+
+def test_nothing_else_knows_a_kind_or_a_field_by_name() -> None:
+    found = {
+        str(path.relative_to(PACKAGE)): lines
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if "kinds" not in path.relative_to(PACKAGE).parts[:1] and (lines := places(path.read_text(encoding="utf-8")))
+    }
+    counted = {file: len(lines) for file, lines in found.items()}
+    told = {
+        f"{file}: {counted.get(file, 0)} special cases (lines {found.get(file)}), and KNOWN says {known}"
+        for file in counted.keys() | KNOWN.keys()
+        if counted.get(file, 0) != (known := KNOWN.get(file, (0, ""))[0])
+    }
+    assert sorted(told) == [], "say it in the kind (kvmstate/kind.py) instead; where one has gone, lower KNOWN"
+
+
+def test_what_is_found() -> None:
+    for text in (
+        "if id_.kind == 'volume': pass",
+        "if kind.word != 'domain': pass",
+        "if id_.kind in ('domain', 'network'): pass",
+        "x = ResourceId('pool', name)",
+        "x = BY_WORD['domain']",
+        "x = {'domain': 1}",
+        "from kvmstate.kinds.volume.spec import VolumeSpec",
+        "x = getattr(change.spec, 'content', None)",
+        "x = spec.disks",
+        "x = change.spec.max_cpus",
+        "if field.path[0] == 'disks': pass",
+    ):
+        assert places(text) == [1], text
+    for text in ("if a == 'other': pass", "x = spec.xml", "x = spec.rest", "x = id_.kind", "x = source.get('network')"):
+        assert places(text) == [], text
