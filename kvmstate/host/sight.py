@@ -20,6 +20,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 _AT_FDCWD, _BASIC_AND_BIRTH = -100, 0x7FF | 0x800
 _ANSWER_SECONDS = 20
+# An image's header ends within its first cluster, which is at most so long, and mostly at once
+_HEADER = 65536
 # So many questions fit into a pipe while nobody reads the answers
 _AT_ONCE = 50
 
@@ -47,6 +49,10 @@ class Sight(Protocol):
     def inodes(self, paths: Collection[str]) -> dict[str, list[Inode]]:
         """The same of many paths at once."""
 
+    def data_file(self, path: str) -> str:
+        """The path of the external data file that a qcow2 image names, which libvirt does not tell; empty where there
+        is none, or it cannot be told."""
+
     def close(self) -> None: ...
 
 
@@ -60,6 +66,9 @@ class Blind:
 
     def inodes(self, paths: Collection[str]) -> dict[str, list[Inode]]:
         return {path: self.inode(path) for path in paths}
+
+    def data_file(self, path: str) -> str:
+        return ""
 
     def close(self) -> None:
         pass
@@ -79,6 +88,32 @@ class Local(Blind):
             with suppress(OSError):
                 found.append(statx(root + path))
         return found
+
+    def data_file(self, path: str) -> str:
+        for root in self._roots:
+            # what is no file is not waited for
+            with (
+                suppress(OSError, struct.error),
+                open(os.open(root + path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file,
+            ):
+                if found := _data_file(file.read(_HEADER)):
+                    return found
+        return ""
+
+
+def _data_file(header: bytes) -> str:
+    """See QEMU's docs/interop/qcow2.txt: bit 2 of the incompatible features, and the header extension DATA."""
+    magic, version = struct.unpack_from(">4sI", header)
+    if magic != b"QFI\xfb" or version < 3 or not struct.unpack_from(">Q", header, 72)[0] & 4:
+        return ""
+    (at,) = struct.unpack_from(">I", header, 100)
+    while True:
+        kind, length = struct.unpack_from(">4sI", header, at)
+        if kind == b"DATA":
+            return os.fsdecode(header[at + 8 : at + 8 + length])
+        if kind == bytes(4):
+            return ""
+        at += 8 + -(-length // 8) * 8
 
 
 def _peers() -> set[int]:

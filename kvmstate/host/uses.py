@@ -389,6 +389,8 @@ class Uses:
                 continue
             if at not in self._known and file.times and not self._inodes.get(at):
                 todo += [(same, format_) for same in self._same.get(file.times) or self._moving(file)]
+            if (format_ or file.format) == "qcow2" and (data := self._host.sight.data_file(at)):
+                todo.append((normal(posixpath.join(posixpath.dirname(at), data)), "raw"))
             if file.backing and (format_ or file.format) != "raw":
                 todo += below(file)
 

@@ -206,6 +206,13 @@ def by_its_folder_as_a_disk(project: Project, connection: libvirt.virConnect) ->
     connection.defineXML(domain("user", f"<disk type='dir'>{source}</disk>"))
 
 
+def as_the_data_file_of_an_image(project: Project, connection: libvirt.virConnect) -> None:
+    """Which libvirt does not tell."""
+    shell(project, "mkdir -p elsewhere; qemu-img create -q -f qcow2 -o data_file=other elsewhere/top 1M")
+    shell(project, "rm -f other elsewhere/other; ln -s ../images/data elsewhere/other")
+    connection.defineXML(domain("user", disk(f"{FOLDER}/elsewhere/top")))
+
+
 def on_qemus_command_line_by_a_link(project: Project, connection: libvirt.virConnect) -> None:
     shell(project, "ln -s images alias")
     argument = f"<qemu:arg value='-drive'/><qemu:arg value='file={FOLDER}/alias/data,if=none,id=x'/>"
@@ -220,6 +227,7 @@ USES = [
     *(by_a_hard_link_in_another_pool, by_a_pool_that_is_a_linked_folder, below_a_layer_by_a_link),
     *(below_a_layer_that_says_json, below_a_layer_that_says_file, below_a_layer_below_a_layer),
     *(by_its_folder, by_a_folder_above, by_its_folder_as_a_disk, on_qemus_command_line_by_a_link),
+    as_the_data_file_of_an_image,
 ]
 
 
