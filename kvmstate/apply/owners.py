@@ -49,8 +49,8 @@ def _named(change: Change, project: str, owners: Owners) -> Change:
             action=Action.ADOPT,
             owner=owner,
             blocked=f"it is owned by project {owner}",
-            hint=f"choose another name, or have {owner} hand it over: there, `kvmstate transfer {change.id} --to "
-            f"{project}`",
+            hint=f"choose another name, or hand it over: `kvmstate transfer {change.id} --to {project}` in the folder "
+            f"of project {owner}",
         )
     stamp = stamped_by(change.observed.xml)
     if stamp == project and not change.returns:

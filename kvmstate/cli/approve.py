@@ -31,13 +31,14 @@ def carry_out(
     question: str,
     as_json: bool = False,
     exact: bool = False,
+    verb: str = "Apply",
 ) -> int:
     """The exit code: 0 when all was done, 1 when something failed, was skipped or is blocked, and as of a process that
     the signal ended when it was interrupted before all was done.
 
-    `exact`: the plan and nothing that becomes known on the way.
+    `exact`: the plan and nothing that becomes known on the way. `verb`: what is said to be complete.
     """
-    view = _json_view() if as_json else Lines(colour())
+    view = _json_view() if as_json else Lines(colour(), verb=verb)
     view.plan(plan)
     if plan.todo and not auto_approve:
         if as_json:

@@ -32,7 +32,9 @@ def command(auto_approve: bool, parallelism: int, **given: Any) -> int:
         at = dataclasses.replace(
             at,
             session=dataclasses.replace(at.session, resources=()),
-            options=dataclasses.replace(at.options, lifecycles=lifecycles),
+            options=dataclasses.replace(at.options, destroys=True, lifecycles=lifecycles),
         )
         plan = at.session.plan(at.options)
-        return carry_out(at, plan, auto_approve, parallelism, f"Do you want to destroy these on {plan.host}?")
+        return carry_out(
+            at, plan, auto_approve, parallelism, f"Do you want to destroy these on {plan.host}?", verb="Destroy"
+        )

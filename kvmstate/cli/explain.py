@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +13,25 @@ import click
 from kvmstate.errors import UsageError
 
 Schema = dict[str, Any]
+# kvmstate.yaml is explained as the kinds are
+PROJECT_FILE = "kvmstate.yaml"
 _SECTIONS = ("metadata", "lifecycle", "spec")
 
 
 @click.command("explain")
-@click.argument("what", metavar="KIND[.FIELD...]", required=False)
+@click.argument("what", metavar="[KIND[.FIELD...]]", required=False)
 def command(what: str | None) -> None:
     """Describe a kind, or a field of it, as in: explain VirtualMachine.disks.bus
 
-    Fields are those of spec; metadata and lifecycle are named: explain Network.lifecycle
+    Fields are those of spec; metadata and lifecycle are named: explain Network.lifecycle. The project file has fields
+    too: explain kvmstate.yaml.environments. Without KIND: what kinds there are.
     """
     from kvmstate.kinds import ALL_KINDS
 
     if what is None:
         for kind in ALL_KINDS:
             click.echo(f"{kind.name:<16}{kind.title}")
+        click.echo(f"{PROJECT_FILE:<16}What the manifests of a project have in common.")
         return
     click.echo("\n".join(describe(find(what))))
 
@@ -42,15 +47,20 @@ class Found:
 
     def variants(self) -> list[Schema]:
         """The objects that a value (or an item of it) may be; those of one type come before what stands for many."""
-        found = [option for option in options(self.schema, self.root) if "properties" in option]
+        choices = list(options(self.schema, self.root))
+        choices += [each for c in choices for each in options(c.get("additionalProperties") or {}, self.root)]
+        found = [option for option in choices if "properties" in option]
         return sorted(found, key=lambda option: " or " in _tag(option))
 
 
 def find(what: str) -> Found:
     """Raises UsageError, with what was probably meant."""
     from kvmstate.manifest.schema import manifest_schema
-    from kvmstate.manifest.suggest import hint
 
+    if what.startswith(PROJECT_FILE):
+        from kvmstate.manifest.schema import project_schema
+
+        return _at(Found(PROJECT_FILE, schema := project_schema(), schema), what[len(PROJECT_FILE) :].split(".")[1:])
     name, *fields = what.removesuffix(".").replace("[]", "").split(".")
     kind, root = _kind(name), manifest_schema()
     section = fields.pop(0) if fields and fields[0] in _SECTIONS else "spec"
@@ -59,6 +69,13 @@ def find(what: str) -> Found:
     at = Found(kind.name if section == "spec" else f"{kind.name}.{section}", schema, root)
     if section == "spec":
         at = Found(kind.name, schema, root, f"/{kind.word}" if kind.on_host else "")
+    return _at(at, fields)
+
+
+def _at(at: Found, fields: Iterable[str]) -> Found:
+    """What these fields lead to, one below the other."""
+    from kvmstate.manifest.suggest import hint
+
     for field in fields:
         known = [key for variant in at.variants() for key in variant["properties"]]
         if field not in known:
@@ -67,7 +84,7 @@ def find(what: str) -> Found:
         own = _together([variant["properties"][field] for variant in at.variants() if field in variant["properties"]])
         place = own.get("x-kvmstate-xml")
         xml = f"{at.xml}/{place}".replace("/.", "").rstrip("/") if place and at.xml else ""
-        at = Found(f"{at.name}.{field}", own, root, xml)
+        at = Found(f"{at.name}.{field}", own, at.root, xml)
     return at
 
 
@@ -118,6 +135,16 @@ def describe(found: Found) -> Iterator[str]:
         for name, schema in variant["properties"].items():
             needed = " (required)" if name in variant.get("required", ()) else ""
             yield f"    {name:<16}<{kind_of(schema, found.root)}>{needed}"
+            if said := _first_sentence(schema, found.root):
+                yield from textwrap.wrap(said, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
+
+
+def _first_sentence(schema: Schema, root: Schema) -> str:
+    """What a field is for, in one sentence."""
+    texts = (option["description"] for option in (schema, *options(schema, root)) if "description" in option)
+    first = re.split(r"(?<=[.:;]) (?=[A-Z])", next(texts, ""), maxsplit=1)[0]
+    # what a change costs is told where the field itself is described
+    return "" if re.match(r"(A|.*: a) change ", first) else first
 
 
 def kind_of(schema: Schema, root: Schema) -> str:
@@ -158,6 +185,8 @@ def _facts(found: Found) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_plain(part)}" for name, part in value.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -132,9 +132,8 @@ def git_settings(given: dict[str, Any]) -> Git | None:
     said = {field: value for field in OPTIONS if (value := given.pop(f"git_{field}")) is not None}
     if "url" not in said:
         if said:
-            raise UsageError(
-                "--git is missing: what is said of it says nothing without", "name a repository with --git URL"
-            )
+            first = next(p for p in click.get_current_context().command.params if p.name == f"git_{next(iter(said))}")
+            raise UsageError(f"{first.opts[0]} is for --git, which is not given", "name a repository with --git URL")
         return None
     from kvmstate.reconcile.git import Git
 

@@ -122,6 +122,6 @@ def _address(text: str) -> Any:
     word = BY_NAME[kind].word if kind in BY_NAME else kind
     if word not in BY_WORD or not name or (word == "volume") != ("/" in name):
         raise UsageError(
-            f"{text} is no address of an object", "write domain/NAME, network/NAME, pool/NAME or volume/POOL/NAME"
+            f"{text} is not an address of an object", "write domain/NAME, network/NAME, pool/NAME or volume/POOL/NAME"
         )
     return ResourceId(word, name)

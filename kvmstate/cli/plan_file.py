@@ -26,7 +26,7 @@ _TAKES = {"paths", "connect", "allowed", "lock_timeout", "parallelism", "as_json
 def check_out(path: Path) -> None:
     """Raises UsageError when the file must not be written: it is something else than an old plan."""
     if path.exists() and not (path.is_file() and _is_plan(path)):
-        raise UsageError(f"{path} exists and is no saved plan", "choose another file: it would be overwritten")
+        raise UsageError(f"{path} exists and is not a saved plan", "choose another file: it would be overwritten")
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

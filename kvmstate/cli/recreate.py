@@ -27,6 +27,11 @@ def command(auto_approve: bool, parallelism: int, paths: tuple[Path, ...], **giv
     addresses, paths = split_addresses(paths)
     if not addresses:
         raise UsageError("nothing is named to be made again", "name it: kvmstate recreate volume/POOL/NAME")
+    if other := next((address for address in addresses if not address.lower().startswith("volume/")), None):
+        raise UsageError(
+            f"{other} is not a volume",
+            "name volumes: kvmstate recreate volume/POOL/NAME; `kvmstate apply` makes all else again",
+        )
     with opened(paths=paths, targets=addresses, **given) as at:
         from kvmstate.cli.approve import carry_out
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
 from kvmstate.errors import ManifestErrors, Problem, UsageError
 from kvmstate.manifest.load import load
@@ -28,6 +28,14 @@ from kvmstate.model.resource import Model, Move, ResourceId
 DEFAULT_NAME = "default"
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
 SHARE_PATTERN = r"^(100|[1-9]?[0-9])%$"
+
+
+def _share_text(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError("expected a share such as 50%")
+    return value
+
+
 ProjectName = Annotated[
     str,
     Field(
@@ -76,7 +84,7 @@ class Moved(Model):
 
 
 class ProjectFile(Model):
-    """`kvmstate.yaml`."""
+    """What the manifests of a project have in common."""
 
     project: ProjectName
     id: Annotated[
@@ -100,6 +108,7 @@ class ProjectFile(Model):
     prune: Annotated[bool, Field(description="Whether apply deletes what is owned and left the manifests.")] = False
     max_delete_share: Annotated[
         str | None,
+        BeforeValidator(_share_text),
         Field(
             pattern=SHARE_PATTERN,
             description="How much of what is owned may be deleted at once because it left the manifests, such as 50%; "

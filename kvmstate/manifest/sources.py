@@ -100,7 +100,11 @@ def sources(
             empty += [] if files else [os.path.normpath(path)]
             continue
         if not path.name.endswith((*PLAIN, *TEMPLATES)) and stat.S_ISREG(mode):
-            raise UsageError(f"{path}: not a manifest", "manifests are *.yaml, *.yml, *.yaml.j2 and *.yml.j2 files")
+            raise UsageError(
+                f"{path}: not a manifest",
+                "manifests are *.yaml, *.yml, *.yaml.j2 and *.yml.j2 files; only `kvmstate apply` takes a plan, as "
+                "`plan --out` saved it",
+            )
         found.setdefault(os.path.realpath(path), Source(os.path.normpath(path), path, path.parent, named))
     return sorted(found.values(), key=lambda source: source.label), empty
 

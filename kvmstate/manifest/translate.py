@@ -179,6 +179,8 @@ def _bound(kind: str, context: dict[str, Any], node: Node) -> str:
     text, key = words[kind]
     if kind == "string_pattern_mismatch" and str(context.get("pattern")).startswith("^/"):
         return f"expected an absolute path, such as /var/lib/libvirt/images; found {found(node)}"
+    if kind == "string_pattern_mismatch" and str(context.get("pattern")).endswith("%$"):
+        return f"expected a share such as 50%; found {found(node)}"
     # some patterns have a line break in them
     bound = str(context.get(key)).replace("\n", "\\n")
     return f"{text.format(bound)}; found {found(node)}"

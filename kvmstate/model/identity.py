@@ -55,9 +55,9 @@ def _another(project: str, known: str, mine: str) -> tuple[str, str]:
 def _elsewhere(project: str, known: str, mine: str) -> tuple[str, str]:
     named = f"environment {known}" if known else "no environment"
     return (
-        f"what project {project} owns on this host was applied with {named}, and this run is of "
-        + (f"environment {mine}" if mine else "none"),
+        f"what project {project} owns on this host was applied with {named}, and this run "
+        + (f"is of environment {mine}" if mine else "names none"),
         (f"say --env {known}" if known else "leave --env out")
-        + "; environments on one host need projects of their own; if this one is to take its place, `kvmstate apply "
-        "--allow-environment-change`",
+        + "; a second environment on the same host needs a kvmstate.yaml with a project of its own; if this one is to "
+        "take its place, `kvmstate apply --allow-environment-change`",
     )

@@ -251,8 +251,8 @@ def _but(change: Change, action: Action, blocked: str = "", hint: str = "") -> C
     return replace(change, action=action, blocked=blocked, hint=hint)
 
 
-def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool) -> Change:
-    """What happens to an owned object that left the manifests."""
+def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, destroys: bool = False) -> Change:
+    """What happens to an owned object that left the manifests, or is destroyed with all that the project owns."""
     lifecycle: Lifecycle = entry.lifecycle
     common: dict[str, Any] = {"id": entry.id, "observed": observed, "lifecycle": lifecycle, "uuid": entry.uuid}
     if observed is None:
@@ -266,7 +266,7 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool) ->
         then = "lets it go, and it stays on the host" if stays else "deletes it"
         return Change(**common, action=Action.NOOP, reason=f"left the manifests; --prune {then}{data}")
     if stays:
-        reason = f"left the manifests; deletion: orphan keeps it on the host{data}"
+        reason = f"{'' if destroys else 'left the manifests; '}deletion: orphan keeps it on the host{data}"
         return Change(**common, action=Action.FORGET, reason=reason, orphans=True)
     if lifecycle.prevent_destroy:
         return Change(
@@ -275,5 +275,6 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool) ->
             blocked="preventDestroy forbids deleting it",
             hint="take preventDestroy out of its manifest and apply, then remove it",
         )
-    reason = "left the manifests" + ("; its data is deleted" if kind.holds_data else "")
+    said = ("" if destroys else "left the manifests", "its data is deleted" if kind.holds_data else "")
+    reason = "; ".join(filter(None, said))
     return Change(**common, action=Action.DELETE, reason=reason)

@@ -36,8 +36,8 @@ class Options:
     `moves` are what the project has renamed. A `lenient` plan blocks what refers to nothing, and deletions that must
     not be, and goes on with the rest; any other is refused as a whole. `nameless`: nothing says which project this is,
     so that what is owned may be somebody else's. `recreate` are addresses of what may be made again although it is gone
-    with what it held. `lifecycles` are what manifests say that are not wanted (destroy): they count as if they had been
-    applied."""
+    with what it held. `destroys`: all that is owned goes, also what the manifests declare; `lifecycles` are what they
+    say, and count as if they had been applied."""
 
     prune: bool = False
     allow_empty: bool = False
@@ -50,6 +50,7 @@ class Options:
     max_delete_share: float = 1
     meant: int | None = None
     recreate: tuple[str, ...] = ()
+    destroys: bool = False
     lifecycles: Mapping[ResourceId, Lifecycle] = field(default_factory=dict)
 
 
@@ -85,7 +86,7 @@ def make_plan(
     missing = dangling(host, desired, scope, locate, moved.origins.values())
     if missing and not options.lenient:
         raise ManifestErrors([problem for problems in missing.values() for problem in problems])
-    changes = _changes(host, desired, inventory, moved.observed, options.prune, scope, options.recreate)
+    changes = _changes(host, desired, inventory, moved.observed, options, scope)
     changes |= {id_: orphans.returned(changes[id_]) for id_ in back if id_ in changes}
     for new, old in moved.origins.items():
         if new in changes:
@@ -183,7 +184,7 @@ def make_drift(host: Host, inventory: Inventory, observed: Mapping[ResourceId, O
         host.know(known({}, inventory))
     if observed is None:
         observed = observe(host, inventory.entries)
-    changes = _changes(host, desired, inventory, observed, prune=False)
+    changes = _changes(host, desired, inventory, observed, Options())
     return Plan(inventory.project, host.uri, order(changes, desired, inventory))
 
 
@@ -191,7 +192,7 @@ def look_again(host: Host, resources: Iterable[Resource], inventory: Inventory) 
     """What these resources still lack, as far as it can be seen by now. Nothing else is looked at, or put in order."""
     desired = {r.id: r for r in resources}
     owned = Inventory(inventory.project, {id_: e for id_, e in inventory.entries.items() if id_ in desired})
-    changes = _changes(host, desired, owned, observe(host, desired), prune=False)
+    changes = _changes(host, desired, owned, observe(host, desired), Options())
     return Plan(inventory.project, host.uri, tuple(changes.values()))
 
 
@@ -200,9 +201,8 @@ def _changes(
     desired: Mapping[ResourceId, Resource],
     inventory: Inventory,
     observed: Mapping[ResourceId, Observed],
-    prune: bool,
+    options: Options,
     scope: Collection[ResourceId] | None = None,
-    recreate: Collection[str] = (),
 ) -> dict[ResourceId, Change]:
     changes = {}
     for id_ in {**desired, **inventory.entries}:
@@ -215,9 +215,9 @@ def _changes(
             lifecycle = resource.lifecycle if resource else entry.lifecycle if entry else Lifecycle()
             changes[id_] = _unknown(id_, resource, lifecycle)
         elif resource:
-            changes[id_] = _compared(host, resource, observed.get(id_), inventory, recreate)
+            changes[id_] = _compared(host, resource, observed.get(id_), inventory, options.recreate)
         elif entry:
-            changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), prune)
+            changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), options.prune, options.destroys)
     _keep_what_is_used(changes, desired, inventory)
     return {id_: _not_reverted_yet(change) for id_, change in changes.items()}
 

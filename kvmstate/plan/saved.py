@@ -122,9 +122,9 @@ def read(text: str, name: str) -> SavedPlan:
     try:
         content = from_json(text)
     except ValueError as error:
-        raise PlanError(f"{name} is no whole plan: {error}", _AGAIN) from None
+        raise PlanError(f"{name} is not a whole plan: {error}", _AGAIN) from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise PlanError(f"{name} is no saved plan", "`plan --json` is for reading; `plan --out FILE` saves a plan")
+        raise PlanError(f"{name} is not a saved plan", "`plan --json` is for reading; `plan --out FILE` saves a plan")
     made_by = content.get("kvmstate_version"), content.get("format_version")
     if made_by != (__version__, FORMAT_VERSION):
         raise PlanError(f"{name} was made by kvmstate {made_by[0]}, and this is {__version__}", _AGAIN)

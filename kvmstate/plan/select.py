@@ -46,10 +46,11 @@ def _named(known: Mapping[ResourceId, Change], patterns: Sequence[str], option: 
     for pattern in patterns:
         named = matching(known, pattern)
         if not named:
-            guess = nearest(_address(pattern), map(str, known))
             raise PlanError(
                 f"{option} {pattern}: there is no such resource in this plan",
-                f"did you mean {guess}?" if guess else "addresses are KIND/NAME, such as domain/web-1; * is a wildcard",
+                f"did you mean {guess}?"
+                if (guess := _meant(pattern, known))
+                else "addresses are as plans write them, such as domain/web-1 or 'volume/images/*'",
             )
         found |= named
     return found
@@ -63,6 +64,13 @@ def matching(known: Iterable[ResourceId], pattern: str) -> set[ResourceId]:
 def _address(pattern: str) -> str:
     kind, slash, name = pattern.partition("/")
     return f"{BY_NAME[kind].word}/{name}" if slash and kind in BY_NAME else pattern
+
+
+def _meant(pattern: str, known: Iterable[ResourceId]) -> str | None:
+    """The address that was probably meant: a name alone, or a kind that is spelt otherwise, counts too."""
+    names = sorted(map(str, known))
+    last = pattern.rpartition("/")[2]
+    return nearest(_address(pattern), names) or next((name for name in names if name.rpartition("/")[2] == last), None)
 
 
 def _closure(start: Iterable[ResourceId], onward: Callable[[ResourceId], Iterable[ResourceId]]) -> set[ResourceId]:

@@ -81,7 +81,7 @@ class GitSource:
     def folder(self) -> Path:
         """Where the manifests of the revision are. Raises SourceError when none is in force."""
         if not self.revision:
-            raise SourceError(f"nothing is known of {self._settings.asked} of {self._settings.url} yet")
+            raise SourceError(f"no revision of {self._settings.asked} of {self._settings.url} was fetched yet")
         return self._cache / "current" / self._settings.path
 
     @property

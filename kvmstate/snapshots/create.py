@@ -102,7 +102,7 @@ def check(host: Host, machine: Machine, wish: Wish) -> None:
     """Raises UsageError for what makes no sense, HostError for what this libvirt would do wrong."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:+-]*", wish.name) or len(wish.name) > 80:
         raise UsageError(
-            f"{wish.name!r} is no name for a snapshot", "use letters, digits and _ . : + - (it names files, too)"
+            f"{wish.name!r} is not a name for a snapshot", "use letters, digits and _ . : + - (it names files, too)"
         )
     if any(snapshot.name == wish.name for snapshot in machine.snapshots):
         raise UsageError(f"virtual machine {machine.name} has a snapshot {wish.name} already", "choose another name")
@@ -223,5 +223,5 @@ def _create(machine: Machine, text: str, wish: Wish, say: Say) -> None:
             if wish.quiesce == "required":
                 raise
             why = f"{machine.name} cannot be quiesced ({error.message})"
-    say(f"{why}: the snapshot is as after a power cut")
+    say(f"{why}: the snapshot is crash-consistent, as after a power cut")
     snapshots.create_external(machine.domain, text, wish.memory, quiesce=False)

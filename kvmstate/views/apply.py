@@ -33,8 +33,10 @@ class Lines:
     """The plan and the outcome on stdout; what happens meanwhile on stderr, with bars for uploads where somebody
     watches. Called from several threads."""
 
-    def __init__(self, colour: bool | None = None, remind: float = 10.0) -> None:
-        """`colour`: click's meaning, None for: where it is a terminal. `remind`: seconds between two reminders."""
+    def __init__(self, colour: bool | None = None, remind: float = 10.0, verb: str = "Apply") -> None:
+        """`colour`: click's meaning, None for: where it is a terminal. `remind`: seconds between two reminders. `verb`:
+        what is said to be complete."""
+        self._verb = verb
         self._colour = colour
         self._lock = threading.Lock()
         self._since: dict[ResourceId, float] = {}
@@ -67,7 +69,7 @@ class Lines:
         click.echo(render(plan), color=self._colour)
 
     def outcome(self, result: Result) -> None:
-        click.echo("\n" + outcome(result))
+        click.echo("\n" + outcome(result, self._verb))
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -122,7 +124,7 @@ class Lines:
             click.echo(text, err=True)
 
 
-def outcome(result: Result) -> str:
+def outcome(result: Result, verb: str = "Apply") -> str:
     """The last lines: what failed and why, what was skipped, what did not take effect, and the count."""
     lines: list[str] = []
     for change, error in result.failed:
@@ -132,7 +134,7 @@ def outcome(result: Result) -> str:
         lines += [f"  hint: {change.hint}"] if change.blocked and change.hint else []
     for error, address in not_kept(result):
         lines += _told(error, address)
-    return "\n".join(map(harmless, [*lines, headline(result)]))
+    return "\n".join(map(harmless, [*lines, headline(result, verb)]))
 
 
 def _told(error: KvmstateError, address: str) -> list[str]:
@@ -150,10 +152,13 @@ def not_kept(result: Result) -> list[tuple[KvmstateError, str]]:
     return found
 
 
-def headline(result: Result) -> str:
+def headline(result: Result, verb: str = "Apply") -> str:
     added, changed, destroyed = counts(result)
-    head = "Apply complete!" if result.ok and not result.left else "Apply incomplete."
-    return f"{head} Resources: {added} added, {changed} changed, {destroyed} destroyed."
+    head = f"{verb} complete!" if result.ok and not result.left else f"{verb} incomplete."
+    actions = [change.action for change in result.done]
+    others = ((Action.ADOPT, "adopted"), (Action.FORGET, "forgotten"))
+    more = "".join(f", {actions.count(action)} {word}" for action, word in others if action in actions)
+    return f"{head} Resources: {added} added, {changed} changed, {destroyed} destroyed{more}."
 
 
 def counts(result: Result) -> tuple[int, int, int]:

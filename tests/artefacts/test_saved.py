@@ -109,7 +109,7 @@ def test_the_file_is_for_its_owner_only_even_over_an_older_one(planned: Project)
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda text: text[: len(text) // 2], "is no whole plan"),
+        (lambda text: text[: len(text) // 2], "is not a whole plan"),
         (lambda text: text.replace('"kvmstate_version": "', '"kvmstate_version": "9.'), "was made by kvmstate 9."),
         (lambda text: text.replace('"1.0"', '"7.0"', 1), "was made by kvmstate"),
         (lambda text: text.replace('"project": "shop"', '"project": "other"'), "is a plan of project other"),
@@ -131,7 +131,7 @@ def test_a_file_that_is_not_this_plan_is_refused(planned: Project, edit: Any, sa
 def test_a_printed_plan_is_no_saved_plan(planned: Project) -> None:
     Path("printed.json").write_text(planned("plan", "--json").out)
     said = refused(planned("apply", "printed.json"))
-    assert "printed.json is no saved plan" in said
+    assert "printed.json is not a saved plan" in said
     assert "plan --out FILE" in said
 
 
@@ -142,7 +142,7 @@ def test_a_saved_plan_takes_nothing_that_would_make_it_another(planned: Project,
 
 def test_saving_a_plan_overwrites_nothing_else(planned: Project) -> None:
     before = Path("all.yaml").read_text()
-    assert "all.yaml exists and is no saved plan" in refused(planned("plan", "--out", "all.yaml"))
+    assert "all.yaml exists and is not a saved plan" in refused(planned("plan", "--out", "all.yaml"))
     assert Path("all.yaml").read_text() == before
     assert planned("plan", "--out", "missing/plan.json").code == 1
 

@@ -113,6 +113,7 @@ def test_addresses_choose_what_is_adopted(project: Project, connection: libvirt.
     project.write(network("lan"), network("dmz"), network("wan"), network("new"))
     adopted = project.kvmstate("adopt", "network/lan", "Network/d*", "--auto-approve")
     assert adopted.code == 0, adopted
+    assert adopted.out.endswith("Resources: 0 added, 0 changed, 0 destroyed, 2 adopted.\n")
     rows = json.loads(project.kvmstate("status", "--json").out)["resources"]
     assert [row["address"] for row in rows if row["sync"] in ("not owned", "missing")] == ["network/new", "network/wan"]
     for address, said in (

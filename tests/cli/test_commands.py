@@ -79,6 +79,9 @@ def test_validate_json(tmp_path: Path) -> None:
         (["explain", "Domian"], "did you mean"),
         (["explain", "VirtualMachine.dsks"], "did you mean disks?"),
         (["explain", "Network.mtu.size"], "has no fields"),
+        (["explain", "kvmstate.yaml.conection"], "did you mean connection?"),
+        (["recreate", "domain/web-1"], "domain/web-1 is not a volume"),
+        (["plan", "plan.json"], "only `kvmstate apply` takes a plan"),
         (["plan", "--env", "a", "--env", "b"], "--env is given 2 times, and takes one value"),
         (["apply", "-c", "a:///", "--connect=b:///"], "--connect is given 2 times"),
         (["snapshot", "create", "vm", "--name", "a", "--name", "b"], "--name is given 2 times"),
@@ -88,6 +91,7 @@ def test_validate_json(tmp_path: Path) -> None:
     ],
 )
 def test_usage_errors_exit_1(args: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{}")
     done = kvmstate(*args, cwd=tmp_path)
     assert done.returncode == 1
     assert said in done.stderr
@@ -172,6 +176,25 @@ def test_the_schema_refuses_what_the_loader_refuses(case: str) -> None:
     check = jsonschema.Draft202012Validator(json.loads(text("manifest")))
     for document in yaml.safe_load_all((CASES / case / "manifest.yaml").read_text()):
         assert not check.is_valid(document)
+
+
+def test_explain_says_what_each_field_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "VirtualMachine"]) == 0
+    out = capsys.readouterr().out
+    assert "    memory          <text or integer> (required)\n        What the guest may use, in whole KiB.\n" in out
+    # of what has no other words, the cost of a change is not taken for its meaning
+    assert "    title           <text>\n    description     <text>\n" in out
+    assert run(["explain", "VirtualMachine.lifecycle.stop"]) == 0
+    assert "  Default:  {timeout: 60, onTimeout: fail}\n" in capsys.readouterr().out
+
+
+def test_explain_knows_the_project_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain"]) == 0
+    assert "kvmstate.yaml   What the manifests of a project have in common." in capsys.readouterr().out
+    assert run(["explain", "kvmstate.yaml.reconcile.mode"]) == 0
+    assert "  Default:  enforce" in capsys.readouterr().out
+    assert run(["explain", "kvmstate.yaml.environments.connection"]) == 0
+    assert capsys.readouterr().out.startswith("kvmstate.yaml.environments.connection  <text>")
 
 
 def test_explain_shows_all_members_of_a_union(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def test_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("--branch main", "--git is missing"),
+        ("--branch main", "--branch is for --git, which is not given"),
         ("--git /a --branch main --tag v1", "two revisions"),
         ("--git https://bob:pw@host/a.git", "URL holds a password"),
         ("--git https://host/a.git --ssh-key FILE", "are for ssh"),

@@ -179,6 +179,26 @@ def test_what_left_the_manifests(
 
 
 @pytest.mark.parametrize(
+    ("address", "deletion", "left", "destroyed"),
+    [
+        ("domain/web", "delete", "left the manifests", ""),
+        ("volume/images/root", "delete", "left the manifests; its data is deleted", "its data is deleted"),
+        (
+            "volume/images/root",
+            "orphan",
+            "left the manifests; deletion: orphan keeps it on the host, with its data",
+            "deletion: orphan keeps it on the host, with its data",
+        ),
+    ],
+)
+def test_what_is_destroyed_has_not_left_the_manifests(address: str, deletion: str, left: str, destroyed: str) -> None:
+    owned = resource(address, {"deletion": deletion})
+    there = seen(host("pool/images", address), address)
+    for destroys, reason in ((False, left), (True, destroyed)):
+        assert removal(BY_WORD[owned.id.kind], entry(owned), there, True, destroys).reason == reason
+
+
+@pytest.mark.parametrize(
     ("address", "uuid", "action"),
     [
         ("network/lan", "another", Action.FORGET),

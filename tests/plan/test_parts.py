@@ -47,7 +47,9 @@ def test_what_stays(targets: tuple[str, ...], excludes: tuple[str, ...], kept: s
     [
         ("targets", "domain/web1", "did you mean domain/web-1?"),
         ("targets", "Network/lan2", "did you mean network/lan?"),
-        ("excludes", "nothing", "addresses are KIND/NAME, such as domain/web-1; * is a wildcard"),
+        ("targets", "web-1", "did you mean domain/web-1?"),
+        ("targets", "virtualmachine/web-1", "did you mean domain/web-1?"),
+        ("excludes", "nothing", "addresses are as plans write them, such as domain/web-1 or 'volume/images/*'"),
     ],
 )
 def test_an_address_that_names_nothing(option: str, pattern: str, hint: str) -> None:

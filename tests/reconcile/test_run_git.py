@@ -102,7 +102,7 @@ def test_a_repository_that_was_never_reached_touches_nothing(
     (tmp_path / "kvmstate.yaml").write_text("project: shop\nprune: true\n")
     options = ["--git", str(tmp_path / "nowhere.git"), "-c", project.uri, "--git-cache", str(tmp_path / "cache")]
     daemon = run(*options, ready=False)
-    until(lambda: [e for e in daemon.events() if "nothing is known of HEAD" in e["event"]], "an error")
+    until(lambda: [e for e in daemon.events() if "no revision of HEAD" in e["event"]], "an error")
     assert daemon.stop() == 0
     assert project.plan().code == 0
 

@@ -107,7 +107,7 @@ def test_what_a_guest_has_in_memory_is_in_a_snapshot_when_its_agent_freezes_it(v
     assert {path.name for path in vm.folder.iterdir()} == files
     taken = vm.create("hanging", "preferred")
     assert taken.code == 0, taken
-    assert "the snapshot is as after a power cut" in taken.err
+    assert "the snapshot is crash-consistent, as after a power cut" in taken.err
     assert vm.held("hanging") == last < vm.more()
     assert kvmstate("snapshot", "merge", "vm", "--auto-approve", "-c", vm.project.uri).code == 0
 
@@ -128,5 +128,5 @@ def test_without_an_agent_it_is_as_after_a_power_cut_or_not_taken(
     assert [file.name for file in folder.iterdir()] == ["vda.qcow2"]
     preferred = taken("preferred")
     assert preferred.code == 0, preferred
-    assert "no guest agent answers in absent: the snapshot is as after a power cut" in preferred.err
+    assert "no guest agent answers in absent: the snapshot is crash-consistent, as after a power cut" in preferred.err
     assert taken("no").code == 0

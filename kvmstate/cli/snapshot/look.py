@@ -7,11 +7,11 @@ import json
 import click
 
 from kvmstate.cli.options import connect_option
-from kvmstate.cli.snapshot.options import JSON, MACHINE, MACHINES, host_at
+from kvmstate.cli.snapshot.options import ANY_MACHINES, JSON, MACHINE, MACHINES, host_at
 
 
 @click.command("list")
-@click.argument("machines", metavar="[VM]...", nargs=-1)
+@ANY_MACHINES
 @connect_option
 @JSON
 def list_(machines: tuple[str, ...], connect: str | None, as_json: bool) -> int:

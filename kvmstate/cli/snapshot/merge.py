@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from kvmstate.cli.options import connect_option
-from kvmstate.cli.snapshot.options import AUTO_APPROVE, DRY_RUN, MACHINES, Progress, each, holding, host_at, lock_option
+from kvmstate.cli.snapshot.options import (
+    AUTO_APPROVE,
+    DRY_RUN,
+    MACHINES,
+    Progress,
+    each,
+    holding,
+    host_at,
+    lock_option,
+    plain,
+)
 from kvmstate.errors import UsageError
 from kvmstate.model.printable import one_line
 
@@ -41,6 +51,7 @@ def delete(
 
     if policy is None and len(names) < 2:
         raise UsageError("say which virtual machine, and which of its snapshots", "or --policy NAME")
+    names = (*map(plain, names[:1]), *names[1:]) if policy is None else tuple(map(plain, names))
     with host_at(connect) as host, ExitStack() as stack:
         concerned = names[:1] if policy is None else tuple(_of_policy(host, policy, names))
         say = stack.enter_context(holding(host, concerned, lock_timeout, dry_run))

@@ -17,8 +17,20 @@ if TYPE_CHECKING:
     from kvmstate.host import Host
 
 F = TypeVar("F", bound=Callable[..., Any])
-MACHINES = click.argument("machines", metavar="VM...", nargs=-1, required=True)
-MACHINE = click.argument("machine", metavar="VM")
+
+
+def plain(name: str) -> str:
+    """A machine's name, also of its address in plans: domain/web-1. No name has a slash in it."""
+    return name.removeprefix("domain/")
+
+
+def _plain(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    return plain(value) if isinstance(value, str) else tuple(map(plain, value))
+
+
+MACHINES = click.argument("machines", metavar="VM...", nargs=-1, required=True, callback=_plain)
+ANY_MACHINES = click.argument("machines", metavar="[VM]...", nargs=-1, callback=_plain)
+MACHINE = click.argument("machine", metavar="VM", callback=_plain)
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 AUTO_APPROVE = click.option("--auto-approve", is_flag=True, help="Do not ask.")

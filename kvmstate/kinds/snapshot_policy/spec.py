@@ -29,7 +29,7 @@ def _pattern(pattern: str) -> str:
 
 
 class Selector(Model):
-    """Which virtual machines of the manifests; what names and labels both are given must both match."""
+    """Which virtual machines of the manifests; when names and labels are given, both must match."""
 
     names: Annotated[
         list[str], Field(description="Names, or patterns with * and ? of them; ['*'] are all.", examples=[["web-*"]])
@@ -98,7 +98,10 @@ class BeforeChange(Model):
 class SnapshotPolicySpec(Declaration):
     """When snapshots of which virtual machines are taken, and which are kept."""
 
-    selector: Annotated[Selector, Field(description="Which virtual machines of the manifests.")]
+    selector: Annotated[
+        Selector,
+        Field(description="Which virtual machines of the manifests; when names and labels are given, both must match."),
+    ]
     schedule: Annotated[
         Annotated[str, AfterValidator(check_cron)] | None,
         Field(

@@ -118,7 +118,13 @@ class OtherPool(PoolSpec):
         Effect.REPLACE,
     ]
 
-    remainder: NeededRemainder
+    remainder: Annotated[
+        NeededRemainder,
+        Field(
+            description="The pool's XML with its <source> and <target>, as `virsh pool-dumpxml` prints it and "
+            "`kvmstate import` writes it: no field models these for this type."
+        ),
+    ]
 
 
 # `variant` takes the first one for what no other says is its own

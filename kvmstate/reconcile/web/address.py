@@ -45,7 +45,8 @@ def parse(text: str) -> Address:
         match = None
     if not match or int(match[3]) > 65535:
         raise UsageError(
-            f"{text!r} is no address to listen on", "such as unix:/run/kvmstate/web.sock, 127.0.0.1:9477 or [::1]:9477"
+            f"{text!r} is not an address to listen on",
+            "such as unix:/run/kvmstate/web.sock, 127.0.0.1:9477 or [::1]:9477",
         )
     return Address(host=host, port=int(match[3]))
 

@@ -33,7 +33,7 @@ class Client:
         self._url = urlsplit(where) if isinstance(where, str) and "://" in where else None
         if self._url and (self._url.scheme not in ("http", "https") or not self._url.hostname):
             raise UsageError(
-                f"{where!r} is no address of a daemon", "such as unix:PATH, 127.0.0.1:9477, https://host:9477"
+                f"{where!r} is not an address of a daemon", "such as unix:PATH, 127.0.0.1:9477, https://host:9477"
             )
         self._at = None if self._url else parse(where) if isinstance(where, str) else where
 
@@ -58,7 +58,7 @@ class Client:
         try:
             return json.loads(body)
         except ValueError:
-            raise KvmstateError(f"what answers at {self.where} is no kvmstate") from None
+            raise KvmstateError(f"what answers at {self.where} is not kvmstate") from None
 
     def _connection(self, timeout: float) -> http.client.HTTPConnection:
         if self._url:

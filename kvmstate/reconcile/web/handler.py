@@ -140,7 +140,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             path = urlsplit(self.path).path
         except ValueError:
-            return text("that is no path", HTTPStatus.BAD_REQUEST)
+            return text("that is not a path", HTTPStatus.BAD_REQUEST)
         if who.token:
             given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
             if path not in who.open and not hmac.compare_digest(given.encode(), who.token.encode()):
