@@ -6,6 +6,7 @@ says in whose name.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -58,6 +59,10 @@ def disk(path: object, format_: str, target: str) -> str:
 
 def format_of(path: Path) -> str:
     return "qcow2" if is_qcow2(path) else "raw"
+
+
+def qemu_img(*words: object) -> str:
+    return subprocess.run(["qemu-img", *map(str, words)], check=True, capture_output=True, text=True).stdout
 
 
 # A person with virsh
@@ -170,9 +175,11 @@ def overlay(world: Histories, number: int, flags: int, beside: bool = True) -> N
         above = (path.parent if beside else world.folder("elsewhere")) / f"{path.name}.backup{world.overlays}"
         if not path.exists() or node.get("device") != "disk":
             continue
-        command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", format_of(path), "-b", path, above]
-        subprocess.run(command, check=True, capture_output=True)
+        # marked before it has a base, which a QEMU may have locked; in so small clusters a mark hides nothing below it
+        size = json.loads(qemu_img("info", "-U", "--output=json", path))["virtual-size"]
+        qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=512", above, size)
         world.ledger.write(above)
+        qemu_img("rebase", "-q", "-u", "-f", "qcow2", "-F", format_of(path), "-b", path, above)
         others = "".join(
             f"<disk name='{each.find('target').get('dev')}' snapshot='no'/>"
             for each in root.iterfind("devices/disk")
@@ -219,7 +226,7 @@ def commits_an_overlay_back(world: Histories, number: int) -> None:
                 domain.blockJobAbort(target, 0)
                 return
         else:
-            subprocess.run(["qemu-img", "commit", "-q", "-d", path], check=True, capture_output=True)
+            qemu_img("commit", "-q", "-d", path)
             source.set("file", str(below))
             node.find("driver").set("type", format_of(below))
             for old in node.findall("backingStore"):

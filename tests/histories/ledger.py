@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _MARK = re.compile(rb"MARK-(\d{6})\n")
@@ -57,7 +58,7 @@ class Ledger:
         if is_qcow2(path):
             self._scratch.write_bytes(self._scratch.read_bytes().ljust(_SECTOR, b"\0"))
             command = f"write -q -s {self._scratch} {at} {_SECTOR}"
-            subprocess.run(["qemu-io", "-f", "qcow2", "-c", command, path], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(["qemu-io", "-f", "qcow2", "-c", command, path], check=True, capture_output=True)
         else:
             with path.open("r+b") as file:
                 file.seek(at)
@@ -68,7 +69,9 @@ class Ledger:
         """Mark every file without a mark; `busy` is text that names those that QEMUs have open."""
         for path in self.files():
             if str(path) not in busy and not self.marks(path) and path.stat().st_size >= _PLACES * _SECTOR // 8:
-                self.write(path)
+                # one whose base a QEMU has locked is marked when that has ended
+                with suppress(subprocess.CalledProcessError):
+                    self.write(path)
 
     def marks(self, path: Path) -> set[int]:
         """Those in the file itself."""
