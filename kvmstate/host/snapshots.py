@@ -126,10 +126,18 @@ def restore(connection: Any, path: str, domain_xml: str, running: bool) -> None:
         connection.restoreFlags(path, domain_xml, state)
 
 
+# What a guest has besides its disks, and a start may fail for
+_NOT_FOR_DISKS = ("interface", "hostdev", "redirdev", "filesystem")
+
+
 def start_idle(domain: Any) -> None:
-    """Start without running the guest, so that block jobs can work on an inactive domain's disks. libvirt ends it by
-    itself when the connection closes, also that of a run that was killed; see `end_idle`."""
+    """Start without running the guest, so that block jobs can work on an inactive domain's disks. It needs no networks
+    and no devices of the host, which may not be there. libvirt ends it by itself when the connection closes, also that
+    of a run that was killed; see `end_idle`."""
     root = document(domains.xml(domain, secure=True))
+    for devices in root.iterfind("devices"):
+        for node in [node for name in _NOT_FOR_DISKS for node in devices.iterfind(name)]:
+            devices.remove(node)
     metadata = root.find("metadata")
     if metadata is None:
         metadata = root.makeelement("metadata")

@@ -27,7 +27,7 @@ from ledger import Ledger, chain
 
 from kvmstate.app import Session
 from kvmstate.apply import open_store
-from kvmstate.host import Host, domains, uses
+from kvmstate.host import Host, domains, pools, uses
 from kvmstate.kinds import BY_NAME
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
 from kvmstate.plan import Options
@@ -176,7 +176,8 @@ class Histories(RuleBasedStateMachine):
         for address, text in self.snapshot().items():
             kind, _, name = address.partition("/")
             mine = {"domain": MACHINES, "network": NETWORKS, "pool": ("images",), "volume": ()}[kind]
-            if name not in mine and not address.startswith(("volume/images/", "pool/kvmstate-look-")):
+            looks = (f"pool/{pools.LOOK}", f"volume/{pools.LOOK}")
+            if name not in mine and not address.startswith(("volume/images/", *looks)):
                 found[address] = re.sub(r"<(allocation|available|capacity)\b.*?</\1>", "", text)
         for domain in self.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
             if domain.name() not in MACHINES:

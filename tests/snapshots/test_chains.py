@@ -427,3 +427,31 @@ def test_snapshots_are_deleted_in_whatever_order_they_are_named(
     assert vm.contents() == before
     assert vm.domain.snapshotNum() == 0
     assert vm.files() == {"vda.qcow2"}
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "<interface type='network'><source network='away'/></interface>",
+        "<interface type='bridge'><source bridge='nobodys'/></interface>",
+        "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='0xee' slot='0' function='0'/></source>"
+        "</hostdev>",
+    ],
+    ids=["network that is stopped", "bridge that is gone", "device that is gone"],
+)
+def test_a_machine_that_could_not_start_is_merged(device: str, make: Callable[..., Machine]) -> None:
+    vm = make()
+    connection = vm.domain.connect()
+    connection.networkDefineXML("<network><name>away</name></network>")
+    vm.done("create", "--name", "one")
+    vm.write(10, 1)
+    before = vm.contents()
+    vm.domain.attachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    defined = vm.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    vm.done("merge", "--auto-approve")
+    assert vm.contents() == before
+    assert vm.files() == {"vda.qcow2"}
+    # but for the file of its disk and empty elements
+    after = vm.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    own = r"<source file='[^']*'[^>]*/>|\s*<metadata/>|\s*<backingStore/>"
+    assert re.sub(own, "", after) == re.sub(own, "", defined)
