@@ -141,7 +141,7 @@ def at(spec: dict[str, Any], path: str) -> tuple[Any, Any]:
 
 
 GONE = object()
-REQUIRED = ("memory", "forward.mode", "domain.name")
+REQUIRED = ("memory", "cpu.model", "forward.mode", "domain.name")
 # what is edited (disks: hda, hdc, vda), its new value, and which elements that may touch
 FIELDS: list[tuple[str, Any, str]] = [
     ("title", "new", "title"),
@@ -184,6 +184,75 @@ FIELDS: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(("path", "value", "touched"), FIELDS, ids=[f"{p}-{n}" for n, (p, *_) in enumerate(FIELDS)])
 def test_of_a_machine(path: str, value: Any, touched: str, project: Project, connection: libvirt.virConnect) -> None:
     _edited(MACHINE.format(**PLAIN), "domain", path, value, touched, project, connection)
+
+
+KERNEL = "<kernel>/boot/vmlinuz</kernel><initrd>/boot/initrd</initrd><cmdline>quiet</cmdline><dtb>/boot/dtb</dtb>"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "touched", "parts"),
+    [
+        ("kernel.cmdline", "single", "os", {"kernel": KERNEL}),
+        ("kernel.initrd", "/boot/other", "os", {"kernel": KERNEL}),
+        ("kernel", {"path": "/boot/other"}, "os", {"kernel": KERNEL}),
+        ("firmware", "efi", "os features", {}),
+        ("cpu", {"mode": "custom", "model": "Nehalem"}, "cpu", {"numa": NUMA}),
+        ("cpu.model", "Nehalem", "cpu", {"numa": NUMA}),
+    ],
+)
+def test_of_a_machine_with_more(
+    path: str, value: Any, touched: str, parts: dict[str, str], project: Project, connection: libvirt.virConnect
+) -> None:
+    _edited(MACHINE.format(**{**PLAIN, **parts}), "domain", path, value, touched, project, connection)
+
+
+# what was imported before remainders said of which fields they have parts
+@pytest.mark.parametrize("path", ["cpu", "disks", "interfaces", "graphics", "serials", "rng", "guestAgent", "title"])
+def test_without_a_note_a_field_that_left_settles(path: str, rich: Callable[..., Imported]) -> None:
+    taken = rich(numa=NUMA)
+    taken.document["spec"]["remainder"] = re.sub(r"<\?kvmstate.*?\?>", "", taken.spec["remainder"])
+    taken.converge(taken.spec)
+    before, spec = taken.pieces(), taken.spec
+    del spec[path]
+    taken.converge(spec)
+    taken.converge(taken.spec)
+    assert taken.pieces() == before
+
+
+POOL = """<pool type='dir'><name>rich</name><target><path>/var/lib/libvirt/rich</path>
+  <permissions><mode>0711</mode><owner>0</owner><group>0</group></permissions></target></pool>"""
+IMAGE = """<volume><name>rich.img</name><capacity unit='MiB'>8</capacity><allocation unit='MiB'>1</allocation>
+  <target><format type='raw'/><permissions><mode>0640</mode></permissions></target></volume>"""
+
+
+def test_of_a_pool_and_its_volume(project: Project, connection: libvirt.virConnect) -> None:
+    images = connection.storagePoolDefineXML(POOL)
+    images.build()
+    images.create()
+    images.createXML(IMAGE)
+    folder = str(project.folder.parent / "taken")
+    assert (taken := kvmstate("import", "--all", "-c", project.uri, "-o", folder)).code == 0, taken
+    files = {each["kind"]: (path, each) for path in Path(folder).rglob("rich*.yaml")
+             for each in [yaml.safe_load(path.read_text())]}  # fmt: skip
+
+    def converge(kind: str, **spec: Any) -> None:
+        path, document = files[kind]
+        said = {key: value for key, value in {**document["spec"], **spec}.items() if value is not GONE}
+        path.write_text(yaml.safe_dump({**document, "spec": said}, sort_keys=False))
+        assert (applied := kvmstate("apply", folder, "--auto-approve")).code == 0, applied
+        assert (plan := kvmstate("plan", folder, "--detailed-exitcode")).code == 0, f"{applied}\n{plan}"
+
+    for active, autostart in ((False, True), (True, GONE), (GONE, False), (GONE, GONE)):
+        converge("StoragePool", active=active, autostart=autostart)
+    target = files["StoragePool"][1]["spec"]["target"]
+    for mode in ("0755", None, "0711"):
+        changed = {"permissions": {**target.get("permissions", {}), "mode": mode}} if mode else {}
+        plain = {key: value for key, value in target.items() if key != "permissions"}
+        converge("StoragePool", target={**plain, **changed})
+    converge("StoragePool")
+    for capacity, allocation in (("16MiB", "1MiB"), ("16MiB", GONE), ("32MiB", GONE)):
+        converge("Volume", capacity=capacity, allocation=allocation)
+    assert images.storageVolLookupByName("rich.img").info()[1] == 32 << 20
 
 
 @pytest.mark.parametrize(
