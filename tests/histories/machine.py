@@ -75,6 +75,7 @@ EXPLAINED: dict[str, set[str] | None] = {
     # nobody: what manifests say, and no guest runs in these machines
     "the guest did not release the device": None,
     "cannot change without deleting it and making it anew": None,
+    "it was left on the host, and .* would replace it": None,
     "preventDestroy (forbids|protects)": None,
     "in use by virtual machine m[12]$": None,
     "which (the manifests declare|stays), uses it": None,
