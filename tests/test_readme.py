@@ -19,7 +19,7 @@ BLOCKS = [textwrap.dedent(block).strip("\n") for block in re.findall(r"^(?:    .
 # each begins with a command, and has what that prints
 SHOWN = [block for block in BLOCKS if block.startswith("$ ")]
 MANIFESTS = [block for block in BLOCKS if block.startswith("apiVersion: ")]
-SETTINGS = [block for block in BLOCKS if block.startswith(("moved:", "reconcile:"))]
+SETTINGS = [block for block in BLOCKS if block.startswith(("moved:", "reconcile:", "environments:"))]
 OFFLINE = [block for block in SHOWN if block.startswith(("$ kvmstate validate ", "$ kvmstate explain "))]
 
 
