@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from kvmstate.model.printable import one_line
+from kvmstate.model.printable import harmless, one_line
 from kvmstate.reconcile.board import Board, Happening
 
 # sd-daemon(3): journald takes it off, and knows how bad a line is: `journalctl --priority=warning`
@@ -32,16 +32,18 @@ def log_to_stderr(board: Board, as_json: bool) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     logger = structlog.get_logger()
+    # JSON spells line breaks out itself
+    plain = harmless if as_json else one_line
 
     def told(event: Happening) -> None:
         said = {
             "reason": event.reason,
             "resource": event.resource,
-            "hint": one_line(event.hint),
+            "hint": plain(event.hint),
             "revision": event.revision,
         }
         write = logger.warning if event.warning else logger.info
-        write(one_line(event.message) or event.reason, **{name: text for name, text in said.items() if text})
+        write(plain(event.message) or event.reason, **{name: text for name, text in said.items() if text})
 
     board.subscribe(told)
 

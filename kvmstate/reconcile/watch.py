@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from watchdog.observers.api import ObservedWatch
 QUIET = 0.15
 UNFINISHED = 2.0
 LONGEST = 2.0
+
+# It says so of folders that come and go quickly, which harms nothing, on the stderr that log lines go to
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
 
 _Place = tuple[str, bool, tuple[int, int]]
 
