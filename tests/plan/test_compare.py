@@ -150,6 +150,19 @@ def test_a_replacement_asks_the_lifecycle(lifecycle: dict[str, Any], action: Act
     assert (found.action, found.blocked) == (action, blocked)
 
 
+@pytest.mark.parametrize(
+    ("lifecycle", "blocked"), [({}, ""), ({"preventDestroy": True}, "preventDestroy forbids replacing it")]
+)
+def test_what_was_not_filled_to_the_end_is_made_once_more(lifecycle: dict[str, Any], blocked: str) -> None:
+    wanted = resource("volume/images/root", lifecycle, content={"file": "/an/image"})
+    found = compared(wanted, entry(wanted, incomplete=True))
+    assert (found.action, found.interrupted, found.blocked) == (Action.REPLACE, True, blocked)
+    # what was filled, or has nothing to be filled with, is whole
+    assert compared(wanted, entry(wanted)).agrees
+    empty = resource("volume/images/root", lifecycle)
+    assert not compared(empty, entry(empty, incomplete=True)).interrupted
+
+
 def test_data_never_shrinks() -> None:
     found = compared(resource("volume/images/root", {"replace": "allow"}, capacity="512KiB"), entry(VOL))
     assert found.blocked == "capacity cannot shrink: data would be lost"

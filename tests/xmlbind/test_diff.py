@@ -71,7 +71,12 @@ def told(want: Any, seen: Any, active: Any = None) -> list[tuple[str, Any, Any, 
             [("parts[a]", Part(name="a", speed=2), None, LIVE), ("parts[a]", Part(name="a", speed=1), None, LIVE)],
         ),
         # as an imported manifest may have them
-        *[({"parts": [Part(name="a")] * 2}, {"parts": [Part(name="a")] * 2}, [])],
+        ({"parts": [Part(name="a"), Part(name="a")]}, {"parts": [Part(name="a"), Part(name="a")]}, []),
+        (
+            {"parts": [Part(name="a"), Part(name="a"), Part(name="b")]},
+            {"parts": [Part(name="a"), Part(name="a"), Part(name="b", speed=1), Part(name="b")]},
+            [("parts[b]", Part(name="b", speed=1), None, LIVE)],
+        ),
         # other lists: as a whole, by what is owned
         ({"steps": [Step(does="a")]}, {"steps": [Step(does="a", times=1)]}, []),
         (
