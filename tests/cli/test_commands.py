@@ -206,3 +206,20 @@ def test_explain_shows_all_members_of_a_union(capsys: pytest.CaptureFixture[str]
     assert one < said.index("A folder of the host's.") < other < said.index("A pool of another type.")
     assert run(["explain", "pool.target.path"]) == 0
     assert "/pool/target/path" in capsys.readouterr().out
+
+
+def test_snapshot_commands_take_a_machine_by_its_address_too(tmp_path: Path) -> None:
+    for name in ("test", "domain/test"):
+        listed = kvmstate("snapshot", "list", name, "-c", "test:///default", cwd=tmp_path)
+        assert (listed.returncode, listed.stdout) == (0, "No snapshots.\n"), listed
+    refused = kvmstate("snapshot", "delete", "domain/test", "one", "--dry-run", "-c", "test:///default", cwd=tmp_path)
+    assert "virtual machine test has no snapshot one" in refused.stderr
+
+
+@pytest.mark.parametrize("said", ["50", "0.5", '"50"', "half"])
+def test_a_share_that_is_not_one_is_told_what_one_looks_like(said: str, tmp_path: Path) -> None:
+    (tmp_path / "kvmstate.yaml").write_text(f"project: lab\nmaxDeleteShare: {said}\n")
+    done = kvmstate("validate", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "maxDeleteShare: expected a share such as 50%; found" in done.stderr
+    assert "in quotes" not in done.stderr
