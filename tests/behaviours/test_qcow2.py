@@ -56,7 +56,7 @@ def test_new_images_are_version_3(project: Project, connection: libvirt.virConne
 def test_a_machine_with_a_checkpoint_has_snapshots(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(pool(), volume("root.qcow2"), idle("vm", disks=[{"name": "root", "volume": "images/root.qcow2"}]))
     vm = connection.lookupByName("vm")
-    disk = "<disk name='vda' type='file'><target file='/tmp/vm.backup'/></disk>"
+    disk = f"<disk name='vda' type='file'><target file='{project.folder}/vm.backup'/></disk>"
     vm.backupBegin(
         f"<domainbackup><disks>{disk}</disks></domainbackup>",
         "<domaincheckpoint><name>monday</name></domaincheckpoint>",
