@@ -67,8 +67,8 @@ class HostLookup:
     def original(self, path: str, format_: str = "") -> tuple[str, str]:
         """The image, and its format, that a disk had before overlays were laid on it, by its machine's snapshots or by
         a backup program; where there is none, what the disk has."""
-        if path in self._below:
-            return self._below[path]
+        # what the first snapshot was taken of may have been an overlay itself
+        path, format_ = self._below.get(path, (path, format_))
         if not self._known or self._is_known(path):
             return path, format_
         try:

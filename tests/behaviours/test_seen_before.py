@@ -117,6 +117,26 @@ def test_an_overlay_outside_of_pools_is_not_corrected(project: Project, connecti
     assert overlay in sources(connection)
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_snapshot_over_the_overlay_of_a_backup_is_not_corrected(
+    beside: bool, project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), DATA, machine("running"))
+    folder = FOLDER if beside else f"{FOLDER}/../elsewhere"
+    sandbox.execute(project.host, ["mkdir", "-p", folder])
+    web = connection.lookupByName("web")
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+    for name, more in (("backup", libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA), ("monday", 0)):
+        disk = f"<disk name='vda' snapshot='external'><source file='{folder}/data.{name}'/></disk>"
+        web.snapshotCreateXML(
+            f"<domainsnapshot><name>{name}</name><disks>{disk}</disks></domainsnapshot>", flags | more
+        )
+    planned = project.plan()
+    assert planned.code == 0, planned
+    project.converge(pool(), DATA, machine("running", title="changed"))
+    assert "data.monday" in sources(connection)
+
+
 def test_a_disk_that_the_manifest_moves_is_moved(project: Project, connection: libvirt.virConnect) -> None:
     """From a layer to what it lies on: whoever edits the manifest means it."""
     top = resource("Volume", "top.qcow2", pool="images", backing="images/data.qcow2")
