@@ -272,7 +272,10 @@ class Uses:
             self._holds[what] = now + LASTING * (now - began - waited)
 
     def _read_all_domains(self) -> float:
-        self._dirty.clear()
+        # what is said of volumes counts until they are read again
+        for id_ in [*self._dirty]:
+            if id_.kind == "domain":
+                self._dirty.discard(id_)
         self._read_domains(None)
         return 0
 

@@ -402,3 +402,16 @@ def test_looking_into_folders_leaves_nothing_behind(project: Project, connection
     assert project.apply("--prune").code == 1
     assert [found.name() for found in connection.listAllStoragePools()] == ["images"]
     assert subprocess.check_output(["find", str(project.path("")), "-printf", "%p %m %T@\n"]) == before
+
+
+def test_layers_that_go_with_their_base_are_no_reason(project: Project, connection: libvirt.virConnect) -> None:
+    goes = {"deletion": "delete"}
+    layers = [resource("Volume", f"top{n}", goes, pool="images", backing="images/data") for n in range(8)]
+    machines = [
+        idle(f"web{n}", goes, state="stopped", disks=[{"name": "root", "volume": f"images/top{n}"}]) for n in range(8)
+    ]
+    project.converge(pool(), DATA, *layers, *machines)
+    destroyed = project.kvmstate("destroy", "--auto-approve")
+    assert destroyed.code == 0, destroyed
+    assert not project.path("images/data").exists()
+    assert connection.listAllDomains() == []

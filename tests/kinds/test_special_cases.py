@@ -53,7 +53,7 @@ KNOWN = {
     "cli/snapshot/merge.py": (1, POLICY),
     "host/events.py": (1, HOST_ROW),
     "host/plugs.py": (1, XML),
-    "host/uses.py": (10, USES),
+    "host/uses.py": (11, USES),
     "manifest/folder.py": (1, TABLE_OF_KINDS),
     "manifest/references.py": (1, MACS),
     "manifest/suggest.py": (1, SYNONYMS),
