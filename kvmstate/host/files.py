@@ -18,6 +18,7 @@ from typing import Any
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host import pools, volumes
+from kvmstate.host.faults import faults
 from kvmstate.xmlbind.document import document
 
 # Pools of these types have files in one folder, each under its own name
@@ -98,7 +99,7 @@ class Files:
     def _pools(self) -> list[tuple[Any, str, str, bool]]:
         found = []
         for pool in pools.all_pools(self._connection):
-            with suppress(NotFound):
+            with suppress(NotFound), faults():
                 root = document(pools.xml(pool))
                 path = root.findtext("target/path") or ""
                 found.append((pool, root.get("type", ""), normal(path) if path else "", bool(pool.isActive())))

@@ -22,6 +22,7 @@ from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host import domains, networks, pools, volumes
+from kvmstate.host.faults import faults
 from kvmstate.host.files import File, Files, Unseen, below, normal, read
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import disk_source
@@ -337,7 +338,7 @@ class Uses:
         listed = []
         for pool in pools.all_pools(host.connection):
             # one that has gone meanwhile
-            with suppress(NotFound):
+            with suppress(NotFound), faults():
                 if pool.isActive():
                     began = time.monotonic()
                     try:
@@ -420,7 +421,9 @@ def _named(domain: Any, kept: dict[str, list[tuple[str, str]]]) -> Named:
     name = domain.name()
     found, own = Named(name), User(ResourceId("domain", name))
     found.add(document(domains.xml(domain)), own)
-    if domain.isActive():
+    with faults():
+        active = domain.isActive()
+    if active:
         with suppress(NotFound):
             found.add(document(domains.xml(domain, inactive=False)), own)
     for what, text in kept.get(domain.UUIDString(), ()):

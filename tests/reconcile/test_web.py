@@ -136,7 +136,7 @@ def test_a_file_in_the_way_of_the_socket_stays(daemon: Daemon, tmp_path: Path) -
     "text", ["", "unix:", "9477", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "example.org:80", "::1:80", "a:b:c"]
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no address to listen on"):
+    with pytest.raises(UsageError, match="not an address to listen on"):
         parse(text)
 
 

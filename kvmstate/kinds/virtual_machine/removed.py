@@ -20,7 +20,7 @@ def removed(
     applied last."""
     kept = domains.kept_states(host.connection, {change.id.name for change in changes})
     for change in changes:
-        states = [what for what, _ in kept.get(change.uuid, [])]
+        states = sorted(what for what, _ in kept.get(change.uuid, []))
         drop = change.lifecycle.deletion == "delete"
         if domains.MEMORY in states and not drop:
             yield replace(
