@@ -96,11 +96,15 @@ class Ledger:
         there = {mark for path in self.files() for mark in self.marks(path)}
         return [f"{mark}: {path.name}" for mark, path in self.held.items() if mark not in there | self.released]
 
+    def is_there(self, path: Path) -> bool:
+        """Also when its folder is away for a while."""
+        return path.exists() or (path.parent.with_name(f"{path.parent.name}.away") / path.name).exists()
+
     def cut_off(self) -> list[str]:
         """Layers whose base is gone, but for those whose mark may be gone."""
         bases = {path: backing(path) for path in self.files()}
         return [
             f"{path.name} lies on {base.name}, which is gone"
             for path, base in bases.items()
-            if base and not base.exists() and not self.marks(path) <= self.released
+            if base and not self.is_there(base) and not self.marks(path) <= self.released
         ]

@@ -158,6 +158,8 @@ class Histories(RuleBasedStateMachine):
         for declare in (self.declare_network, self.declare_volume, self.declare_volume, self.declare_machine):
             declare(data)
         self.finish()
+        if data.draw(st.booleans()):
+            actors.act(self, actors.applies_a_second_project, data.draw(st.integers(0, 199)))
 
     # one rule: with several Hypothesis would leave out some of them in most histories
     @rule(what=st.sampled_from(STEPS), data=st.data())
@@ -166,7 +168,7 @@ class Histories(RuleBasedStateMachine):
 
     def look_around(self) -> None:
         """What is there by now is what is to stay."""
-        self.theirs = self.foreign()
+        self.theirs, self.used = self.foreign(), self.used_by_others()
         if self.is_real:
             self.ledger.write_new(self.busy())
             self.views = self.seen_by_machines()
@@ -183,6 +185,20 @@ class Histories(RuleBasedStateMachine):
         for domain in self.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
             if domain.name() not in MACHINES:
                 found[f"run of {domain.name()}"] = domain.ID()
+        return found
+
+    def used_by_others(self) -> set[tuple[str, str]]:
+        """What is there of all that machines of others name."""
+        there = {address.partition("/")[2] for address in self.snapshot() if address.startswith("network/")}
+        for pool in self.connection.listAllStoragePools():
+            there |= {volume.path() for volume in pool.listAllVolumes()} if pool.isActive() else set()
+        found = set()
+        for domain in self.connection.listAllDomains():
+            if domain.name() not in MACHINES:
+                for source in actors.config(domain).xpath("devices/*/source"):
+                    used = source.get("network") or source.get("file") or ""
+                    if used in there or (self.is_real and self.ledger.is_there(Path(used))):
+                        found.add((domain.name(), used))
         return found
 
     def busy(self) -> str:
@@ -458,6 +474,7 @@ class Histories(RuleBasedStateMachine):
 
     def nothing_is_lost(self) -> None:
         assert self.foreign() == self.theirs
+        assert self.used - self.used_by_others() == set()
         if not self.is_real:
             return
         assert self.ledger.lost() == []
@@ -467,7 +484,8 @@ class Histories(RuleBasedStateMachine):
         for (machine, volume), marks in self.views.items():
             spec = resources.get(f"domain/{machine}")
             if (machine, volume) in views and spec and volume in {disk.name for disk in spec.disks}:
-                assert marks - self.ledger.released <= views[machine, volume], (machine, volume)
+                gone = marks - self.ledger.released - views[machine, volume]
+                assert not gone, (machine, volume, [str(self.ledger.held[mark]) for mark in gone])
 
     def everybody_is_plugged_in(self) -> None:
         if not self.is_real:
