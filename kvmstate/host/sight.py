@@ -13,9 +13,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 _AT_FDCWD, _BASIC_AND_BIRTH = -100, 0x7FF | 0x800
@@ -200,12 +200,19 @@ def _ns(text: str) -> int:
     return int(at.timestamp()) * 10**9 + int(rest.partition(" ")[0].ljust(9, "0"))
 
 
+@cache
+def _ctypes() -> tuple[Any, Any]:
+    """It takes time to load, and so does the C library that it gives."""
+    import ctypes
+
+    return ctypes, ctypes.CDLL(None, use_errno=True)
+
+
 def statx(path: str) -> Inode:
     """As statx(2) tells it, which Python has no call for. Raises OSError."""
-    import ctypes  # takes time to load
-
+    ctypes, libc = _ctypes()
     buffer = ctypes.create_string_buffer(256)
-    if ctypes.CDLL(None, use_errno=True).statx(_AT_FDCWD, os.fsencode(path), 0, _BASIC_AND_BIRTH, buffer):
+    if libc.statx(_AT_FDCWD, os.fsencode(path), 0, _BASIC_AND_BIRTH, buffer):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
     (inode,) = struct.unpack_from("=Q", buffer, 32)

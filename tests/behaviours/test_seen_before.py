@@ -100,26 +100,6 @@ def test_the_overlay_of_a_backup_is_not_corrected(state: str, project: Project, 
     assert kvmstate("drift", str(project.folder)).code == 0
 
 
-@pytest.mark.parametrize("folder", ["images", "elsewhere"])
-@pytest.mark.parametrize("state", ["stopped", "running"])
-def test_a_snapshot_over_the_overlay_of_a_backup_is_not_corrected(
-    state: str, folder: str, project: Project, connection: libvirt.virConnect
-) -> None:
-    """Libvirt knows of the upper one only that it lies on the lower one, which lies on the volume."""
-    project.converge(pool(), DATA, machine("stopped"))
-    overlay = f"{FOLDER.removesuffix('images')}{folder}/lower.qcow2"
-    base = f"{FOLDER}/data.qcow2"
-    script = f"mkdir -p {overlay.rpartition('/')[0]}; qemu-img create -q -f qcow2 -b {base} -F qcow2 {overlay}"
-    sandbox.execute(project.host, ["sh", "-ec", script])
-    connection.defineXML(sources(connection).replace(base, overlay))
-    project.converge(pool(), DATA, machine(state))
-    snapshot(project)
-    assert "lower.backup" in sources(connection)
-    project.converge(pool(), DATA, machine(state, title="changed"))
-    assert "lower.backup" in sources(connection)
-    assert kvmstate("drift", str(project.folder)).code == 0
-
-
 def test_an_overlay_outside_of_pools_is_not_corrected(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(pool(), DATA, machine())
     overlay = "/var/lib/libvirt/behaviours/elsewhere/top"

@@ -197,7 +197,7 @@ class Histories(RuleBasedStateMachine):
             if domain.name() not in MACHINES:
                 for source in actors.config(domain).xpath("devices/*/source"):
                     used = source.get("network") or source.get("file") or ""
-                    if used in there or (self.is_real and self.ledger.is_there(Path(used))):
+                    if used in there or (self.is_real and used.startswith("/") and self.ledger.is_there(Path(used))):
                         found.add((domain.name(), used))
         return found
 
