@@ -314,7 +314,7 @@ BETWEEN: tuple[Actor, ...] = (snapshot_command,)
 
 def act(world: Histories, actor: Actor, number: int) -> None:
     """In front of everybody: what others own by now is what has to stay."""
-    with suppress(libvirt.libvirtError, KvmstateError, subprocess.CalledProcessError):
+    with suppress(libvirt.libvirtError, KvmstateError, subprocess.CalledProcessError, FileNotFoundError):
         actor(world, number)
     world.done.append(actor.__name__)
     world.look_around()
