@@ -12,7 +12,7 @@ from kvmstate.cli.options import F
 from kvmstate.errors import UsageError
 
 if TYPE_CHECKING:
-    from kvmstate.reconcile.web.client import Client
+    from kvmstate.web.client import Client
 
 
 def daemon_options(command: F) -> F:
@@ -34,8 +34,8 @@ def daemon_options(command: F) -> F:
 
 def client(daemon: str | None, token_file: Path | None, project: str) -> Client:
     """Raises UsageError."""
-    from kvmstate.reconcile.web.address import find
-    from kvmstate.reconcile.web.client import Client
+    from kvmstate.web.address import find
+    from kvmstate.web.client import Client
 
     try:
         token = token_file.read_text(encoding="utf-8").strip() if token_file else ""

@@ -15,7 +15,7 @@ from kvmstate.cli.options import inputs
 from kvmstate.errors import UsageError
 
 if TYPE_CHECKING:
-    from kvmstate.reconcile.web.client import Client
+    from kvmstate.web.client import Client
 
 # Events shown at first by --follow; seconds that a request waits for news, and between two tries to reach the daemon
 FIRST = 10
@@ -34,7 +34,7 @@ def command(path: Path, follow: bool, since: str, as_json: bool, daemon: str | N
 
     The daemon is asked; one that does not run has left its events on disk.
     """
-    from kvmstate.reconcile.web.client import NotRunning
+    from kvmstate.web.client import NotRunning
 
     project = inputs((path,)).project().name
     asked = client(daemon, token_file, project)
@@ -57,7 +57,7 @@ def command(path: Path, follow: bool, since: str, as_json: bool, daemon: str | N
 
 
 def _follow(asked: Client, last: int, as_json: bool) -> None:
-    from kvmstate.reconcile.web.client import NotRunning
+    from kvmstate.web.client import NotRunning
 
     gone = False
     while True:

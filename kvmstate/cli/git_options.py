@@ -14,7 +14,7 @@ from kvmstate.cli.options import SecretFile
 from kvmstate.errors import UsageError
 
 if TYPE_CHECKING:
-    from kvmstate.reconcile.git import Git, GitSource
+    from kvmstate.sources.git import Git, GitSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
@@ -114,7 +114,7 @@ def git_source(given: dict[str, Any]) -> GitSource | None:
         return None
     if given["paths"]:
         raise UsageError("manifests come either from PATH or from --git", "--path is a folder in the repository")
-    from kvmstate.reconcile.git import GitSource
+    from kvmstate.sources.git import GitSource
 
     return GitSource(settings, cache or _cache(settings))
 
@@ -135,6 +135,6 @@ def git_settings(given: dict[str, Any]) -> Git | None:
             first = next(p for p in click.get_current_context().command.params if p.name == f"git_{next(iter(said))}")
             raise UsageError(f"{first.opts[0]} is for --git, which is not given", "name a repository with --git URL")
         return None
-    from kvmstate.reconcile.git import Git
+    from kvmstate.sources.git import Git
 
     return Git(**said)

@@ -64,15 +64,15 @@ def command(
     SIGHUP reads the manifests anew; SIGTERM and Ctrl-C finish what is running and stop. It answers over HTTP: /healthz,
     /readyz, /metrics, /status, /events, and POST /reconcile.
     """
-    from kvmstate.reconcile.agenda import Topic
-    from kvmstate.reconcile.board import Board, State
     from kvmstate.reconcile.desired import Desired, Given
     from kvmstate.reconcile.log import log_to_stderr
     from kvmstate.reconcile.loop import Loop
     from kvmstate.reconcile.notify.credentials import Credentials
-    from kvmstate.reconcile.outside import Outside
+    from kvmstate.reconcile.status_store import Board, State
     from kvmstate.reconcile.systemd import Supervised
-    from kvmstate.reconcile.watch import Watch
+    from kvmstate.reconcile.workqueue import Topic
+    from kvmstate.sources.watch import Watch
+    from kvmstate.web.endpoints import Outside
 
     # waited for, not handled: a handler runs when the main thread is woken, and another one may be given the signal
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -48,7 +48,7 @@ def command(as_json: bool, watch: bool, daemon: str | None, token_file: Path | N
         click.echo(json.dumps(said, indent=2) if as_json else text)
         return 0
     from kvmstate.cli.watch import screen, watch_daemon, watch_host
-    from kvmstate.reconcile.web.client import NotRunning
+    from kvmstate.web.client import NotRunning
 
     asked = inputs(**{name: value for name, value in given.items() if name not in FORGOTTEN})
     with screen(as_json) as draw:

@@ -20,7 +20,7 @@ from kvmstate.model.printable import harmless
 if TYPE_CHECKING:
     from kvmstate.cli.options import Inputs
     from kvmstate.host.events import Events
-    from kvmstate.reconcile.web.client import Client
+    from kvmstate.web.client import Client
 
 # Seconds: for how long changes are gathered; between two tries to reach what does not answer; the longest wait without
 # a look, as neither libvirt nor the daemon tells of all; what a request of the daemon waits for
@@ -63,8 +63,8 @@ def screen(as_json: bool) -> Iterator[Draw]:
 
 def watch_daemon(client: Client, draw: Draw) -> None:
     """Raises NotRunning when no daemon answers at first; one that goes later is waited for."""
-    from kvmstate.reconcile.web.client import NotRunning
     from kvmstate.views.daemon import render
+    from kvmstate.web.client import NotRunning
 
     state = client.get("/status")
     while True:
@@ -83,7 +83,7 @@ def watch_daemon(client: Client, draw: Draw) -> None:
 
 
 def _await(client: Client, state: dict[str, Any]) -> dict[str, Any]:
-    from kvmstate.reconcile.web.client import NotRunning
+    from kvmstate.web.client import NotRunning
 
     while True:
         time.sleep(AGAIN)
@@ -96,7 +96,7 @@ def _await(client: Client, state: dict[str, Any]) -> dict[str, Any]:
 
 def watch_host(asked: Inputs, look: Callable[[], Drawing], draw: Draw) -> None:
     """`look` looks at the host, which is done anew when libvirt or the files tell of a change."""
-    from kvmstate.reconcile.watch import Watch
+    from kvmstate.sources.watch import Watch
 
     changed = threading.Event()
     with ExitStack() as stack:

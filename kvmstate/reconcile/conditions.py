@@ -7,8 +7,8 @@ from kvmstate.errors import KvmstateError
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.board import Condition, Sync
-from kvmstate.reconcile.rules import Ruled
+from kvmstate.reconcile.gates import Ruled
+from kvmstate.reconcile.status_store import Condition, Sync
 from kvmstate.views.rows import brief
 
 

@@ -14,7 +14,7 @@ from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import Options
 from kvmstate.plan.compare import last_applied
 from kvmstate.plan.planner import Locate
-from kvmstate.reconcile.source import Revision
+from kvmstate.sources.revision import Revision
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from kvmstate.reconcile.board import KEPT_EVENTS, Board, Happening
+from kvmstate.reconcile.status_store import KEPT_EVENTS, Board, Happening
 
 # Bytes of one file, when the next one is begun; and characters of what one event says
 FILE_MAX = 1024 * 1024

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import structlog
 
 from kvmstate.model.printable import harmless, one_line
-from kvmstate.reconcile.board import Board, Happening
+from kvmstate.reconcile.status_store import Board, Happening
 
 # sd-daemon(3): journald takes it off, and knows how bad a line is: `journalctl --priority=warning`
 PRIORITY = {"warning": "<4>", "info": "<6>"}

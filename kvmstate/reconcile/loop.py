@@ -17,12 +17,12 @@ from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, 
 from kvmstate.host.events import Events
 from kvmstate.model.resource import ResourceId
 from kvmstate.model.uri import redacted
-from kvmstate.reconcile.agenda import Agenda, Key, Topic, jittered
-from kvmstate.reconcile.board import Board, Concern
-from kvmstate.reconcile.calendar import TICK, Calendar
 from kvmstate.reconcile.desired import Given
-from kvmstate.reconcile.keeper import Keeper
-from kvmstate.reconcile.source import Revision
+from kvmstate.reconcile.reconciler import Keeper
+from kvmstate.reconcile.scheduler import TICK, Calendar
+from kvmstate.reconcile.status_store import Board, Concern
+from kvmstate.reconcile.workqueue import Agenda, Key, Topic, jittered
+from kvmstate.sources.revision import Revision
 
 
 class Loop:

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from kvmstate import __version__
-from kvmstate.reconcile.agenda import Agenda
-from kvmstate.reconcile.board import Board, Concern, Happening, Pass, Sync
+from kvmstate.reconcile.status_store import Board, Concern, Happening, Pass, Sync
+from kvmstate.reconcile.workqueue import Agenda
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 # a series more for every counter, which says when this process was started

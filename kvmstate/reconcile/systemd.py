@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kvmstate.model.printable import one_line
-from kvmstate.reconcile.board import Board, State, Sync
+from kvmstate.reconcile.status_store import Board, State, Sync
 
 if TYPE_CHECKING:
     from kvmstate.reconcile.loop import Loop

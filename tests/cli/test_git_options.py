@@ -10,7 +10,7 @@ import pytest
 
 from kvmstate.cli.git_options import git_options, git_settings
 from kvmstate.errors import UsageError
-from kvmstate.reconcile.git import Git
+from kvmstate.sources.git import Git
 
 
 def parsed(*arguments: str) -> Git | None:

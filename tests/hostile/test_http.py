@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kvmstate.reconcile.web import handler
-from kvmstate.reconcile.web.address import parse
-from kvmstate.reconcile.web.answer import text
-from kvmstate.reconcile.web.guard import guard
-from kvmstate.reconcile.web.server import Server
+from kvmstate.web import handler
+from kvmstate.web.address import parse
+from kvmstate.web.answer import text
+from kvmstate.web.guard import guard
+from kvmstate.web.server import Server
 
 TOKEN = "0123456789abcdef0123"
 

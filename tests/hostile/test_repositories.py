@@ -14,7 +14,7 @@ import pytest
 from harness import MAIN, ROOT, until
 
 from kvmstate.errors import SourceError
-from kvmstate.reconcile.git import Git, GitSource
+from kvmstate.sources.git import Git, GitSource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reconcile"))
 from remotes import Remote, ssh_key

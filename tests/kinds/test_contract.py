@@ -28,10 +28,10 @@ from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
 from kvmstate.plan import Options, make_plan, moves
-from kvmstate.reconcile.agenda import Agenda
-from kvmstate.reconcile.board import Board, Condition, State, Sync
-from kvmstate.reconcile.hearing import GATHER, Hearing
 from kvmstate.reconcile.metrics import Metrics
+from kvmstate.reconcile.status_store import Board, Condition, State, Sync
+from kvmstate.reconcile.triggers import GATHER, Hearing
+from kvmstate.reconcile.workqueue import Agenda
 from kvmstate.views import graph, status
 from kvmstate.xmlbind import Section, bindings, without
 

@@ -20,9 +20,9 @@ from harness import until
 from remotes import Remote, ssh_key, sshd, web
 
 from kvmstate.errors import SourceError, UsageError
-from kvmstate.reconcile import git
-from kvmstate.reconcile.git import Git, GitSource
-from kvmstate.reconcile.source import Revision
+from kvmstate.sources import git
+from kvmstate.sources.git import Git, GitSource
+from kvmstate.sources.revision import Revision
 
 ROOT = Path(__file__).parents[2]
 
@@ -457,7 +457,7 @@ def test_a_kill_in_the_middle_of_a_fetch_leaves_what_was_in_force(remote: Remote
         last = remote.publish("two")
         server.stall = threading.Event()
         code = (
-            "import sys; from pathlib import Path; from kvmstate.reconcile.git import *\n"
+            "import sys; from pathlib import Path; from kvmstate.sources.git import *\n"
             "url, token, cache = sys.argv[1:]\n"
             "GitSource(Git(url, 'main', token=Path(token)), Path(cache)).fetch()"
         )

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kvmstate.reconcile import journal
-from kvmstate.reconcile.board import Board, State
 from kvmstate.reconcile.journal import Journal
+from kvmstate.reconcile.status_store import Board, State
 
 
 class Life:

@@ -9,7 +9,7 @@ import sys
 LOGGED = """
 import sys
 from datetime import UTC, datetime
-from kvmstate.reconcile.board import Happening
+from kvmstate.reconcile.status_store import Happening
 from kvmstate.reconcile.log import log_to_stderr
 
 class Board:
@@ -38,7 +38,7 @@ def test_an_event_is_one_line_on_a_console() -> None:
 def test_a_library_that_warns_of_folders_that_come_and_go_is_not_heard() -> None:
     script = """
 import warnings
-import kvmstate.reconcile.watch
+import kvmstate.sources.watch
 for module in ("watchdog.observers.inotify", "another"):
     warnings.warn_explicit(f"said by {module}", RuntimeWarning, "file.py", 1, module=module)
 """

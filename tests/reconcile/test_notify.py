@@ -24,10 +24,10 @@ from kvmstate.manifest.notifications import Email, Slack, Webhook
 from kvmstate.manifest.project import load_project
 from kvmstate.manifest.reach import Reach
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.board import Board, Concern, Condition, State, Sync
 from kvmstate.reconcile.notify import receiver
 from kvmstate.reconcile.notify.credentials import Credentials
 from kvmstate.reconcile.notify.notifier import Notifier
+from kvmstate.reconcile.status_store import Board, Concern, Condition, State, Sync
 
 WEB, DB = ResourceId("domain", "web"), ResourceId("domain", "db")
 

@@ -19,7 +19,7 @@ from test_marks import settings
 from test_notify import Hook
 from test_web import ask, metrics
 
-from kvmstate.reconcile.web.address import Address
+from kvmstate.web.address import Address
 
 pytestmark = pytest.mark.real
 

@@ -18,12 +18,12 @@ from harness import MAIN, ROOT
 from kvmstate.errors import ConnectionFailed
 from kvmstate.manifest import Project
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.board import Board, Concern, Condition, State, Sync
 from kvmstate.reconcile.desired import Desired, Given
-from kvmstate.reconcile.keeper import HUNG
 from kvmstate.reconcile.loop import Loop
-from kvmstate.reconcile.source import Revision
+from kvmstate.reconcile.reconciler import HUNG
+from kvmstate.reconcile.status_store import Board, Concern, Condition, State, Sync
 from kvmstate.reconcile.systemd import Notify, Supervised, status
+from kvmstate.sources.revision import Revision
 
 NETWORK = "apiVersion: kvmstate/v1\nkind: Network\nmetadata: {name: lan}\nspec: {}\n"
 

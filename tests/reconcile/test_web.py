@@ -22,15 +22,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kvmstate.errors import HostError, UsageError
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.agenda import Agenda, Topic
-from kvmstate.reconcile.board import Board, Concern, Condition, Pass, State, Sync
-from kvmstate.reconcile.figures import Space
 from kvmstate.reconcile.journal import Journal
 from kvmstate.reconcile.metrics import Metrics
-from kvmstate.reconcile.web import handler, pages, server
-from kvmstate.reconcile.web.address import Address, default, find, parse
-from kvmstate.reconcile.web.guard import guard
-from kvmstate.reconcile.web.server import Server
+from kvmstate.reconcile.stats import Space
+from kvmstate.reconcile.status_store import Board, Concern, Condition, Pass, State, Sync
+from kvmstate.reconcile.workqueue import Agenda, Topic
+from kvmstate.web import handler, pages, server
+from kvmstate.web.address import Address, default, find, parse
+from kvmstate.web.guard import guard
+from kvmstate.web.server import Server
 
 TOKEN = "0123456789abcdef0123"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kvmstate.manifest.notifications import Topic
-from kvmstate.reconcile.board import Concern, Happening, Sync
+from kvmstate.reconcile.status_store import Concern, Happening, Sync
 
 # Another run's lock is no failure: it is waited for
 _CONCERNS = [concern for concern in Concern if concern is not Concern.LOCK]

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from kvmstate.manifest.notifications import Notification
-from kvmstate.reconcile.board import Board, Happening
 from kvmstate.reconcile.notify.credentials import Credentials
 from kvmstate.reconcile.notify.notices import notice
 from kvmstate.reconcile.notify.receiver import Receiver
+from kvmstate.reconcile.status_store import Board, Happening
 
 
 class Notifier:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from kvmstate.errors import KvmstateError, UsageError
-from kvmstate.reconcile.web.address import Address, parse
+from kvmstate.web.address import Address, parse
 
 # Seconds without an answer; and bytes of the largest one that is read
 TIMEOUT = 10.0

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 
 from kvmstate.host.events import Heard
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.agenda import Agenda, Topic
 from kvmstate.reconcile.leader import CLAIM
+from kvmstate.reconcile.workqueue import Agenda, Topic
 
 # Seconds in which events are gathered, as one call may make several
 GATHER = 0.02

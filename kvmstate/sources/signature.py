@@ -6,8 +6,8 @@ import re
 import tempfile
 
 from kvmstate.errors import SourceError
-from kvmstate.reconcile.remote import Git
-from kvmstate.reconcile.repository import Repository
+from kvmstate.sources.remote import Git
+from kvmstate.sources.repository import Repository
 
 SSH = re.compile(r'^Good "git" signature for (.+) with \S+ key \S+$', re.MULTILINE)
 GPG = re.compile(r"^\[GNUPG:\] GOODSIG [0-9A-F]+ (.+)$", re.MULTILINE)

@@ -19,15 +19,15 @@ from kvmstate.host.connection import default_uri
 from kvmstate.manifest import Project
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.agenda import Agenda, Key, Topic, jittered
-from kvmstate.reconcile.board import Board, Concern, Pass, Sync
 from kvmstate.reconcile.conditions import conditions, told
 from kvmstate.reconcile.desired import Desired, Given, applied_last
-from kvmstate.reconcile.figures import spaces
-from kvmstate.reconcile.hearing import GATHER, Hearing
+from kvmstate.reconcile.gates import Ruled, Rules, returned, ruled
 from kvmstate.reconcile.leader import CLAIM, Leadership
-from kvmstate.reconcile.rules import Ruled, Rules, returned, ruled
 from kvmstate.reconcile.spool import Spool
+from kvmstate.reconcile.stats import spaces
+from kvmstate.reconcile.status_store import Board, Concern, Pass, Sync
+from kvmstate.reconcile.triggers import GATHER, Hearing
+from kvmstate.reconcile.workqueue import Agenda, Key, Topic, jittered
 
 # Seconds: how long files must be as they are before what left them is let go; how long another run's lock is waited
 # for, and another daemon's leadership

@@ -11,7 +11,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.board import Sync
+from kvmstate.reconcile.status_store import Sync
 from kvmstate.views.rows import brief
 
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 from kvmstate.errors import KvmstateError
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.figures import Space
-from kvmstate.reconcile.source import Revision
+from kvmstate.reconcile.stats import Space
+from kvmstate.sources.revision import Revision
 
 KEPT_EVENTS = 1000
 

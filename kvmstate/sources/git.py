@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import IO
 
 from kvmstate.errors import KvmstateError, ManifestErrors, SourceError, UsageError
-from kvmstate.reconcile.remote import Git
-from kvmstate.reconcile.repository import CommandFailed, Repository
-from kvmstate.reconcile.signature import signer
-from kvmstate.reconcile.source import Revision
+from kvmstate.sources.remote import Git
+from kvmstate.sources.repository import CommandFailed, Repository
+from kvmstate.sources.revision import Revision
+from kvmstate.sources.signature import signer
 
 __all__ = ["Git", "GitSource"]
 

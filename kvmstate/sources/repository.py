@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvmstate.errors import SourceError
-from kvmstate.reconcile.remote import Git
+from kvmstate.sources.remote import Git
 
 # `--depth` of all there is (git-fetch-pack's own number for it)
 ALL = 2147483647

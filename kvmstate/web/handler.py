@@ -16,10 +16,10 @@ from urllib.parse import parse_qsl, urlsplit
 from kvmstate import __version__
 from kvmstate.errors import KvmstateError
 from kvmstate.model.printable import one_line
-from kvmstate.reconcile.web.answer import Answer, Request, text
+from kvmstate.web.answer import Answer, Request, text
 
 if TYPE_CHECKING:
-    from kvmstate.reconcile.web.server import Server
+    from kvmstate.web.server import Server
 
 # Bytes
 HEAD_MAX = 16 * 1024

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from kvmstate.reconcile.agenda import Agenda, Topic
-from kvmstate.reconcile.board import KEPT_EVENTS, Board
 from kvmstate.reconcile.journal import Journal, select
 from kvmstate.reconcile.metrics import CONTENT_TYPE, Metrics
-from kvmstate.reconcile.status import status, why_not_ready
-from kvmstate.reconcile.web.answer import Answer, Request, as_json, text
+from kvmstate.reconcile.status_store import KEPT_EVENTS, Board
+from kvmstate.reconcile.workqueue import Agenda, Topic
+from kvmstate.web.answer import Answer, Request, as_json, text
+from kvmstate.web.status import status, why_not_ready
 
 # Probes reveal nothing, and what asks for them has no tokens
 OPEN = frozenset({"/healthz", "/readyz"})

@@ -11,11 +11,11 @@ import pytest
 from kvmstate.manifest import Project
 from kvmstate.manifest.reconcile import Reconcile, Window
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.agenda import Agenda, Topic
-from kvmstate.reconcile.board import Board, Condition, State, Sync
-from kvmstate.reconcile.calendar import Calendar
 from kvmstate.reconcile.desired import Desired, Given
-from kvmstate.reconcile.keeper import Keeper
+from kvmstate.reconcile.reconciler import Keeper
+from kvmstate.reconcile.scheduler import Calendar
+from kvmstate.reconcile.status_store import Board, Condition, State, Sync
+from kvmstate.reconcile.workqueue import Agenda, Topic
 
 VM = ResourceId("domain", "vm")
 NIGHTLY = Reconcile(windows=[Window(schedule="0 2 * * *", duration=3600)])

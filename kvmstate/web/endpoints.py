@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kvmstate.errors import UsageError
-from kvmstate.reconcile.agenda import Agenda, Topic
-from kvmstate.reconcile.board import Board
 from kvmstate.reconcile.journal import Journal, default_folder
 from kvmstate.reconcile.metrics import Metrics
 from kvmstate.reconcile.notify.notifier import Notifier
-from kvmstate.reconcile.web import address
-from kvmstate.reconcile.web.guard import Guard, guard
-from kvmstate.reconcile.web.pages import OPEN, Pages
-from kvmstate.reconcile.web.server import Server
+from kvmstate.reconcile.status_store import Board
+from kvmstate.reconcile.workqueue import Agenda, Topic
+from kvmstate.web import address
+from kvmstate.web.guard import Guard, guard
+from kvmstate.web.pages import OPEN, Pages
+from kvmstate.web.server import Server
 
 
 class Outside:

@@ -6,8 +6,8 @@ import pytest
 
 from kvmstate.host.events import Heard
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.agenda import Agenda, Key, Topic
-from kvmstate.reconcile.hearing import GATHER, Hearing
+from kvmstate.reconcile.triggers import GATHER, Hearing
+from kvmstate.reconcile.workqueue import Agenda, Key, Topic
 
 VM, POOL = ResourceId("domain", "vm"), ResourceId("pool", "images")
 ROOT, OTHER = ResourceId("volume", "images/root"), ResourceId("volume", "other/root")

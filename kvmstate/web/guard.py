@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvmstate.errors import UsageError
-from kvmstate.reconcile.web.address import Address
+from kvmstate.web.address import Address
 
 SHORTEST_TOKEN = 16
 

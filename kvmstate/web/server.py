@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from kvmstate.errors import UsageError
-from kvmstate.reconcile.web.address import Address
-from kvmstate.reconcile.web.answer import Answer, Request
-from kvmstate.reconcile.web.guard import Guard
-from kvmstate.reconcile.web.handler import Handler
+from kvmstate.web.address import Address
+from kvmstate.web.answer import Answer, Request
+from kvmstate.web.guard import Guard
+from kvmstate.web.handler import Handler
 
 MOST_CONNECTIONS = 32
 # Of a socket's file

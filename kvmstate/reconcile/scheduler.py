@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from kvmstate.kinds.snapshot_policy.run import Outcome
-from kvmstate.reconcile.agenda import Agenda, Topic
-from kvmstate.reconcile.board import Board, Sync
-from kvmstate.reconcile.figures import newest
-from kvmstate.reconcile.keeper import Keeper
+from kvmstate.reconcile.reconciler import Keeper
+from kvmstate.reconcile.stats import newest
+from kvmstate.reconcile.status_store import Board, Sync
+from kvmstate.reconcile.workqueue import Agenda, Topic
 
 # The longest (seconds) that nobody looks at the clock
 TICK = 30.0

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from kvmstate import __version__
-from kvmstate.reconcile.board import Concern, Condition, Pass, State
+from kvmstate.reconcile.status_store import Concern, Condition, Pass, State
 
 FORMAT_VERSION = "1.0"
 
