@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -29,6 +31,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 # libvirtd works on five requests of a client at a time (max_client_requests); more only wait there
 READERS = 6
+# What is asked again and again counts for so many times as long as the answer took: asking takes a small part of a
+# run, however much there is to ask about, and on a small host nothing is ever old
+LASTING = 10
 
 
 class Host:
@@ -132,6 +137,23 @@ def once(ask: Callable[[Host], R]) -> Callable[[Host], R]:
         if host not in answers:
             answers[host] = ask(host)
         return answers[host]
+
+    return asked
+
+
+def lasting(ask: Callable[[Host], R]) -> Callable[[Host], R]:
+    """Asks each host, and gives the same answer for a while, see LASTING."""
+    answers: WeakKeyDictionary[Host, tuple[float, R]] = WeakKeyDictionary()
+    lock = threading.Lock()
+
+    @wraps(ask)
+    def asked(host: Host) -> R:
+        with lock:
+            began = time.monotonic()
+            if host not in answers or began >= answers[host][0]:
+                answer, now = ask(host), time.monotonic()
+                answers[host] = now + LASTING * (now - began), answer
+            return answers[host][1]
 
     return asked
 

@@ -22,6 +22,7 @@ from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host import domains, networks, pools, volumes
+from kvmstate.host.connection import LASTING
 from kvmstate.host.faults import faults
 from kvmstate.host.files import File, Files, Unseen, below, normal, read
 from kvmstate.model.resource import ResourceId
@@ -31,9 +32,6 @@ from kvmstate.xmlbind.document import document
 if TYPE_CHECKING:
     from kvmstate.host.connection import Host
 
-# An answer counts for so many times as long as it took to get: asking takes a small part of a run, however much there
-# is to ask about, and on a small host nothing is ever old
-LASTING = 10
 # What a machine reads and writes by path, beside its disks
 _DATA = (
     "os/kernel",

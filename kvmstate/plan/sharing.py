@@ -278,6 +278,8 @@ def _path(host: Host, image: str) -> str:
     if image.startswith("/"):
         return image
     pool, _, volume = image.removeprefix("volume ").partition("/")
+    if folder := host.lookup.files.folder_of(pool):
+        return posixpath.join(folder, volume)
     return (host.lookup.path_of(pool, volume) or ("", ""))[1]
 
 

@@ -22,7 +22,7 @@ from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
-from kvmstate.snapshots.chain import frozen
+from kvmstate.snapshots.chain import frozen_lately
 from kvmstate.snapshots.merge import merge
 from kvmstate.xmlbind import disk_source, document, owning, parse, to_text
 from kvmstate.xmlbind.path import parse_path
@@ -151,7 +151,7 @@ def _refuse_what_snapshots_need(host: Host, spec: VirtualMachineSpec, observed: 
     seen = observed.config if observed else None
     known = {disk.volume for disk in (seen.disks if seen else [])}
     coming = [disk.volume for disk in spec.disks if disk.volume and not disk.read_only and disk.volume not in known]
-    needed = frozen(host) if coming else {}
+    needed = frozen_lately(host) if coming else {}
     for volume in coming if needed else []:
         if owners := needed.get(host.lookup.volume_source(volume).path):
             raise HostError(
