@@ -32,7 +32,7 @@ MAIN = "from kvmstate.cli import main; main()"
 
 def patching(**values: str) -> str:
     """Python for a process of its own, run before kvmstate: sets names of modules, with __ for the dots below kvmstate
-    (`reconcile__keeper__SETTLE`), to these expressions. Raises AttributeError for a name that nothing has."""
+    (`reconcile__reconciler__SETTLE`), to these expressions. Raises AttributeError for a name that nothing has."""
     lines = []
     for name, value in values.items():
         module, _, attribute = f"kvmstate.{name.replace('__', '.')}".rpartition(".")

@@ -64,15 +64,15 @@ def command(
     SIGHUP reads the manifests anew; SIGTERM and Ctrl-C finish what is running and stop. It answers over HTTP: /healthz,
     /readyz, /metrics, /status, /events, and POST /reconcile.
     """
-    from kvmstate.reconcile.desired import Desired, Given
+    from kvmstate.reconcile.desired import Desired, Source
     from kvmstate.reconcile.log import log_to_stderr
     from kvmstate.reconcile.loop import Loop
     from kvmstate.reconcile.notify.credentials import Credentials
-    from kvmstate.reconcile.status_store import Board, State
+    from kvmstate.reconcile.status_store import State, StatusStore
     from kvmstate.reconcile.systemd import Supervised
-    from kvmstate.reconcile.workqueue import Topic
+    from kvmstate.reconcile.workqueue import Task
     from kvmstate.sources.watch import Watch
-    from kvmstate.web.endpoints import Outside
+    from kvmstate.web.endpoints import Endpoints
 
     # waited for, not handled: a handler runs when the main thread is woken, and another one may be given the signal
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -102,20 +102,20 @@ def command(
         if loaded.manifests.warnings != tuple(told):
             told[:] = loaded.manifests.warnings
             for text in told:
-                board.say("ValueUnread", text, warning=True)
+                status.record_event("ValueUnread", text, warning=True)
         return Desired(loaded.project, loaded.manifests.resources, loaded.manifests.at, loaded.whole)
 
-    board = Board(State(revision=source.revision if source else None))
-    log_to_stderr(board, log_format == "json" or (log_format == "auto" and not sys.stderr.isatty()))
+    status = StatusStore(State(revision=source.revision if source else None))
+    log_to_stderr(status, log_format == "json" or (log_format == "auto" and not sys.stderr.isatty()))
     # a fetch itself says that there is something new
     here = asked.values if source else asked.paths or (Path("."),)
-    watch = Watch(here, lambda: loop.agenda.ask(Topic.MANIFESTS))
+    watch = Watch(here, lambda: loop.queue.add(Task.MANIFESTS))
 
     def found(project: Project) -> None:
         # what a repository may hold of secrets is none
         folder = None if source else project.file.parent if project.file else Path(".")
         secrets = Credentials(credentials, folder, project.reach, keys)
-        outside.notifier.configure(project.reconcile.notifications, secrets)
+        endpoints.notifier.configure(project.reconcile.notifications, secrets)
         if source:
             return
         file = [project.file] if project.file else []
@@ -123,10 +123,10 @@ def command(
 
     fetching = (source.fetch, source.interval, source.reading, source.named) if source else ()
     chosen = replace(asked, confined=asked.confined or source is not None).uri
-    loop = Loop(Given(lambda: now().project(), load, chosen, found, watch.stamp, *fetching), board)
-    supervised = Supervised(loop, board)
-    outside = Outside(board, loop.agenda, lambda: loop.alive, loop.source)
-    outside.listen(listen, token_file, tls_cert, tls_key)
+    loop = Loop(Source(lambda: now().project(), load, chosen, found, watch.stamp, *fetching), status)
+    supervised = Supervised(loop, status)
+    endpoints = Endpoints(status, loop.queue, lambda: loop.alive, loop.refresh)
+    endpoints.listen(listen, token_file, tls_cert, tls_key)
 
     broken = threading.Event()
 
@@ -145,16 +145,16 @@ def command(
     thread.start()
     while (number := signal.sigwait(SIGNALS)) == signal.SIGHUP:
         supervised.reloading()
-        loop.agenda.ask(loop.source, Topic.EVERYTHING)
+        loop.queue.add(loop.refresh, Task.EVERYTHING)
     supervised.stopping()
     loop.stop.set()
     stopping.set()
-    loop.agenda.wake()
+    loop.queue.wake()
     # once more ends it at once
     signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     thread.join()
     watch.close()
-    outside.close()
+    endpoints.close()
     return 1 if broken.is_set() else 0

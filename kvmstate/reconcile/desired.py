@@ -70,7 +70,7 @@ class Desired:
 
 
 @dataclass(frozen=True)
-class Given:
+class Source:
     """Where manifests come from.
 
     `project` and `load` read the files as they are now, and raise ManifestErrors and UsageError; `found` is told what

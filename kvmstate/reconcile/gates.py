@@ -16,7 +16,7 @@ from kvmstate.views.rows import brief
 
 
 @dataclass(frozen=True)
-class Rules:
+class Gates:
     """`now` is in UTC. `backoff` says why a resource is not touched yet again, `settling` why nothing that is no longer
     declared is let go yet; both are empty when it may be. `fetching` says why a resource waits for its content, and
     whether that does not come."""
@@ -31,29 +31,30 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Ruled:
-    """The plan with what must wait blocked, and how that is called; `lightened` are changes without their restarts."""
+class Gated:
+    """The plan with what must wait blocked, and how that is called; `deferred` are changes without their restarts."""
 
     plan: Plan
     held: dict[ResourceId, Sync] = field(default_factory=dict)
-    lightened: frozenset[ResourceId] = frozenset()
+    deferred: frozenset[ResourceId] = frozenset()
 
 
-def ruled(plan: Plan, rules: Rules) -> Ruled:
-    changes, held, lightened = [], {}, set()
+def apply_gates(plan: Plan, gates: Gates) -> Gated:
+    """Block, or make lighter, what may not be done now."""
+    changes, held, deferred = [], {}, set()
     coming: set[ResourceId] = set()
     for change in plan.changes:
         if change.action is not Action.NOOP and not change.blocked:
             before = change
-            change, sync = _ruled(change, rules)
+            change, sync = _gate(change, gates)
             if not sync:
-                change, sync = _fetched(change, rules, coming)
+                change, sync = _waits_for_content(change, gates, coming)
             if sync:
                 held[change.id] = sync
             elif change is not before:
-                lightened.add(change.id)
+                deferred.add(change.id)
         changes.append(change)
-    return Ruled(replace(plan, changes=tuple(changes)), held, frozenset(lightened))
+    return Gated(replace(plan, changes=tuple(changes)), held, frozenset(deferred))
 
 
 def returned(plan: Plan, entries: Mapping[ResourceId, Entry]) -> set[ResourceId]:
@@ -66,27 +67,27 @@ def returned(plan: Plan, entries: Mapping[ResourceId, Entry]) -> set[ResourceId]
     }
 
 
-def _ruled(change: Change, rules: Rules) -> tuple[Change, Sync | None]:
-    settings = rules.settings
+def _gate(change: Change, gates: Gates) -> tuple[Change, Sync | None]:
+    settings = gates.settings
     if (change.lifecycle.mode or settings.mode) == "observe":
         return replace(change, blocked=brief(change), hint="it is only observed"), Sync.DRIFTED
-    if why := rules.backoff(change.id):
+    if why := gates.backoff(change.id):
         return replace(change, blocked=why), Sync.FAILING
-    if change.desired is None and change.observed is not None and rules.settling:
-        return replace(change, blocked=rules.settling), Sync.WAITING
-    if change.action is Action.DELETE and rules.prune == "confirm":
-        entry = rules.inventory.get(change.id)
+    if change.desired is None and change.observed is not None and gates.settling:
+        return replace(change, blocked=gates.settling), Sync.WAITING
+    if change.action is Action.DELETE and gates.prune == "confirm":
+        entry = gates.inventory.get(change.id)
         if not (entry and entry.confirmed):
             why = "left the manifests: its deletion waits for confirmation"
             return replace(change, blocked=why, hint=f"kvmstate confirm {change.id}"), Sync.WAITING
-    if change.disrupts and not settings.may_disrupt(rules.now):
-        return _until_window(change, rules)
+    if change.disrupts and not settings.may_disrupt(gates.now):
+        return _until_window(change, gates)
     return change, None
 
 
-def _fetched(change: Change, rules: Rules, coming: set[ResourceId]) -> tuple[Change, Sync | None]:
+def _waits_for_content(change: Change, gates: Gates, coming: set[ResourceId]) -> tuple[Change, Sync | None]:
     """What is to be filled waits for its content, and what is to be made on it (`coming`) waits with it."""
-    why, failed = rules.fetching(change)
+    why, failed = gates.fetching(change)
     if not why and change.action is Action.CREATE and (needed := sorted(change.needs & coming)):
         why = f"waits for {needed[0]}"
     if not why:
@@ -95,13 +96,13 @@ def _fetched(change: Change, rules: Rules, coming: set[ResourceId]) -> tuple[Cha
     return replace(change, blocked=why), Sync.FAILING if failed else Sync.WAITING
 
 
-def _until_window(change: Change, rules: Rules) -> tuple[Change, Sync | None]:
+def _until_window(change: Change, gates: Gates) -> tuple[Change, Sync | None]:
     """What can be done meanwhile: a restart waits, and what is to be taken on with it is written."""
     if change.restarts and change.action is Action.UPDATE:
         lighter = replace(change, lifecycle=change.lifecycle.model_copy(update={"restart": "whenOff"}))
         if lighter.fields or lighter.live:
             return lighter, None
-    opens = rules.settings.next_window(rules.now)
+    opens = gates.settings.next_window(gates.now)
     when = f"{opens:%Y-%m-%d %H:%M} UTC" if opens else "never"
     why = f"waits for the change window, which opens {when}: {brief(change)}"
     return replace(change, blocked=why), Sync.WAITING

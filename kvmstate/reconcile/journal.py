@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from kvmstate.reconcile.status_store import KEPT_EVENTS, Board, Happening
+from kvmstate.reconcile.status_store import KEPT_EVENTS, Event, StatusStore
 
 # Bytes of one file, when the next one is begun; and characters of what one event says
 FILE_MAX = 1024 * 1024
@@ -28,7 +28,7 @@ SYSTEM = Path("/var/lib/kvmstate")
 Record = dict[str, Any]
 
 
-def record(number: int, event: Happening) -> Record:
+def record(number: int, event: Event) -> Record:
     """An event as it is kept and shown: `id` counts up, over restarts too."""
     return {
         "id": number,
@@ -42,7 +42,7 @@ def record(number: int, event: Happening) -> Record:
     }
 
 
-_FIELDS = record(0, Happening(datetime.now(UTC), "", "")).keys()
+_FIELDS = record(0, Event(datetime.now(UTC), "", "")).keys()
 
 
 def default_folder(env: Mapping[str, str] = os.environ) -> Path:
@@ -52,16 +52,16 @@ def default_folder(env: Mapping[str, str] = os.environ) -> Path:
 
 
 class Journal:
-    """Thread-safe. Subscribes to the board; `open` says where to keep what happens, before and after."""
+    """Thread-safe. Subscribes to the status store; `open` says where to keep what happens, before and after."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, status: StatusStore) -> None:
+        self._status = status
         self._changed = threading.Condition()
         self._records: deque[Record] = deque(maxlen=KEPT_EVENTS)
         self._last = 0
         self._file: _File | None = None
         self._failed = False
-        board.subscribe(self._told)
+        status.subscribe(self._told)
 
     def open(self, folder: Path, project: str) -> None:
         """Go on after what is kept there. What happened meanwhile is added."""
@@ -92,7 +92,7 @@ class Journal:
         """The number of the last event; 0 before the first one."""
         return self._last
 
-    def _told(self, event: Happening) -> None:
+    def _told(self, event: Event) -> None:
         with self._changed:
             self._last += 1
             self._records.append(record(self._last, event))
@@ -114,7 +114,7 @@ class Journal:
 
     def _say(self, lost: str) -> None:
         if lost:
-            self._board.say("EventsNotKept", f"events cannot be written to disk: {lost}", warning=True)
+            self._status.record_event("EventsNotKept", f"events cannot be written to disk: {lost}", warning=True)
 
 
 class _File:

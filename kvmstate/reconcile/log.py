@@ -10,13 +10,13 @@ from typing import Any, TextIO
 import structlog
 
 from kvmstate.model.printable import harmless, one_line
-from kvmstate.reconcile.status_store import Board, Happening
+from kvmstate.reconcile.status_store import Event, StatusStore
 
 # sd-daemon(3): journald takes it off, and knows how bad a line is: `journalctl --priority=warning`
 PRIORITY = {"warning": "<4>", "info": "<6>"}
 
 
-def log_to_stderr(board: Board, as_json: bool) -> None:
+def log_to_stderr(status: StatusStore, as_json: bool) -> None:
     shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
     draw: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     if as_json:
@@ -35,7 +35,7 @@ def log_to_stderr(board: Board, as_json: bool) -> None:
     # JSON spells line breaks out itself
     plain = harmless if as_json else one_line
 
-    def told(event: Happening) -> None:
+    def told(event: Event) -> None:
         said = {
             "reason": event.reason,
             "resource": event.resource,
@@ -45,7 +45,7 @@ def log_to_stderr(board: Board, as_json: bool) -> None:
         write = logger.warning if event.warning else logger.info
         write(plain(event.message) or event.reason, **{name: text for name, text in said.items() if text})
 
-    board.subscribe(told)
+    status.subscribe(told)
 
 
 def is_journald(stream: TextIO) -> bool:

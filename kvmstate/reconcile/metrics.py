@@ -1,5 +1,5 @@
-"""Prometheus' metrics: what has been counted, and the board as it is. Names are those of controller-runtime and of
-Kubernetes' workqueue where they have the thing. No label is a machine's or another resource's name, but a pool's or
+"""Prometheus' metrics: what has been counted, and the status store as it is. Names are those of controller-runtime and
+of Kubernetes' workqueue where they have the thing. No label is a machine's or another resource's name, but a pool's or
 a policy's."""
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from kvmstate import __version__
-from kvmstate.reconcile.status_store import Board, Concern, Happening, Pass, Sync
-from kvmstate.reconcile.workqueue import Agenda
+from kvmstate.reconcile.status_store import ConditionType, Event, ReconcileResult, StatusStore, Sync
+from kvmstate.reconcile.workqueue import WorkQueue
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 # a series more for every counter, which says when this process was started
@@ -24,12 +24,12 @@ BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class Metrics:
-    """Subscribes to the board; `text` looks at nothing but the board and the agenda."""
+    """Subscribes to the status store; `text` looks at nothing but the status store and the queue."""
 
-    def __init__(self, board: Board, agenda: Agenda, notified: Mapping[tuple[str, str], int] = {}) -> None:
+    def __init__(self, status: StatusStore, queue: WorkQueue, notified: Mapping[tuple[str, str], int] = {}) -> None:
         """`notified` counts notifications, by their receiver's type and what became of them."""
         self.registry = registry = CollectorRegistry()
-        self._board, self._agenda, self._notified = board, agenda, notified
+        self._status, self._queue, self._notified = status, queue, notified
         self._passes = Counter(
             "kvmstate_controller_reconcile",
             "Looks at all resources or some, by what came of them.",
@@ -61,19 +61,19 @@ class Metrics:
             self._seconds.labels(scope)
         ProcessCollector(registry=registry)
         registry.register(self)
-        board.subscribe(self._told, self._passed)
+        status.subscribe(self._told, self._passed)
 
     def text(self) -> bytes:
         return prometheus_client.generate_latest(self.registry)
 
-    def _passed(self, done: Pass) -> None:
+    def _passed(self, done: ReconcileResult) -> None:
         self._passes.labels("error" if done.failed else "success").inc()
         if done.failed:
             self._errors.inc()
         self._seconds.labels("whole" if done.whole else "partial").observe(done.seconds)
         self._changed.inc(done.changed)
 
-    def _told(self, event: Happening) -> None:
+    def _told(self, event: Event) -> None:
         self._events.labels(event.reason, "Warning" if event.warning else "Normal").inc()
         kind = event.resource.partition("/")[0]
         if event.reason in ("DriftCorrected", Sync.DRIFTED.value):
@@ -83,7 +83,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus-client, at each scrape."""
-        state, agenda = self._board.state, self._agenda
+        state, queue = self._status.state, self._queue
 
         def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
             if value is not None:
@@ -92,11 +92,11 @@ class Metrics:
         yield InfoMetricFamily(
             "kvmstate_build", "This daemon.", {"version": __version__, "python": platform.python_version()}
         )
-        yield from gauge("workqueue_depth", "What is due and not begun.", agenda.depth)
-        yield CounterMetricFamily("kvmstate_workqueue_adds", "What was asked for.", agenda.adds)
-        yield CounterMetricFamily("kvmstate_workqueue_retries", "What failed, to be tried again.", agenda.retries)
+        yield from gauge("workqueue_depth", "What is due and not begun.", queue.depth)
+        yield CounterMetricFamily("kvmstate_workqueue_adds", "What was asked for.", queue.adds)
+        yield CounterMetricFamily("kvmstate_workqueue_retries", "What failed, to be tried again.", queue.retries)
         resources = GaugeMetricFamily("kvmstate_resources", "By kind, and how they are.", labels=["kind", "sync"])
-        counts = Count((id_.kind, condition.sync) for id_, condition in state.conditions.items())
+        counts = Count((id_.kind, resource.sync) for id_, resource in state.resources.items())
         for kind in sorted({kind for kind, _ in counts}):
             for sync in Sync:
                 resources.add_metric([kind, sync.value], counts[kind, sync])
@@ -108,21 +108,21 @@ class Metrics:
             "leader_election_master_status", "Whether it acts, and does not stand by for another.", not state.standby
         )
         yield from gauge("ready", "First look done, host there, no bug.", state.ready)
-        for concern, name, text in (
-            (Concern.HOST, "host_reachable", "Whether libvirt answers."),
-            (Concern.MANIFESTS, "manifests_valid", "Whether the manifests in the files are those in force."),
-            (Concern.SOURCE, "source_reachable", "Whether manifests can be fetched."),
+        for condition, name, text in (
+            (ConditionType.HOST, "host_reachable", "Whether libvirt answers."),
+            (ConditionType.MANIFESTS, "manifests_valid", "Whether the manifests in the files are those in force."),
+            (ConditionType.SOURCE, "source_reachable", "Whether manifests can be fetched."),
         ):
-            yield from gauge(name, text, concern not in state.troubles)
+            yield from gauge(name, text, condition not in state.conditions)
         troubles = GaugeMetricFamily("kvmstate_trouble", "What is wrong with all at once.", labels=["reason"])
-        for concern in Concern:
-            troubles.add_metric([concern.value[0]], concern in state.troubles)
+        for condition in ConditionType:
+            troubles.add_metric([condition.value[0]], condition in state.conditions)
         yield troubles
         last = state.last_success.timestamp() if state.last_success else None
         yield from gauge("last_success_timestamp_seconds", "When a look last ended without a failure.", last)
-        if state.last_pass:
+        if state.last_result:
             yield from gauge(
-                "last_pass_timestamp_seconds", "When a look last began.", state.last_pass.started.timestamp()
+                "last_pass_timestamp_seconds", "When a look last began.", state.last_result.started.timestamp()
             )
         if revision := state.revision:
             yield InfoMetricFamily(

@@ -19,15 +19,15 @@ from kvmstate.host.connection import default_uri
 from kvmstate.manifest import Project
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.conditions import conditions, told
-from kvmstate.reconcile.desired import Desired, Given, applied_last
-from kvmstate.reconcile.gates import Ruled, Rules, returned, ruled
+from kvmstate.reconcile.desired import Desired, Source, applied_last
+from kvmstate.reconcile.gates import Gated, Gates, apply_gates, returned
 from kvmstate.reconcile.leader import CLAIM, Leadership
 from kvmstate.reconcile.spool import Spool
 from kvmstate.reconcile.stats import spaces
-from kvmstate.reconcile.status_store import Board, Concern, Pass, Sync
-from kvmstate.reconcile.triggers import GATHER, Hearing
-from kvmstate.reconcile.workqueue import Agenda, Key, Topic, jittered
+from kvmstate.reconcile.status_store import ConditionType, ReconcileResult, StatusStore, Sync
+from kvmstate.reconcile.statuses import event_of, statuses
+from kvmstate.reconcile.triggers import GATHER, EventRouter
+from kvmstate.reconcile.workqueue import Task, WorkItem, WorkQueue, jittered
 
 # Seconds: how long files must be as they are before what left them is let go; how long another run's lock is waited
 # for, and another daemon's leadership
@@ -42,36 +42,37 @@ JUST_NOW = "left the manifests just now"
 HUNG = 600.0
 
 
-class Keeper:
+class Reconciler:
     """Keeps one project on its host, which `project` names; `desired` are the manifests in force, if any are."""
 
-    def __init__(self, given: Given, board: Board, agenda: Agenda, stop: threading.Event) -> None:
+    def __init__(self, source: Source, status: StatusStore, queue: WorkQueue, stop: threading.Event) -> None:
         self.project: Project | None = None
         self.desired: Desired | None = None
-        self.hearing = Hearing(agenda, self.wanted)
-        self._given = given
-        self._board = board
-        self._agenda = agenda
+        self.router = EventRouter(queue, self.wanted)
+        self._source = source
+        self._status = status
+        self._queue = queue
         self._stop = stop
         self._beat = time.monotonic()
         self._takes_time = False
         self._known: dict[ResourceId, Entry] | None = None
-        self._locked_out: set[Key] = set()
+        self._locked_out: set[WorkItem] = set()
         self._left: set[ResourceId] = set()
         self._leadership = Leadership()
         self._settled = 0.0
-        self._spool = Spool(agenda.ask)
+        self._spool = Spool(queue.add)
         self._spool.clear()
 
     @property
     def uri(self) -> str:
         """Of the project's host."""
-        return (self._given.uri(self.project) if self.project else None) or default_uri()
+        return (self._source.uri(self.project) if self.project else None) or default_uri()
 
-    def keep(self, desired: Desired, anew: bool) -> None:
-        """These from now on. When they are `anew`, what has left them is not let go before they have rested."""
+    def use(self, desired: Desired, changed: bool) -> None:
+        """Keep to these manifests from now on. When they have `changed`, what has left them is not let go before they
+        have rested."""
         self.desired = desired
-        if anew:
+        if changed:
             self._settled = time.monotonic() + SETTLE
 
     def wanted(self) -> set[ResourceId]:
@@ -83,7 +84,7 @@ class Keeper:
         """Whether it goes on, or is at what may take long: uploads, guests that shut down, merges, fetches."""
         return self._takes_time or time.monotonic() - self._beat < HUNG
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """A sign of life."""
         self._beat = time.monotonic()
 
@@ -93,7 +94,7 @@ class Keeper:
         try:
             yield
         finally:
-            self.beat()
+            self.heartbeat()
             self._takes_time = False
 
     @contextmanager
@@ -112,7 +113,7 @@ class Keeper:
         ):
             yield session
 
-    def locked_out(self) -> set[Key]:
+    def locked_out(self) -> set[WorkItem]:
         """What another run's lock has kept from being done."""
         return set(self._locked_out)
 
@@ -123,14 +124,15 @@ class Keeper:
             with suppress(KvmstateError), open_host(self.uri) as host:
                 self._leadership.release(open_keep(host, self.project.name, CLAIM))
 
-    def look(self, ids: set[ResourceId], whole: bool) -> None:
-        """At these (and what others have recorded meanwhile), or at everything. Raises KvmstateError."""
+    def reconcile(self, ids: set[ResourceId], whole: bool) -> None:
+        """Look at these (and what others have recorded meanwhile), or at everything, and do what may be done. Raises
+        KvmstateError."""
         if self.project is None:
             return
         started, clock = datetime.now(UTC), time.monotonic()
         with open_host(self.uri) as host:
             leads = self._leads(host, whole)
-            self._board.trouble(Concern.HOST, None)
+            self._status.set_condition(ConditionType.HOST, None)
             if not leads:
                 return
             store = claimed(open_store(host, self.project.name), self.project.claim())
@@ -142,38 +144,38 @@ class Keeper:
             if not (ids or whole):
                 return
             session = Session(host, store, desired.resources, desired.locate)
-            verdict = self._ruled(session, desired, None if whole else ids)
+            gated = self._gated(session, desired, None if whole else ids)
             result = Result()
-            if verdict.plan.todo or returned(verdict.plan, entries):
+            if gated.plan.todo or returned(gated.plan, entries):
                 try:
-                    verdict, result = self._apply(host, desired, verdict)
+                    gated, result = self._apply(host, desired, gated)
                 except Locked as error:
-                    self._board.trouble(Concern.LOCK, error)
-                    self._locked_out |= {Topic.EVERYTHING} if whole else ids
-                    self._agenda.ask(Topic.UNLOCKED, after=LOCKED)
+                    self._status.set_condition(ConditionType.LOCK, error)
+                    self._locked_out |= {Task.EVERYTHING} if whole else ids
+                    self._queue.add(Task.UNLOCKED, after=LOCKED)
                     return
-            self._board.trouble(Concern.PLAN, None)
-        self._publish(verdict, result, whole)
-        done = Pass(
+            self._status.set_condition(ConditionType.PLAN, None)
+        self._publish(gated, result, whole)
+        done = ReconcileResult(
             started,
             time.monotonic() - clock,
             whole,
-            len(verdict.plan.changes),
+            len(gated.plan.changes),
             len(result.done),
             len(result.failed) + len(result.skipped),
         )
-        self._board.passed(done)
+        self._status.record_result(done)
         if whole:
-            self._agenda.succeeded(Topic.EVERYTHING)
+            self._queue.forget(Task.EVERYTHING)
             every = jittered(self.project.reconcile.interval)
-            self._agenda.ask(Topic.EVERYTHING, after=every)
+            self._queue.add(Task.EVERYTHING, after=every)
             next_window = self.project.reconcile.next_window(started)
             next_look = started + timedelta(seconds=every)
-            first = not self._board.state.ready
-            pools = spaces(verdict.plan)
-            self._board.set(ready=True, next_look=next_look, next_window=next_window, pools=pools)
+            first = not self._status.state.ready
+            pools = spaces(gated.plan)
+            self._status.update(ready=True, next_sync=next_look, next_window=next_window, pools=pools)
             if first:
-                self._board.say("Ready", f"{len(verdict.plan.changes)} resources were looked at")
+                self._status.record_event("Ready", f"{len(gated.plan.changes)} resources were looked at")
 
     def _leads(self, host: Host, renew: bool) -> bool:
         """Whether this is the one that acts for the project. The others stand by, and try again at a look at all."""
@@ -182,18 +184,18 @@ class Keeper:
             return True
         lease = 2 * self.project.reconcile.interval + LOCKED
         other = self._leadership.claim(open_keep(host, self.project.name, CLAIM), lease)
-        if other != self._board.state.standby:
-            self._board.set(standby=other)
+        if other != self._status.state.standby:
+            self._status.update(standby=other)
             if other:
-                self._board.say("StandingBy", f"{other} keeps this project on this host", warning=True)
+                self._status.record_event("StandingBy", f"{other} keeps this project on this host", warning=True)
         if other:
-            self._board.set(ready=True)
-            self._agenda.ask(Topic.EVERYTHING, after=STANDBY)
+            self._status.update(ready=True)
+            self._queue.add(Task.EVERYTHING, after=STANDBY)
         return not other
 
-    def _ruled(self, session: Session, desired: Desired, ids: set[ResourceId] | None) -> Ruled:
+    def _gated(self, session: Session, desired: Desired, ids: set[ResourceId] | None) -> Gated:
         settle = self._settled - time.monotonic()
-        rules = Rules(
+        gates = Gates(
             desired.project.reconcile,
             desired.prune,
             datetime.now(UTC),
@@ -202,86 +204,86 @@ class Keeper:
             EMPTY if not desired.resources else JUST_NOW if settle > 0 else "",
             self._spool.waits,
         )
-        verdict = ruled(session.plan(desired.options, ids), rules)
-        if settle > 0 and (left := [c.id for c in verdict.plan.blocked if c.blocked == JUST_NOW]):
-            self._agenda.ask(*left, after=settle + GATHER)
-        return verdict
+        gated = apply_gates(session.plan(desired.options, ids), gates)
+        if settle > 0 and (left := [c.id for c in gated.plan.blocked if c.blocked == JUST_NOW]):
+            self._queue.add(*left, after=settle + GATHER)
+        return gated
 
     def _backoff(self, id_: ResourceId) -> str:
-        if not self._agenda.put_off_for(id_):
+        if not self._queue.delayed_for(id_):
             return ""
-        known = self._board.state.conditions.get(id_)
+        known = self._status.state.resources.get(id_)
         if known and known.failures:
             return known.message
-        count = self.hearing.stops(id_)
+        count = self.router.stops(id_)
         return f"its guest has stopped by itself {count} times" if count > 1 else "failed before"
 
-    def _apply(self, host: Host, desired: Desired, seen: Ruled) -> tuple[Ruled, Result]:
+    def _apply(self, host: Host, desired: Desired, seen: Gated) -> tuple[Gated, Result]:
         """With the lock, what is to be done is looked at once more, and done. Raises Locked."""
         ids = {change.id for change in seen.plan.todo} | {c.id for c in seen.plan.changes if c.unknown}
         ids |= returned(seen.plan, self._known or {})
         with writable(host, seen.plan.project, Writing("run"), desired.project.claim()) as store:
-            self._board.trouble(Concern.LOCK, None)
+            self._status.set_condition(ConditionType.LOCK, None)
             self._locked_out.clear()
             session = Session(host, store, desired.resources, desired.locate)
-            verdict = self._ruled(session, desired, ids)
+            gated = self._gated(session, desired, ids)
             before = store.inventory.entries
-            plan = replace(verdict.plan, changes=tuple(c for c in verdict.plan.changes if c.id not in verdict.held))
+            plan = replace(gated.plan, changes=tuple(c for c in gated.plan.changes if c.id not in gated.held))
 
             def heard(event: Event) -> None:
-                self.beat()
+                self.heartbeat()
                 if event.kind is EventKind.DONE:
                     if self._spool.made(event.change):
-                        self._agenda.ask(Topic.EVERYTHING)
-                    reason, message = told(event.change, before.get(event.change.id))
-                    self._board.say(reason, message, event.change.id)
+                        self._queue.add(Task.EVERYTHING)
+                    reason, message = event_of(event.change, before.get(event.change.id))
+                    self._status.record_event(reason, message, event.change.id)
 
             with self.taking_time():
                 result = session.apply(plan, desired.options, heard, PARALLELISM, self._stop, exact=True)
             self._known = dict(store.inventory.entries)
         # what was written, and waits for its window
-        result = replace(result, left=tuple(c for c in result.left if c.id not in verdict.lightened))
+        result = replace(result, left=tuple(c for c in result.left if c.id not in gated.deferred))
         if unknown := [c.id for c in plan.changes if c.unknown]:
-            self._agenda.ask(*unknown, after=GATHER)
+            self._queue.add(*unknown, after=GATHER)
         others = tuple(c for c in seen.plan.changes if c.id not in ids)
-        held = {**{id_: sync for id_, sync in seen.held.items() if id_ not in ids}, **verdict.held}
-        return replace(verdict, plan=replace(verdict.plan, changes=(*verdict.plan.changes, *others)), held=held), result
+        held = {**{id_: sync for id_, sync in seen.held.items() if id_ not in ids}, **gated.held}
+        return replace(gated, plan=replace(gated.plan, changes=(*gated.plan.changes, *others)), held=held), result
 
-    def _publish(self, verdict: Ruled, result: Result, whole: bool) -> None:
-        shown, gone = conditions(verdict, result)
+    def _publish(self, gated: Gated, result: Result, whole: bool) -> None:
+        shown, gone = statuses(gated, result)
         failed = {change.id for change, _ in [*result.failed, *result.skipped]}
         # somebody may have changed it meanwhile: at the second time it is libvirt that does not keep it
         left = {change.id for change in result.left}
         failed |= left & self._left
         self._left = left - failed
         reverted = {change.id for change, error in result.failed if isinstance(error, Reverted)}
-        before = self._board.state.conditions
-        for index, condition in enumerate(shown):
-            id_ = condition.id
+        before = self._status.state.resources
+        for index, resource in enumerate(shown):
+            id_ = resource.id
             if id_ in self._left:
-                self._agenda.ask(id_, after=GATHER)
+                self._queue.add(id_, after=GATHER)
             elif id_ in failed:
-                after = self._agenda.failed(id_)
+                after = self._queue.retry(id_)
                 next_try: datetime | None = datetime.now(UTC) + timedelta(seconds=after)
                 if id_ in reverted:
                     # its guest was disturbed for nothing: not again before its manifest is another one
-                    self._agenda.put_off(id_, math.inf)
+                    self._queue.delay(id_, math.inf)
                     next_try = None
-                shown[index] = replace(condition, failures=self._agenda.failures(id_), next_try=next_try)
-                if self._agenda.failures(id_) == 1 and not whole:
+                shown[index] = replace(resource, failures=self._queue.failures(id_), next_try=next_try)
+                if self._queue.failures(id_) == 1 and not whole:
                     # what it needs may have gone, which no event tells of a volume
-                    self._agenda.ask(Topic.EVERYTHING)
-            elif id_ not in verdict.held:
-                self._agenda.succeeded(id_)
-            elif condition.sync is Sync.FAILING and id_ in before and before[id_].failures:
+                    self._queue.add(Task.EVERYTHING)
+            elif id_ not in gated.held:
+                self._queue.forget(id_)
+            elif resource.sync is Sync.FAILING and id_ in before and before[id_].failures:
                 shown[index] = before[id_]
         if result.done:
             # what failed may have waited for this
-            for id_ in {id_ for id_ in verdict.held if self._agenda.failures(id_)}:
-                if math.isinf(self._agenda.put_off_for(id_)):
+            for id_ in {id_ for id_ in gated.held if self._queue.failures(id_)}:
+                if math.isinf(self._queue.delayed_for(id_)):
                     continue
-                self._agenda.put_off(id_, GATHER)
+                self._queue.delay(id_, GATHER)
         if whole:
-            known = {condition.id for condition in shown}
-            gone |= self._board.state.conditions.keys() - known
-        self._board.show([condition for condition in shown if condition.id not in self._left], gone)
+            known = {resource.id for resource in shown}
+            gone |= self._status.state.resources.keys() - known
+        self._status.update_resources([resource for resource in shown if resource.id not in self._left], gone)

@@ -32,7 +32,7 @@ class Sync(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Condition:
+class ResourceStatus:
     """`since` is when it came to this state; `next_try` is when what failed is tried again."""
 
     id: ResourceId
@@ -45,7 +45,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Happening:
+class Event:
     """An event in Kubernetes' sense: `reason` is one CamelCase word, `warning` its type; `resource` is an address, or
     empty for what concerns the whole project. `revision` is that of the manifests in force."""
 
@@ -59,7 +59,7 @@ class Happening:
 
 
 @dataclass(frozen=True)
-class Pass:
+class ReconcileResult:
     """One look at resources: how many were looked at (`whole`: all), changed, and failed to change; in seconds."""
 
     started: datetime
@@ -70,7 +70,7 @@ class Pass:
     failed: int
 
 
-class Concern(enum.Enum):
+class ConditionType(enum.Enum):
     """What can be wrong with all at once. The value is the reason of the event that says so, and of the one that says
     that it is over."""
 
@@ -84,9 +84,9 @@ class Concern(enum.Enum):
 
 @dataclass(frozen=True)
 class State:
-    """One moment of the board. `ready`: the first pass is done, and the host was reached. `troubles` are what is wrong
-    with all at once, since when. `pools` are the active ones, as of the last whole pass; `snapshots` are when policies'
-    newest ones were taken, see `newest`."""
+    """All that is known at one moment. `ready`: the first pass is done, and the host was reached. `conditions` are what
+    is wrong with all at once, since when. `pools` are the active ones, as of the last whole pass; `snapshots` are when
+    policies' newest ones were taken, see `newest`."""
 
     project: str = ""
     host: str = ""
@@ -96,28 +96,28 @@ class State:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     revision: Revision | None = None
     loaded: datetime | None = None
-    conditions: Mapping[ResourceId, Condition] = field(default_factory=dict)
-    troubles: Mapping[Concern, tuple[datetime, KvmstateError]] = field(default_factory=dict)
-    last_pass: Pass | None = None
+    resources: Mapping[ResourceId, ResourceStatus] = field(default_factory=dict)
+    conditions: Mapping[ConditionType, tuple[datetime, KvmstateError]] = field(default_factory=dict)
+    last_result: ReconcileResult | None = None
     last_success: datetime | None = None
-    next_look: datetime | None = None
+    next_sync: datetime | None = None
     next_window: datetime | None = None
     pools: Mapping[str, Space] = field(default_factory=dict)
     snapshots: Mapping[str, datetime] = field(default_factory=dict)
 
     def counts(self) -> Counter[Sync]:
-        return Counter(condition.sync for condition in self.conditions.values())
+        return Counter(resource.sync for resource in self.resources.values())
 
 
-class Board:
+class StatusStore:
     """Thread-safe. Who subscribes is told in the thread of what happens, and must neither take long nor raise."""
 
     def __init__(self, state: State) -> None:
         self._lock = threading.RLock()
         self._state = state
-        self._events: deque[Happening] = deque(maxlen=KEPT_EVENTS)
-        self._tell: list[Callable[[Happening], None]] = []
-        self._tell_passes: list[Callable[[Pass], None]] = []
+        self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._tell: list[Callable[[Event], None]] = []
+        self._tell_passes: list[Callable[[ReconcileResult], None]] = []
         self._tell_name: list[Callable[[str], None]] = []
 
     @property
@@ -125,15 +125,15 @@ class Board:
         with self._lock:
             return self._state
 
-    def events(self) -> list[Happening]:
+    def events(self) -> list[Event]:
         """The latest, oldest first."""
         with self._lock:
             return list(self._events)
 
     def subscribe(
         self,
-        told: Callable[[Happening], None] | None = None,
-        passes: Callable[[Pass], None] | None = None,
+        told: Callable[[Event], None] | None = None,
+        passes: Callable[[ReconcileResult], None] | None = None,
         named: Callable[[str], None] | None = None,
     ) -> None:
         """`named` is told the project's name, once it is known."""
@@ -141,14 +141,14 @@ class Board:
         self._tell_passes += [passes] if passes else []
         self._tell_name += [named] if named else []
 
-    def set(self, **fields: object) -> None:
+    def update(self, **fields: object) -> None:
         with self._lock:
             before, self._state = self._state, replace(self._state, **fields)  # type: ignore[arg-type]
             named = self._state.project if not before.project else ""
         for tell in self._tell_name if named else ():
             tell(named)
 
-    def say(
+    def record_event(
         self,
         reason: str,
         message: str,
@@ -162,33 +162,35 @@ class Board:
         with self._lock:
             revision = revision or self._state.revision
             commit = revision.commit if revision else ""
-            happened = Happening(
+            happened = Event(
                 datetime.now(UTC), reason, message, str(resource) if resource else "", warning, commit, hint
             )
             self._events.append(happened)
         for tell in self._tell:
             tell(happened)
 
-    def trouble(self, concern: Concern, error: KvmstateError | None, revision: Revision | None = None) -> None:
+    def set_condition(
+        self, concern: ConditionType, error: KvmstateError | None, revision: Revision | None = None
+    ) -> None:
         """What is wrong with all at once, or None when it is over; said when it begins, changes and ends. `revision` is
         what it is about, by default the one in force."""
         with self._lock:
-            troubles = dict(self._state.troubles)
-            before = troubles.pop(concern, None)
+            conditions = dict(self._state.conditions)
+            before = conditions.pop(concern, None)
             if error:
-                troubles[concern] = before[0] if before else datetime.now(UTC), error
-            self._state = replace(self._state, troubles=troubles)
+                conditions[concern] = before[0] if before else datetime.now(UTC), error
+            self._state = replace(self._state, conditions=conditions)
         failed, over = concern.value
         if error and (before is None or str(before[1]) != str(error)):
-            self.say(failed, error.message, warning=True, hint=error.hint, revision=revision)
+            self.record_event(failed, error.message, warning=True, hint=error.hint, revision=revision)
         elif before and not error:
-            self.say(over, f"it was: {before[1].message}")
+            self.record_event(over, f"it was: {before[1].message}")
 
-    def show(self, conditions: Iterable[Condition], gone: Iterable[ResourceId] = ()) -> None:
+    def update_resources(self, conditions: Iterable[ResourceStatus], gone: Iterable[ResourceId] = ()) -> None:
         """How these resources are now; said when that is news. A state that stays keeps its time."""
         news = []
         with self._lock:
-            shown = dict(self._state.conditions)
+            shown = dict(self._state.resources)
             for id_ in gone:
                 shown.pop(id_, None)
             for now in conditions:
@@ -198,24 +200,24 @@ class Board:
                 else:
                     news.append((before, now))
                 shown[now.id] = now
-            self._state = replace(self._state, conditions=shown)
+            self._state = replace(self._state, resources=shown)
         for before, now in news:
             self._tell_of(before, now)
 
-    def _tell_of(self, before: Condition | None, now: Condition) -> None:
+    def _tell_of(self, before: ResourceStatus | None, now: ResourceStatus) -> None:
         bad = {Sync.FAILING, Sync.BLOCKED, Sync.DRIFTED}
         if now.sync is Sync.IN_SYNC:
             if before and before.sync is not Sync.IN_SYNC:
                 was = f"it was {before.sync.value}" + (f": {before.message}" if before.message else "")
-                self.say("Recovered" if before.sync in bad else "InSync", was, now.id)
+                self.record_event("Recovered" if before.sync in bad else "InSync", was, now.id)
         elif before is None or (before.sync, before.message) != (now.sync, now.message):
-            self.say(now.sync.value, now.message, now.id, warning=now.sync in bad, hint=now.hint)
+            self.record_event(now.sync.value, now.message, now.id, warning=now.sync in bad, hint=now.hint)
 
-    def passed(self, done: Pass) -> None:
+    def record_result(self, done: ReconcileResult) -> None:
         with self._lock:
             ok = not done.failed
             self._state = replace(
-                self._state, last_pass=done, last_success=done.started if ok else self._state.last_success
+                self._state, last_result=done, last_success=done.started if ok else self._state.last_success
             )
         for tell in self._tell_passes:
             tell(done)

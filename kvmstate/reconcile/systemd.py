@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kvmstate.model.printable import one_line
-from kvmstate.reconcile.status_store import Board, State, Sync
+from kvmstate.reconcile.status_store import State, StatusStore, Sync
 
 if TYPE_CHECKING:
     from kvmstate.reconcile.loop import Loop
@@ -56,16 +56,16 @@ class Supervised:
     time, from a thread of its own: a process that hangs as a whole answers no more either.
     """
 
-    def __init__(self, loop: Loop, board: Board, notify: Notify | None = None) -> None:
+    def __init__(self, loop: Loop, status: StatusStore, notify: Notify | None = None) -> None:
         self._loop = loop
-        self._board = board
+        self._status = status
         self._notify = notify or Notify()
         self._reload_asked: float | None = None
         self._ready = self._stopping = False
-        self._status = ""
+        self._status_line = ""
         self._watchdog = _watchdog_seconds()
         loop.turned = self._turned
-        board.subscribe(lambda event: self._tell_status())
+        status.subscribe(lambda event: self._tell_status())
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="systemd", daemon=True).start()
@@ -85,7 +85,7 @@ class Supervised:
         if self._stopping:
             return
         self._tell_status()
-        state = self._board.state
+        state = self._status.state
         if not self._ready and (state.ready or state.standby):
             self._ready = True
             self._notify(READY=1)
@@ -94,9 +94,9 @@ class Supervised:
             self._notify(READY=1)
 
     def _tell_status(self) -> None:
-        said = status(self._board.state)
-        if said != self._status and not self._stopping:
-            self._status = said
+        said = status(self._status.state)
+        if said != self._status_line and not self._stopping:
+            self._status_line = said
             self._notify(STATUS=said)
 
     def _run(self) -> None:
@@ -110,8 +110,8 @@ class Supervised:
 def status(state: State) -> str:
     """One line for `systemctl status`: what is wrong with all at once, else how many resources are how, and the first
     of the worst."""
-    for concern, (_, error) in state.troubles.items():
-        return _short(f"{concern.value[0]}: {error.message}")
+    for condition, (_, error) in state.conditions.items():
+        return _short(f"{condition.value[0]}: {error.message}")
     if state.standby:
         return _short(f"standing by: {state.standby} keeps this project")
     if not state.ready:
@@ -119,9 +119,9 @@ def status(state: State) -> str:
     counts = state.counts()
     said = ", ".join(f"{counts[sync]} {sync.value}" for sync in Sync if counts[sync]) or "nothing is declared"
     for sync in _NAMED:
-        for condition in state.conditions.values():
-            if condition.sync is sync:
-                return _short(f"{said}; {condition.id}: {condition.message}")
+        for resource in state.resources.values():
+            if resource.sync is sync:
+                return _short(f"{said}; {resource.id}: {resource.message}")
     return said
 
 

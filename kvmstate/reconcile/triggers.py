@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from kvmstate.host.events import Heard
 from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.leader import CLAIM
-from kvmstate.reconcile.workqueue import Agenda, Topic
+from kvmstate.reconcile.workqueue import Task, WorkQueue
 
 # Seconds in which events are gathered, as one call may make several
 GATHER = 0.02
@@ -18,32 +18,33 @@ ITS_OWN_STOPS = {"stopped (shutdown)", "stopped (crashed)", "stopped (failed)"}
 # The longest (seconds) that such a one is left off
 LONGEST_OFF = 300.0
 # What is done when another's claim has ended; the other secrets of a project are its record
-CLAIMS = {"lock": Topic.UNLOCKED, CLAIM: Topic.EVERYTHING}
+CLAIMS = {"lock": Task.UNLOCKED, CLAIM: Task.EVERYTHING}
 
 
-class Hearing:
-    """`heard` is called from libvirt's event thread. `project` is the name of ours, `wanted` all that it is about."""
+class EventRouter:
+    """Says in the work queue where to look. `project` is the name of ours, `wanted` all that it is about."""
 
-    def __init__(self, agenda: Agenda, wanted: Callable[[], Collection[ResourceId]]) -> None:
+    def __init__(self, queue: WorkQueue, wanted: Callable[[], Collection[ResourceId]]) -> None:
         self.project = ""
-        self._agenda = agenda
+        self._queue = queue
         self._wanted = wanted
         self._stops: dict[ResourceId, tuple[int, float]] = {}
 
-    def heard(self, event: Heard) -> None:
+    def on_event(self, event: Heard) -> None:
+        """Called from libvirt's event thread."""
         id_ = event.id
         if id_.kind == "secret":
             usage, _, part = id_.name.rpartition(":")
             if usage == f"kvmstate:{self.project}" and (part not in CLAIMS or event.what == "undefined"):
-                self._agenda.ask(CLAIMS.get(part, Topic.RECORD), after=GATHER)
+                self._queue.add(CLAIMS.get(part, Task.RECORD), after=GATHER)
         elif id_.kind == "pool":
             volumes = [v for v in self._wanted() if v.kind == "volume" and v.name.startswith(f"{id_.name}/")]
-            self._agenda.ask(id_, *volumes, after=GATHER)
+            self._queue.add(id_, *volumes, after=GATHER)
         elif event.what in ITS_OWN_STOPS:
             self._has_stopped(id_)
         elif event.what != "shutdown":
             # a guest that goes down is not looked at before it is down
-            self._agenda.ask(id_, after=GATHER)
+            self._queue.add(id_, after=GATHER)
 
     def stops(self, id_: ResourceId) -> int:
         """How often its guest has stopped by itself lately."""
@@ -56,6 +57,6 @@ class Hearing:
         count = count + 1 if now - last < CALM else 1
         self._stops[id_] = count, now
         if count == 1:
-            self._agenda.ask(id_, after=GATHER)
+            self._queue.add(id_, after=GATHER)
         else:
-            self._agenda.put_off(id_, min(10 * 2.0 ** min(count - 2, 10), LONGEST_OFF))
+            self._queue.delay(id_, min(10 * 2.0 ** min(count - 2, 10), LONGEST_OFF))

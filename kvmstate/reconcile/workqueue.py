@@ -11,7 +11,7 @@ from collections.abc import Callable
 from kvmstate.model.resource import ResourceId
 
 
-class Topic(enum.Enum):
+class Task(enum.Enum):
     """What there is to do beside looking at single resources."""
 
     SOURCE = "fetch the manifests"
@@ -24,7 +24,7 @@ class Topic(enum.Enum):
     EVERYTHING = "look at everything"
 
 
-Key = Topic | ResourceId
+WorkItem = Task | ResourceId
 
 # Seconds between the first failure of a thing and the next try, doubled with each further one up to the longest
 FIRST_BACKOFF = 2.0
@@ -33,21 +33,21 @@ LONGEST_BACKOFF = 600.0
 JITTER = 0.1
 
 
-class Agenda:
+class WorkQueue:
     """Thread-safe. Times are seconds of `clock`, which must not jump. `adds` counts what was asked for, `retries` what
     failed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._due: dict[Key, float] = {}
-        self._not_before: dict[Key, float] = {}
-        self._failures: dict[Key, int] = {}
+        self._due: dict[WorkItem, float] = {}
+        self._not_before: dict[WorkItem, float] = {}
+        self._failures: dict[WorkItem, int] = {}
         self._woken = False
         self.adds = 0
         self.retries = 0
 
-    def ask(self, *keys: Key, after: float = 0) -> None:
+    def add(self, *keys: WorkItem, after: float = 0) -> None:
         """Do these once, in so many seconds; the earliest of several times counts, but none before a backoff ends."""
         with self._changed:
             self.adds += len(keys)
@@ -56,32 +56,32 @@ class Agenda:
                 self._due[key] = min(at, self._due.get(key, at))
             self._changed.notify()
 
-    def put_off(self, key: Key, after: float) -> None:
+    def delay(self, key: WorkItem, after: float) -> None:
         """Do it in so many seconds, and not before, whoever asks."""
         with self._changed:
             self._due[key] = self._not_before[key] = self._clock() + after
             self._changed.notify()
 
-    def failed(self, key: Key) -> float:
+    def retry(self, key: WorkItem) -> float:
         """Do it again, later than the time before. Returns in how many seconds."""
         with self._changed:
             self._failures[key] = count = self._failures.get(key, 0) + 1
             self.retries += 1
         after = jittered(min(FIRST_BACKOFF * 2 ** min(count - 1, 30), LONGEST_BACKOFF))
-        self.put_off(key, after)
+        self.delay(key, after)
         return after
 
-    def succeeded(self, *keys: Key) -> None:
+    def forget(self, *keys: WorkItem) -> None:
         """They are as they should be, or are wanted otherwise than before: forget their failures."""
         with self._changed:
             for key in keys:
                 self._failures.pop(key, None)
                 self._not_before.pop(key, None)
 
-    def failures(self, key: Key) -> int:
+    def failures(self, key: WorkItem) -> int:
         return self._failures.get(key, 0)
 
-    def put_off_for(self, key: Key) -> float:
+    def delayed_for(self, key: WorkItem) -> float:
         """Seconds until it may be done again; 0 when it may be now."""
         return max(0.0, self._not_before.get(key, 0) - self._clock())
 
@@ -92,7 +92,7 @@ class Agenda:
         with self._changed:
             return sum(at <= now for at in self._due.values())
 
-    def next(self, timeout: float) -> set[Key]:
+    def get(self, timeout: float) -> set[WorkItem]:
         """All that is due, as soon as anything is; nothing when nothing was within `timeout` seconds, or `wake` was
         called."""
         until = self._clock() + timeout
@@ -106,12 +106,12 @@ class Agenda:
                     return set()
                 self._changed.wait(min([until, *self._due.values()]) - now)
 
-    def take(self) -> set[Key]:
+    def drain(self) -> set[WorkItem]:
         """All that is due now."""
         with self._changed:
             return self._take(self._clock())
 
-    def _take(self, now: float) -> set[Key]:
+    def _take(self, now: float) -> set[WorkItem]:
         due = {key for key, at in self._due.items() if at <= now}
         for key in due:
             del self._due[key]

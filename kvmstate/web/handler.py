@@ -10,16 +10,15 @@ import threading
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from kvmstate import __version__
 from kvmstate.errors import KvmstateError
 from kvmstate.model.printable import one_line
+from kvmstate.web.address import Address
 from kvmstate.web.answer import Answer, Request, text
-
-if TYPE_CHECKING:
-    from kvmstate.web.server import Server
+from kvmstate.web.guard import Guard
 
 # Bytes
 HEAD_MAX = 16 * 1024
@@ -32,6 +31,16 @@ PATIENCE = 10.0
 
 # No sign, no spaces, no other alphabet's digits
 _LENGTH = re.compile(r"[0-9]+", re.ASCII)
+
+
+class Site(Protocol):
+    """What is served: where, to whom, and what is answered."""
+
+    address: Address
+    auth: Guard
+
+    def answer(self, request: Request, /) -> Answer:
+        """Raises ValueError, KvmstateError for what a request says wrong."""
 
 
 class _TooLarge(Exception):
@@ -64,7 +73,6 @@ class _Head:
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Server
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(message)s\n"
     # what does not even say its version shall get a status line too
@@ -72,8 +80,13 @@ class Handler(BaseHTTPRequestHandler):
     command, requestline, request_version = "", "", "HTTP/1.0"
     _timer: threading.Timer | None = None
 
+    def __init__(self, site: Site, *connection: Any) -> None:
+        """Answers, and is done with the connection then."""
+        self._site = site
+        super().__init__(*connection)
+
     def setup(self) -> None:
-        tls = self.server.who.tls
+        tls = self._site.auth.tls
         if tls:
             # here, and not where connections are accepted: a slow client stalls nobody else
             self.request = tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
@@ -95,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _end(self) -> None:
         self._unlimited()
-        if self.server.who.tls:
+        if self._site.auth.tls:
             # the server knows only the socket that this one has taken the place of
             _cut(self.request)
             self.request.close()
@@ -136,19 +149,19 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(said.body)
 
     def _refused(self) -> Answer | None:
-        who = self.server.who
+        auth = self._site.auth
         try:
             path = urlsplit(self.path).path
         except ValueError:
             return text("that is not a path", HTTPStatus.BAD_REQUEST)
-        if who.token:
+        if auth.token:
             given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-            if path not in who.open and not hmac.compare_digest(given.encode(), who.token.encode()):
+            if path not in auth.open and not hmac.compare_digest(given.encode(), auth.token.encode()):
                 challenge = {"WWW-Authenticate": "Bearer"}
                 return Answer(
                     b"this needs the token: Authorization: Bearer TOKEN\n", HTTPStatus.UNAUTHORIZED, headers=challenge
                 )
-        elif not self.server.address.path and ("Origin" in self.headers or not _is_local(self.headers.get("Host", ""))):
+        elif not self._site.address.path and ("Origin" in self.headers or not _is_local(self.headers.get("Host", ""))):
             # a web page in somebody's browser, which may reach the loopback as well
             return text("this is for programs of this machine", HTTPStatus.FORBIDDEN)
         if "Transfer-Encoding" in self.headers:
@@ -167,7 +180,7 @@ class Handler(BaseHTTPRequestHandler):
         self._unlimited()
         try:
             url = urlsplit(self.path)
-            return self.server.answer(Request(self.command, url.path, dict(parse_qsl(url.query, max_num_fields=20))))
+            return self._site.answer(Request(self.command, url.path, dict(parse_qsl(url.query, max_num_fields=20))))
         except KvmstateError as error:
             return text(error.message, HTTPStatus.BAD_REQUEST)
         except ValueError as error:

@@ -9,8 +9,8 @@ from http import HTTPStatus
 
 from kvmstate.reconcile.journal import Journal, select
 from kvmstate.reconcile.metrics import CONTENT_TYPE, Metrics
-from kvmstate.reconcile.status_store import KEPT_EVENTS, Board
-from kvmstate.reconcile.workqueue import Agenda, Topic
+from kvmstate.reconcile.status_store import KEPT_EVENTS, StatusStore
+from kvmstate.reconcile.workqueue import Task, WorkQueue
 from kvmstate.web.answer import Answer, Request, as_json, text
 from kvmstate.web.status import status, why_not_ready
 
@@ -24,15 +24,14 @@ FORMAT_VERSION = "1.0"
 
 @dataclass
 class Pages:
-    """`alive` says whether the loop gives signs of life; `source` is what the agenda is asked for to have the newest
-    manifests."""
+    """`alive` says whether the loop gives signs of life; `refresh` is what brings the newest manifests."""
 
-    board: Board
+    status: StatusStore
     journal: Journal
     metrics: Metrics
-    agenda: Agenda
+    queue: WorkQueue
     alive: Callable[[], bool]
-    source: Topic = Topic.MANIFESTS
+    refresh: Task = Task.MANIFESTS
     _waiting: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MOST_WAITING))
 
     def __call__(self, request: Request) -> Answer:
@@ -42,7 +41,7 @@ class Pages:
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/metrics": lambda _: Answer(self.metrics.text(), type=CONTENT_TYPE),
-            "/status": lambda _: as_json({**status(self.board.state), "last_event": self.journal.last}),
+            "/status": lambda _: as_json({**status(self.status.state), "last_event": self.journal.last}),
             "/events": self._events,
         }
         posts = {"/reconcile": self._reconcile}
@@ -61,7 +60,7 @@ class Pages:
         return text("ok") if self.alive() else text("no sign of life", HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _readyz(self, request: Request) -> Answer:
-        if why := why_not_ready(self.board.state):
+        if why := why_not_ready(self.status.state):
             return text(f"not ready: {', '.join(why)}", HTTPStatus.SERVICE_UNAVAILABLE)
         return text("ok")
 
@@ -87,8 +86,8 @@ class Pages:
         return as_json({"format_version": FORMAT_VERSION, "last": last, "events": found})
 
     def _reconcile(self, request: Request) -> Answer:
-        for topic in {self.source, Topic.MANIFESTS, Topic.EVERYTHING}:
+        for task in {self.refresh, Task.MANIFESTS, Task.EVERYTHING}:
             # who asks has mended something, perhaps: what failed is not waited with
-            self.agenda.succeeded(topic)
-            self.agenda.ask(topic)
+            self.queue.forget(task)
+            self.queue.add(task)
         return as_json({"format_version": FORMAT_VERSION, "last": self.journal.last}, HTTPStatus.ACCEPTED)

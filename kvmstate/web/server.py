@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = MOST_CONNECTIONS
 
-    def __init__(self, address: Address, who: Guard, answer: Callable[[Request], Answer]) -> None:
+    def __init__(self, address: Address, auth: Guard, answer: Callable[[Request], Answer]) -> None:
         """Listens. `answer` is called in many threads. Raises UsageError."""
-        self.who, self.answer = who, answer
+        self.auth, self._answer = auth, answer
         self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self.address_family = (
             socket.AF_UNIX if address.path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -46,7 +47,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.allow_reuse_address = address.path is None
         self._made: os.stat_result | None = None
         try:
-            super().__init__((address.host, address.port), Handler, bind_and_activate=False)
+            super().__init__((address.host, address.port), partial(Handler, self), bind_and_activate=False)
             self._listen(address)
         except OSError as error:
             self.server_close()
@@ -69,6 +70,9 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             address = Address(host=address.host, port=self.socket.getsockname()[1])
         self.address = address
         self.server_activate()
+
+    def answer(self, request: Request, /) -> Answer:
+        return self._answer(request)
 
     def start(self) -> None:
         # it polls only to see that it is to end, and is a thread that ends with the process
@@ -100,7 +104,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             return
         with suppress(OSError):
             request.setblocking(False)
-            if not self.who.tls:
+            if not self.auth.tls:
                 request.send(b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\n\r\ntoo many connections\n")
         self.shutdown_request(request)
 

@@ -1,4 +1,4 @@
-"""The board as JSON: what `/status` answers."""
+"""The status store as JSON: what `/status` answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from kvmstate import __version__
-from kvmstate.reconcile.status_store import Concern, Condition, Pass, State
+from kvmstate.reconcile.status_store import ConditionType, ReconcileResult, ResourceStatus, State
 
 FORMAT_VERSION = "1.0"
 
@@ -24,16 +24,16 @@ def status(state: State) -> dict[str, Any]:
         "started": time(state.started),
         "revision": {**vars(revision), "time": time(revision.time)} if revision else None,
         "manifests_loaded": time(state.loaded),
-        "last_pass": _pass(state.last_pass) if state.last_pass else None,
+        "last_pass": _pass(state.last_result) if state.last_result else None,
         "last_success": time(state.last_success),
-        "next_look": time(state.next_look),
+        "next_look": time(state.next_sync),
         "next_window": time(state.next_window),
         "counts": {sync.value: count for sync, count in sorted(state.counts().items(), key=lambda c: c[0].value)},
         "troubles": [
-            {"reason": concern.value[0], "since": time(since), "message": error.message, "hint": error.hint}
-            for concern, (since, error) in state.troubles.items()
+            {"reason": condition.value[0], "since": time(since), "message": error.message, "hint": error.hint}
+            for condition, (since, error) in state.conditions.items()
         ],
-        "resources": [_resource(condition) for _, condition in sorted(state.conditions.items())],
+        "resources": [_resource(resource) for _, resource in sorted(state.resources.items())],
     }
 
 
@@ -41,22 +41,22 @@ def why_not_ready(state: State) -> list[str]:
     """In words that reveal nothing: empty when the first pass is done (or another daemon acts, and this one stands
     by), the host answers, and nothing is broken."""
     found = [] if state.ready or state.standby else ["FirstPassNotDone"]
-    return found + [c.value[0] for c in (Concern.HOST, Concern.BUG) if c in state.troubles]
+    return found + [c.value[0] for c in (ConditionType.HOST, ConditionType.BUG) if c in state.conditions]
 
 
-def _resource(condition: Condition) -> dict[str, Any]:
+def _resource(resource: ResourceStatus) -> dict[str, Any]:
     return {
-        "address": str(condition.id),
-        "sync": condition.sync.value,
-        "message": condition.message,
-        "hint": condition.hint,
-        "since": time(condition.since),
-        "failures": condition.failures,
-        "next_try": time(condition.next_try),
+        "address": str(resource.id),
+        "sync": resource.sync.value,
+        "message": resource.message,
+        "hint": resource.hint,
+        "since": time(resource.since),
+        "failures": resource.failures,
+        "next_try": time(resource.next_try),
     }
 
 
-def _pass(done: Pass) -> dict[str, Any]:
+def _pass(done: ReconcileResult) -> dict[str, Any]:
     return {**vars(done), "started": time(done.started), "seconds": round(done.seconds, 4)}
 
 

@@ -77,7 +77,7 @@ def test_no_length_makes_it_read_more_than_a_body_may_have(
 
 
 def test_who_may_not_ask_is_not_listened_to(server: Server, asked: list[int]) -> None:
-    server.who = server.who.__class__(TOKEN, None, frozenset())
+    server.auth = server.auth.__class__(TOKEN, None, frozenset())
     head = b"POST /reconcile HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"
     assert status(server, head) == 401
     assert not asked

@@ -29,9 +29,9 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
 from kvmstate.plan import Options, make_plan, moves
 from kvmstate.reconcile.metrics import Metrics
-from kvmstate.reconcile.status_store import Board, Condition, State, Sync
-from kvmstate.reconcile.triggers import GATHER, Hearing
-from kvmstate.reconcile.workqueue import Agenda
+from kvmstate.reconcile.status_store import ResourceStatus, State, StatusStore, Sync
+from kvmstate.reconcile.triggers import GATHER, EventRouter
+from kvmstate.reconcile.workqueue import WorkQueue
 from kvmstate.views import graph, status
 from kvmstate.xmlbind import Section, bindings, without
 
@@ -209,12 +209,12 @@ def test_it_is_explained_to_the_last_field(kind: Kind) -> None:
 def test_its_events_have_it_looked_at(kind: Kind) -> None:
     told = UNHEARD.get(kind.word, kind.word)
     words, _ = events._WORDS[told]
-    id, agenda = id_(address(kind)), Agenda(clock := Clock())
-    hearing = Hearing(agenda, lambda: {id})
+    id, queue = id_(address(kind)), WorkQueue(clock := Clock())
+    router = EventRouter(queue, lambda: {id})
     for word in words:
-        hearing.heard(Heard(id_("pool/images") if told != kind.word else id, word))
+        router.on_event(Heard(id_("pool/images") if told != kind.word else id, word))
     clock.now = GATHER
-    assert id in agenda.next(0)
+    assert id in queue.get(0)
 
 
 class Clock:
@@ -231,8 +231,8 @@ def test_one_that_is_gone_is_not_found(kind: Kind) -> None:
 
 @every_kind_on_hosts
 def test_it_is_counted(kind: Kind) -> None:
-    board = Board(State(conditions={id_(address(kind)): Condition(id_(address(kind)), Sync.IN_SYNC)}))
-    told = Metrics(board, Agenda()).text().decode()
+    status = StatusStore(State(resources={id_(address(kind)): ResourceStatus(id_(address(kind)), Sync.IN_SYNC)}))
+    told = Metrics(status, WorkQueue()).text().decode()
     assert f'kvmstate_resources{{kind="{kind.word}",sync="{Sync.IN_SYNC.value}"}} 1.0' in told
 
 

@@ -9,14 +9,14 @@ import sys
 LOGGED = """
 import sys
 from datetime import UTC, datetime
-from kvmstate.reconcile.status_store import Happening
+from kvmstate.reconcile.status_store import Event
 from kvmstate.reconcile.log import log_to_stderr
 
-class Board:
+class StatusStore:
     def subscribe(self, told):
-        told(Happening(datetime.now(UTC), "ManifestsInvalid", "two\\nlines", hint="and\\ntwo"))
+        told(Event(datetime.now(UTC), "ManifestsInvalid", "two\\nlines", hint="and\\ntwo"))
 
-log_to_stderr(Board(), sys.argv[1] == "json")
+log_to_stderr(StatusStore(), sys.argv[1] == "json")
 """
 
 

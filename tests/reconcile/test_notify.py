@@ -27,7 +27,7 @@ from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.notify import receiver
 from kvmstate.reconcile.notify.credentials import Credentials
 from kvmstate.reconcile.notify.notifier import Notifier
-from kvmstate.reconcile.status_store import Board, Concern, Condition, State, Sync
+from kvmstate.reconcile.status_store import ConditionType, ResourceStatus, State, StatusStore, Sync
 
 WEB, DB = ResourceId("domain", "web"), ResourceId("domain", "db")
 
@@ -78,13 +78,13 @@ def hook() -> Iterator[Hook]:
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board(State(project="shop", host="qemu:///system"))
+def status() -> StatusStore:
+    return StatusStore(State(project="shop", host="qemu:///system"))
 
 
 @pytest.fixture
-def tell(board: Board, tmp_path: Path) -> Iterator[Callable[..., Notifier]]:
-    notifier = Notifier(board)
+def tell(status: StatusStore, tmp_path: Path) -> Iterator[Callable[..., Notifier]]:
+    notifier = Notifier(status)
 
     def configure(*to: Any) -> Notifier:
         notifier.configure(to, Credentials(project=tmp_path, reach=Reach.of([tmp_path])))
@@ -94,21 +94,21 @@ def tell(board: Board, tmp_path: Path) -> Iterator[Callable[..., Notifier]]:
     notifier.close()
 
 
-def said(board: Board, reason: str) -> list[str]:
-    return [event.message for event in board.events() if event.reason == reason]
+def said(status: StatusStore, reason: str) -> list[str]:
+    return [event.message for event in status.events() if event.reason == reason]
 
 
 def test_a_webhook_gets_what_it_asked_for(
-    board: Board, tell: Callable[..., Notifier], hook: Hook, tmp_path: Path
+    status: StatusStore, tell: Callable[..., Notifier], hook: Hook, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("hush\n")
     notifier = tell(Webhook(type="webhook", url=hook.url, token_file="token", on=["drift", "failure"]))
-    board.show([Condition(WEB, Sync.IN_SYNC)])
-    board.say("DriftCorrected", "cpus: 3 -> 2", WEB)
-    board.show([Condition(WEB, Sync.FAILING, "no memory", "buy some")])
+    status.update_resources([ResourceStatus(WEB, Sync.IN_SYNC)])
+    status.record_event("DriftCorrected", "cpus: 3 -> 2", WEB)
+    status.update_resources([ResourceStatus(WEB, Sync.FAILING, "no memory", "buy some")])
     # nobody asked for recoveries
-    board.show([Condition(WEB, Sync.IN_SYNC)])
-    board.trouble(Concern.MANIFESTS, UsageError("m.yaml:1: no"))
+    status.update_resources([ResourceStatus(WEB, Sync.IN_SYNC)])
+    status.set_condition(ConditionType.MANIFESTS, UsageError("m.yaml:1: no"))
     hook.gets(3)
     path, headers, first = hook.got[0]
     assert (path, headers["Authorization"]) == ("/hook", "Bearer hush")
@@ -130,11 +130,11 @@ def test_a_webhook_gets_what_it_asked_for(
 
 
 def test_slack_gets_text_from_which_nobody_can_break_out(
-    board: Board, tell: Callable[..., Notifier], hook: Hook, tmp_path: Path
+    status: StatusStore, tell: Callable[..., Notifier], hook: Hook, tmp_path: Path
 ) -> None:
     (tmp_path / "slack").write_text(hook.url)
     tell(Slack(type="slack", url_file="slack"))
-    board.say("DriftCorrected", "title: <!channel> & \x1b[31m", WEB)
+    status.record_event("DriftCorrected", "title: <!channel> & \x1b[31m", WEB)
     until(lambda: hook.got, "a message", 20)
     assert hook.got[0][2] == {
         "text": "[shop] domain/web: DriftCorrected on qemu:///system\ntitle: &lt;!channel&gt; &amp; \\x1b[31m"
@@ -168,7 +168,7 @@ class Mails:
 @pytest.mark.parametrize("encryption", ["starttls", "none"])
 def test_an_email_is_sent_with_encryption_unless_told_otherwise(
     encryption: Any,
-    board: Board,
+    status: StatusStore,
     tell: Callable[..., Notifier],
     certificate: tuple[Path, Path],
     tmp_path: Path,
@@ -196,8 +196,8 @@ def test_an_email_is_sent_with_encryption_unless_told_otherwise(
                 **login,
             )
         )
-        board.show([Condition(WEB, Sync.FAILING, "no memory\nat all", "buy some")])
-        until(lambda: mails.got, f"a mail, or {said(board, 'NotificationFailed')}", 20)
+        status.update_resources([ResourceStatus(WEB, Sync.FAILING, "no memory\nat all", "buy some")])
+        until(lambda: mails.got, f"a mail, or {said(status, 'NotificationFailed')}", 20)
     finally:
         server.stop()
     mail = message_from_bytes(mails.got[0].content)
@@ -216,26 +216,28 @@ def _free_port() -> int:
         return port
 
 
-def test_the_same_news_is_sent_once_until_it_changes(board: Board, tell: Callable[..., Notifier], hook: Hook) -> None:
+def test_the_same_news_is_sent_once_until_it_changes(
+    status: StatusStore, tell: Callable[..., Notifier], hook: Hook
+) -> None:
     tell(Webhook(type="webhook", url=hook.url))
     for _ in range(5):
-        board.say("DriftCorrected", "cpus: 3 -> 2", WEB)
-    board.say("DriftCorrected", "cpus: 4 -> 2", WEB)
-    board.say("DriftCorrected", "cpus: 3 -> 2", WEB)
-    board.say("DriftCorrected", "cpus: 3 -> 2", DB)
+        status.record_event("DriftCorrected", "cpus: 3 -> 2", WEB)
+    status.record_event("DriftCorrected", "cpus: 4 -> 2", WEB)
+    status.record_event("DriftCorrected", "cpus: 3 -> 2", WEB)
+    status.record_event("DriftCorrected", "cpus: 3 -> 2", DB)
     assert hook.gets(4) == ["cpus: 3 -> 2", "cpus: 4 -> 2", "cpus: 3 -> 2", "cpus: 3 -> 2"]
     assert hook.got[3][2]["resource"] == "domain/db"
 
 
 def test_so_many_are_sent_an_hour_and_the_rest_is_summed_up(
-    board: Board, tell: Callable[..., Notifier], hook: Hook, monkeypatch: pytest.MonkeyPatch
+    status: StatusStore, tell: Callable[..., Notifier], hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiver, "HOUR", 1.5)
     notifier = tell(Webhook(type="webhook", url=hook.url, per_hour=2))
     began = time.monotonic()
     for number in range(10):
-        board.say("DriftCorrected", f"{number}", WEB)
-    board.show([Condition(DB, Sync.FAILING, "no memory")])
+        status.record_event("DriftCorrected", f"{number}", WEB)
+    status.update_resources([ResourceStatus(DB, Sync.FAILING, "no memory")])
     found = hook.gets(3)
     assert time.monotonic() - began >= 1.5
     assert found == ["0", "1", "9 held back (8 drift, 1 failure); the last one: domain/db: Failing: no memory"]
@@ -244,32 +246,32 @@ def test_so_many_are_sent_an_hour_and_the_rest_is_summed_up(
 
 
 def test_a_receiver_that_fails_is_tried_again_and_said_once(
-    board: Board, tell: Callable[..., Notifier], hook: Hook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    status: StatusStore, tell: Callable[..., Notifier], hook: Hook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(receiver, "RETRIES", (0.05,))
     secret = tmp_path / "secret"
     secret.write_text(f"{hook.url}/T0/hush")
     hook.status = 503
     tell(Slack(type="slack", url_file="secret"))
-    board.say("DriftCorrected", "cpus: 3 -> 2", WEB)
+    status.record_event("DriftCorrected", "cpus: 3 -> 2", WEB)
     until(lambda: len(hook.got) > 3, "further tries", 20)
     hook.status = 200
-    until(lambda: said(board, "NotificationRecovered"), "it is said to be over", 20)
-    assert said(board, "NotificationFailed") == ["slack secret: it answers 503"]
+    until(lambda: said(status, "NotificationRecovered"), "it is said to be over", 20)
+    assert said(status, "NotificationFailed") == ["slack secret: it answers 503"]
     # nobody listens there, or it is no URL: what the file holds is never said
     for text, why in (("http://127.0.0.1:1/T0/hush", "refused"), ("ftp://hush", "no URL"), ("", "expected one line")):
         secret.write_text(text)
-        count = len(said(board, "NotificationFailed"))
-        board.say("DriftCorrected", f"because of {why}", WEB)
-        until(lambda n=count: len(said(board, "NotificationFailed")) > n, "the next failure", 20)  # type: ignore[misc]
-        assert why in said(board, "NotificationFailed")[-1]
+        count = len(said(status, "NotificationFailed"))
+        status.record_event("DriftCorrected", f"because of {why}", WEB)
+        until(lambda n=count: len(said(status, "NotificationFailed")) > n, "the next failure", 20)  # type: ignore[misc]
+        assert why in said(status, "NotificationFailed")[-1]
         secret.write_text(hook.url)
-        until(lambda n=count: len(said(board, "NotificationRecovered")) > n, "it is over", 20)  # type: ignore[misc]
-    assert "hush" not in str(board.events())
+        until(lambda n=count: len(said(status, "NotificationRecovered")) > n, "it is over", 20)  # type: ignore[misc]
+    assert "hush" not in str(status.events())
 
 
 def test_a_receiver_that_never_answers_holds_up_nobody(
-    board: Board, tell: Callable[..., Notifier], hook: Hook, monkeypatch: pytest.MonkeyPatch
+    status: StatusStore, tell: Callable[..., Notifier], hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck = Hook()
     stuck.answers.clear()
@@ -277,7 +279,7 @@ def test_a_receiver_that_never_answers_holds_up_nobody(
         notifier = tell(Webhook(type="webhook", url=stuck.url), Webhook(type="webhook", url=hook.url))
         began = time.monotonic()
         for number in range(300):
-            board.say("DriftCorrected", f"{number}", WEB)
+            status.record_event("DriftCorrected", f"{number}", WEB)
         assert time.monotonic() - began < 5
         assert hook.gets(20)
         # what the one that is stuck is to get is bounded
@@ -287,24 +289,26 @@ def test_a_receiver_that_never_answers_holds_up_nobody(
 
 
 def test_receivers_that_are_configured_anew_replace_those_before(
-    board: Board, tell: Callable[..., Notifier], hook: Hook
+    status: StatusStore, tell: Callable[..., Notifier], hook: Hook
 ) -> None:
     tell(Webhook(type="webhook", url=hook.url))
     tell(Webhook(type="webhook", url=hook.url))
-    board.say("DriftCorrected", "one", WEB)
+    status.record_event("DriftCorrected", "one", WEB)
     hook.gets(1)
     tell(Webhook(type="webhook", url=hook.url + "/other"))
-    board.say("DriftCorrected", "two", WEB)
+    status.record_event("DriftCorrected", "two", WEB)
     assert hook.gets(2) == ["one", "two"]
     assert [path for path, _, _ in hook.got] == ["/hook", "/hook/other"]
 
 
-def test_who_stands_by_for_another_daemon_tells_nobody(board: Board, tell: Callable[..., Notifier], hook: Hook) -> None:
+def test_who_stands_by_for_another_daemon_tells_nobody(
+    status: StatusStore, tell: Callable[..., Notifier], hook: Hook
+) -> None:
     tell(Webhook(type="webhook", url=hook.url))
-    board.set(standby="ops@other")
-    board.trouble(Concern.MANIFESTS, UsageError("m.yaml:1: no"))
-    board.set(standby="")
-    board.say("DriftCorrected", "cpus: 3 -> 2", WEB)
+    status.update(standby="ops@other")
+    status.set_condition(ConditionType.MANIFESTS, UsageError("m.yaml:1: no"))
+    status.update(standby="")
+    status.record_event("DriftCorrected", "cpus: 3 -> 2", WEB)
     assert hook.gets(1) == ["cpus: 3 -> 2"]
 
 

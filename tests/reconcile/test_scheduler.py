@@ -11,11 +11,11 @@ import pytest
 from kvmstate.manifest import Project
 from kvmstate.manifest.reconcile import Reconcile, Window
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.desired import Desired, Given
-from kvmstate.reconcile.reconciler import Keeper
-from kvmstate.reconcile.scheduler import Calendar
-from kvmstate.reconcile.status_store import Board, Condition, State, Sync
-from kvmstate.reconcile.workqueue import Agenda, Topic
+from kvmstate.reconcile.desired import Desired, Source
+from kvmstate.reconcile.reconciler import Reconciler
+from kvmstate.reconcile.scheduler import Scheduler
+from kvmstate.reconcile.status_store import ResourceStatus, State, StatusStore, Sync
+from kvmstate.reconcile.workqueue import Task, WorkQueue
 
 VM = ResourceId("domain", "vm")
 NIGHTLY = Reconcile(windows=[Window(schedule="0 2 * * *", duration=3600)])
@@ -26,44 +26,44 @@ def at(hour: int, minute: int = 0, day: int = 25) -> datetime:
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board(State(ready=True, next_window=at(2), conditions={VM: Condition(VM, Sync.WAITING)}))
+def status() -> StatusStore:
+    return StatusStore(State(ready=True, next_window=at(2), resources={VM: ResourceStatus(VM, Sync.WAITING)}))
 
 
-def calendar(board: Board, agenda: Agenda) -> Calendar:
+def scheduler(status: StatusStore, queue: WorkQueue) -> Scheduler:
     project = Project(reconcile=NIGHTLY)
-    given = Given(lambda: project, lambda: Desired(project, ()))
-    keeper = Keeper(given, board, agenda, threading.Event())
-    keeper.project = project
-    made = Calendar(board, agenda, keeper)
+    given = Source(lambda: project, lambda: Desired(project, ()))
+    reconciler = Reconciler(given, status, queue, threading.Event())
+    reconciler.project = project
+    made = Scheduler(status, queue, reconciler)
     made._last = at(1)
     return made
 
 
-def test_what_waits_for_a_window_is_looked_at_when_it_opens(board: Board) -> None:
-    agenda = Agenda()
-    days = calendar(board, agenda)
-    days.look(at(1, 1))
-    assert agenda.take() == set()
+def test_what_waits_for_a_window_is_looked_at_when_it_opens(status: StatusStore) -> None:
+    queue = WorkQueue()
+    days = scheduler(status, queue)
+    days.run_due(at(1, 1))
+    assert queue.drain() == set()
     for minute in range(2, 60):
-        days.look(at(1, minute))
-    assert agenda.take() == set()
-    days.look(at(2, 0))
-    assert agenda.take() == {VM}
-    assert board.state.next_window == at(2, day=26)
+        days.run_due(at(1, minute))
+    assert queue.drain() == set()
+    days.run_due(at(2, 0))
+    assert queue.drain() == {VM}
+    assert status.state.next_window == at(2, day=26)
 
 
 @pytest.mark.parametrize("jump", [at(12), at(2, 30), at(0, 30), at(1, 30, day=20)])
-def test_a_clock_that_jumps_is_reckoned_from_anew(board: Board, jump: datetime) -> None:
-    agenda = Agenda()
-    days = calendar(board, agenda)
-    days.look(jump)
-    assert agenda.take() == {VM}
+def test_a_clock_that_jumps_is_reckoned_from_anew(status: StatusStore, jump: datetime) -> None:
+    queue = WorkQueue()
+    days = scheduler(status, queue)
+    days.run_due(jump)
+    assert queue.drain() == {VM}
     expected = jump.replace(hour=2, minute=0)
-    assert board.state.next_window == (expected if expected > jump else expected + timedelta(days=1))
+    assert status.state.next_window == (expected if expected > jump else expected + timedelta(days=1))
 
 
-def test_windows(board: Board) -> None:
+def test_windows(status: StatusStore) -> None:
     berlin = Window(schedule="30 2 * * *", duration=3600, time_zone="Europe/Berlin")
     assert [berlin.opened(at(1, m)) for m in (29, 30, 59)] == [False, True, True]
     assert [berlin.opened(at(2, m)) for m in (29, 30)] == [True, False]
@@ -83,27 +83,27 @@ class Clock:
 
 def test_the_same_thing_stands_once_on_the_agenda_and_the_earliest_time_counts() -> None:
     clock: Any = Clock()
-    agenda = Agenda(clock)
-    agenda.ask(VM, after=5)
-    agenda.ask(VM, after=1)
-    agenda.ask(VM, after=3)
-    agenda.ask(Topic.EVERYTHING, after=2)
+    queue = WorkQueue(clock)
+    queue.add(VM, after=5)
+    queue.add(VM, after=1)
+    queue.add(VM, after=3)
+    queue.add(Task.EVERYTHING, after=2)
     clock.now = 1.0
-    assert agenda.take() == {VM}
-    assert agenda.take() == set()
+    assert queue.drain() == {VM}
+    assert queue.drain() == set()
     clock.now = 9.0
-    assert agenda.take() == {Topic.EVERYTHING}
+    assert queue.drain() == {Task.EVERYTHING}
 
 
 def test_what_fails_is_done_again_later_each_time_whoever_asks() -> None:
     clock: Any = Clock()
-    agenda = Agenda(clock)
-    delays = [agenda.failed(VM) for _ in range(12)]
+    queue = WorkQueue(clock)
+    delays = [queue.retry(VM) for _ in range(12)]
     assert all(0.9 * 2 ** (n + 1) <= d <= 1.1 * 2 ** (n + 1) for n, d in enumerate(delays[:8]))
     assert max(delays) <= 660
-    agenda.ask(VM)
-    assert agenda.take() == set()
-    agenda.succeeded(VM)
-    agenda.ask(VM)
-    assert agenda.take() == {VM}
-    assert not agenda.failures(VM)
+    queue.add(VM)
+    assert queue.drain() == set()
+    queue.forget(VM)
+    queue.add(VM)
+    assert queue.drain() == {VM}
+    assert not queue.failures(VM)

@@ -1,4 +1,4 @@
-"""What a running daemon tells, seen from outside."""
+"""What a running daemon tells, seen from endpoints."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from harness import MAIN, ROOT
 from kvmstate.errors import ConnectionFailed
 from kvmstate.manifest import Project
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.desired import Desired, Given
+from kvmstate.reconcile.desired import Desired, Source
 from kvmstate.reconcile.loop import Loop
 from kvmstate.reconcile.reconciler import HUNG
-from kvmstate.reconcile.status_store import Board, Concern, Condition, State, Sync
+from kvmstate.reconcile.status_store import ConditionType, ResourceStatus, State, StatusStore, Sync
 from kvmstate.reconcile.systemd import Notify, Supervised, status
 from kvmstate.sources.revision import Revision
 
@@ -103,9 +103,9 @@ def test_it_is_ready_after_the_first_pass_reloads_and_stops(
     assert daemon.wait(20) == 0
 
 
-def given(fetch: Callable[[], tuple[Revision, str]] | None = None) -> Given:
+def given(fetch: Callable[[], tuple[Revision, str]] | None = None) -> Source:
     project = Project()
-    return Given(lambda: project, lambda: Desired(project, ()), fetch=fetch)
+    return Source(lambda: project, lambda: Desired(project, ()), fetch=fetch)
 
 
 @pytest.fixture
@@ -115,23 +115,23 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("brief")
 def test_a_loop_that_hangs_is_no_sign_of_life(manager: Manager) -> None:
-    board = Board(State())
-    loop = Loop(given(), board)
-    loop._keeper._beat -= HUNG
-    Supervised(loop, board, Notify(manager.address)).start()
+    status = StatusStore(State())
+    loop = Loop(given(), status)
+    loop._reconciler._beat -= HUNG
+    Supervised(loop, status, Notify(manager.address)).start()
     with pytest.raises(TimeoutError):
         manager.hear(0.2)
-    loop._keeper._beat += HUNG
+    loop._reconciler._beat += HUNG
     assert manager.hear()["WATCHDOG"] == "1"
 
 
 @pytest.mark.usefixtures("brief")
 def test_what_takes_long_is_no_reason_to_be_killed(manager: Manager) -> None:
-    board = Board(State())
-    loop = Loop(given(), board)
-    with loop._keeper.taking_time():
-        loop._keeper._beat -= HUNG
-        Supervised(loop, board, Notify(manager.address)).start()
+    status = StatusStore(State())
+    loop = Loop(given(), status)
+    with loop._reconciler.taking_time():
+        loop._reconciler._beat -= HUNG
+        Supervised(loop, status, Notify(manager.address)).start()
         assert manager.hear()["WATCHDOG"] == "1"
 
 
@@ -155,16 +155,16 @@ def test_without_a_service_manager_nothing_is_said_and_nothing_fails(tmp_path: P
         (
             State(
                 ready=True,
-                conditions={
-                    (a := ResourceId("domain", "a")): Condition(a, Sync.IN_SYNC),
-                    (b := ResourceId("domain", "b")): Condition(b, Sync.WAITING, "for a window"),
-                    (c := ResourceId("domain", "c")): Condition(c, Sync.FAILING, "no\nsuch file"),
+                resources={
+                    (a := ResourceId("domain", "a")): ResourceStatus(a, Sync.IN_SYNC),
+                    (b := ResourceId("domain", "b")): ResourceStatus(b, Sync.WAITING, "for a window"),
+                    (c := ResourceId("domain", "c")): ResourceStatus(c, Sync.FAILING, "no\nsuch file"),
                 },
             ),
             "1 InSync, 1 Waiting, 1 Failing; domain/c: no\\nsuch file",
         ),
         (
-            State(ready=True, troubles={Concern.HOST: (datetime.now(UTC), ConnectionFailed("gone"))}),
+            State(ready=True, conditions={ConditionType.HOST: (datetime.now(UTC), ConnectionFailed("gone"))}),
             "HostUnreachable: gone",
         ),
     ],

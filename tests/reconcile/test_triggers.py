@@ -6,8 +6,8 @@ import pytest
 
 from kvmstate.host.events import Heard
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.triggers import GATHER, Hearing
-from kvmstate.reconcile.workqueue import Agenda, Key, Topic
+from kvmstate.reconcile.triggers import GATHER, EventRouter
+from kvmstate.reconcile.workqueue import Task, WorkItem, WorkQueue
 
 VM, POOL = ResourceId("domain", "vm"), ResourceId("pool", "images")
 ROOT, OTHER = ResourceId("volume", "images/root"), ResourceId("volume", "other/root")
@@ -26,13 +26,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def agenda(clock: Clock) -> Agenda:
-    return Agenda(clock)
+def queue(clock: Clock) -> WorkQueue:
+    return WorkQueue(clock)
 
 
 @pytest.fixture
-def hearing(agenda: Agenda) -> Hearing:
-    made = Hearing(agenda, lambda: {VM, POOL, ROOT, OTHER})
+def router(queue: WorkQueue) -> EventRouter:
+    made = EventRouter(queue, lambda: {VM, POOL, ROOT, OTHER})
     made.project = "shop"
     return made
 
@@ -50,31 +50,31 @@ def secret(part: str, project: str = "shop") -> ResourceId:
         (Heard(VM, "shutdown"), set()),
         # volumes have no events of their own
         (Heard(POOL, "refreshed"), {POOL, ROOT}),
-        (Heard(secret("0"), "changed"), {Topic.RECORD}),
+        (Heard(secret("0"), "changed"), {Task.RECORD}),
         (Heard(secret("0", "other"), "changed"), set()),
         (Heard(secret("lock"), "defined"), set()),
-        (Heard(secret("lock"), "undefined"), {Topic.UNLOCKED}),
-        (Heard(secret("leader"), "undefined"), {Topic.EVERYTHING}),
+        (Heard(secret("lock"), "undefined"), {Task.UNLOCKED}),
+        (Heard(secret("leader"), "undefined"), {Task.EVERYTHING}),
     ],
     ids=lambda value: f"{value.id} {value.what}" if isinstance(value, Heard) else "",
 )
-def test_where_to_look(event: Heard, asked: set[Key], clock: Clock, agenda: Agenda, hearing: Hearing) -> None:
-    hearing.heard(event)
-    assert agenda.take() == set()
+def test_where_to_look(event: Heard, asked: set[WorkItem], clock: Clock, queue: WorkQueue, router: EventRouter) -> None:
+    router.on_event(event)
+    assert queue.drain() == set()
     clock.now = GATHER
-    assert agenda.take() == asked
+    assert queue.drain() == asked
 
 
 def test_a_guest_that_keeps_stopping_by_itself_is_started_again_later_each_time(
-    clock: Clock, agenda: Agenda, hearing: Hearing
+    clock: Clock, queue: WorkQueue, router: EventRouter
 ) -> None:
     waits = []
     for _ in range(8):
-        hearing.heard(Heard(VM, "stopped (shutdown)"))
+        router.on_event(Heard(VM, "stopped (shutdown)"))
         # whatever else is heard of it
-        hearing.heard(Heard(VM, "agent"))
+        router.on_event(Heard(VM, "agent"))
         begun = clock.now
-        while not agenda.take():
+        while not queue.drain():
             clock.now += 0.01
         waits.append(round(clock.now - begun))
     assert waits == [0, 10, 20, 40, 80, 160, 300, 300]

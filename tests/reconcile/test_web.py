@@ -25,8 +25,8 @@ from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.journal import Journal
 from kvmstate.reconcile.metrics import Metrics
 from kvmstate.reconcile.stats import Space
-from kvmstate.reconcile.status_store import Board, Concern, Condition, Pass, State, Sync
-from kvmstate.reconcile.workqueue import Agenda, Topic
+from kvmstate.reconcile.status_store import ConditionType, ReconcileResult, ResourceStatus, State, StatusStore, Sync
+from kvmstate.reconcile.workqueue import Task, WorkQueue
 from kvmstate.web import handler, pages, server
 from kvmstate.web.address import Address, default, find, parse
 from kvmstate.web.guard import guard
@@ -39,10 +39,10 @@ class Daemon:
     """All of a daemon but the loop."""
 
     def __init__(self) -> None:
-        self.board, self.agenda, self.alive = Board(State(project="shop")), Agenda(), True
-        self.journal = Journal(self.board)
-        metrics = Metrics(self.board, self.agenda)
-        self.pages = pages.Pages(self.board, self.journal, metrics, self.agenda, lambda: self.alive)
+        self.status, self.queue, self.alive = StatusStore(State(project="shop")), WorkQueue(), True
+        self.journal = Journal(self.status)
+        metrics = Metrics(self.status, self.queue)
+        self.pages = pages.Pages(self.status, self.journal, metrics, self.queue, lambda: self.alive)
         self.servers: list[Server] = []
 
     def serve(
@@ -220,7 +220,7 @@ def test_web_pages_in_a_browser_cannot_ask(daemon: Daemon) -> None:
     for headers in ({"Host": "rebound.example"}, {"Host": "127.rebound.example"}, {"Origin": "http://site.example"}):
         assert ask(at, "/status", **headers)[0] == 403
         assert ask(at, "/reconcile", "POST", **headers)[0] == 403
-    assert daemon.agenda.depth == 0
+    assert daemon.queue.depth == 0
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_a_client_that_takes_no_answer_is_cut_off(daemon: Daemon, monkeypatch: p
     monkeypatch.setattr(handler, "PATIENCE", 2.0)
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 1)
     for number in range(1000):
-        daemon.board.say("Applied", "x" * 3900, ResourceId("domain", f"web-{number}"))
+        daemon.status.record_event("Applied", "x" * 3900, ResourceId("domain", f"web-{number}"))
     at = daemon.serve("127.0.0.1:0")
     with socket.socket() as greedy:
         greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -307,12 +307,12 @@ def test_a_client_that_takes_no_answer_is_cut_off(daemon: Daemon, monkeypatch: p
 def test_ready_is_after_the_first_look_while_the_host_answers(daemon: Daemon, tmp_path: Path) -> None:
     at = daemon.serve(f"unix:{tmp_path / 'web.sock'}")
     assert ask(at, "/readyz") == (503, "not ready: FirstPassNotDone\n")
-    daemon.board.set(ready=True)
+    daemon.status.update(ready=True)
     assert ask(at, "/readyz") == (200, "ok\n")
-    daemon.board.trouble(Concern.HOST, HostError("no route to secret.example"))
+    daemon.status.set_condition(ConditionType.HOST, HostError("no route to secret.example"))
     assert ask(at, "/readyz") == (503, "not ready: HostUnreachable\n")
-    daemon.board.trouble(Concern.HOST, None)
-    daemon.board.trouble(Concern.MANIFESTS, UsageError("the last good ones are in force"))
+    daemon.status.set_condition(ConditionType.HOST, None)
+    daemon.status.set_condition(ConditionType.MANIFESTS, UsageError("the last good ones are in force"))
     assert ask(at, "/readyz")[0] == 200
 
 
@@ -324,15 +324,17 @@ def test_healthy_is_a_loop_that_gives_signs_of_life(daemon: Daemon, tmp_path: Pa
 
 
 def test_reconcile_asks_for_the_manifests_and_a_look_at_everything(daemon: Daemon, tmp_path: Path) -> None:
-    daemon.agenda.failed(Topic.MANIFESTS)
+    daemon.queue.retry(Task.MANIFESTS)
     assert ask(daemon.serve(f"unix:{tmp_path / 'web.sock'}"), "/reconcile", "POST")[0] == 202
-    assert daemon.agenda.take() == {Topic.MANIFESTS, Topic.EVERYTHING}
+    assert daemon.queue.drain() == {Task.MANIFESTS, Task.EVERYTHING}
 
 
 def test_status_says_how_everything_is(daemon: Daemon, tmp_path: Path) -> None:
     web, db = ResourceId("domain", "web"), ResourceId("domain", "db")
-    daemon.board.show([Condition(web, Sync.IN_SYNC), Condition(db, Sync.FAILING, "no memory", "buy some", failures=2)])
-    daemon.board.trouble(Concern.MANIFESTS, UsageError("m.yaml:1: no", "say yes"))
+    daemon.status.update_resources(
+        [ResourceStatus(web, Sync.IN_SYNC), ResourceStatus(db, Sync.FAILING, "no memory", "buy some", failures=2)]
+    )
+    daemon.status.set_condition(ConditionType.MANIFESTS, UsageError("m.yaml:1: no", "say yes"))
     said = json.loads(ask(daemon.serve(f"unix:{tmp_path / 'web.sock'}"), "/status")[1])
     assert (said["project"], said["ready"], said["counts"]) == ("shop", False, {"Failing": 1, "InSync": 1})
     assert [(r["address"], r["sync"], r["message"], r["failures"]) for r in said["resources"]] == [
@@ -345,7 +347,7 @@ def test_status_says_how_everything_is(daemon: Daemon, tmp_path: Path) -> None:
 def test_events_are_read_on_from_a_number_and_waited_for(daemon: Daemon, tmp_path: Path) -> None:
     at = daemon.serve(f"unix:{tmp_path / 'web.sock'}")
     for number in range(5):
-        daemon.board.say("Applied", f"change {number}")
+        daemon.status.record_event("Applied", f"change {number}")
 
     def events(query: str) -> Any:
         return json.loads(ask(at, f"/events?{query}")[1])
@@ -357,7 +359,7 @@ def test_events_are_read_on_from_a_number_and_waited_for(daemon: Daemon, tmp_pat
     assert len(events("since=1h")["events"]) == 5
     assert events("since=2999-01-01")["events"] == []
     assert events("since=5") == {"format_version": "1.0", "last": 5, "events": []}
-    later = threading.Timer(0.2, lambda: daemon.board.say("DriftCorrected", "waited for"))
+    later = threading.Timer(0.2, lambda: daemon.status.record_event("DriftCorrected", "waited for"))
     later.start()
     assert [e["message"] for e in events("since=5&wait=20")["events"]] == ["waited for"]
 
@@ -371,14 +373,16 @@ def test_metrics(daemon: Daemon, tmp_path: Path) -> None:
     at = daemon.serve(f"unix:{tmp_path / 'web.sock'}")
     web, lan = ResourceId("domain", "web"), ResourceId("network", "lan")
     started = datetime.now(UTC)
-    daemon.board.show([Condition(web, Sync.RESTART_PENDING, "cpus"), Condition(lan, Sync.IN_SYNC)])
-    daemon.board.say("DriftCorrected", "cpus: 3 -> 2", web)
-    daemon.board.passed(Pass(started, 0.2, True, 2, 1, 0))
-    daemon.board.passed(Pass(started, 0.2, False, 1, 0, 1))
-    daemon.board.trouble(Concern.MANIFESTS, UsageError("no"))
-    daemon.board.set(pools={"images": Space(100, 60, 40)}, snapshots={"nightly": started})
-    daemon.agenda.ask(web)
-    daemon.agenda.failed(lan)
+    daemon.status.update_resources(
+        [ResourceStatus(web, Sync.RESTART_PENDING, "cpus"), ResourceStatus(lan, Sync.IN_SYNC)]
+    )
+    daemon.status.record_event("DriftCorrected", "cpus: 3 -> 2", web)
+    daemon.status.record_result(ReconcileResult(started, 0.2, True, 2, 1, 0))
+    daemon.status.record_result(ReconcileResult(started, 0.2, False, 1, 0, 1))
+    daemon.status.set_condition(ConditionType.MANIFESTS, UsageError("no"))
+    daemon.status.update(pools={"images": Space(100, 60, 40)}, snapshots={"nightly": started})
+    daemon.queue.add(web)
+    daemon.queue.retry(lan)
     found = metrics(at)
 
     def value(name: str, **labels: str) -> float:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kvmstate.manifest.notifications import Topic
-from kvmstate.reconcile.status_store import Concern, Happening, Sync
+from kvmstate.reconcile.status_store import ConditionType, Event, Sync
 
 # Another run's lock is no failure: it is waited for
-_CONCERNS = [concern for concern in Concern if concern is not Concern.LOCK]
+_CONDITIONS = [condition for condition in ConditionType if condition is not ConditionType.LOCK]
 _TOPICS: dict[str, Topic] = {
     "DriftCorrected": "drift",
     Sync.DRIFTED.value: "drift",
@@ -20,11 +20,11 @@ _TOPICS: dict[str, Topic] = {
     "EventsNotKept": "failure",
     "ListenFailed": "failure",
     "Recovered": "recovery",
-    **{concern.value[0]: "failure" for concern in _CONCERNS},
-    **{concern.value[1]: "recovery" for concern in _CONCERNS},
+    **{condition.value[0]: "failure" for condition in _CONDITIONS},
+    **{condition.value[1]: "recovery" for condition in _CONDITIONS},
 }
 # What is over, and what says that it is, are about the same thing
-_ABOUT = {reason: concern.value[0] for concern in _CONCERNS for reason in concern.value}
+_ABOUT = {reason: condition.value[0] for condition in _CONDITIONS for reason in condition.value}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class NotSent(Exception):
 Sender = Callable[[Notice], None]
 
 
-def notice(event: Happening, project: str, host: str) -> Notice | None:
+def notice(event: Event, project: str, host: str) -> Notice | None:
     topic = _TOPICS.get(event.reason)
     if topic is None:
         return None

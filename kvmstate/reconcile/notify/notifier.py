@@ -11,20 +11,21 @@ from kvmstate.manifest.notifications import Notification
 from kvmstate.reconcile.notify.credentials import Credentials
 from kvmstate.reconcile.notify.notices import notice
 from kvmstate.reconcile.notify.receiver import Receiver
-from kvmstate.reconcile.status_store import Board, Happening
+from kvmstate.reconcile.status_store import Event, StatusStore
 
 
 class Notifier:
-    """Subscribes to the board. `counts` are of notices, by receiver's type and what became of them: sent or held."""
+    """Subscribes to the status store. `counts` are of notices, by receiver's type and what became of them: sent or
+    held."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, status: StatusStore) -> None:
+        self._status = status
         self._lock = threading.Lock()
         self._settings: tuple[Sequence[Notification], Credentials] = ((), Credentials())
         self._receivers: list[Receiver] = []
         self._failing: set[str] = set()
         self.counts: Counter[tuple[str, str]] = Counter()
-        board.subscribe(self._told)
+        status.subscribe(self._told)
 
     def configure(self, to: Sequence[Notification], credentials: Credentials) -> None:
         """What has not changed goes on."""
@@ -46,8 +47,8 @@ class Notifier:
             receiver.close()
         self._receivers = []
 
-    def _told(self, event: Happening) -> None:
-        receivers, state = self._receivers, self._board.state
+    def _told(self, event: Event) -> None:
+        receivers, state = self._receivers, self._status.state
         # who stands by is not the one to tell
         if receivers and not state.standby and (news := notice(event, state.project, state.host)):
             for receiver in receivers:
@@ -62,6 +63,6 @@ class Notifier:
             known = name in self._failing
             (self._failing.add if why else self._failing.discard)(name)
         if why and not known:
-            self._board.say("NotificationFailed", f"{name}: {why}", warning=True)
+            self._status.record_event("NotificationFailed", f"{name}: {why}", warning=True)
         elif known and not why:
-            self._board.say("NotificationRecovered", name)
+            self._status.record_event("NotificationRecovered", name)
