@@ -61,10 +61,15 @@ def _child(
     """One answer a template, up to the first that had to be stopped."""
     pairs = [(os.path.abspath(source.path or ""), os.path.abspath(source.root)) for source in templates]
     job = json.dumps({"values": json.dumps(values), "templates": pairs, "room": room})
-    # -P: modules are not looked for in the script's own folder.
-    command = [sys.executable, "-P", str(CHILD)]
+    # -P: modules are not looked for in the script's own folder; -S: this process has found already where they are
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+        [sys.executable, "-P", "-S", str(CHILD)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
     ) as process:
         try:
             out, _ = process.communicate(job, timeout=seconds)
