@@ -13,7 +13,7 @@ from kvmstate.kind import Reference, references
 from kvmstate.manifest import rules
 from kvmstate.manifest.manifests import Loaded
 from kvmstate.manifest.reach import HINT, Reach
-from kvmstate.model.reference import LocalFile
+from kvmstate.model.field import LocalFile
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.xmlbind import Section, bindings
 

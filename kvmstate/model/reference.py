@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
+from kvmstate.model.field import field
 from kvmstate.model.resource import Model, Name
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """Marks a field that names a file where kvmstate runs; relative to the manifest, absolute once it is loaded.
-
-    Two checkouts of one project have it in different folders: files of one name are taken for the same.
-    """
 
 
 class VolumeRef(Model):
     """A volume, by its pool and its name; `pool/name` for short."""
 
-    pool: Annotated[Name, Field(description="The storage pool.")]
-    name: Annotated[Name, Field(description="The volume's name in the pool.")]
+    pool: Name = field(required=True, doc="The storage pool.")
+    name: Name = field(required=True, doc="The volume's name in the pool.")
 
     @model_validator(mode="before")
     @classmethod

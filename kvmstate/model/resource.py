@@ -43,13 +43,6 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Ref:
-    """Marks a field whose value names another resource of this kind (a libvirt word)."""
-
-    kind: str
-
-
-@dataclass(frozen=True)
 class Origin:
     """Where a document starts."""
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from kvmstate.model.field import field
 from kvmstate.model.quantity import Duration
 from kvmstate.model.resource import Model
 
@@ -22,20 +23,15 @@ Count = Annotated[int | None, Field(ge=1, le=10_000)]
 class Retention(Model):
     """Which snapshots are kept. What no rule keeps is deleted; the newest never is."""
 
-    keep_last: Annotated[Count, Field(description="The newest so many.")] = None
-    hourly: Annotated[Count, Field(description="The newest of each of the last so many hours that have one.")] = None
-    daily: Annotated[Count, Field(description="The newest of each of the last so many days that have one.")] = None
-    weekly: Annotated[
-        Count, Field(description="The newest of each of the last so many weeks (from Monday) that have one.")
-    ] = None
-    monthly: Annotated[Count, Field(description="The newest of each of the last so many months that have one.")] = None
-    yearly: Annotated[Count, Field(description="The newest of each of the last so many years that have one.")] = None
-    max_age: Annotated[
-        Duration | None,
-        Field(
-            gt=0, description="What is older goes, whatever keeps it; without other rules all that is younger stays."
-        ),
-    ] = None
+    keep_last: Count = field(doc="The newest so many.")
+    hourly: Count = field(doc="The newest of each of the last so many hours that have one.")
+    daily: Count = field(doc="The newest of each of the last so many days that have one.")
+    weekly: Count = field(doc="The newest of each of the last so many weeks (from Monday) that have one.")
+    monthly: Count = field(doc="The newest of each of the last so many months that have one.")
+    yearly: Count = field(doc="The newest of each of the last so many years that have one.")
+    max_age: Duration | None = field(
+        gt=0, doc="What is older goes, whatever keeps it; without other rules all that is younger stays."
+    )
 
     @model_validator(mode="after")
     def _some_rule(self) -> Retention:

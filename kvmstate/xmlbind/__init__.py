@@ -9,6 +9,7 @@ from kvmstate.xmlbind.binding import Binding, Keyed, Section, Sensitive, Xml, bi
 from kvmstate.xmlbind.codecs import Element, Scalar
 from kvmstate.xmlbind.diff import diff, leaving, with_cleared
 from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text, without
+from kvmstate.xmlbind.fields import xml, xml_list
 from kvmstate.xmlbind.overrides import Overrides, apply_overrides, holds_secret, is_secret, read_overrides
 from kvmstate.xmlbind.remainder import Difference, NeededRemainder, Remainder, contained, differences, meaning, merge
 from kvmstate.xmlbind.strip import owning, strip
@@ -47,4 +48,6 @@ __all__ = [
     "with_cleared",
     "withdraw",
     "without",
+    "xml",
+    "xml_list",
 ]

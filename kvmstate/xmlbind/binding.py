@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 from lxml import etree
 
 from kvmstate.model.effect import Cost, Effect
-from kvmstate.model.reference import LocalFile
-from kvmstate.model.resource import Model, Ref
+from kvmstate.model.field import LocalFile, Ref
+from kvmstate.model.resource import Model
 from kvmstate.xmlbind.codecs import NUMBER, TEXT, YES_NO, Element, Scalar
 from kvmstate.xmlbind.path import Path, parse_path
 

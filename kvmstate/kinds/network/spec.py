@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from lxml import etree
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from kvmstate.kind import Claim, Fault, Spec
 from kvmstate.kinds.network import rules
 from kvmstate.model.address import IpAddress, IpInterface, Mac
 from kvmstate.model.effect import Effect
-from kvmstate.xmlbind import Element, Keyed, Section, Xml
+from kvmstate.model.field import field
+from kvmstate.xmlbind import Element, Section, xml, xml_list
 from kvmstate.xmlbind.codecs import ON_OFF, same_case
 
 
@@ -42,32 +43,28 @@ def _write_ip(node: etree._Element, value: str | None, lookup: Any) -> None:
 
 
 class DhcpRange(Section):
-    start: Annotated[IpAddress, Xml("@start")]
-    end: Annotated[IpAddress, Xml("@end")]
+    start: IpAddress = xml("@start", required=True)
+    end: IpAddress = xml("@end", required=True)
 
 
 class DhcpHost(Section):
     """One fixed lease."""
 
-    ip: Annotated[IpAddress, Xml("@ip")]
-    mac: Annotated[Mac | None, Xml("@mac", same=same_case), Effect.LIVE] = None
-    name: Annotated[str | None, Xml("@name"), Effect.LIVE] = None
+    ip: IpAddress = xml("@ip", required=True)
+    mac: Mac | None = xml("@mac", same=same_case, effect=Effect.LIVE)
+    name: str | None = xml("@name", effect=Effect.LIVE)
 
 
 class Dhcp(Section):
-    ranges: Annotated[list[DhcpRange], Xml("range", whole=True), Field(description="Addresses to lease.")] = []
-    hosts: Annotated[
-        list[DhcpHost], Xml("host", whole=True), Keyed("ip"), Effect.LIVE, Field(description="Fixed leases.")
-    ] = []
+    ranges: list[DhcpRange] = xml_list("range", whole=True, doc="Addresses to lease.")
+    hosts: list[DhcpHost] = xml_list("host", key="ip", whole=True, effect=Effect.LIVE, doc="Fixed leases.")
 
 
 class Ip(Section):
     """An address of the host on this network, with the network's prefix length."""
 
-    address: Annotated[IpInterface, Xml(".", Element(_read_ip, _write_ip)), Field(description="192.168.150.1/24")]
-    dhcp: Annotated[
-        Dhcp | None, Xml("dhcp", whole=True), Field(description="Leases that libvirt's dnsmasq gives out.")
-    ] = None
+    address: IpInterface = xml(".", Element(_read_ip, _write_ip), required=True, doc="192.168.150.1/24")
+    dhcp: Dhcp | None = xml("dhcp", whole=True, doc="Leases that libvirt's dnsmasq gives out.")
 
     @model_validator(mode="after")
     def _inside(self) -> Ip:
@@ -83,32 +80,30 @@ class Ip(Section):
 
 
 class DnsHost(Section):
-    ip: Annotated[IpAddress, Xml("@ip")]
-    hostnames: Annotated[list[str], Xml("hostname"), Field(min_length=1)]
+    ip: IpAddress = xml("@ip", required=True)
+    hostnames: list[str] = xml_list("hostname", required=True, min_length=1)
 
 
 class Dns(Section):
-    hosts: Annotated[
-        list[DnsHost], Xml("host", whole=True), Keyed("ip"), Field(description="Names that dnsmasq answers.")
-    ] = []
+    hosts: list[DnsHost] = xml_list("host", key="ip", whole=True, doc="Names that dnsmasq answers.")
 
 
 class Domain(Section):
-    name: Annotated[str, Xml("@name"), Field(description="The DNS domain of this network, such as lab.example.")]
+    name: str = xml("@name", required=True, doc="The DNS domain of this network, such as lab.example.")
 
 
 class Bridge(Section):
-    name: Annotated[str | None, Xml("@name"), Field(max_length=15, description="The bridge device on the host.")] = None
-    stp: Annotated[bool | None, Xml("@stp", ON_OFF), Field(description="Spanning tree.")] = None
+    name: str | None = xml("@name", max_length=15, doc="The bridge device on the host.")
+    stp: bool | None = xml("@stp", ON_OFF, doc="Spanning tree.")
 
 
 class Forward(Section):
-    mode: Annotated[
-        Literal["nat", "route", "open", "bridge"],
-        Xml("@mode"),
-        Field(description="nat, route, open (routed, without firewall rules), or bridge (an existing host bridge)."),
-    ]
-    dev: Annotated[str | None, Xml("@dev"), Field(description="Forward through this host interface only.")] = None
+    mode: Literal["nat", "route", "open", "bridge"] = xml(
+        "@mode",
+        required=True,
+        doc="nat, route, open (routed, without firewall rules), or bridge (an existing host bridge).",
+    )
+    dev: str | None = xml("@dev", doc="Forward through this host interface only.")
 
 
 class NetworkSpec(Spec):
@@ -116,20 +111,14 @@ class NetworkSpec(Spec):
 
     element: ClassVar[str] = "network"
 
-    active: Annotated[bool, Effect.LIVE, Field(description="Whether the network is started.")] = True
-    autostart: Annotated[bool | None, Effect.LIVE, Field(description="Started when the host boots.")] = None
-    forward: Annotated[
-        Forward | None, Xml("forward", whole=True), Field(description="How guests reach other networks.")
-    ] = None
-    bridge: Annotated[
-        Bridge | None, Xml("bridge"), Field(description="The bridge device; named by libvirt if not given.")
-    ] = None
-    mtu: Annotated[int | None, Xml("mtu/@size"), Field(ge=68, le=65535, description="In bytes.")] = None
-    domain: Annotated[Domain | None, Xml("domain", whole=True)] = None
-    dns: Annotated[Dns | None, Xml("dns", whole=True)] = None
-    ips: Annotated[
-        list[Ip], Xml("ip", whole=True), Keyed("address"), Field(description="The host's addresses on it.")
-    ] = []
+    active: bool = field(True, effect=Effect.LIVE, doc="Whether the network is started.")
+    autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
+    forward: Forward | None = xml("forward", whole=True, doc="How guests reach other networks.")
+    bridge: Bridge | None = xml("bridge", doc="The bridge device; named by libvirt if not given.")
+    mtu: int | None = xml("mtu/@size", ge=68, le=65535, doc="In bytes.")
+    domain: Domain | None = xml("domain", whole=True)
+    dns: Dns | None = xml("dns", whole=True)
+    ips: list[Ip] = xml_list("ip", key="address", whole=True, doc="The host's addresses on it.")
 
     def settled(self, node: etree._Element) -> etree._Element:
         for forward in node.iterfind("forward"):

@@ -6,9 +6,10 @@ import re
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Tag, model_validator
 
 from kvmstate.kind import Declaration
+from kvmstate.model.field import field
 from kvmstate.model.quantity import Duration
 from kvmstate.model.resource import Model, Resource
 from kvmstate.snapshots.retention import Retention
@@ -31,10 +32,8 @@ def _pattern(pattern: str) -> str:
 class Selector(Model):
     """Which virtual machines of the manifests; when names and labels are given, both must match."""
 
-    names: Annotated[
-        list[str], Field(description="Names, or patterns with * and ? of them; ['*'] are all.", examples=[["web-*"]])
-    ] = []
-    match_labels: Annotated[dict[str, str], Field(description="All of these labels, in the machine's metadata.")] = {}
+    names: list[str] = field([], doc="Names, or patterns with * and ? of them; ['*'] are all.", examples=[["web-*"]])
+    match_labels: dict[str, str] = field({}, doc="All of these labels, in the machine's metadata.")
 
     @model_validator(mode="after")
     def _something(self) -> Selector:
@@ -52,25 +51,22 @@ def _host(text: str) -> str:
 class TcpSocket(Model):
     """A port that takes connections, tried from where kvmstate runs."""
 
-    port: Annotated[int, Field(ge=1, le=65535, description="The port.")]
-    host: Annotated[
-        Annotated[str, AfterValidator(_host)] | None,
-        Field(
-            min_length=1,
-            description="Name or address; {domain} is the machine's name. Default: the addresses that libvirt's DHCP "
-            "leases and the guest agent tell.",
-            examples=["{domain}.example.org"],
-        ),
-    ] = None
+    port: int = field(required=True, ge=1, le=65535, doc="The port.")
+    host: Annotated[str, AfterValidator(_host)] | None = field(
+        min_length=1,
+        doc="Name or address; {domain} is the machine's name. Default: the addresses that libvirt's DHCP leases and "
+        "the guest agent tell.",
+        examples=["{domain}.example.org"],
+    )
 
 
 class HealthCheck(Model):
     """What has to be seen of a machine that runs, within a time; all that is asked for. The words are those of
     Kubernetes' probes."""
 
-    guest_agent: Annotated[bool, Field(description="The guest agent answers.")] = False
-    tcp_socket: Annotated[TcpSocket | None, Field(description="A port takes connections.")] = None
-    timeout: Annotated[Duration, Field(gt=0, description="How long that may take after a change.")] = 60
+    guest_agent: bool = field(False, doc="The guest agent answers.")
+    tcp_socket: TcpSocket | None = field(doc="A port takes connections.")
+    timeout: Duration = field(60, gt=0, doc="How long that may take after a change.")
 
     @model_validator(mode="after")
     def _something(self) -> HealthCheck:
@@ -82,74 +78,56 @@ class HealthCheck(Model):
 class BeforeChange(Model):
     """A snapshot right before kvmstate changes a machine, and what becomes of a change that fails."""
 
-    revert: Annotated[
-        Literal["never", "onFailure"],
-        Field(
-            description="onFailure: when the change fails, or the health check after it, the machine's disks and its "
-            "configuration go back to the snapshot, and what was written meanwhile is kept as another one. A machine "
-            "that ran before is powered off for that only if its lifecycle says restart: now."
-        ),
-    ] = "never"
-    health_check: Annotated[
-        HealthCheck | None, Field(description="What a machine that runs after the change has to pass.")
-    ] = None
+    revert: Literal["never", "onFailure"] = field(
+        "never",
+        doc="onFailure: when the change fails, or the health check after it, the machine's disks and its configuration "
+        "go back to the snapshot, and what was written meanwhile is kept as another one. A machine that ran before is "
+        "powered off for that only if its lifecycle says restart: now.",
+    )
+    health_check: HealthCheck | None = field(doc="What a machine that runs after the change has to pass.")
 
 
 class SnapshotPolicySpec(Declaration):
     """When snapshots of which virtual machines are taken, and which are kept."""
 
-    selector: Annotated[
-        Selector,
-        Field(description="Which virtual machines of the manifests; when names and labels are given, both must match."),
-    ]
-    schedule: Annotated[
-        Annotated[str, AfterValidator(check_cron)] | None,
-        Field(
-            max_length=200, description="Cron's five fields, or @hourly, @daily and the like.", examples=["30 2 * * *"]
-        ),
-    ] = None
-    time_zone: Annotated[
-        Annotated[str, AfterValidator(_zone_name)],
-        Field(description="Of the schedule, and of what a day is to retention.", examples=["Europe/Berlin"]),
-    ] = "UTC"
-    every: Annotated[
-        Duration | None,
-        Field(
-            ge=60, description="Instead of a schedule: every so often, counted from midnight UTC where that divides."
-        ),
-    ] = None
-    retention: Annotated[Retention, Field(description="Which of them are kept.")]
-    mode: Annotated[
-        Literal["external", "internal"],
-        Field(description="external: an overlay file for each; internal: inside of qcow2 images, with a pause."),
-    ] = "external"
-    disks: Annotated[
-        list[str] | None,
-        Field(min_length=1, description="Only the disks of these names. Default: all that are writable."),
-    ] = None
-    memory: Annotated[bool, Field(description="With the memory of a machine that runs.")] = False
-    quiesce: Annotated[
-        Literal["required", "preferred", "no"],
-        Field(description="File systems frozen by the guest agent: a snapshot fails without, goes on without, or no."),
-    ] = "preferred"
-    max_chain_depth: Annotated[
-        int, Field(ge=2, le=23, description="Backing chains longer than this many files lose the policy's oldest.")
-    ] = 16
-    name_pattern: Annotated[
-        Annotated[str, AfterValidator(_pattern)],
-        Field(max_length=100, pattern=r"^[A-Za-z0-9._{}-]+$", description="Of {policy}, {domain} and {time}."),
-    ] = "{policy}-{time}"
+    selector: Selector = field(
+        required=True, doc="Which virtual machines of the manifests; when names and labels are given, both must match."
+    )
+    schedule: Annotated[str, AfterValidator(check_cron)] | None = field(
+        max_length=200, doc="Cron's five fields, or @hourly, @daily and the like.", examples=["30 2 * * *"]
+    )
+    time_zone: Annotated[str, AfterValidator(_zone_name)] = field(
+        "UTC", doc="Of the schedule, and of what a day is to retention.", examples=["Europe/Berlin"]
+    )
+    every: Duration | None = field(
+        ge=60, doc="Instead of a schedule: every so often, counted from midnight UTC where that divides."
+    )
+    retention: Retention = field(required=True, doc="Which of them are kept.")
+    mode: Literal["external", "internal"] = field(
+        "external", doc="external: an overlay file for each; internal: inside of qcow2 images, with a pause."
+    )
+    disks: list[str] | None = field(min_length=1, doc="Only the disks of these names. Default: all that are writable.")
+    memory: bool = field(False, doc="With the memory of a machine that runs.")
+    quiesce: Literal["required", "preferred", "no"] = field(
+        "preferred", doc="File systems frozen by the guest agent: a snapshot fails without, goes on without, or no."
+    )
+    max_chain_depth: int = field(
+        16, ge=2, le=23, doc="Backing chains longer than this many files lose the policy's oldest."
+    )
+    name_pattern: Annotated[str, AfterValidator(_pattern)] = field(
+        "{policy}-{time}", max_length=100, pattern=r"^[A-Za-z0-9._{}-]+$", doc="Of {policy}, {domain} and {time}."
+    )
     before_change: Annotated[
         Annotated[bool, Tag("short")] | Annotated[BeforeChange, Tag("long")],
         Discriminator(lambda given: "long" if isinstance(given, dict | BeforeChange) else "short"),
-        Field(
-            description="Also take one right before kvmstate changes a machine; if it fails, nothing is changed. true, "
-            "or what happens when the change fails.",
-            examples=[{"revert": "onFailure", "healthCheck": {"guestAgent": True}}],
-        ),
-    ] = False
-    only_if_running: Annotated[bool, Field(description="Take none of machines that are shut off.")] = False
-    suspend: Annotated[bool, Field(description="Do nothing for now: neither take nor delete any.")] = False
+    ] = field(
+        False,
+        doc="Also take one right before kvmstate changes a machine; if it fails, nothing is changed. true, or what "
+        "happens when the change fails.",
+        examples=[{"revert": "onFailure", "healthCheck": {"guestAgent": True}}],
+    )
+    only_if_running: bool = field(False, doc="Take none of machines that are shut off.")
+    suspend: bool = field(False, doc="Do nothing for now: neither take nor delete any.")
 
     @model_validator(mode="after")
     def _agree(self) -> SnapshotPolicySpec:

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from kvmstate.kind import Claim, Fault, Spec
 from kvmstate.model.effect import Effect
-from kvmstate.xmlbind import NeededRemainder, Section, Xml
+from kvmstate.model.field import field
+from kvmstate.xmlbind import NeededRemainder, Section, xml
 from kvmstate.xmlbind.codecs import same_path
 
 
@@ -40,6 +41,8 @@ TYPES = {
     "zfs": PoolType(),
 }
 
+OtherType = Literal["disk", "fs", "gluster", "iscsi", "iscsi-direct", "logical", "mpath", "netfs", "rbd", "scsi",
+                    "sheepdog", "vstorage", "zfs"]  # fmt: skip
 # the root folder, and what is no disk's
 _NO_POOL = {"", "dev", "proc", "run", "sys"}
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*$")]
@@ -50,30 +53,24 @@ def _same_mode(want: str, seen: str) -> bool:
 
 
 class Permissions(Section):
-    mode: Annotated[str | None, Xml("mode", same=_same_mode), Field(pattern="^[0-7]{3,4}$", description="Octal.")] = (
-        None
-    )
-    owner: Annotated[int | None, Xml("owner"), Field(ge=0, description="Numeric user id.")] = None
-    group: Annotated[int | None, Xml("group"), Field(ge=0, description="Numeric group id.")] = None
+    mode: str | None = xml("mode", same=_same_mode, pattern="^[0-7]{3,4}$", doc="Octal.")
+    owner: int | None = xml("owner", ge=0, doc="Numeric user id.")
+    group: int | None = xml("group", ge=0, doc="Numeric group id.")
 
 
 class Target(Section):
-    path: Annotated[
-        AbsolutePath, Xml("path", same=same_path), Effect.REPLACE, Field(description="A folder of the host.")
-    ]
-    permissions: Annotated[
-        Permissions | None,
-        Xml("permissions"),
-        Field(description="Of the folder, set when the pool is started; without them one that exists stays as it is."),
-    ] = None
+    path: AbsolutePath = xml("path", same=same_path, required=True, effect=Effect.REPLACE, doc="A folder of the host.")
+    permissions: Permissions | None = xml(
+        "permissions", doc="Of the folder, set when the pool is started; without them one that exists stays as it is."
+    )
 
 
 class PoolSpec(Spec):
     """What pools of every type have."""
 
     element: ClassVar[str] = "pool"
-    active: Annotated[bool, Effect.LIVE, Field(description="Whether the pool is started.")] = True
-    autostart: Annotated[bool | None, Effect.LIVE, Field(description="Started when the host boots.")] = None
+    active: bool = field(True, effect=Effect.LIVE, doc="Whether the pool is started.")
+    autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
 
 
 class DirPool(PoolSpec):
@@ -81,8 +78,8 @@ class DirPool(PoolSpec):
 
     xml_variant: ClassVar[str] = "dir"
 
-    type: Annotated[Literal["dir"], Xml("@type"), Effect.REPLACE]
-    target: Annotated[Target, Xml("target")]
+    type: Literal["dir"] = xml("@type", required=True, effect=Effect.REPLACE)
+    target: Target = xml("target", required=True)
 
     def faults(self) -> Iterator[Fault]:
         path, at = self.target.path, ("target", "path")
@@ -98,33 +95,12 @@ class DirPool(PoolSpec):
 class OtherPool(PoolSpec):
     """A pool of another type. Its source and target are in `remainder`, as `kvmstate import` writes them."""
 
-    type: Annotated[
-        Literal[
-            "disk",
-            "fs",
-            "gluster",
-            "iscsi",
-            "iscsi-direct",
-            "logical",
-            "mpath",
-            "netfs",
-            "rbd",
-            "scsi",
-            "sheepdog",
-            "vstorage",
-            "zfs",
-        ],
-        Xml("@type"),
-        Effect.REPLACE,
-    ]
-
-    remainder: Annotated[
-        NeededRemainder,
-        Field(
-            description="The pool's XML with its <source> and <target>, as `virsh pool-dumpxml` prints it and "
-            "`kvmstate import` writes it: no field models these for this type."
-        ),
-    ]
+    type: OtherType = xml("@type", required=True, effect=Effect.REPLACE)
+    remainder: NeededRemainder = field(
+        required=True,
+        doc="The pool's XML with its <source> and <target>, as `virsh pool-dumpxml` prints it and `kvmstate import` "
+        "writes it: no field models these for this type.",
+    )
 
 
 # `variant` takes the first one for what no other says is its own

@@ -11,8 +11,7 @@ from pydantic import Field, model_validator
 from kvmstate.model.address import IpAddress, Mac
 from kvmstate.model.effect import Effect, When
 from kvmstate.model.reference import VolumeRef
-from kvmstate.model.resource import Ref
-from kvmstate.xmlbind import Element, Section, Xml, disk_source
+from kvmstate.xmlbind import Element, Section, disk_source, xml
 from kvmstate.xmlbind.codecs import present, same_case, same_flag, same_path
 from kvmstate.xmlbind.path import parse_path
 
@@ -109,6 +108,12 @@ def _write_bus(target: etree._Element, value: str, lookup: Any) -> None:
             disk.remove(place)
 
 
+VOLUME = Element(_read_volume, _write_volume)
+FILE = Element(_read_file, _write_file)
+FORMAT = Element(_read_format, _write_format)
+BUS = Element(_read_bus, _write_bus)
+
+
 def unnamed(mac: str) -> str:
     """What an interface is called that nobody has given a name."""
     return "nic-" + mac.lower().replace(":", "")
@@ -117,66 +122,48 @@ def unnamed(mac: str) -> str:
 class Disk(Section):
     """A disk, or a CD-ROM drive."""
 
-    name: Annotated[DeviceName, Xml(".", _named("target/@dev"))]
-    device: Annotated[Literal["disk", "cdrom"], Xml("@device")] = "disk"
-    volume: Annotated[
-        VolumeRef | None,
-        Ref("volume"),
-        Xml("source", Element(_read_volume, _write_volume)),
-        MEDIUM,
-        Field(description="The volume that it shows. A CD-ROM drive without one is empty; its medium changes live."),
-    ] = None
-    file: Annotated[
-        str | None,
-        Xml("source", Element(_read_file, _write_file), same=same_path),
-        MEDIUM,
-        Field(
-            pattern="^/",
-            description="Instead of a volume: an image file or block device of the host, by its path.",
-        ),
-    ] = None
-    format: Annotated[
-        Literal["raw", "qcow2"] | None,
-        Xml("driver/@type", Element(_read_format, _write_format), lasting=True),
-        Field(description="Of what is in the file. A volume knows its own."),
-    ] = None
-    bus: Annotated[
-        Literal["virtio", "sata", "scsi", "ide", "usb"] | None,
-        Xml("target/@bus", Element(_read_bus, _write_bus), lasting=True),
-    ] = None
-    target: Annotated[
-        str | None,
-        Xml("target/@dev", lasting=True),
-        Field(
-            pattern="^(vd|sd|hd)[a-z]+$",
-            description="The device name, such as vda. Default: the next that is free.",
-        ),
-    ] = None
-    cache: Annotated[
-        Literal["default", "none", "writethrough", "writeback", "directsync", "unsafe"] | None,
-        Xml("driver/@cache"),
-    ] = None
-    io: Annotated[
-        Literal["threads", "native", "io_uring"] | None,
-        Xml("driver/@io"),
-        Field(description="How QEMU does input and output; native needs cache none or directsync."),
-    ] = None
-    discard: Annotated[
-        Literal["unmap", "ignore"] | None,
-        Xml("driver/@discard"),
-        Field(description="Whether TRIM reaches the image."),
-    ] = None
-    serial: Annotated[str | None, Xml("serial"), Field(max_length=20, description="As the guest sees it.")] = None
-    read_only: Annotated[bool | None, Xml(".", present("readonly"), same=same_flag)] = None
-    shareable: Annotated[
-        bool | None,
-        Xml(".", present("shareable"), same=same_flag),
-        Field(
-            description="Whether other machines may write to it at the same time, which their guests must be made for "
-            "(a cluster's file system). Raw images only; it is in no snapshot."
-        ),
-    ] = None
-    boot_order: Annotated[int | None, Xml("boot/@order"), Field(ge=1, description="1 boots first.")] = None
+    name: DeviceName = xml(".", _named("target/@dev"), required=True)
+    device: Literal["disk", "cdrom"] = xml("@device", default="disk")
+    volume: VolumeRef | None = xml(
+        "source",
+        VOLUME,
+        ref="volume",
+        effect=MEDIUM,
+        doc="The volume that it shows. A CD-ROM drive without one is empty; its medium changes live.",
+    )
+    file: str | None = xml(
+        "source",
+        FILE,
+        same=same_path,
+        effect=MEDIUM,
+        pattern="^/",
+        doc="Instead of a volume: an image file or block device of the host, by its path.",
+    )
+    format: Literal["raw", "qcow2"] | None = xml(
+        "driver/@type", FORMAT, lasting=True, doc="Of what is in the file. A volume knows its own."
+    )
+    bus: Literal["virtio", "sata", "scsi", "ide", "usb"] | None = xml("target/@bus", BUS, lasting=True)
+    target: str | None = xml(
+        "target/@dev",
+        lasting=True,
+        pattern="^(vd|sd|hd)[a-z]+$",
+        doc="The device name, such as vda. Default: the next that is free.",
+    )
+    cache: Literal["default", "none", "writethrough", "writeback", "directsync", "unsafe"] | None = xml("driver/@cache")
+    io: Literal["threads", "native", "io_uring"] | None = xml(
+        "driver/@io", doc="How QEMU does input and output; native needs cache none or directsync."
+    )
+    discard: Literal["unmap", "ignore"] | None = xml("driver/@discard", doc="Whether TRIM reaches the image.")
+    serial: str | None = xml("serial", max_length=20, doc="As the guest sees it.")
+    read_only: bool | None = xml(".", present("readonly"), same=same_flag)
+    shareable: bool | None = xml(
+        ".",
+        present("shareable"),
+        same=same_flag,
+        doc="Whether other machines may write to it at the same time, which their guests must be made for (a cluster's "
+        "file system). Raw images only; it is in no snapshot.",
+    )
+    boot_order: int | None = xml("boot/@order", ge=1, doc="1 boots first.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Disk:
@@ -223,47 +210,28 @@ def _interface_of(source: etree._Element) -> etree._Element:
 class Interface(Section):
     """A network interface."""
 
-    name: Annotated[
-        DeviceName | None,
-        Xml(".", _named("mac/@address", unnamed)),
-        Field(description="Unique in this machine. Default: the network's name (then NETWORK-2, …)."),
-    ] = None
-    network: Annotated[
-        str | None,
-        Ref("network"),
-        Xml("source", _source("network")),
-        Effect.LIVE,
-        Field(description="A virtual network."),
-    ] = None
-    bridge: Annotated[
-        str | None,
-        Xml("source", _source("bridge")),
-        Effect.LIVE,
-        Field(description="Instead: a bridge of the host."),
-    ] = None
-    mac: Annotated[
-        Mac | None,
-        Xml("mac/@address", same=same_case, lasting=True),
-        Field(description="Default: derived from project, machine and interface name, so that a rebuilt one keeps it."),
-    ] = None
-    model: Annotated[
-        Literal["virtio", "e1000", "e1000e", "rtl8139"] | None,
-        Xml("model/@type", lasting=True),
-        Field(description="Default: virtio."),
-    ] = None
-    link: Annotated[
-        Literal["up", "down"] | None,
-        Xml("link/@state"),
-        Effect.LIVE,
-        Field(description="Whether the cable is in."),
-    ] = None
-    isolated: Annotated[
-        bool | None,
-        Xml("port/@isolated", same=same_flag),
-        Field(description="Whether other isolated guests on its bridge are out of reach."),
-    ] = None
-    mtu: Annotated[int | None, Xml("mtu/@size"), Field(ge=68, le=65535, description="In bytes.")] = None
-    boot_order: Annotated[int | None, Xml("boot/@order"), Field(ge=1, description="1 boots first.")] = None
+    name: DeviceName | None = xml(
+        ".",
+        _named("mac/@address", unnamed),
+        doc="Unique in this machine. Default: the network's name (then NETWORK-2, …).",
+    )
+    network: str | None = xml("source", _source("network"), ref="network", effect=Effect.LIVE, doc="A virtual network.")
+    bridge: str | None = xml("source", _source("bridge"), effect=Effect.LIVE, doc="Instead: a bridge of the host.")
+    mac: Mac | None = xml(
+        "mac/@address",
+        same=same_case,
+        lasting=True,
+        doc="Default: derived from project, machine and interface name, so that a rebuilt one keeps it.",
+    )
+    model: Literal["virtio", "e1000", "e1000e", "rtl8139"] | None = xml(
+        "model/@type", lasting=True, doc="Default: virtio."
+    )
+    link: Literal["up", "down"] | None = xml("link/@state", effect=Effect.LIVE, doc="Whether the cable is in.")
+    isolated: bool | None = xml(
+        "port/@isolated", same=same_flag, doc="Whether other isolated guests on its bridge are out of reach."
+    )
+    mtu: int | None = xml("mtu/@size", ge=68, le=65535, doc="In bytes.")
+    boot_order: int | None = xml("boot/@order", ge=1, doc="1 boots first.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Interface:
@@ -296,37 +264,33 @@ def _write_listen(node: etree._Element, value: str | None, lookup: Any) -> None:
         etree.SubElement(node, "listen", type="address", address=value)
 
 
+PORT = Element(_read_port, _write_port)
+LISTEN = Element(_read_listen, _write_listen)
+
+
 class Graphics(Section):
-    type: Annotated[Literal["vnc", "spice"], Xml("@type")]
-    listen: Annotated[
-        IpAddress | None,
-        Xml(".", Element(_read_listen, _write_listen)),
-        Field(description="The host's address to listen on. Default: 127.0.0.1."),
-    ] = None
-    port: Annotated[
-        int | None,
-        Xml(".", Element(_read_port, _write_port)),
-        Field(ge=5900, le=65535, description="Default: the first that is free."),
-    ] = None
+    type: Literal["vnc", "spice"] = xml("@type", required=True)
+    listen: IpAddress | None = xml(".", LISTEN, doc="The host's address to listen on. Default: 127.0.0.1.")
+    port: int | None = xml(".", PORT, ge=5900, le=65535, doc="Default: the first that is free.")
 
 
 class Serial(Section):
     """A serial port that `virsh console` opens; `log` keeps what the guest writes in a file on the host."""
 
-    port: Annotated[int, Xml("target/@port"), Field(ge=0, le=3)] = 0
-    log: Annotated[
-        str | None, Xml("log/@file", same=same_path), Field(pattern="^/", description="A file that virtlogd writes.")
-    ] = None
+    port: int = xml("target/@port", default=0, ge=0, le=3)
+    log: str | None = xml("log/@file", same=same_path, pattern="^/", doc="A file that virtlogd writes.")
 
 
 class Rng(Section):
     """Entropy for the guest."""
 
-    source: Annotated[
-        str | None,
-        Xml("backend", same=same_path, lasting=True),
-        Field(pattern="^/", description="A random device of the host. Default: libvirt's own."),
-    ] = None
+    source: str | None = xml(
+        "backend",
+        same=same_path,
+        lasting=True,
+        pattern="^/",
+        doc="A random device of the host. Default: libvirt's own.",
+    )
 
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"

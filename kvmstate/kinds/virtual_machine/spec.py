@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from lxml import etree
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from kvmstate.kind import Fault, Spec
 from kvmstate.kinds.virtual_machine import possible
@@ -16,8 +16,9 @@ from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
 from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, HOT_PLUG, Disk, Graphics, Interface, Rng, Serial
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
+from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
-from kvmstate.xmlbind import Element, Keyed, Section, Sensitive, Xml
+from kvmstate.xmlbind import Element, Section, Sensitive, xml, xml_list
 from kvmstate.xmlbind.codecs import same_flag, same_path, size
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -92,22 +93,30 @@ def _write_max_cpus(node: etree._Element, value: int | None, lookup: Any) -> Non
     node.text = str(value)
 
 
+CPUS = Element(_read_cpus, _write_cpus)
+MAX_CPUS = Element(_read_max_cpus, _write_max_cpus)
+FIRMWARE = Element(_read_firmware, _write_firmware)
+
+
+def up_to(limit: str) -> Scaling:
+    """A running machine can be given more, as far as the field `limit` says."""
+    return Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit=limit)
+
+
 class Topology(Section):
-    sockets: Annotated[int, Xml("@sockets"), Field(ge=1)]
-    cores: Annotated[int, Xml("@cores"), Field(ge=1)]
-    threads: Annotated[int, Xml("@threads"), Field(ge=1)] = 1
+    sockets: int = xml("@sockets", required=True, ge=1)
+    cores: int = xml("@cores", required=True, ge=1)
+    threads: int = xml("@threads", default=1, ge=1)
 
 
 class Cpu(Section):
     """What CPU the guest sees."""
 
-    mode: Annotated[
-        Literal["host-passthrough", "host-model", "maximum", "custom"] | None,
-        Xml("@mode"),
-        Field(description="custom needs a model."),
-    ] = None
-    model: Annotated[str | None, Xml("model"), Field(description="A named model, such as EPYC (mode custom).")] = None
-    topology: Annotated[Topology | None, Xml("topology", fresh={"@threads": "1"})] = None
+    mode: Literal["host-passthrough", "host-model", "maximum", "custom"] | None = xml(
+        "@mode", doc="custom needs a model."
+    )
+    model: str | None = xml("model", doc="A named model, such as EPYC (mode custom).")
+    topology: Topology | None = xml("topology", fresh={"@threads": "1"})
 
     @model_validator(mode="after")
     def _model(self) -> Cpu:
@@ -121,113 +130,89 @@ class Cpu(Section):
 class Kernel(Section):
     """Direct kernel boot, without a boot loader."""
 
-    path: Annotated[
-        str, Xml("kernel", same=same_path), Field(pattern="^/", description="The kernel image, a file of the host.")
-    ]
-    initrd: Annotated[
-        str | None, Xml("initrd", same=same_path), Field(pattern="^/", description="The initial RAM disk.")
-    ] = None
-    cmdline: Annotated[
-        str | None,
-        Xml("cmdline"),
-        Sensitive(harmless_cmdline),
-        Field(description="The kernel's command line. Shown where all of it is well known, as it may hold secrets."),
-    ] = None
+    path: str = xml("kernel", same=same_path, required=True, pattern="^/", doc="The kernel image, a file of the host.")
+    initrd: str | None = xml("initrd", same=same_path, pattern="^/", doc="The initial RAM disk.")
+    cmdline: str | None = xml(
+        "cmdline",
+        sensitive=Sensitive(harmless_cmdline),
+        doc="The kernel's command line. Shown where all of it is well known, as it may hold secrets.",
+    )
 
 
 class VirtualMachineSpec(Spec):
     """A virtual machine."""
 
     element: ClassVar[str] = "domain"
-    state: Annotated[
-        Literal["running", "stopped", "paused", "ignore"],
-        Effect.LIVE,
-        Field(description="What it should be doing; ignore leaves it to people."),
-    ] = "running"
-    autostart: Annotated[bool | None, Effect.LIVE, Field(description="Started when the host boots.")] = None
-    type: Annotated[
-        Literal["kvm", "qemu"] | None,
-        Xml("@type", lasting=True),
-        Field(description="kvm (hardware) or qemu (emulation). Default: kvm where it works, chosen when it is made."),
-    ] = None
-    title: Annotated[str | None, Xml("title"), Effect.LIVE, Field(pattern="^[^\n]*$")] = None
-    description: Annotated[str | None, Xml("description"), Effect.LIVE] = None
-    max_cpus: Annotated[
-        int | None,
-        Xml("vcpu", Element(_read_max_cpus, _write_max_cpus)),
-        Field(ge=1, description="How far cpus can be raised while it runs. Default: cpus."),
-    ] = None
-    cpus: Annotated[
-        int | None,
-        Xml("vcpu", Element(_read_cpus, _write_cpus)),
-        Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit="max_cpus"),
-        Field(ge=1, le=4096, description="Virtual CPUs."),
-    ] = None
-    max_memory: Annotated[
-        Size | None,
-        Xml("memory", size("KiB"), same=_same_memory),
-        Field(gt=0, multiple_of=KIB, description="How far memory can be raised while it runs. Default: memory."),
-    ] = None
-    memory: Annotated[
-        Size,
-        Xml("currentMemory", size("KiB"), same=_same_memory),
-        Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit="max_memory"),
-        Field(gt=0, multiple_of=KIB, description="What the guest may use, in whole KiB."),
-    ]
-    machine: Annotated[
-        str | None,
-        Xml("os/type/@machine", same=_same_machine, lasting=True),
-        Field(
-            pattern=r"^[\w.+-]+$",
-            description="q35, pc, or one with its version. Default: q35; libvirt pins the version.",
-        ),
-    ] = None
-    firmware: Annotated[Literal["bios", "efi"] | None, Xml("os", Element(_read_firmware, _write_firmware))] = None
-    kernel: Annotated[Kernel | None, Xml("os", shared=True)] = None
-    cpu: Annotated[
-        Cpu | None, Xml("cpu"), Field(description="Default: host-passthrough with KVM, else QEMU's own.")
-    ] = None
-    clock: Annotated[
-        Literal["utc", "localtime"] | None,
-        Xml("clock/@offset", lasting=True),
-        Field(description="What the guest's hardware clock shows. Windows wants localtime."),
-    ] = None
-    disks: Annotated[
-        list[Disk],
-        Xml(
-            "devices/disk",
-            fresh={"driver/@name": "qemu"},
-            only={"type": ("file", "block", "volume"), "device": ("disk", "cdrom")},
-            whole=True,
-        ),
-        Keyed("name"),
-        HOT_PLUG,
-    ] = []
-    interfaces: Annotated[
-        list[Interface],
-        Xml("devices/interface", only={"type": ("network", "bridge")}, whole=True),
-        Keyed("name"),
-        Effect.LIVE,
-    ] = []
-    graphics: Annotated[
-        list[Graphics],
-        Xml("devices/graphics", fresh={"@autoport": "yes"}, only={"type": ("vnc", "spice")}, whole=True),
-        Keyed("type"),
-    ] = []
-    serials: Annotated[
-        list[Serial],
-        Xml("devices/serial", fresh={"@type": "pty"}, only={"type": ("pty",)}, whole=True),
-        Keyed("port"),
-        Field(description="Serial consoles."),
-    ] = []
-    rng: Annotated[
-        Rng | None, Xml("devices/rng", fresh={"@model": "virtio", "backend/@model": "random"}, whole=True)
-    ] = None
-    guest_agent: Annotated[
-        bool | None,
-        Xml("devices", GUEST_AGENT, same=same_flag, whole=True),
-        Field(description="A channel for the QEMU guest agent."),
-    ] = None
+    state: Literal["running", "stopped", "paused", "ignore"] = field(
+        "running", effect=Effect.LIVE, doc="What it should be doing; ignore leaves it to people."
+    )
+    autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
+    type: Literal["kvm", "qemu"] | None = xml(
+        "@type",
+        lasting=True,
+        doc="kvm (hardware) or qemu (emulation). Default: kvm where it works, chosen when it is made.",
+    )
+    title: str | None = xml("title", effect=Effect.LIVE, pattern="^[^\n]*$")
+    description: str | None = xml("description", effect=Effect.LIVE)
+    max_cpus: int | None = xml("vcpu", MAX_CPUS, ge=1, doc="How far cpus can be raised while it runs. Default: cpus.")
+    cpus: int | None = xml("vcpu", CPUS, effect=up_to("max_cpus"), ge=1, le=4096, doc="Virtual CPUs.")
+    max_memory: Size | None = xml(
+        "memory",
+        size("KiB"),
+        same=_same_memory,
+        gt=0,
+        multiple_of=KIB,
+        doc="How far memory can be raised while it runs. Default: memory.",
+    )
+    memory: Size = xml(
+        "currentMemory",
+        size("KiB"),
+        same=_same_memory,
+        required=True,
+        effect=up_to("max_memory"),
+        gt=0,
+        multiple_of=KIB,
+        doc="What the guest may use, in whole KiB.",
+    )
+    machine: str | None = xml(
+        "os/type/@machine",
+        same=_same_machine,
+        lasting=True,
+        pattern=r"^[\w.+-]+$",
+        doc="q35, pc, or one with its version. Default: q35; libvirt pins the version.",
+    )
+    firmware: Literal["bios", "efi"] | None = xml("os", FIRMWARE)
+    kernel: Kernel | None = xml("os", shared=True)
+    cpu: Cpu | None = xml("cpu", doc="Default: host-passthrough with KVM, else QEMU's own.")
+    clock: Literal["utc", "localtime"] | None = xml(
+        "clock/@offset", lasting=True, doc="What the guest's hardware clock shows. Windows wants localtime."
+    )
+    disks: list[Disk] = xml_list(
+        "devices/disk",
+        key="name",
+        fresh={"driver/@name": "qemu"},
+        only={"type": ("file", "block", "volume"), "device": ("disk", "cdrom")},
+        whole=True,
+        effect=HOT_PLUG,
+    )
+    interfaces: list[Interface] = xml_list(
+        "devices/interface", key="name", only={"type": ("network", "bridge")}, whole=True, effect=Effect.LIVE
+    )
+    graphics: list[Graphics] = xml_list(
+        "devices/graphics", key="type", fresh={"@autoport": "yes"}, only={"type": ("vnc", "spice")}, whole=True
+    )
+    serials: list[Serial] = xml_list(
+        "devices/serial",
+        key="port",
+        fresh={"@type": "pty"},
+        only={"type": ("pty",)},
+        whole=True,
+        doc="Serial consoles.",
+    )
+    rng: Rng | None = xml("devices/rng", fresh={"@model": "virtio", "backend/@model": "random"}, whole=True)
+    guest_agent: bool | None = xml(
+        "devices", GUEST_AGENT, same=same_flag, whole=True, doc="A channel for the QEMU guest agent."
+    )
 
     def settled(self, node: etree._Element) -> etree._Element:
         return settle(node)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 from lxml import etree
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from kvmstate.kind import Spec
 from kvmstate.model.effect import Effect, Scaling, When
+from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
-from kvmstate.model.reference import LocalFile, VolumeRef
-from kvmstate.model.resource import Name, Ref
-from kvmstate.xmlbind import Element, Remainder, Section, Xml
+from kvmstate.model.reference import VolumeRef
+from kvmstate.model.resource import Name
+from kvmstate.xmlbind import Element, Remainder, Section, xml
 from kvmstate.xmlbind.codecs import size
 
 
@@ -46,6 +47,7 @@ def _on_creation_only(want: Any, seen: Any) -> bool:
     return seen is not None
 
 
+CHECKSUM = "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"
 # With a checksum, content is the same wherever it comes from.
 SOURCE = When("checksum", (None,), then=Effect.REPLACE, otherwise=Effect.NONE)
 
@@ -53,18 +55,9 @@ SOURCE = When("checksum", (None,), then=Effect.REPLACE, otherwise=Effect.NONE)
 class Content(Section):
     """What the volume holds at first: an image file, copied as it is."""
 
-    file: Annotated[str | None, LocalFile(), SOURCE, Field(description="A local file; relative to the manifest.")] = (
-        None
-    )
-    url: Annotated[str | None, SOURCE, Field(pattern="^https?://", description="An http or https address.")] = None
-    checksum: Annotated[
-        str | None,
-        Effect.REPLACE,
-        Field(
-            pattern="^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$",
-            description="sha256:… or sha512:… of the file.",
-        ),
-    ] = None
+    file: str | None = field(local=True, effect=SOURCE, doc="A local file; relative to the manifest.")
+    url: str | None = field(effect=SOURCE, pattern="^https?://", doc="An http or https address.")
+    checksum: str | None = field(effect=Effect.REPLACE, pattern=CHECKSUM, doc="sha256:… or sha512:… of the file.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Content:
@@ -81,40 +74,41 @@ class VolumeSpec(Spec):
     element: ClassVar[str] = "volume"
     # what a volume is made from; what becomes of its file's mode and owner is no difference
     remainder: Annotated[Remainder, Effect.NONE] = None
-    pool: Annotated[Name, Ref("pool"), Effect.REPLACE, Field(description="The storage pool that it is in.")]
-    format: Annotated[
-        Literal["raw", "qcow2", "iso"],
-        Xml("target/format/@type", same=_same_format, recorded=True),
-        Effect.REPLACE,
-        Field(description="iso is a CD-ROM's image, which is raw to QEMU. qcow2 is made as version 3."),
-    ] = "qcow2"
-    capacity: Annotated[
-        Size | None,
-        Xml("capacity", size("bytes"), same=_same_capacity),
-        Scaling(grow=Effect.LIVE, shrink=Effect.REFUSED),
-        Field(description="What the guest sees. Default: that of the content or the backing volume."),
-    ] = None
-    allocation: Annotated[
-        Size | None,
-        Xml("allocation", size("bytes"), same=_on_creation_only),
-        Effect.NONE,
-        Field(description="Reserved when the volume is made. Default: nothing (sparse)."),
-    ] = None
-    backing: Annotated[
-        VolumeRef | None,
-        Ref("volume"),
-        Xml("backingStore", Element(_read_backing, _write_backing), passing=True),
-        Effect.REPLACE,
-        Field(
-            description="The volume that this one is a copy-on-write layer over (qcow2 only). One that was flattened "
-            "since, so that it stands alone, is no difference."
-        ),
-    ] = None
-    content: Annotated[
-        Content | None,
-        Effect.REPLACE,
-        Field(description="What it holds at first. Without: empty, or the backing volume's."),
-    ] = None
+    pool: Name = field(required=True, ref="pool", effect=Effect.REPLACE, doc="The storage pool that it is in.")
+    format: Literal["raw", "qcow2", "iso"] = xml(
+        "target/format/@type",
+        default="qcow2",
+        same=_same_format,
+        recorded=True,
+        effect=Effect.REPLACE,
+        doc="iso is a CD-ROM's image, which is raw to QEMU. qcow2 is made as version 3.",
+    )
+    capacity: Size | None = xml(
+        "capacity",
+        size("bytes"),
+        same=_same_capacity,
+        effect=Scaling(grow=Effect.LIVE, shrink=Effect.REFUSED),
+        doc="What the guest sees. Default: that of the content or the backing volume.",
+    )
+    allocation: Size | None = xml(
+        "allocation",
+        size("bytes"),
+        same=_on_creation_only,
+        effect=Effect.NONE,
+        doc="Reserved when the volume is made. Default: nothing (sparse).",
+    )
+    backing: VolumeRef | None = xml(
+        "backingStore",
+        Element(_read_backing, _write_backing),
+        ref="volume",
+        passing=True,
+        effect=Effect.REPLACE,
+        doc="The volume that this one is a copy-on-write layer over (qcow2 only). One that was flattened since, so "
+        "that it stands alone, is no difference.",
+    )
+    content: Content | None = field(
+        effect=Effect.REPLACE, doc="What it holds at first. Without: empty, or the backing volume's."
+    )
 
     def id_name(self, name: str) -> str:
         return f"{self.pool}/{name}"

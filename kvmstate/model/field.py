@@ -1,0 +1,62 @@
+"""A field of a manifest in one line: `autostart: bool | None = field(effect=Effect.LIVE, doc="…")`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack, cast
+
+from pydantic import Field
+from pydantic_core import PydanticUndefined
+
+from kvmstate.model.effect import Cost
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Marks a field whose value names another resource of this kind (a libvirt word)."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """Marks a field that names a file where kvmstate runs; relative to the manifest, absolute once it is loaded.
+
+    Two checkouts of one project have it in different folders: files of one name are taken for the same.
+    """
+
+
+class Limits(TypedDict, total=False):
+    """What a value must keep, in pydantic's words."""
+
+    ge: int
+    gt: int
+    le: int
+    multiple_of: int
+    min_length: int
+    max_length: int
+    pattern: str
+
+
+class Told(Limits, total=False):
+    """What every field may say besides its default: `doc` is its description, `effect` what a change costs, `ref` the
+    kind (libvirt's word) of the resource that it names; a `local` one names a file beside the manifest."""
+
+    required: bool
+    doc: str
+    examples: list[Any]
+    effect: Cost
+    ref: str
+    local: bool
+
+
+def field(default: Any = None, *marks: object, **told: Unpack[Told]) -> Any:
+    """Declare a field that is in no XML, with its default unless it is `required`; see `Told`."""
+    doc, required = told.pop("doc", ""), told.pop("required", False)
+    effect, ref, local = told.pop("effect", None), told.pop("ref", None), told.pop("local", False)
+    # the type may have a description of its own
+    described = {"description": doc} if doc else {}
+    info = cast("Any", Field)(PydanticUndefined if required else default, **described, **told)
+    own = (effect, Ref(ref) if ref else None, LocalFile() if local else None)
+    info.metadata += [mark for mark in (*marks, *own) if mark is not None]
+    return info

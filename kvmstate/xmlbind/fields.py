@@ -1,0 +1,47 @@
+"""A field of a section in one line: `mtu: int | None = xml("mtu/@size", ge=68, le=65535, doc="In bytes.")`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack, cast
+
+from kvmstate.model.field import Told, field
+from kvmstate.xmlbind.binding import Keyed, Sensitive, Xml
+from kvmstate.xmlbind.codecs import Element, Scalar
+
+
+class Place(Told, total=False):
+    """What `Xml` says of a field, besides what every field may say."""
+
+    same: Callable[[Any, Any], bool]
+    shared: bool
+    lasting: bool
+    passing: bool
+    recorded: bool
+    fresh: Mapping[str, str]
+    only: Mapping[str, tuple[str, ...]]
+    whole: bool
+    sensitive: Sensitive
+
+
+_PLACE = frozenset(Xml.__dataclass_fields__)
+
+
+def xml(path: str, codec: Scalar | Element | None = None, *, default: Any = None, **told: Unpack[Place]) -> Any:
+    """Declare a field that lives at `path` in its section's element; see `Xml` and `Told`.
+
+    Unless it is `required`, it may be left out, and is its default (None) then.
+    """
+    return _declared(path, codec, default, told)
+
+
+def xml_list(path: str, codec: Scalar | Element | None = None, *, key: str = "", **told: Unpack[Place]) -> Any:
+    """Declare a list of the elements at `path`, empty by default. Its items are told apart by the field `key` of
+    theirs, and by their order without one."""
+    return _declared(path, codec, [], told, *([Keyed(key)] if key else []))
+
+
+def _declared(path: str, codec: Scalar | Element | None, default: Any, told: Place, *marks: object) -> Any:
+    said: dict[str, Any] = {**told}
+    place = {name: said.pop(name) for name in _PLACE & said.keys()}
+    return field(default, Xml(path, codec, **place), *marks, said.pop("sensitive", None), **cast("Told", said))
