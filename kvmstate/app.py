@@ -15,7 +15,7 @@ from kvmstate.apply.owners import lost, with_owners
 from kvmstate.apply.size import judged, without_the_too_large
 from kvmstate.errors import HostError, KvmstateError, NotFound
 from kvmstate.host import Host, domains, open_host
-from kvmstate.kind import Precaution
+from kvmstate.kind.steps import Precaution
 from kvmstate.kinds import BY_WORD
 from kvmstate.kinds.snapshot_policy import left
 from kvmstate.kinds.snapshot_policy.protect import precaution

@@ -23,7 +23,8 @@ from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, 
 from kvmstate.host import Host, faults
 from kvmstate.host.access import explained
 from kvmstate.host.identity import UNKNOWN
-from kvmstate.kind import Context, Precaution
+from kvmstate.kind import Context
+from kvmstate.kind.steps import Precaution
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry

@@ -14,7 +14,7 @@ from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host import Host, domains, networks
 from kvmstate.host.files import normal
 from kvmstate.host.identity import UNKNOWN
-from kvmstate.kind import stamped_by
+from kvmstate.kind.stamps import stamped_by
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan

@@ -15,7 +15,8 @@ from kvmstate.apply.gate import Gate
 from kvmstate.apply.inventory import Store
 from kvmstate.errors import UsageError
 from kvmstate.host import Host
-from kvmstate.kind import Context, stamped_by
+from kvmstate.kind import Context
+from kvmstate.kind.stamps import stamped_by
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry

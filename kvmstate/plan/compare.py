@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
-from kvmstate.kind import Kind, Spec, emptied, withdrawn
+from kvmstate.kind import Kind, Spec
+from kvmstate.kind.compose import emptied, withdrawn
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change, FieldChange, Key, field_path
 from kvmstate.model.effect import Effect

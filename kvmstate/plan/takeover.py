@@ -15,7 +15,9 @@ from pydantic import ValidationError
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host
-from kvmstate.kind import Kind, Spec, unstamp, written
+from kvmstate.kind import Kind, Spec
+from kvmstate.kind.compose import written
+from kvmstate.kind.stamps import unstamp
 from kvmstate.kinds import ON_HOST
 from kvmstate.model.change import Action, Change
 from kvmstate.model.reference import Lookup, VolumeRef, VolumeSource

@@ -10,7 +10,7 @@ import libvirt
 import pytest
 from harness import ROOT, Project, Run, idle, kvmstate, pool, resource
 
-from kvmstate.kind import stamped_by
+from kvmstate.kind.stamps import stamped_by
 
 pytestmark = pytest.mark.real
 YES = "--auto-approve"

@@ -8,7 +8,7 @@ import libvirt
 import pytest
 from harness import Project, kvmstate, resource
 
-from kvmstate.kind import stamped_by
+from kvmstate.kind.stamps import stamped_by
 
 
 def test_records_and_stamps_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,7 @@ def test_nothing_else_knows_a_kind_or_a_field_by_name() -> None:
         for file in counted.keys() | KNOWN.keys()
         if counted.get(file, 0) != (known := KNOWN.get(file, (0, ""))[0])
     }
-    assert sorted(told) == [], "say it in the kind (kvmstate/kind.py) instead; where one has gone, lower KNOWN"
+    assert sorted(told) == [], "say it in the kind (kvmstate/kind/contract.py) instead; where one has gone, lower KNOWN"
 
 
 def test_what_is_found() -> None:

@@ -11,7 +11,10 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, networks
-from kvmstate.kind import Context, Step, simple, stamp, stamping, written
+from kvmstate.kind import Context
+from kvmstate.kind.compose import written
+from kvmstate.kind.stamps import stamp, stamping
+from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.network.restart import Comeback, plug_in
 from kvmstate.kinds.network.restart import judged as judged
 from kvmstate.kinds.network.spec import Ip, NetworkSpec

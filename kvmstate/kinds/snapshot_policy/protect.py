@@ -11,7 +11,7 @@ from typing import Any
 
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Reverted
 from kvmstate.host import domains
-from kvmstate.kind import Precaution, Step, simple
+from kvmstate.kind.steps import Precaution, Step, simple
 from kvmstate.kinds.snapshot_policy.health import Probe, Unhealthy
 from kvmstate.kinds.snapshot_policy.run import Run
 from kvmstate.kinds.snapshot_policy.spec import BeforeChange, HealthCheck

@@ -10,7 +10,9 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, pools
-from kvmstate.kind import Context, Step, simple, written
+from kvmstate.kind import Context
+from kvmstate.kind.compose import written
+from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.storage_pool.spec import TYPES, DirPool, OtherPool, PoolSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId

@@ -12,7 +12,7 @@ from typing import Any
 from lxml import etree
 
 from kvmstate.host import Host, domains
-from kvmstate.kind import Step, simple
+from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.virtual_machine.devices import Disk, Interface
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Change, FieldChange

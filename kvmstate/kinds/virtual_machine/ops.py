@@ -11,7 +11,10 @@ from lxml import etree
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains
 from kvmstate.host.permit import Changed
-from kvmstate.kind import Context, Step, simple, stamp_element, stamping, written
+from kvmstate.kind import Context
+from kvmstate.kind.compose import written
+from kvmstate.kind.stamps import stamp_element, stamping
+from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.virtual_machine import checked, live
 from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_interfaces, placed
 from kvmstate.kinds.virtual_machine.portable import portable as portable

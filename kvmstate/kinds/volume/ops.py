@@ -16,7 +16,9 @@ from kvmstate.host.files import normal
 from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.permit import Permit
 from kvmstate.host.volumes import QCOW2_V3
-from kvmstate.kind import Context, Progress, Step, simple, written
+from kvmstate.kind import Context
+from kvmstate.kind.compose import written
+from kvmstate.kind.steps import Progress, Step, simple
 from kvmstate.kinds.volume import content
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change

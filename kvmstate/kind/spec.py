@@ -1,0 +1,89 @@
+"""What a manifest says of one resource: the base of every kind's spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import ClassVar
+
+from lxml import etree
+from pydantic import field_validator
+
+from kvmstate.model.resource import Model, Resource
+from kvmstate.xmlbind import Overrides, Remainder, Section, document
+from kvmstate.xmlbind.spelling import spelled
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What would not work of a spec that is well-formed; `path` is that of a field in it."""
+
+    path: tuple[str | int, ...]
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one resource of a host has for itself: `what` is it, in words, and `value` it. IP networks overlap, all else
+    is the same or another."""
+
+    path: tuple[str | int, ...]
+    what: str
+    value: str | IPv4Network | IPv6Network
+
+
+# stands in a remainder that `import` writes
+PARTS = re.compile(r"<\?kvmstate parts of ([\w.]+(?:, [\w.]+)*)\?>")
+
+
+class Declaration(Model):
+    """The spec of a kind."""
+
+    def faults(self) -> Iterable[Fault]:
+        """What libvirt would refuse, or take and not do."""
+        return ()
+
+    def claims(self) -> Iterable[Claim]:
+        """What no other resource of the project may have as well."""
+        return ()
+
+    def id_name(self, name: str) -> str:
+        """The name within the kind's address; `name` is metadata's."""
+        return name
+
+    def selects(self, resource: Resource) -> bool:
+        """Whether it chooses this resource, by what that says of itself; what is named is a reference."""
+        return False
+
+
+class Spec(Section, Declaration):
+    """The spec of a kind with objects on hosts: the model of libvirt's document element."""
+
+    element: ClassVar[str]
+    xml: Overrides = {}
+    remainder: Remainder = None
+
+    @field_validator("remainder")
+    @classmethod
+    def _same_element(cls, text: str | None) -> str | None:
+        if text is not None and document(text).tag != cls.element:
+            raise ValueError(f"expected one <{cls.element}> element")
+        return text
+
+    def settled(self, node: etree._Element) -> etree._Element:
+        """`node`, which these fields were written into, without what depended on their old values."""
+        return node
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The fields that the remainder says it has parts of: these go with a field that left the manifest."""
+        found = PARTS.search(self.remainder or "")
+        return frozenset(found[1].split(", ")) if found else frozenset()
+
+    @property
+    def rest(self) -> etree._Element | None:
+        """The remainder, read."""
+        return spelled(document(self.remainder)) if self.remainder else None
