@@ -101,11 +101,11 @@ class Session:
 
             result = self._apply(plan, options, told, parallelism, stop, exact)
             if result.ok:
-                return replace(result, left=recheck.left())
+                return replace(result, left=recheck.left(), states=recheck.states)
             with suppress(KvmstateError):
                 # what became of those that were done counts the next time
                 recheck.left()
-            return result
+            return replace(result, states=recheck.states)
 
     def _forget_reverts(self, plan: Plan) -> None:
         """Somebody has started these machines after a revert of them was cut off: they are in use as they are."""

@@ -68,6 +68,8 @@ class Result:
     skipped: list[tuple[Change, str]] = field(default_factory=list)
     # what is done and differs all the same: libvirt took it, and did not keep it
     left: tuple[Change, ...] = ()
+    # in a word, of what was looked at again
+    states: dict[ResourceId, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

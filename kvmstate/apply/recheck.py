@@ -11,6 +11,7 @@ from kvmstate.apply.inventory import Store
 from kvmstate.host import Host
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Inventory
+from kvmstate.model.resource import ResourceId
 from kvmstate.plan import remained
 from kvmstate.plan.planner import look_again
 
@@ -23,6 +24,8 @@ class Recheck:
 
     def __init__(self, host: Host, store: Store) -> None:
         self._host, self._store = host, store
+        # in a word, of what has been looked at again
+        self.states: dict[ResourceId, str] = {}
         self._done: list[Change] = []
         self._looks: list[Future[list[Change]]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recheck")
@@ -57,6 +60,7 @@ class Recheck:
         entries = {c.id: replace(e, applied=()) for c in batch if (e := owned.get(c.id))}
         plan = look_again(self._host, [c.desired for c in batch if c.desired], Inventory(owned.project, entries))
         note_agreement(plan, self._store)
+        self.states |= {c.id: c.observed.state for c in plan.changes if c.observed}
         for change in plan.todo:
             if entry := owned.get(change.id):
                 self._store.put(replace(entry, applied=remained.still(entry, change)))

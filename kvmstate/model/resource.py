@@ -182,6 +182,14 @@ class Observed:
         return self.active_xml is not None
 
     @property
+    def state(self) -> str:
+        """In a word: running, paused, stopped or saved; active or inactive; else present."""
+        if self.saved_xml:
+            return "saved"
+        active = {True: "active", False: "inactive", None: "present"}[self.calls.get("active")]
+        return str(self.calls.get("state", active))
+
+    @property
     def config(self) -> Any:
         return self._specs[0]
 

@@ -11,8 +11,8 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
+from kvmstate.plan.reasons import brief
 from kvmstate.reconcile.status_store import Sync
-from kvmstate.views.rows import brief
 
 
 @dataclass(frozen=True)

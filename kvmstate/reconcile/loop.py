@@ -158,7 +158,7 @@ class Loop:
             return
         self.status.set_condition(ConditionType.MANIFESTS, None)
         self.queue.forget(Task.MANIFESTS)
-        self.status.update(mode=project.reconcile.mode, loaded=datetime.now(UTC))
+        self.status.update(mode=project.reconcile.mode, loaded=datetime.now(UTC), desired=desired.by_id)
         if self._fetched and self._fetched != self.status.state.revision:
             self.status.update(revision=self._fetched)
             self.status.record_event("RevisionInForce", str(self._fetched))

@@ -173,7 +173,9 @@ class Reconciler:
             next_look = started + timedelta(seconds=every)
             first = not self._status.state.ready
             pools = spaces(gated.plan)
-            self._status.update(ready=True, next_sync=next_look, next_window=next_window, pools=pools)
+            self._status.update(
+                ready=True, next_sync=next_look, next_window=next_window, pools=pools, notes=gated.plan.notes
+            )
             if first:
                 self._status.record_event("Ready", f"{len(gated.plan.changes)} resources were looked at")
 
@@ -276,7 +278,7 @@ class Reconciler:
             elif id_ not in gated.held:
                 self._queue.forget(id_)
             elif resource.sync is Sync.FAILING and id_ in before and before[id_].failures:
-                shown[index] = before[id_]
+                shown[index] = replace(before[id_], state=resource.state)
         if result.done:
             # what failed may have waited for this
             for id_ in {id_ for id_ in gated.held if self._queue.failures(id_)}:

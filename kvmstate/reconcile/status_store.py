@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from kvmstate.errors import KvmstateError
-from kvmstate.model.resource import ResourceId
+from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.plan.reasons import Planned
 from kvmstate.reconcile.stats import Space
 from kvmstate.sources.revision import Revision
 
@@ -33,7 +34,9 @@ class Sync(enum.Enum):
 
 @dataclass(frozen=True)
 class ResourceStatus:
-    """`since` is when it came to this state; `next_try` is when what failed is tried again."""
+    """How a resource is, enough to draw it without asking the host. `since` is when it came to this `sync`; `next_try`
+    is when what failed is tried again. `state` is what it does on the host, in a word, empty when it is not there or
+    cannot be seen. `plan` is what was last to be done about it, and still is when it is `pending`."""
 
     id: ResourceId
     sync: Sync
@@ -42,6 +45,9 @@ class ResourceStatus:
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     failures: int = 0
     next_try: datetime | None = None
+    state: str = ""
+    plan: Planned | None = None
+    pending: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,8 @@ class ConditionType(enum.Enum):
 class State:
     """All that is known at one moment. `ready`: the first pass is done, and the host was reached. `conditions` are what
     is wrong with all at once, since when. `pools` are the active ones, as of the last whole pass; `snapshots` are when
-    policies' newest ones were taken, see `newest`."""
+    policies' newest ones were taken, see `newest`. `desired` is what the manifests in force say; `notes` are those of
+    the last plan of everything."""
 
     project: str = ""
     host: str = ""
@@ -104,6 +111,8 @@ class State:
     next_window: datetime | None = None
     pools: Mapping[str, Space] = field(default_factory=dict)
     snapshots: Mapping[str, datetime] = field(default_factory=dict)
+    desired: Mapping[ResourceId, Resource] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def counts(self) -> Counter[Sync]:
         return Counter(resource.sync for resource in self.resources.values())
@@ -187,7 +196,8 @@ class StatusStore:
             self.record_event(over, f"it was: {before[1].message}")
 
     def update_resources(self, conditions: Iterable[ResourceStatus], gone: Iterable[ResourceId] = ()) -> None:
-        """How these resources are now; said when that is news. A state that stays keeps its time."""
+        """How these resources are now; said when that is news. A state that stays keeps its time, and a plan too; one
+        that is done stays the last one."""
         news = []
         with self._lock:
             shown = dict(self._state.resources)
@@ -195,6 +205,8 @@ class StatusStore:
                 shown.pop(id_, None)
             for now in conditions:
                 before = shown.get(now.id)
+                if before and before.plan and now.plan in (None, before.plan):
+                    now = replace(now, plan=before.plan)
                 if before and (before.sync, before.message) == (now.sync, now.message):
                     now = replace(now, since=before.since)
                 else:

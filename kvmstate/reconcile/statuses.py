@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kvmstate.apply import Result
 from kvmstate.errors import KvmstateError
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import ResourceId
+from kvmstate.plan.reasons import brief, planned
 from kvmstate.reconcile.gates import Gated
 from kvmstate.reconcile.status_store import ResourceStatus, Sync
-from kvmstate.views.rows import brief
 
 
 def statuses(gated: Gated, result: Result) -> tuple[list[ResourceStatus], set[ResourceId]]:
@@ -23,30 +25,40 @@ def statuses(gated: Gated, result: Result) -> tuple[list[ResourceStatus], set[Re
     for change in gated.plan.changes:
         id_ = change.id
         if id_ in failed:
-            shown.append(ResourceStatus(id_, Sync.FAILING, failed[id_].message, failed[id_].hint))
+            status = _status(change, Sync.FAILING, failed[id_].message, failed[id_].hint)
         elif id_ in skipped:
-            shown.append(ResourceStatus(id_, Sync.FAILING, f"was not tried: {skipped[id_]}"))
+            status = _status(change, Sync.FAILING, f"was not tried: {skipped[id_]}")
         elif id_ in left:
-            shown.append(ResourceStatus(id_, Sync.FAILING, f"libvirt did not keep what was set: {brief(left[id_])}"))
+            status = _status(left[id_], Sync.FAILING, f"libvirt did not keep what was set: {brief(left[id_])}")
         elif id_ in done and change.desired is None:
             gone.add(id_)
+            continue
         else:
-            shown.append(_unharmed(change, gated.held.get(id_)))
+            status = _unharmed(change, gated.held.get(id_))
+        # what was done is looked at again
+        shown.append(replace(status, state=result.states[id_]) if id_ in result.states else status)
     return shown, gone
 
 
 def _unharmed(change: Change, held: Sync | None) -> ResourceStatus:
     if held or change.blocked:
-        return ResourceStatus(change.id, held or Sync.BLOCKED, change.blocked, change.hint)
+        return _status(change, held or Sync.BLOCKED, change.blocked, change.hint)
     if change.suspended:
-        return ResourceStatus(change.id, Sync.SUSPENDED, change.reason)
+        return _status(change, Sync.SUSPENDED, change.reason)
     if change.unknown:
-        return ResourceStatus(change.id, Sync.UNKNOWN, change.reason)
+        return _status(change, Sync.UNKNOWN, change.reason)
     if change.waiting and not change.restarts and change.action in (Action.NOOP, Action.UPDATE):
-        return ResourceStatus(change.id, Sync.RESTART_PENDING, ", ".join(field.where for field in change.waiting))
+        where = ", ".join(field.where for field in change.waiting)
+        return replace(_status(change, Sync.RESTART_PENDING, where), plan=planned(change, change.waiting))
     if change.desired is None:
-        return ResourceStatus(change.id, Sync.LEFT, change.reason)
-    return ResourceStatus(change.id, Sync.IN_SYNC)
+        return _status(change, Sync.LEFT, change.reason)
+    return _status(change, Sync.IN_SYNC)
+
+
+def _status(change: Change, sync: Sync, message: str = "", hint: str = "") -> ResourceStatus:
+    state, plan = change.observed.state if change.observed else "", planned(change)
+    pending = plan is not None and sync is not Sync.IN_SYNC
+    return ResourceStatus(change.id, sync, message, hint, state=state, plan=plan, pending=pending)
 
 
 def event_of(change: Change, before: Entry | None) -> tuple[str, str]:

@@ -12,9 +12,9 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
+from kvmstate.plan.reasons import effect_here
+from kvmstate.plan.texts import hides
 from kvmstate.views.diagnostics import FORMAT_VERSION
-from kvmstate.views.rows import effect_here
-from kvmstate.views.text import hides
 from kvmstate.views.values import overlaid, plain, with_unseen
 
 ACTIONS = {

@@ -34,21 +34,15 @@ def rows(plan: Plan) -> list[Row]:
 
 
 def _row(change: Change, waits: bool) -> Row:
-    config = change.observed.config if change.observed else None
-    state = "-"
-    if config is not None:
-        active = getattr(config, "active", None)
-        state = getattr(config, "state", None) or {True: "active", False: "inactive", None: "present"}[active]
-    if change.observed and change.observed.saved_xml:
-        state = "saved"
-    sync = _SYNC.get(change.action) or ("unknown" if config is None else "restart pending" if waits else "in sync")
+    seen = change.observed
+    sync = _SYNC.get(change.action) or ("unknown" if seen is None else "restart pending" if waits else "in sync")
     if change.suspended:
         sync = "suspended"
     elif change.action is Action.NOOP and change.desired is None:
         sync = "left the manifests"
     fields = change.shown or (change.waiting if waits else ())
-    note = change.blocked or change.reason or ", ".join(f.where for f in fields if config is not None)
-    return Row(str(change.id), state, sync, note)
+    note = change.blocked or change.reason or ", ".join(f.where for f in fields if seen is not None)
+    return Row(str(change.id), seen.state if seen else "-", sync, note)
 
 
 def render(table: list[Row]) -> str:

@@ -1,58 +1,10 @@
-"""Values as text for people."""
+"""Tables as text for people."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from typing import Any
 
-from kvmstate.model.change import FieldChange
 from kvmstate.model.printable import one_line
-from kvmstate.model.reference import VolumeRef
-from kvmstate.model.uri import without_secrets
-from kvmstate.xmlbind import Section, bindings, holds_secret, is_secret
-
-SENSITIVE = "(sensitive value)"
-# Longer values are cut, and their changes shown as a difference.
-LONG = 160
-MOST_LINES = 30
-_AROUND = 24
-
-
-def hides(field: FieldChange) -> bool:
-    """Whether the values of a difference are not to be shown."""
-    return field.sensitive or (
-        field.path[0] in ("xml", "remainder") and holds_secret(str(field.path[-1]), field.old, field.new)
-    )
-
-
-def shown(value: Any, key: str | None = None) -> str:
-    """A field's value: sizes with their unit, sections as `field value, field value`.
-
-    `key` tells this item of a list apart, and was said already.
-    """
-    if value is None:
-        return "(none)"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, VolumeRef):
-        return one_line(str(value))
-    if isinstance(value, Section):
-        parts = [b for b in bindings(type(value)) if b.name in value.model_fields_set]
-        said = [(b.alias, v, b.hides(v)) for b in parts if (v := getattr(value, b.name)) is not None and v != []]
-        if key is not None and any(name == "volume" for name, _, _ in said):
-            said = [part for part in said if part[0] != "file"]
-        return ", ".join(_named(*part) for part in said if key is None or str(part[1]) != key)
-    if isinstance(value, list):
-        return "[" + "; ".join(shown(item) for item in value) + "]"
-    if isinstance(value, dict):
-        return "{" + "; ".join(_named(name, item, is_secret(name)) for name, item in value.items()) + "}"
-    return _cut(one_line(public(value)))
-
-
-def _named(name: str, value: Any, sensitive: bool) -> str:
-    text = SENSITIVE if sensitive else f"({shown(value)})" if isinstance(value, Section) else shown(value)
-    return f"{one_line(name)} {text}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -63,38 +15,3 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
         for row in cells
     ]
-
-
-def public(value: Any) -> str:
-    """Text without what URLs in it hold of secrets."""
-    text = str(value)
-    return without_secrets(text) if "://" in text else text
-
-
-def is_long(value: Any) -> bool:
-    return isinstance(value, str) and (len(value) > LONG or "\n" in value)
-
-
-def difference(old: str | None, new: str | None) -> list[str]:
-    """The lines that go (`-`) and come (`+`), with a line around them; a long line from where it differs."""
-    before, after = public(old or "").splitlines(), public(new or "").splitlines()
-    if len(before) == len(after) == 1:
-        start = max(0, _common(before[0], after[0]) - _AROUND)
-        lines = [f"- {_cut(before[0], start)}", f"+ {_cut(after[0], start)}"]
-    else:
-        found = list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]
-        lines = ["..." if line.startswith("@@") else f"{line[0]} {_cut(line[1:])}" for line in found]
-        lines = lines[1:] if lines[:1] == ["..."] else lines
-    if len(lines) > MOST_LINES:
-        lines = [*lines[:MOST_LINES], f"... {len(lines) - MOST_LINES} more lines"]
-    return [one_line(line) for line in lines]
-
-
-def _common(a: str, b: str) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _cut(text: str, start: int = 0) -> str:
-    rest = text[start:]
-    head = "..." if start else ""
-    return head + (rest if len(rest) <= LONG else f"{rest[:LONG]}... ({len(text)} characters)")

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from kvmstate.model.change import FieldChange
-from kvmstate.views.text import SENSITIVE, public
+from kvmstate.plan.texts import SENSITIVE, public
 from kvmstate.xmlbind import Section, bindings, is_secret
 
 
@@ -35,6 +35,18 @@ def plain(value: Any, secret: bool = False) -> tuple[Any, Any]:
 
 def _joined(pairs: dict[str, tuple[Any, Any]]) -> tuple[dict[str, Any], Any]:
     return {k: item for k, (item, _) in pairs.items()}, {k: mark for k, (_, mark) in pairs.items() if mark} or False
+
+
+def summary(spec: Section) -> dict[str, Any]:
+    """What a row of a table has room for: values as they are, of lists how many they have, and no sections."""
+    told: dict[str, Any] = {}
+    for b in bindings(type(spec)):
+        value = getattr(spec, b.name) if b.name in spec.model_fields_set else None
+        if isinstance(value, list):
+            told[b.alias] = len(value)
+        elif value is not None and not isinstance(value, Section | dict):
+            told[b.alias] = plain(value, b.hides(value))[0]
+    return told
 
 
 def overlaid(seen: Any, want: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.journal import Journal, select
 from kvmstate.reconcile.metrics import CONTENT_TYPE, Metrics
 from kvmstate.reconcile.status_store import KEPT_EVENTS, StatusStore
@@ -41,7 +42,7 @@ class Pages:
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/metrics": lambda _: Answer(self.metrics.text(), type=CONTENT_TYPE),
-            "/status": lambda _: as_json({**status(self.status.state), "last_event": self.journal.last}),
+            "/status": self._status,
             "/events": self._events,
         }
         posts = {"/reconcile": self._reconcile}
@@ -54,7 +55,9 @@ class Pages:
         return text("there is no such page; / lists them", HTTPStatus.NOT_FOUND)
 
     def _index(self, request: Request) -> Answer:
-        return text("GET /healthz /readyz /metrics /status /events?since=ID|TIME&wait=SECONDS, POST /reconcile")
+        return text(
+            "GET /healthz /readyz /metrics /status?resource=ADDRESS /events?since=ID|TIME&wait=SECONDS, POST /reconcile"
+        )
 
     def _healthz(self, request: Request) -> Answer:
         return text("ok") if self.alive() else text("no sign of life", HTTPStatus.SERVICE_UNAVAILABLE)
@@ -63,6 +66,12 @@ class Pages:
         if why := why_not_ready(self.status.state):
             return text(f"not ready: {', '.join(why)}", HTTPStatus.SERVICE_UNAVAILABLE)
         return text("ok")
+
+    def _status(self, request: Request) -> Answer:
+        """Of all resources in short, or of one in full."""
+        address = request.query.get("resource")
+        state = status(self.status.state, ResourceId.parse(address) if address else None)
+        return as_json({**state, "last_event": self.journal.last})
 
     def _events(self, request: Request) -> Answer:
         """The latest ones in all, or those after `since`, which may be waited for."""

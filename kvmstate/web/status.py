@@ -6,12 +6,20 @@ from datetime import datetime
 from typing import Any
 
 from kvmstate import __version__
+from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.plan.reasons import Planned
 from kvmstate.reconcile.status_store import ConditionType, ReconcileResult, ResourceStatus, State
+from kvmstate.views.plan_json import ACTIONS
+from kvmstate.views.values import plain, summary
+from kvmstate.xmlbind import Section
 
 FORMAT_VERSION = "1.0"
 
 
-def status(state: State) -> dict[str, Any]:
+def status(state: State, only: ResourceId | None = None) -> dict[str, Any]:
+    """All resources in short, or `only` one of them in full. Raises ValueError for one that is not there."""
+    if only and only not in state.resources:
+        raise ValueError(f"the daemon knows no {only}")
     revision = state.revision
     return {
         "format_version": FORMAT_VERSION,
@@ -33,7 +41,12 @@ def status(state: State) -> dict[str, Any]:
             {"reason": condition.value[0], "since": time(since), "message": error.message, "hint": error.hint}
             for condition, (since, error) in state.conditions.items()
         ],
-        "resources": [_resource(resource) for _, resource in sorted(state.resources.items())],
+        "notes": list(state.notes),
+        "resources": [
+            _resource(resource, state.desired.get(id_), id_ == only)
+            for id_, resource in sorted(state.resources.items())
+            if only in (None, id_)
+        ],
     }
 
 
@@ -44,7 +57,8 @@ def why_not_ready(state: State) -> list[str]:
     return found + [c.value[0] for c in (ConditionType.HOST, ConditionType.BUG) if c in state.conditions]
 
 
-def _resource(resource: ResourceStatus) -> dict[str, Any]:
+def _resource(resource: ResourceStatus, desired: Resource | None, whole: bool) -> dict[str, Any]:
+    spec = desired.spec if desired else None
     return {
         "address": str(resource.id),
         "sync": resource.sync.value,
@@ -53,6 +67,23 @@ def _resource(resource: ResourceStatus) -> dict[str, Any]:
         "since": time(resource.since),
         "failures": resource.failures,
         "next_try": time(resource.next_try),
+        "state": resource.state,
+        "plan": _plan(resource.plan, resource.pending) if resource.plan else None,
+        "labels": desired.metadata.labels if desired else {},
+        "summary": summary(spec) if isinstance(spec, Section) else {},
+        **({"spec": plain(spec)[0]} if whole else {}),
+    }
+
+
+def _plan(plan: Planned, pending: bool) -> dict[str, Any]:
+    """What was last to be done about a resource; while it is pending, its fields differ from the manifest."""
+    return {
+        "time": time(plan.time),
+        "pending": pending,
+        "actions": ACTIONS[plan.action],
+        "reason": plan.reason,
+        "fields": [{"path": row.name, "change": row.symbol, "text": row.text, "cost": row.cost} for row in plan.rows],
+        "fields_left_out": plan.more,
     }
 
 

@@ -10,71 +10,22 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
-from contextlib import closing, suppress
 from pathlib import Path
 
 import libvirt
 from thousand import HEAD, MACHINE, VOLUME
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from counting import Counting
+
 from kvmstate import sandbox
 
 PROGRAM = [sys.executable, "-c", "from kvmstate.cli import main; main()"]
 ENV = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-# https://libvirt.org/kbase/internals/rpc.html: length, program, version, procedure, type, serial, status
-HEADER = struct.Struct(">IIIIIII")
-KEEPALIVE = 0x6B656570
-CALL = 0
-
-
-class Counting:
-    """A socket in front of libvirtd's, that counts what clients ask for."""
-
-    def __init__(self, path: Path, behind: str) -> None:
-        self.calls: Counter[str] = Counter()
-        self._behind = behind
-        self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(str(path))
-        self._server.listen(64)
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            client, _ = self._server.accept()
-            server = socket.socket(socket.AF_UNIX)
-            server.connect(self._behind)
-            threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
-        pending = b""
-        # one side goes first, and takes the other with it
-        with suppress(OSError), closing(source), closing(target):
-            while data := source.recv(1 << 16):
-                target.sendall(data)
-                if counts:
-                    pending = self._count(pending + data)
-            target.shutdown(socket.SHUT_RDWR)
-
-    def _count(self, data: bytes) -> bytes:
-        """Of whole messages; the rest of the data."""
-        while len(data) >= HEADER.size:
-            length, program, _, procedure, kind, _, _ = HEADER.unpack_from(data)
-            if len(data) < length:
-                break
-            if program == KEEPALIVE:
-                self.calls["keepalive"] += 1
-            elif kind == CALL:
-                self.calls[f"{program:x}:{procedure}"] += 1
-            data = data[length:]
-        return data
 
 
 def main(count: int, minutes: float) -> None:

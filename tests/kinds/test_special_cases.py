@@ -77,8 +77,7 @@ KNOWN = {
     "snapshots/files.py": (1, STORAGE),
     "views/graph.py": (2, TABLE_OF_KINDS),
     "views/snapshot_run.py": (1, POLICY),
-    "views/status.py": (2, STATE),
-    "views/text.py": (1, STORAGE),
+    "plan/texts.py": (1, STORAGE),
     "xmlbind/disk_source.py": (1, XML),
 }
 

@@ -1,4 +1,4 @@
-"""What a running daemon tells, seen from endpoints."""
+"""What a running daemon tells, seen from outside."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import libvirt
 import pytest
 from conftest import Daemon
+from counting import Counting
 from harness import MAIN, Project, await_old, idle, pool, resource, until
 from test_marks import settings
 from test_notify import Hook
@@ -61,6 +63,45 @@ def test_it_tells_of_a_silent_host_what_it_saw_last_and_asks_it_nothing(
     assert found["kvmstate_resources", frozenset({("kind", "pool"), ("sync", "InSync")})] == 1
     for path in ("/healthz", "/readyz", "/status", "/events"):
         assert ask(socket, path)[0] == 200
+
+
+def test_pages_are_drawn_without_asking_the_host(
+    project: Project, run: Callable[..., Daemon], connection: libvirt.virConnect, tmp_path: Path
+) -> None:
+    settings(project, mode="observe")
+    disk = resource("Volume", "web", pool="images", capacity="1MiB")
+    web = idle("web", state="running", disks=[{"name": "root", "volume": "images/web"}])
+    project.converge(pool(), disk, web)
+    counting = Counting(tmp_path / "libvirt", project.uri.partition("socket=")[2])
+    daemon = run("-c", f"qemu+unix:///system?socket={tmp_path}/libvirt")
+    connection.lookupByName("web").destroy()
+    daemon.says("Drifted", "domain/web")
+    until(lambda: counting.quiet(0.3), "it has seen all that events told of")
+    asked = counting.calls.copy()
+    assert asked.total() > 10
+    for _ in range(5):
+        said = json.loads(ask(at(daemon), "/status?resource=domain/web")[1])
+        for path in ("/", "/healthz", "/readyz", "/status", "/metrics", "/events"):
+            assert ask(at(daemon), path)[0] == 200
+    assert counting.calls - asked in (Counter(), Counter(keepalive=1))
+    (shown,) = said["resources"]
+    assert (shown["state"], shown["summary"]["disks"]) == ("stopped", 1)
+    assert shown["spec"]["disks"] == [{"name": "root", "volume": {"pool": "images", "name": "web"}}]
+    assert [(f["path"], f["text"]) for f in shown["plan"]["fields"]] == [("state", "stopped -> running")]
+    states = {r["address"]: r["state"] for r in json.loads(ask(at(daemon), "/status")[1])["resources"]}
+    assert states == {"domain/web": "stopped", "pool/images": "active", "volume/images/web": "present"}
+
+
+def test_what_was_just_made_is_shown_as_it_is(project: Project, run: Callable[..., Daemon]) -> None:
+    project.write(pool(), resource("Volume", "web", pool="images", capacity="1MiB"), idle("web", state="running"))
+    daemon = run()
+    said = json.loads(ask(at(daemon), "/status")[1])
+    states = {r["address"]: (r["sync"], r["state"], r["plan"]["actions"]) for r in said["resources"]}
+    assert states == {
+        "domain/web": ("InSync", "running", ["create"]),
+        "pool/images": ("InSync", "active", ["create"]),
+        "volume/images/web": ("InSync", "present", ["create"]),
+    }
 
 
 def test_what_nobody_told_of_is_seen_when_it_is_asked_to_look(
