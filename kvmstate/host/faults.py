@@ -22,7 +22,10 @@ from kvmstate.host.hints import (
     SILENT_SSH,
     hint_for,
 )
+from kvmstate.host.reasons import keep_reasons
 from kvmstate.model.uri import meant, redacted, without_secrets
+
+keep_reasons()
 
 _NOT_FOUND = {
     libvirt.VIR_ERR_NO_DOMAIN,

@@ -140,14 +140,9 @@ class Histories(RuleBasedStateMachine):
         # there is no guest that could let go of a device
         self.patches.enter_context(patch.object(domains._wait, "__defaults__", (0.2,)))
 
-        # an object of libvirt's that is collected right after a call has failed takes the reason with it
-        gc.disable()
-
     def teardown(self) -> None:
         self.patches.close()
         self.connection.close()
-        gc.enable()
-        gc.collect()
 
     def folder(self, name: str) -> Path:
         return self.root / name
