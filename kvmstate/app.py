@@ -78,8 +78,7 @@ class Session:
 
     def drift(self, seen: Plan | None = None) -> Plan:
         """What it would take to bring back what was applied last; `seen` is a plan that has just looked at the host."""
-        observed = {c.id: c.observed for c in seen.changes if c.observed} if seen and not seen.left_out else None
-        return make_drift(self.host, self.store.inventory, observed)
+        return make_drift(self.host, self.store.inventory, None if seen and seen.left_out else seen)
 
     def apply(
         self,

@@ -5,6 +5,7 @@
     ├── UsageError           the command line or the project file asks for something impossible
     ├── HostError            libvirt said no, or could not be reached
     │   ├── NotFound         the object is not there
+    │   ├── Unseen           nobody can tell what is there
     │   ├── Reverted         a change failed and was taken back: tried again only when somebody wants it
     │   └── ConnectionFailed the host cannot be reached
     ├── PlanError            the plan cannot be made or must not be applied
@@ -49,6 +50,10 @@ class HostError(KvmstateError):
 
 class NotFound(HostError):
     pass
+
+
+class Unseen(HostError):
+    """Nobody can tell what is there: its pool is not active, or over this connection nothing leads there."""
 
 
 class Reverted(HostError):

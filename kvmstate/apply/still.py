@@ -10,7 +10,7 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.inventory import Entry
 from kvmstate.plan.compare import compare
-from kvmstate.plan.planner import observe
+from kvmstate.plan.planner import look
 
 
 class Gone(HostError):
@@ -34,7 +34,12 @@ def still(change: Change, host: Host, entry: Entry | None, project: str) -> Chan
         )
     ):
         return change
-    seen = observe(host, [change.id]).get(change.id)
+    found, unseen = look(host, [change.id])
+    if change.id in unseen:
+        raise HostError(
+            f"{change.id} cannot be seen any more: its pool is not active", "start its pool, then plan again"
+        )
+    seen = found.get(change.id)
     if seen is None:
         if change.action is Action.DELETE:
             raise Gone(change)

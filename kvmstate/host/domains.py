@@ -92,16 +92,25 @@ def kept_states(connection: Any, names: Collection[str] | None = None) -> dict[s
 
     keep(
         libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT,
-        lambda domain: [(f"snapshot {each.getName()}", each.getXMLDesc(0)) for each in domain.listAllSnapshots(0)],
+        lambda domain: _texts("snapshot", domain.listAllSnapshots(0)),
     )
     keep(
         libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT,
-        lambda domain: [(f"checkpoint {each.getName()}", each.getXMLDesc(0)) for each in domain.listAllCheckpoints(0)],
+        lambda domain: _texts("checkpoint", domain.listAllCheckpoints(0)),
     )
     keep(
         libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE,
         lambda domain: [(MEMORY, domain.managedSaveGetXMLDesc(0))],
     )
+    return found
+
+
+def _texts(what: str, listed: list[Any]) -> list[tuple[str, str]]:
+    """Without those that have gone since they were listed."""
+    found = []
+    for each in listed:
+        with suppress(NotFound), faults():
+            found.append((f"{what} {each.getName()}", each.getXMLDesc(0)))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import libvirt
 
-from kvmstate.errors import ConnectionFailed, HostError, NotFound
+from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host.hints import (
     BY_ERRNO,
     CONNECTING,
@@ -35,6 +35,7 @@ _NOT_FOUND = {
     libvirt.VIR_ERR_NO_SECRET,
     libvirt.VIR_ERR_NO_DOMAIN_METADATA,
     libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT,
+    libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT,
 }
 # How libvirt's client says that its daemon is gone (errors of its RPC layer; others there are about messages)
 _LOST = {libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR}
@@ -90,7 +91,11 @@ def translate(error: libvirt.libvirtError) -> HostError:
             errno,
         )
     hint = _CERTAIN.get(code) or hint_for(message) or BY_ERRNO.get(errno, "")
-    return (NotFound if code in _NOT_FOUND else HostError)(message, hint, code, errno)
+    kind = NotFound if code in _NOT_FOUND else HostError
+    if code == libvirt.VIR_ERR_OPERATION_INVALID and error.get_error_domain() == libvirt.VIR_FROM_STORAGE:
+        # of a pool that is not active
+        kind = Unseen
+    return kind(message, hint, code, errno)
 
 
 def unreachable(uri: str, error: libvirt.libvirtError) -> ConnectionFailed:

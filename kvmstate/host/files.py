@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from kvmstate.errors import ConnectionFailed, HostError, NotFound
+from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host import pools, volumes
 from kvmstate.host.faults import faults
 from kvmstate.xmlbind.document import document
@@ -38,10 +38,6 @@ class File:
     backing_format: str
     times: tuple[str, ...]
     pool: str | None = None
-
-
-class Unseen(HostError):
-    """Nobody can tell over this connection what is there."""
 
 
 def normal(path: str) -> str:
@@ -115,6 +111,11 @@ class Files:
         """The names of pools of files that are not active, by folder."""
         return {path: pool.name() for pool, kind, path, active in self._pools if not active and kind in FOLDERS}
 
+    @cached_property
+    def active(self) -> set[str]:
+        """The names of active pools, of any type."""
+        return {pool.name() for pool, _, _, active in self._pools if active}
+
     @property
     def of_devices(self) -> list[Any]:
         """Active pools whose volumes are no files in a folder."""
@@ -133,7 +134,9 @@ class Files:
         path = normal(path)
         folder, name = posixpath.split(path)
         if pool := self.folders.get(folder):
-            return self._volume(pool, name, path)
+            # one that has stopped or gone meanwhile leaves its folder to be looked into
+            with suppress(Unseen, NotFound):
+                return self._volume(pool, name, path)
         if path.startswith("/dev/"):
             return File(path, "raw", None, "raw", ())
         return self.within(folder).get(name)
@@ -185,7 +188,7 @@ class Files:
             return {}
         try:
             files = {}
-            for volume in pools.volumes(pool):
+            for volume in pools.listed(pool):
                 with suppress(NotFound):
                     files[volume.name()] = read(volumes.xml(volume), posixpath.join(folder, volume.name()))
             return files

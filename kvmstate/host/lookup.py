@@ -8,10 +8,10 @@ from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
 
-from kvmstate.errors import HostError
+from kvmstate.errors import HostError, Unseen
 from kvmstate.host import domains, pools, snapshots, volumes
 from kvmstate.host.faults import faults
-from kvmstate.host.files import Files, Unseen, normal
+from kvmstate.host.files import Files, normal
 from kvmstate.model.reference import VolumeRef, VolumeSource
 from kvmstate.xmlbind import disk_source
 from kvmstate.xmlbind.document import document
@@ -48,7 +48,7 @@ class HostLookup:
         found = {}
         for domain in snapshots.with_snapshots(self._connection):
             with suppress(HostError):
-                kept = {path for snapshot in snapshots.all_of(domain) for path in self._disks(snapshots.xml(snapshot))}
+                kept = {path for text in snapshots.texts(domain) for path in self._disks(text)}
                 for path in self._disks(domains.xml(domain)) | self._disks(domains.xml(domain, inactive=False)):
                     at, format_ = path, ""
                     while (below := self._backing(at)) and below[0] in kept:
@@ -108,7 +108,7 @@ class HostLookup:
 
     def path_of(self, pool: str, name: str) -> tuple[str, str] | None:
         """The disk type and the path that libvirt makes of a disk of type volume, where it has one."""
-        return volumes.place(self._connection, pool, name)
+        return volumes.place(self._connection, pool, name) if pool in self.files.active else None
 
     def remember(self, pool: str, listed: Iterable[Any]) -> None:
         """Volumes that were just listed need not be looked up. A volume here is a name: all that is asked of one is as

@@ -99,8 +99,11 @@ def unplugged(host: Host, name: str, running: Running, begun: bool) -> list[Plug
     libvirt knows a port for each interface that came by the network's name, and forgets it when the network stops. Of
     one that came by the bridge's nothing tells: it counts with the others, or where a change was `begun`.
     """
-    network = networks.find(host.connection, name)
-    text = networks.xml(network, inactive=False)
+    try:
+        network = networks.find(host.connection, name)
+        text = networks.xml(network, inactive=False)
+    except NotFound:
+        return []
     if not makes_bridge(text):
         return []
     try:

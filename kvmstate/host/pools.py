@@ -13,7 +13,7 @@ from typing import Any
 import libvirt
 from lxml import etree
 
-from kvmstate.errors import ConnectionFailed, HostError, NotFound
+from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host.faults import described, faults
 from kvmstate.host.permit import Configuration, Permit
 from kvmstate.xmlbind.document import to_text
@@ -146,14 +146,22 @@ def refresh(pool: Any, timeout: float = 30) -> None:
         time.sleep(0.1)
 
 
-def volumes(pool: Any, names: Collection[str] | None = None) -> list[Any]:
-    """Those that libvirt knows of, all or of these names; none for a pool that is not active."""
+def volumes(pool: Any) -> list[Any]:
+    """Those that libvirt knows of; none for a pool that is not active, or has gone."""
+    with suppress(NotFound, Unseen):
+        return listed(pool)
+    return []
+
+
+def listed(pool: Any, names: Collection[str] | None = None) -> list[Any]:
+    """The volumes that libvirt knows of, all or of these names. Raises Unseen for a pool that is not active, NotFound
+    for one that has gone."""
     with faults():
         if not pool.isActive():
-            return []
+            raise Unseen(f"storage pool {pool.name()} is not active", f"start it: `virsh pool-start {pool.name()}`")
         if names is None or len(names) > FEW:
-            listed = list(pool.listAllVolumes(0))
-            return listed if names is None else [volume for volume in listed if volume.name() in names]
+            found = list(pool.listAllVolumes(0))
+            return found if names is None else [volume for volume in found if volume.name() in names]
     found = []
     for name in names:
         with suppress(NotFound), faults():

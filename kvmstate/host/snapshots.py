@@ -12,7 +12,7 @@ from typing import Any
 
 import libvirt
 
-from kvmstate.errors import HostError
+from kvmstate.errors import HostError, NotFound
 from kvmstate.host import domains
 from kvmstate.host.faults import faults
 from kvmstate.xmlbind.document import document, to_text
@@ -62,10 +62,23 @@ def xml(snapshot: Any) -> str:
         return str(snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE))
 
 
+def texts(domain: Any) -> list[str]:
+    """The XML of those that there are, parents before their children. Raises NotFound when the domain has gone."""
+    found = []
+    for snapshot in all_of(domain):
+        # one that is deleted meanwhile
+        with suppress(NotFound):
+            found.append(xml(snapshot))
+    return found
+
+
 def current(domain: Any) -> str | None:
     """The name of the snapshot that the domain's state builds on."""
-    with faults():
-        return str(domain.snapshotCurrent(0).getName()) if domain.hasCurrentSnapshot(0) else None
+    # the last one may be deleted meanwhile
+    with suppress(NotFound), faults():
+        if domain.hasCurrentSnapshot(0):
+            return str(domain.snapshotCurrent(0).getName())
+    return None
 
 
 def find(domain: Any, name: str) -> Any:

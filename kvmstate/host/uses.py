@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lxml import etree
 
-from kvmstate.errors import ConnectionFailed, HostError, NotFound
+from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host import domains, networks, pools, volumes
 from kvmstate.host.connection import LASTING
 from kvmstate.host.faults import faults
-from kvmstate.host.files import File, Files, Unseen, below, normal, read
+from kvmstate.host.files import File, Files, below, normal, read
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import disk_source
 from kvmstate.xmlbind.document import document
@@ -328,8 +328,8 @@ class Uses:
             self._by_path.setdefault(shape.format(key), set()).add(user)
 
     def _read_volumes(self) -> float:
-        """The volumes of active pools, and the files in the folders of those that are not active."""
-        host, waited = self._host, 0.0
+        """The volumes of active pools, and the files in the folders of those that are not active, or stop meanwhile."""
+        host, waited, stopped = self._host, 0.0, set[str]()
         self._files = Files(host.connection)
         self._inodes = {}
         self._strange = {what: why for what, why in self._strange.items() if what in self._domains}
@@ -346,10 +346,21 @@ class Uses:
                     except HostError:
                         # while it is being filled, what libvirt knew before has to do; one that failed is not active
                         waited += time.monotonic() - began
-                listed += [(pool.name(), volume) for volume in pools.volumes(pool)]
-        found = host.each(lambda each: read(volumes.xml(each[1]), pool=each[0]), listed)
-        self._known = {file.path: file for file in found if file.path}
-        for folder, name in self._files.inactive.items():
+                try:
+                    listed += [(pool.name(), volume) for volume in pools.listed(pool)]
+                except Unseen:
+                    stopped.add(pool.name())
+
+        def look(each: tuple[str, Any]) -> File | None:
+            try:
+                return read(volumes.xml(each[1]), pool=each[0])
+            except Unseen:
+                stopped.add(each[0])
+                return None
+
+        self._known = {file.path: file for file in host.each(look, listed) if file and file.path}
+        off = {folder: name for name in stopped if (folder := self._files.folder_of(name))}
+        for folder, name in (self._files.inactive | off).items():
             try:
                 self._known |= {file.path: replace(file, pool=name) for file in self._files.within(folder).values()}
             except Unseen as unseen:

@@ -2,7 +2,7 @@
 
 The `ops` module of a kind that is on hosts has:
 
-    observe(host, names)               -> {name: Observed} of those that exist
+    observe(host, names)               -> {name: Observed} of those that exist; Unseen for what nobody can tell of
     names(host)                        -> the names of those that exist and have a configuration to keep
     portable(observed, host)           -> the spec and the document that a manifest has to say, without what is volatile
     secrets(observed, host)            -> the places of what only those see who may see secrets (a kind may lack it)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 
-from kvmstate.errors import ManifestErrors, PlanError, Problem
+from kvmstate.errors import ManifestErrors, PlanError, Problem, Unseen
 from kvmstate.host import Host, faults, plugs
 from kvmstate.kind import Kind, Reference, references
 from kvmstate.kinds import BY_WORD, ON_HOST
@@ -78,15 +78,16 @@ def make_plan(
     host.know(known(desired, replace(inventory, entries={**orphaned, **inventory.entries})))
     # what may be deleted, or taken back, is to be the project's own
     host.closely = host.closely or options.prune or bool(orphaned)
-    observed = observe(host, scope)
+    observed, unseen = look(host, scope)
+    unseen |= _left_in_lost_pools(host, orphaned, observed)
     back = orphans.found(orphaned, observed)
     inventory = replace(inventory, entries={**inventory.entries, **back})
     moved = moves.follow(options.moves, desired, inventory, observed)
     inventory = moved.inventory
-    missing = dangling(host, desired, scope, locate, moved.origins.values())
+    missing, hidden = _dangling(host, desired, scope, locate, moved.origins.values())
     if missing and not options.lenient:
         raise ManifestErrors([problem for problems in missing.values() for problem in problems])
-    changes = _changes(host, desired, inventory, moved.observed, options, scope)
+    changes = _changes(host, desired, inventory, moved.observed, unseen, options, scope)
     changes |= {id_: orphans.returned(changes[id_]) for id_ in back if id_ in changes}
     for new, old in moved.origins.items():
         if new in changes:
@@ -99,7 +100,7 @@ def make_plan(
         missing.setdefault(resource.id, []).append(_problem(resource, path, message, hint, locate))
     if shared and not options.lenient:
         raise ManifestErrors([problem for problems in missing.values() for problem in problems])
-    for id_, problems in missing.items():
+    for id_, problems in (hidden | missing).items():
         changes[id_] = replace(changes[id_], blocked=problems[0].message, hint=problems[0].hint)
     _say_what_goes(host, changes, inventory)
     keep_used(host, changes)
@@ -174,17 +175,20 @@ def _kept_back(change: Change, error: PlanError) -> Change:
     return replace(change, blocked=error.message, hint=error.hint)
 
 
-def make_drift(host: Host, inventory: Inventory, observed: Mapping[ResourceId, Observed] | None = None) -> Plan:
+def make_drift(host: Host, inventory: Inventory, seen: Plan | None = None) -> Plan:
     """What it would take to bring back what was applied last; the manifests do not count.
 
-    `observed` saves looking again at what was just looked at.
+    `seen` is a plan of everything that has just looked at the host, and saves looking again.
     """
     desired = {id_: applied for id_, entry in inventory.entries.items() if (applied := last_applied(entry))}
     if not host.known:
         host.know(known({}, inventory))
-    if observed is None:
-        observed = observe(host, inventory.entries)
-    changes = _changes(host, desired, inventory, observed, Options())
+    if seen:
+        observed = {c.id: c.observed for c in seen.changes if c.observed}
+        unseen = {c.id for c in seen.changes if c.unknown}
+    else:
+        observed, unseen = look(host, inventory.entries)
+    changes = _changes(host, desired, inventory, observed, unseen, Options())
     return Plan(inventory.project, host.uri, order(changes, desired, inventory))
 
 
@@ -192,7 +196,7 @@ def look_again(host: Host, resources: Iterable[Resource], inventory: Inventory) 
     """What these resources still lack, as far as it can be seen by now. Nothing else is looked at, or put in order."""
     desired = {r.id: r for r in resources}
     owned = Inventory(inventory.project, {id_: e for id_, e in inventory.entries.items() if id_ in desired})
-    changes = _changes(host, desired, owned, observe(host, desired), Options())
+    changes = _changes(host, desired, owned, *look(host, desired), Options())
     return Plan(inventory.project, host.uri, tuple(changes.values()))
 
 
@@ -201,6 +205,7 @@ def _changes(
     desired: Mapping[ResourceId, Resource],
     inventory: Inventory,
     observed: Mapping[ResourceId, Observed],
+    unseen: Collection[ResourceId],
     options: Options,
     scope: Collection[ResourceId] | None = None,
 ) -> dict[ResourceId, Change]:
@@ -211,7 +216,7 @@ def _changes(
         resource, entry = desired.get(id_), inventory.get(id_)
         if why := suspended(resource, entry):
             changes[id_] = _left_alone(id_, resource, entry, observed.get(id_), why)
-        elif _is_hidden(host, id_, observed, id_ in inventory.orphans):
+        elif id_ in unseen:
             lifecycle = resource.lifecycle if resource else entry.lifecycle if entry else Lifecycle()
             changes[id_] = _unknown(id_, resource, lifecycle)
         elif resource:
@@ -251,15 +256,39 @@ def _compared(
 
 
 def observe(host: Host, ids: Iterable[ResourceId]) -> dict[ResourceId, Observed]:
+    """What of these is seen to be there."""
+    return look(host, ids)[0]
+
+
+def look(host: Host, ids: Iterable[ResourceId]) -> tuple[dict[ResourceId, Observed], set[ResourceId]]:
+    """What of these is there; and what nobody can tell of, because its pool is not active."""
     names: dict[str, set[str]] = {}
     for id_ in ids:
         names.setdefault(id_.kind, set()).add(id_.name)
-    found = {}
+    found, unseen = {}, set()
     for kind in ON_HOST:
         if wanted := names.get(kind.word):
             with faults():
-                found.update({o.id: o for o in kind.ops.observe(host, wanted).values()})
-    return found
+                for name, seen in kind.ops.observe(host, wanted).items():
+                    id_ = ResourceId(kind.word, name)
+                    if isinstance(seen, Unseen):
+                        unseen.add(id_)
+                    else:
+                        found[id_] = seen
+    return found, unseen
+
+
+def _left_in_lost_pools(
+    host: Host, orphaned: Collection[ResourceId], observed: Mapping[ResourceId, Observed]
+) -> set[ResourceId]:
+    """What was left in a pool that is not there any more may be in its folder yet."""
+    hidden = {id_ for id_ in orphaned if id_.kind == "volume" and id_ not in observed}
+    there = observe(host, {_pool(id_) for id_ in hidden})
+    return {id_ for id_ in hidden if _pool(id_) not in there}
+
+
+def _pool(volume: ResourceId) -> ResourceId:
+    return ResourceId("pool", volume.name.partition("/")[0])
 
 
 def suspended(resource: Resource | None, entry: Entry | None) -> str:
@@ -281,15 +310,6 @@ def _uuid(host: Host, inventory: Inventory, resource: Resource) -> str:
     return found or str(uuid.uuid4())
 
 
-def _is_hidden(host: Host, id_: ResourceId, observed: Mapping[ResourceId, Observed], orphaned: bool) -> bool:
-    """What is in a pool that is not active cannot be seen; nor what was left in one that is not there any more."""
-    if id_.kind != "volume" or id_ in observed:
-        return False
-    pool_id = ResourceId("pool", id_.name.partition("/")[0])
-    pool = observed.get(pool_id) or observe(host, [pool_id]).get(pool_id)
-    return not pool.running if pool else orphaned
-
-
 def _left_alone(
     id_: ResourceId, resource: Resource | None, entry: Entry | None, seen: Observed | None, why: str
 ) -> Change:
@@ -308,18 +328,23 @@ def _unknown(id_: ResourceId, resource: Resource | None, lifecycle: Lifecycle) -
 
 def check_references(host: Host, desired: Mapping[ResourceId, Resource], locate: Locate | None) -> None:
     """Everything that a manifest names is in the manifests or on the host. Raises ManifestErrors."""
-    if missing := dangling(host, desired, desired, locate):
-        raise ManifestErrors([problem for problems in missing.values() for problem in problems])
+    missing, unseen = _dangling(host, desired, desired, locate)
+    if missing or unseen:
+        raise ManifestErrors([problem for found in (missing, unseen) for each in found.values() for problem in each])
 
 
-def dangling(
+Problems = dict[ResourceId, list[Problem]]
+
+
+def _dangling(
     host: Host,
     desired: Mapping[ResourceId, Resource],
     scope: Collection[ResourceId],
     locate: Locate | None,
     gone: Collection[ResourceId] = (),
-) -> dict[ResourceId, list[Problem]]:
-    """By resource (of `scope`), what it refers to that is neither in the manifests nor on the host."""
+) -> tuple[Problems, Problems]:
+    """By resource (of `scope`), what it refers to that is neither in the manifests nor on the host; and what nobody can
+    tell of."""
     missing: list[tuple[Resource, Reference]] = [
         (resource, ref)
         for id_, resource in desired.items()
@@ -327,15 +352,21 @@ def dangling(
         for ref in references(resource.spec)
         if ref.target not in desired
     ]
-    present = observe(host, {ref.target for _, ref in missing}) if missing else {}
-    problems: dict[ResourceId, list[Problem]] = {}
+    present, unseen = look(host, {ref.target for _, ref in missing})
+    problems: Problems = {}
+    hidden: Problems = {}
     for resource, ref in missing:
-        if ref.target in present and ref.target not in gone:
-            continue
-        message = f"there is no {ref.target}, neither in the manifests nor on the host"
-        problem = _problem(resource, ref.path, message, _mend(host, ref.target), locate)
-        problems.setdefault(resource.id, []).append(problem)
-    return problems
+        target = ref.target
+        if target in unseen:
+            pool = _pool(target)
+            message = f"{target} cannot be seen: {pool} is not active"
+            problem = _problem(resource, ref.path, message, f"start it: `virsh pool-start {pool.name}`", locate)
+            hidden.setdefault(resource.id, []).append(problem)
+        elif target not in present or target in gone:
+            message = f"there is no {target}, neither in the manifests nor on the host"
+            hint = f"declare a {BY_WORD[target.kind].name} named {target.name}, or correct the name"
+            problems.setdefault(resource.id, []).append(_problem(resource, ref.path, message, hint, locate))
+    return problems, hidden
 
 
 def _problem(
@@ -344,14 +375,6 @@ def _problem(
     file, line, column = locate(resource.id, path) if locate else (resource.origin.file, resource.origin.line, 0)
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in ("spec", *path)).lstrip(".")
     return Problem(message, file, line, column, where, hint)
-
-
-def _mend(host: Host, target: ResourceId) -> str:
-    """What to do about a reference to nothing."""
-    pool_id = ResourceId("pool", target.name.partition("/")[0])
-    if target.kind == "volume" and (pool := observe(host, [pool_id]).get(pool_id)) and not pool.running:
-        return f"{pool_id} is not active, so what is in it is not known: start it (`virsh pool-start {pool_id.name}`)"
-    return f"declare a {BY_WORD[target.kind].name} named {target.name}, or correct the name"
 
 
 def _keep_what_is_used(

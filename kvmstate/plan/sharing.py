@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from kvmstate.errors import NotFound
+from kvmstate.errors import NotFound, Unseen
 from kvmstate.host import Host, domains, pools, volumes
 from kvmstate.host.uses import Layer
 from kvmstate.kinds import BY_WORD
@@ -288,7 +288,7 @@ def _counts(host: Host, layer: Layer) -> bool:
     if not layer.path.endswith(SUFFIX):
         return True
     pool, _, volume = layer.user.id.name.partition("/")
-    with suppress(NotFound):
+    with suppress(NotFound, Unseen):
         return image_of(pool, volumes.find(pools.find(host.connection, pool), volume)).physical >= WRITTEN
     return True
 

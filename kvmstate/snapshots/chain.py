@@ -16,7 +16,7 @@ from typing import Any
 
 from lxml import etree
 
-from kvmstate.errors import HostError, NotFound
+from kvmstate.errors import HostError, NotFound, Unseen
 from kvmstate.host import Host, domains, pools, snapshots, volumes
 from kvmstate.host.connection import lasting
 from kvmstate.snapshots import dropped, underway
@@ -148,7 +148,13 @@ class Images:
             with suppress(HostError):
                 pools.refresh(pool, timeout=2)
             listed += [(pool.name(), volume) for volume in pools.volumes(pool)]
-        found: list[Image] = host.each(lambda each: image_of(*each), listed)
+
+        def look(each: tuple[str, Any]) -> Image | None:
+            with suppress(Unseen):
+                return image_of(*each)
+            return None
+
+        found = [image for image in host.each(look, listed) if image]
         self.by_path: dict[str, Image] = {image.path: image for image in found}
         self._backed = {image.backing for image in found}
 
@@ -231,13 +237,12 @@ def writers(host: Host, but: str) -> dict[str, set[str]]:
 
 def overlays(host: Host) -> set[str]:
     """The files that exist because of a snapshot, of every domain: overlays and memory."""
-    return {
-        path
-        for domain in snapshots.with_snapshots(host.connection)
-        for snapshot in read_snapshots(domain)
-        for path in (*snapshot.overlays.values(), snapshot.memory)
-        if path
-    }
+    found: set[str | None] = set()
+    for domain in snapshots.with_snapshots(host.connection):
+        with suppress(NotFound):
+            for snapshot in read_snapshots(domain):
+                found |= {*snapshot.overlays.values(), snapshot.memory}
+    return {path for path in found if path}
 
 
 def look(host: Host, name: str) -> Machine:
@@ -342,9 +347,9 @@ def lay(nodes: Iterable[etree._Element], target: str, path: str, format_: str) -
 
 
 def read_snapshots(domain: Any) -> list[Snapshot]:
-    listed = snapshots.all_of(domain)
-    current = snapshots.current(domain) if listed else None
-    texts = [snapshots.xml(each) for each in listed]
+    """Raises NotFound when the domain has gone."""
+    texts = snapshots.texts(domain)
+    current = snapshots.current(domain) if texts else None
     found = [_snapshot(text, located(text, domain.connect())) for text in texts]
     return [replace(each, is_current=each.name == current) for each in found]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import libvirt
 import pytest
 from flaky import Counting, Flaky
-from harness import Project
+from harness import Project, wipe
 
 from kvmstate.app import Session
 from kvmstate.apply import open_store
@@ -19,6 +21,7 @@ from kvmstate.plan import Options
 pytestmark = pytest.mark.real
 
 MANY = (100, 200, 400)
+LENIENT = Options(prune=True, lenient=True)
 EVERYTHING = Options(prune=True, allow_empty=True, max_deletes=10**6)
 # Who uses what is asked again when that is long ago, which is a matter of time
 SLACK = 1.2
@@ -110,3 +113,27 @@ def test_calls_for_each_object_do_not_grow_with_their_number(project: Project) -
             asked.setdefault(what, []).append(calls / count)
     print(asked)
     assert {what: each for what, each in asked.items() if max(each) > each[0] * SLACK} == {}
+
+
+OFF = {
+    "stopped": lambda pool: pool.destroy(),
+    "not there": lambda pool: (pool.destroy(), pool.undefine()),
+}
+
+
+@pytest.mark.parametrize("declares", [True, False], ids=["declared", "somebody's"])
+@pytest.mark.parametrize("off", OFF)
+def test_a_pool_that_is_off_is_asked_about_once_and_not_for_each_volume(
+    project: Project, connection: libvirt.virConnect, off: str, declares: bool
+) -> None:
+    asked = {}
+    for count in (10, 30):
+        wanted = machines(count)
+        apply(project, wanted, 2 * count + 1)
+        OFF[off](connection.storagePoolLookupByName("images"))
+        with session(project, wanted if declares else [r for r in wanted if r.id.kind == "domain"]) as (opened, calls):
+            opened.plan(LENIENT)
+            asked[count] = {name: n for name, n in calls.calls.items() if "storage" in name}
+        wipe(project.uri)
+        shutil.rmtree(project.path("images"))
+    assert asked[30] == asked[10]

@@ -70,8 +70,23 @@ def test_a_reference_into_a_pool_that_is_off_says_so(project: Project, connectio
     connection.storagePoolLookupByName("images").destroy()
     project.write(resource("VirtualMachine", "web", memory="32MiB", disks=[{"name": "root", "volume": "images/root"}]))
     planned = project.plan()
-    assert planned.code == 1
-    assert "hint: pool/images is not active, so what is in it is not known: start it" in planned.err
+    assert planned.code == 2
+    assert "blocked: volume/images/root cannot be seen: pool/images is not active" in planned.out
+    assert "hint: start it: `virsh pool-start images`" in planned.out
+
+
+def test_a_reference_into_a_pool_that_is_off_holds_up_nothing_else(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), resource("Volume", "root", pool="images", capacity="1MiB"))
+    connection.storagePoolLookupByName("images").destroy()
+    project.write(
+        resource("VirtualMachine", "web", memory="32MiB", disks=[{"name": "root", "volume": "images/root"}]),
+        resource("VirtualMachine", "db", memory="32MiB", state="stopped"),
+    )
+    applied = project.apply()
+    assert applied.code == 1
+    assert [domain.name() for domain in connection.listAllDomains()] == ["db"]
 
 
 def test_what_is_on_the_host_and_nobodys_may_be_used(project: Project, connection: libvirt.virConnect) -> None:

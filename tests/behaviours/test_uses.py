@@ -415,3 +415,23 @@ def test_layers_that_go_with_their_base_are_no_reason(project: Project, connecti
     assert destroyed.code == 0, destroyed
     assert not project.path("images/data").exists()
     assert connection.listAllDomains() == []
+
+
+def test_a_volume_whose_pool_stops_after_the_plan_stays_the_projects(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), DATA)
+    options = Options(prune=True)
+    with open_host(project.uri) as host:
+        session = Session(host, open_store(host, project.name), (NOTHING_BUT_A_POOL,))
+        plan = session.plan(options)
+        connection.storagePoolLookupByName("images").destroy()
+        result = session.apply(plan, options, lambda event: None)
+        assert [error.message for _, error in result.failed] == [
+            "volume/images/data cannot be seen any more: its pool is not active"
+        ]
+        assert ResourceId("volume", "images/data") in session.store.inventory.entries
+    connection.storagePoolLookupByName("images").create()
+    assert project.path("images/data").exists()
+    project.converge(pool(), options=("--prune",))
+    assert not project.path("images/data").exists()

@@ -27,7 +27,6 @@ from ledger import Ledger, chain
 
 from kvmstate.app import Session
 from kvmstate.apply import open_store
-from kvmstate.errors import HostError
 from kvmstate.host import Host, domains, pools, uses
 from kvmstate.kinds import BY_NAME
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
@@ -427,8 +426,7 @@ class Histories(RuleBasedStateMachine):
         chosen = {at: data.draw(st.sampled_from(self.actors)) for at in moments}
         acts = {at: lambda actor=actor, at=at: actors.act(self, actor, number + at) for at, actor in chosen.items()}
         self.look_around()
-        # a pool that stops while a plan looks into it ends that plan
-        with suppress(Killed, HostError):
+        with suppress(Killed):
             self.apply(Meddled(acts, killed, before), EVERYTHING)
         self.nothing_is_lost()
 

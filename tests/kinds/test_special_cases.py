@@ -65,7 +65,7 @@ KNOWN = {
     "plan/moves.py": (1, RENAMES),
     "plan/orphans.py": (1, USES),
     "plan/pending.py": (2, STATE),
-    "plan/planner.py": (11, PLANNER),
+    "plan/planner.py": (9, PLANNER),
     "plan/sharing.py": (17, STORAGE),
     "plan/takeover.py": (1, TWO_NAMES),
     "plan/uploads.py": (1, STORAGE),

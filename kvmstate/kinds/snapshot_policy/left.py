@@ -17,13 +17,13 @@ Taken = dict[str, dict[str, list[str]]]
 
 def taken(host: Host, project: str) -> Taken:
     """All snapshots of the host that policies of this project took."""
-    domains = with_snapshots(host.connection)
     found: Taken = defaultdict(dict)
-    for domain, snapshots in zip(domains, host.each(read_snapshots, domains), strict=True):
+    read = host.each(lambda domain: (domain.name(), read_snapshots(domain)), with_snapshots(host.connection))
+    for machine, snapshots in sorted(read, key=lambda each: str(each[0])):
         for snapshot in sorted(snapshots, key=lambda s: s.created):
             record = Record.read(snapshot.description)
             if record and record.project == project:
-                found[record.policy].setdefault(domain.name(), []).append(snapshot.name)
+                found[record.policy].setdefault(machine, []).append(snapshot.name)
     return found
 
 

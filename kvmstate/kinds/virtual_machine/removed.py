@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
+from kvmstate.errors import NotFound
 from kvmstate.host import Host, domains
 from kvmstate.kinds.virtual_machine.portable import secrets
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
@@ -52,4 +54,6 @@ def _secrets(change: Change, host: Host, said: Sequence[VirtualMachineSpec]) -> 
     if not any(spec.remainder for spec in said):
         return []
     known = {path.removeprefix("./") for spec in said for path in spec.xml}
-    return [f"the secret {place}" for place in secrets(change.observed, host) if place not in known]
+    with suppress(NotFound):
+        return [f"the secret {place}" for place in secrets(change.observed, host) if place not in known]
+    return []

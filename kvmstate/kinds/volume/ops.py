@@ -10,7 +10,7 @@ from typing import Any
 
 from lxml import etree
 
-from kvmstate.errors import HostError, NotFound
+from kvmstate.errors import HostError, NotFound, Unseen
 from kvmstate.host import Host, domains, pools, volumes
 from kvmstate.host.files import normal
 from kvmstate.host.identity import UNKNOWN, identity
@@ -42,21 +42,23 @@ def names(host: Host) -> set[str]:
     return {f"{pool.name()}/{volume.name()}" for pool, volume in listed if not passing or volume.path() not in passing}
 
 
-def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
-    """Volumes of active pools only: what is in the others is not known."""
-    found: dict[str, Observed] = {}
+def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
+    """What is in a pool that is not active, or stops meanwhile, is not known."""
+    found: dict[str, Observed | Unseen] = {}
     by_pool: dict[str, set[str]] = {}
     for name in names:
         by_pool.setdefault(name.partition("/")[0], set()).add(name.partition("/")[2])
     for pool_name, wanted in sorted(by_pool.items()):
         try:
             pool = pools.find(host.connection, pool_name)
-            listed = pools.volumes(pool, wanted)
+            listed = pools.listed(pool, wanted)
+            host.lookup.remember(pool_name, listed)
+            kind = host.lookup.files.kind_of(pool_name)
+            found |= {seen.id.name: seen for seen in host.each(lambda v: _look(host, pool_name, kind, v), listed)}  # noqa: B023
         except NotFound:
             continue
-        host.lookup.remember(pool_name, listed)
-        kind = host.lookup.files.kind_of(pool_name)
-        found |= {seen.id.name: seen for seen in host.each(lambda v: _look(host, pool_name, kind, v), listed)}  # noqa: B023
+        except Unseen as unseen:
+            found |= dict.fromkeys((f"{pool_name}/{name}" for name in wanted), unseen)
     return found
 
 
