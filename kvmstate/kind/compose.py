@@ -72,22 +72,9 @@ def _emptied(section: Sec, parts: Set[str], at: str) -> Sec:
 
 def withdrawn(spec: Spec, former: Iterable[str], node: etree._Element) -> Iterator[Difference]:
     """Take out of `node` what former remainders say, and neither the present one nor any field does; see `withdraw`."""
-    fields = patch(etree.Element(node.tag), _with_keys(spec), Unlocated())
+    fields = patch(etree.Element(node.tag), spec, Unlocated())
     stays = [apply_overrides(fields, {path: value for path, value in spec.xml.items() if value is not None})]
     if (rest := spec.rest) is not None:
         stays.append(rest)
     for text in former:
         yield from withdraw(document(text), node, stays)
-
-
-def _with_keys(spec: Spec) -> Spec:
-    """Items of lists say what tells them apart, also where that is the default."""
-    keyed = [b for b in bindings(type(spec)) if b.key and b.name in spec.model_fields_set]
-    return spec.model_copy(
-        update={
-            b.name: [
-                item.model_copy(update={str(b.key): getattr(item, str(b.key))}) for item in getattr(spec, b.name) or []
-            ]
-            for b in keyed
-        }
-    )

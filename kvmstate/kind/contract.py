@@ -11,6 +11,8 @@ from pydantic import TypeAdapter
 
 from kvmstate.kind.spec import Declaration
 from kvmstate.model.change import Change
+from kvmstate.model.resource import Observed, Resource
+from kvmstate.xmlbind import parse, with_defaults
 
 if TYPE_CHECKING:
     # libvirt is loaded when a host is first talked to
@@ -52,6 +54,12 @@ class Kind:
     def ops(self) -> Any:
         """The module that works on a host: observe, complete, steps (see `kvmstate.kinds`)."""
         return importlib.import_module(f"{self.specs[0].__module__.rpartition('.')[0]}.ops")
+
+    def complete(self, resource: Resource, observed: Observed | None, project: str) -> Any:
+        """The spec with all that it will be: names, addresses and defaults."""
+        spec = self.ops.complete(resource, observed, project)
+        seen = observed.config if observed else parse(type(spec), spec.rest) if spec.rest is not None else None
+        return with_defaults(spec, seen, whole=not spec.remainder)
 
     def deletion(self, chosen: str | None) -> str:
         """delete or orphan: as the lifecycle says, else orphan for what holds data."""

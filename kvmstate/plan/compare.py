@@ -67,11 +67,11 @@ def compare(
     recreate: bool = False,
 ) -> Change:
     """`recreate`: what held data and is gone may be made again, empty or from its content."""
-    spec = emptied(kind.ops.complete(resource, observed, project))
+    spec = emptied(kind.complete(resource, observed, project))
     last = applied_specs(kind, entry, resource)
     for before in last:
         if before is not resource.spec:
-            spec = with_cleared(spec, kind.ops.complete(_as(resource, before), observed, project), spec.rest)
+            spec = with_cleared(spec, kind.complete(_as(resource, before), observed, project), spec.rest)
     common: dict[str, Any] = {
         "id": resource.id,
         "desired": resource,

@@ -68,7 +68,7 @@ class _Takeover:
 
     def _complete(self, spec: Spec, remainder: str) -> Spec:
         spec = spec.model_copy(update={"remainder": remainder})
-        completed: Spec = self.kind.ops.complete(self._resource(spec), None, self.project)
+        completed: Spec = self.kind.complete(self._resource(spec), None, self.project)
         return completed
 
     def _faithful(self, spec: Spec, remainder: str) -> bool:

@@ -94,6 +94,6 @@ def with_moved_pools(changes: dict[ResourceId, Change]) -> None:
             continue
         for change in inside:
             if change.desired and change.observed and not change.blocked:
-                spec = BY_WORD[change.id.kind].ops.complete(change.desired, None, "")
+                spec = BY_WORD[change.id.kind].complete(change.desired, None, "")
                 reason = f"{pool_id} is replaced; its file stays where it is"
                 changes[change.id] = replace(change, action=Action.REPLACE, spec=spec, reason=reason)

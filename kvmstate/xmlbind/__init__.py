@@ -7,6 +7,7 @@ modelled survives, `diff` compares only what the manifest owns.
 
 from kvmstate.xmlbind.binding import Binding, Keyed, Section, Sensitive, Xml, bindings
 from kvmstate.xmlbind.codecs import Element, Scalar
+from kvmstate.xmlbind.defaults import with_defaults
 from kvmstate.xmlbind.diff import diff, leaving, with_cleared
 from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text, without
 from kvmstate.xmlbind.fields import xml, xml_list
@@ -46,6 +47,7 @@ __all__ = [
     "strip",
     "to_text",
     "with_cleared",
+    "with_defaults",
     "withdraw",
     "without",
     "xml",

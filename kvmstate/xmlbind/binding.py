@@ -26,7 +26,6 @@ class Xml:
     A `lasting` value stays when the manifest no longer names it: libvirt must have one, or would pick another.
     A `passing` one may be gone from the host, once it was applied: what was copied has no origin to keep.
     Of a `recorded` one what was applied counts, and not what libvirt shows: a guest may have written that.
-    `fresh` is what an element needs besides when it is made: values by their paths in it.
     Of a list, `only` are the elements whose attributes have one of these values, or are not there: the others of
     that tag are something else, and are left alone.
     A `whole` field is all that its elements are there for: without it, what a remainder says of them goes as well.
@@ -39,7 +38,6 @@ class Xml:
     lasting: bool = False
     passing: bool = False
     recorded: bool = False
-    fresh: Mapping[str, str] = field(default_factory=dict)
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     whole: bool = False
 
@@ -64,11 +62,18 @@ class Sensitive:
 class Section(Model):
     """A part of a manifest that maps to an XML element (or some of its children).
 
+    What the default of a field says, other than None and what is empty, holds where nobody says otherwise: see
+    `with_defaults`. What is not in the XML is read as None all the same.
+
     A union of sections is told apart by the text at `xml_by`, which is `xml_variant` for this member.
+    `made_with` is what an element needs besides its fields when it is made: values by their paths in it.
+    One that is `present` means something by being there, though it says nothing: `rng: {}`.
     """
 
     xml_by: ClassVar[str] = "@type"
     xml_variant: ClassVar[str | None] = None
+    made_with: ClassVar[Mapping[str, str]] = {}
+    present: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,11 @@ class Binding:
     def path(self) -> Path:
         assert self.xml is not None
         return parse_path(self.xml.path)
+
+    @cached_property
+    def holds(self) -> bool:
+        """Whether the default says something, which holds where a manifest says nothing."""
+        return self.default is not None and self.default not in ([], {})
 
     @property
     def codec(self) -> Scalar | Element:
@@ -121,8 +131,14 @@ class Binding:
         ]
 
     def item_key(self, item: Any) -> str:
+        """What tells an item of the list from the others: what is not in the XML is as the key's default says."""
         assert self.key is not None
-        return str(getattr(item, self.key))
+        value = getattr(item, self.key)
+        return str(self._key_default if value is None else value)
+
+    @cached_property
+    def _key_default(self) -> Any:
+        return next((b.default for section in self.sections for b in bindings(section) if b.name == self.key), None)
 
 
 def variant(sections: tuple[type[Section], ...], node: etree._Element) -> type[Section]:

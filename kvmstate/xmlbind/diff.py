@@ -42,15 +42,15 @@ def diff(want: Any, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> 
                 if new[key] != before.get(key):
                     cost, secret = b.effect.of(None, None), b.hides() or is_secret(key)
                     yield FieldChange((*here, Key(key)), before.get(key), new[key], cost, secret)
-        elif not b.same(new, old) and not (_nothing(b, new) and _nothing(b, old)):
+        elif not b.same(new, old) and not (_nothing(new) and _nothing(old)):
             yield FieldChange(here, old, new, b.effect.of(old, new, want, active), b.hides(old, new))
 
 
-def _nothing(b: Binding, value: Any) -> bool:
-    """libvirt drops elements that say nothing, such as `<dns/>`; some say something by being there (`Xml.fresh`)."""
+def _nothing(value: Any) -> bool:
+    """libvirt drops elements that say nothing, such as `<dns/>`, but for those that do by being there."""
     if isinstance(value, Section):
         said = (inner for inner in bindings(type(value)) if inner.name in value.model_fields_set)
-        return not (b.xml and b.xml.fresh) and all(_nothing(inner, getattr(value, inner.name)) for inner in said)
+        return not value.present and all(_nothing(getattr(value, inner.name)) for inner in said)
     return value is None or value == []
 
 

@@ -68,8 +68,8 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
 
 @cache
 def _blank(cls: type[Section]) -> Section:
-    """With every field's default, and none its own. Copying it is quicker than constructing it."""
-    return cls.model_construct(_fields_set=set(), **{b.name: b.default for b in bindings(cls)})
+    """With nothing in any field, as a default is the manifest's. Copying it is quicker than constructing it."""
+    return cls.model_construct(_fields_set=set(), **{b.name: None if b.holds else b.default for b in bindings(cls)})
 
 
 def read(b: Binding, node: etree._Element, lookup: Any = None) -> Any:
@@ -99,7 +99,7 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
         if b.repeated:
             _patch_items(node, b, value or [], lookup)
         elif b.sections and value is not None:
-            patch(_switch(_ensure(node, b), b, value), value, lookup)
+            patch(_switch(_ensure(node, b, type(value)), b, value), value, lookup)
         elif b.xml.shared:
             _clear(b.path.find(node), b.sections)
         elif isinstance(codec, Element) and not b.sections:
@@ -118,13 +118,13 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
     return node
 
 
-def _ensure(node: etree._Element, b: Binding) -> etree._Element:
+def _ensure(node: etree._Element, b: Binding, section: type[Section]) -> etree._Element:
     found = b.path.find(node)
-    return found if found is not None else _freshen(b.path.ensure(node), b)
+    return found if found is not None else _made(b.path.ensure(node), section)
 
 
-def _freshen(node: etree._Element, b: Binding) -> etree._Element:
-    for path, value in (b.xml.fresh if b.xml else {}).items():
+def _made(node: etree._Element, section: type[Section]) -> etree._Element:
+    for path, value in section.made_with.items():
         parse_path(path).set(node, value)
     return node
 
@@ -162,8 +162,10 @@ def _patch_items(node: etree._Element, b: Binding, items: list[Any], lookup: Any
             place -= 1
     tag = b.path.steps[-1]
     for item, stays in zip(items, kept, strict=True):
-        child = stays if stays is not None else _freshen(tag.make(parent), b)
+        child = stays if stays is not None else tag.make(parent)
         if stays is None:
+            if isinstance(item, Section):
+                _made(child, type(item))
             parent.insert(place, child)
             place += 1
         _write_item(child, b, item, lookup)

@@ -18,7 +18,6 @@ class Place(Told, total=False):
     lasting: bool
     passing: bool
     recorded: bool
-    fresh: Mapping[str, str]
     only: Mapping[str, tuple[str, ...]]
     whole: bool
     sensitive: Sensitive

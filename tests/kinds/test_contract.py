@@ -153,7 +153,7 @@ def test_kvmstate_yaml_may_say_that_it_has_moved(kind: Kind) -> None:
 def test_it_is_renamed_or_says_why_not(kind: Kind) -> None:
     on, old = host_with(kind, "old"), id_(address(kind, "old"))
     wanted = example(kind, "new")
-    spec = kind.ops.complete(wanted, None, PROJECT)
+    spec = kind.complete(wanted, None, PROJECT)
     change = Change(wanted.id, Action.NOOP, desired=wanted, spec=spec, observed=seen(on, str(old)))
     judged = moves.judge(change, old)
     if judged.blocked:
@@ -171,7 +171,7 @@ def steps(change: Change, on: MemoryHost) -> list[str]:
 def test_what_changes_live_is_changed_in_the_running_object(kind: Kind, path: tuple[str, ...]) -> None:
     on, wanted = host_with(kind, runs=True), example(kind)
     field = FieldChange(path, 1, 2, Effect.LIVE)
-    spec = kind.ops.complete(wanted, None, PROJECT)
+    spec = kind.complete(wanted, None, PROJECT)
     if "state" in type(spec).model_fields:
         spec = spec.model_copy(update={"state": "running"})
     running = seen(on, str(wanted.id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from toys import Inner, Part, Round, Square, Step, Toy
+from toys import Inner, Made, Part, Round, Square, Step, Toy
 
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import diff, document, leaving, with_cleared
@@ -40,8 +40,8 @@ def told(want: Any, seen: Any, active: Any = None) -> list[tuple[str, Any, Any, 
         # one that says nothing is nothing to libvirt, unless its element says something by being there
         ({"inner": Inner()}, {}, []),
         ({"inner": Inner(level=None)}, {}, []),
-        ({"made": Inner()}, {}, [("made", None, Inner(), RESTART)]),
-        ({"made": None}, {"made": Inner()}, [("made", Inner(), None, RESTART)]),
+        ({"made": Made()}, {}, [("made", None, Made(), RESTART)]),
+        ({"made": None}, {"made": Made()}, [("made", Made(), None, RESTART)]),
         ({"words": []}, {}, []),
         ({"words": ["a"]}, {"words": ["b"]}, [("words", ["b"], ["a"], RESTART)]),
         # another member of a union is another thing

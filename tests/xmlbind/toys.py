@@ -18,8 +18,15 @@ class Inner(Section):
     note: str | None = xml("note")
 
 
+class Made(Inner):
+    present = True
+    made_with = {"@model": "best", "backend": "x"}
+
+
 class Part(Section):
     """An item of a keyed list."""
+
+    made_with = {"@made": "new"}
 
     name: str = xml("@name", required=True)
     speed: int | None = xml("speed", effect=Effect.LIVE)
@@ -69,12 +76,11 @@ class Toy(Section):
     pair: str | None = xml("pair", Element(_read_pair, _write_pair))
     words: list[str] = xml_list("word")
     inner: Inner | None = xml("inner")
-    made: Inner | None = xml("made", fresh={"@model": "best", "backend": "x"})
+    made: Made | None = xml("made")
     shared: Inner | None = xml("common", shared=True)
     parts: list[Part] = xml_list(
         "parts/part",
         key="name",
-        fresh={"@made": "new"},
         only={"type": ("a", "b")},
         effect=When("kind", ("fast",), then=Effect.LIVE, otherwise=Effect.RESTART),
     )

@@ -54,7 +54,7 @@ def _read(seen: Observed) -> tuple[NetworkSpec, NetworkSpec | None]:
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> NetworkSpec:
     spec: NetworkSpec = resource.spec
-    return spec.model_copy(update={"active": spec.active})
+    return spec
 
 
 def portable(observed: Observed, host: Host) -> tuple[NetworkSpec, etree._Element]:

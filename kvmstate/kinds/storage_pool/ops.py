@@ -48,7 +48,7 @@ def _read(seen: Observed) -> tuple[PoolSpec, PoolSpec | None]:
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> PoolSpec:
     spec: PoolSpec = resource.spec
-    return spec.model_copy(update={"active": spec.active})
+    return spec
 
 
 def portable(observed: Observed, host: Host) -> tuple[PoolSpec, etree._Element]:

@@ -122,6 +122,8 @@ def unnamed(mac: str) -> str:
 class Disk(Section):
     """A disk, or a CD-ROM drive."""
 
+    made_with = {"driver/@name": "qemu"}
+
     name: DeviceName = xml(".", _named("target/@dev"), required=True)
     device: Literal["disk", "cdrom"] = xml("@device", default="disk")
     volume: VolumeRef | None = xml(
@@ -223,9 +225,7 @@ class Interface(Section):
         lasting=True,
         doc="Default: derived from project, machine and interface name, so that a rebuilt one keeps it.",
     )
-    model: Literal["virtio", "e1000", "e1000e", "rtl8139"] | None = xml(
-        "model/@type", lasting=True, doc="Default: virtio."
-    )
+    model: Literal["virtio", "e1000", "e1000e", "rtl8139"] | None = xml("model/@type", default="virtio", lasting=True)
     link: Literal["up", "down"] | None = xml("link/@state", effect=Effect.LIVE, doc="Whether the cable is in.")
     isolated: bool | None = xml(
         "port/@isolated", same=same_flag, doc="Whether other isolated guests on its bridge are out of reach."
@@ -269,6 +269,8 @@ LISTEN = Element(_read_listen, _write_listen)
 
 
 class Graphics(Section):
+    made_with = {"@autoport": "yes"}
+
     type: Literal["vnc", "spice"] = xml("@type", required=True)
     listen: IpAddress | None = xml(".", LISTEN, doc="The host's address to listen on. Default: 127.0.0.1.")
     port: int | None = xml(".", PORT, ge=5900, le=65535, doc="Default: the first that is free.")
@@ -277,12 +279,17 @@ class Graphics(Section):
 class Serial(Section):
     """A serial port that `virsh console` opens; `log` keeps what the guest writes in a file on the host."""
 
+    made_with = {"@type": "pty"}
+
     port: int = xml("target/@port", default=0, ge=0, le=3)
     log: str | None = xml("log/@file", same=same_path, pattern="^/", doc="A file that virtlogd writes.")
 
 
 class Rng(Section):
     """Entropy for the guest."""
+
+    present = True
+    made_with = {"@model": "virtio", "backend/@model": "random"}
 
     source: str | None = xml(
         "backend",

@@ -103,26 +103,20 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
                 # one that it has stays, also when the machine is renamed
                 "mac": i.mac
                 or getattr(_item(seen, "interfaces", i.name), "mac", None)
-                or derived_mac(project, resource.id.name, i.name or ""),
-                **({} if i.model or _item(seen, "interfaces", i.name) else {"model": "virtio"}),
+                or derived_mac(project, resource.id.name, i.name or "")
             }
         )
         for i in named_interfaces(spec.interfaces, seen.interfaces if seen else [])
     ]
-    update: dict[str, Any] = {
-        "state": spec.state if spec.state != "ignore" else observed.config.state if observed else "stopped"
-    }
+    update: dict[str, Any] = {}
+    if spec.state == "ignore":
+        update["state"] = observed.config.state if observed else "stopped"
     for name in ("memory", "cpus"):
         # what may change by itself is no measure for its limit
         ignored = observed is not None and name in resource.lifecycle.ignore_changes
         if limit := getattr(spec, f"max_{name}") or (None if ignored else getattr(spec, name)):
             update[f"max_{name}"] = limit
-    serials = [serial.model_copy(update={"port": serial.port}) for serial in spec.serials]
-    for name, items in (
-        ("interfaces", interfaces),
-        ("disks", _with_targets(spec, seen)),
-        ("serials", serials),
-    ):
+    for name, items in (("interfaces", interfaces), ("disks", _with_targets(spec, seen))):
         if name in spec.model_fields_set:
             update[name] = items
     return spec.model_copy(update=update)
@@ -139,10 +133,7 @@ def _remembered(spec: VirtualMachineSpec) -> VirtualMachineSpec | None:
 def _with_targets(spec: VirtualMachineSpec, seen: VirtualMachineSpec | None) -> list[Any]:
     """New disks get a device name and a bus; those that exist keep theirs unless the manifest names others."""
     taken = {d.target for d in [*spec.disks, *(seen.disks if seen else [])] if d.target}
-    return [
-        disk.model_copy(update={"device": disk.device, **placed(disk, _item(seen, "disks", disk.name), taken)})
-        for disk in spec.disks
-    ]
+    return [disk.model_copy(update=placed(disk, _item(seen, "disks", disk.name), taken)) for disk in spec.disks]
 
 
 def _item(seen: VirtualMachineSpec | None, field: str, name: str | None) -> Any:

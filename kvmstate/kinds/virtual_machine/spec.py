@@ -116,7 +116,7 @@ class Cpu(Section):
         "@mode", doc="custom needs a model."
     )
     model: str | None = xml("model", doc="A named model, such as EPYC (mode custom).")
-    topology: Topology | None = xml("topology", fresh={"@threads": "1"})
+    topology: Topology | None = xml("topology")
 
     @model_validator(mode="after")
     def _model(self) -> Cpu:
@@ -190,7 +190,6 @@ class VirtualMachineSpec(Spec):
     disks: list[Disk] = xml_list(
         "devices/disk",
         key="name",
-        fresh={"driver/@name": "qemu"},
         only={"type": ("file", "block", "volume"), "device": ("disk", "cdrom")},
         whole=True,
         effect=HOT_PLUG,
@@ -198,18 +197,15 @@ class VirtualMachineSpec(Spec):
     interfaces: list[Interface] = xml_list(
         "devices/interface", key="name", only={"type": ("network", "bridge")}, whole=True, effect=Effect.LIVE
     )
-    graphics: list[Graphics] = xml_list(
-        "devices/graphics", key="type", fresh={"@autoport": "yes"}, only={"type": ("vnc", "spice")}, whole=True
-    )
+    graphics: list[Graphics] = xml_list("devices/graphics", key="type", only={"type": ("vnc", "spice")}, whole=True)
     serials: list[Serial] = xml_list(
         "devices/serial",
         key="port",
-        fresh={"@type": "pty"},
         only={"type": ("pty",)},
         whole=True,
         doc="Serial consoles.",
     )
-    rng: Rng | None = xml("devices/rng", fresh={"@model": "virtio", "backend/@model": "random"}, whole=True)
+    rng: Rng | None = xml("devices/rng", whole=True)
     guest_agent: bool | None = xml(
         "devices", GUEST_AGENT, same=same_flag, whole=True, doc="A channel for the QEMU guest agent."
     )

@@ -82,7 +82,7 @@ def _look(host: Host, pool: str, kind: str, volume: Any) -> Observed:
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> VolumeSpec:
     spec: VolumeSpec = resource.spec
-    return spec if spec.remainder else spec.model_copy(update={"format": spec.format})
+    return spec
 
 
 def portable(observed: Observed, host: Host) -> tuple[VolumeSpec, etree._Element]:

@@ -1,0 +1,40 @@
+"""What holds where a manifest says nothing: the defaults that its fields declare, said nowhere else."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, TypeVar
+
+from kvmstate.xmlbind.binding import Binding, Section, bindings
+
+S = TypeVar("S", bound=Section)
+
+
+def with_defaults(want: S, seen: Any = None, whole: bool = True) -> S:
+    """`want`, which owns the defaults that say something (not None, nor what is empty) as if it named them.
+
+    A `lasting` one is for what is made only: what there is, as `seen` tells, has it, or has another one that stays.
+    Of what is not the `whole`, as more of it stands beside it, only what is in no XML has defaults; sections below do.
+    """
+    update: dict[str, Any] = {}
+    for b in _concerned(type(want)):
+        value, here = getattr(want, b.name), getattr(seen, b.name, None)
+        if b.name not in want.model_fields_set:
+            if b.holds and (whole or b.xml is None) and not (b.xml and b.xml.lasting and seen is not None):
+                update[b.name] = value
+        elif b.repeated:
+            there = {b.item_key(item): item for item in here or ()} if b.key else {}
+            items = [with_defaults(item, there.get(b.item_key(item)) if b.key else None) for item in value or ()]
+            if any(item is not before for item, before in zip(items, value or (), strict=True)):
+                update[b.name] = items
+        elif isinstance(value, Section):
+            below = with_defaults(value, here if type(here) is type(value) else None)
+            if below is not value:
+                update[b.name] = below
+    return want.model_copy(update=update) if update else want
+
+
+@cache
+def _concerned(section: type[Section]) -> tuple[Binding, ...]:
+    """The fields that have such a default, or hold sections with some: few of all."""
+    return tuple(b for b in bindings(section) if b.holds or any(_concerned(below) for below in b.sections))
