@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from kvmstate.kind.spec import Declaration
 from kvmstate.model.change import Change
+from kvmstate.model.reference import Unlocated
 from kvmstate.model.resource import Observed, Resource
 from kvmstate.xmlbind import parse, with_defaults
 
@@ -58,7 +59,10 @@ class Kind:
     def complete(self, resource: Resource, observed: Observed | None, project: str) -> Any:
         """The spec with all that it will be: names, addresses and defaults."""
         spec = self.ops.complete(resource, observed, project)
-        seen = observed.config if observed else parse(type(spec), spec.rest) if spec.rest is not None else None
+        seen = observed.config if observed else None
+        if observed is None and (rest := spec.rest) is not None:
+            # what the remainder has a part of is as good as there
+            seen = parse(type(spec), rest, Unlocated())
         return with_defaults(spec, seen, whole=not spec.remainder)
 
     def deletion(self, chosen: str | None) -> str:

@@ -195,10 +195,10 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.S
             raise HostError(
                 f"capacity is less than what the content needs ({capacity} bytes)", "raise capacity or leave it out"
             )
-        node.find("capacity").text = str(capacity)
+        parse_path("capacity").set(node, str(capacity))
     elif not spec.capacity and spec.backing:
         base = volumes.find(pools.find(host.connection, spec.backing.pool), spec.backing.name)
-        node.find("capacity").text = document(volumes.xml(base)).findtext("capacity")
+        parse_path("capacity").set(node, document(volumes.xml(base)).findtext("capacity") or "0")
 
 
 def grow(host: Host, id_: ResourceId, volume: Any, capacity: int, permit: Permit) -> None:
