@@ -209,7 +209,7 @@ class Session:
         entry = self.store.inventory.get(seen.id)
         lifecycle = entry.lifecycle if entry else Lifecycle()
         resource = replace(resource, lifecycle=lifecycle)
-        secret: list[str] = getattr(BY_WORD[seen.id.kind].ops, "secrets", lambda *_: [])(seen, self.host)
+        secret = BY_WORD[seen.id.kind].ops.secrets(seen, self.host)
         return Change(
             seen.id,
             Action.ADOPT,

@@ -247,7 +247,7 @@ def _carry_out(
         store.put(replace(entry, applied=remained.digests(change), pending=pending.places(change, before)))
         if change.moved_from:
             store.drop(change.moved_from)
-        if change.action in MAKES and getattr(change.spec, "content", None):
+        if change.action in MAKES and change.spec.filling():
             # before anybody uses it: a volume whose upload is not known to be whole is made anew
             store.flush()
 
@@ -255,7 +255,7 @@ def _carry_out(
 def _uuid(change: Change, known: Entry | None) -> str:
     """Which object it is. Of a volume that is known when it has been made, or looked at, and not with every plan."""
     told = known.uuid if known else ""
-    if change.id.kind == "volume" and change.action in MAKES:
+    if not BY_WORD[change.id.kind].has_uuid and change.action in MAKES:
         return told or change.uuid
     return told if change.uuid in ("", UNKNOWN) and told else change.uuid
 

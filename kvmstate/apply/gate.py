@@ -14,9 +14,8 @@ from kvmstate.apply.inventory import Store
 from kvmstate.apply.owners import Owners
 from kvmstate.errors import HostError
 from kvmstate.host import Host
-from kvmstate.host.identity import UNKNOWN, identity
+from kvmstate.host.identity import UNKNOWN
 from kvmstate.host.permit import Permit
-from kvmstate.host.volumes import xml
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
@@ -45,7 +44,8 @@ class Gate:
             self._same(change, thing)
             if change.action is Action.REPLACE and (entry := self._store.get(change.id)):
                 # from here on it is not what it was: should this run die, the next one makes it anew
-                self._store.put(replace(entry, incomplete=True, uuid=entry.uuid if _has_uuid(change) else ""))
+                uuid = entry.uuid if BY_WORD[change.id.kind].has_uuid else ""
+                self._store.put(replace(entry, incomplete=True, uuid=uuid))
                 self._store.flush()
 
         return Permit(check)
@@ -68,7 +68,7 @@ class Gate:
         self._made[change.id] = identity
         if entry := self._store.get(change.id):
             self._store.put(replace(entry, uuid=identity))
-            if getattr(change.spec, "content", None):
+            if change.spec.filling():
                 # before anything is put into it: an upload that is cut off is known by this
                 self._store.flush()
 
@@ -103,12 +103,4 @@ class Gate:
             raise HostError(f"{change.id} is not the object it was when the plan was made", "plan again")
 
     def _told(self, change: Change, thing: Any) -> str:
-        if _has_uuid(change):
-            return str(thing.UUIDString())
-        pool = change.id.name.partition("/")[0]
-        kind = self._host.lookup.files.kind_of(pool)
-        return identity(self._host.sight, kind, thing.key(), xml(thing), lambda: xml(thing))
-
-
-def _has_uuid(change: Change) -> bool:
-    return change.id.kind != "volume"
+        return BY_WORD[change.id.kind].ops.identity(self._host, change.id, thing)

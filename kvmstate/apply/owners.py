@@ -15,6 +15,7 @@ from kvmstate.host import Host, domains, networks
 from kvmstate.host.files import normal
 from kvmstate.host.identity import UNKNOWN
 from kvmstate.kind.stamps import stamped_by
+from kvmstate.kinds import BY_WORD, parent_of
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
@@ -102,10 +103,10 @@ class Owners:
         """Volumes of which the record does not say more."""
         found = {}
         for other, entry in self._entries:
-            if entry.id.kind == "volume" and entry.uuid in ("", UNKNOWN):
-                pool, _, name = entry.id.name.partition("/")
-                if there := self._host.lookup.path_of(pool, name):
-                    found[normal(there[1])] = other
+            kind = BY_WORD[entry.id.kind]
+            pool = kind.parent_of(entry.id) if entry.uuid in ("", UNKNOWN) else None
+            if pool and (there := self._host.lookup.path_of(pool.name, kind.local_name(entry.id))):
+                found[normal(there[1])] = other
         return found
 
     def of(self, change: Change) -> str | None:
@@ -113,17 +114,16 @@ class Owners:
         seen = change.observed
         if seen is None:
             return None
-        path = document(seen.xml).findtext("target/path") if change.id.kind == "volume" else None
+        path = document(seen.xml).findtext("target/path") if BY_WORD[change.id.kind].parent else None
         return self._by_uuid.get(seen.uuid) or (self._by_path.get(normal(path)) if path else None)
 
     def of_removed(self, change: Change) -> str:
         """Why a deletion would take something from another project; empty when it does not."""
         if owner := self.of(change):
             return f"project {owner} owns it"
-        if change.id.kind == "pool":
-            for other, entry in self._entries:
-                if entry.id.kind == "volume" and entry.id.name.partition("/")[0] == change.id.name:
-                    return f"project {other} owns {entry.id} in it"
+        for other, entry in self._entries:
+            if parent_of(entry.id) == change.id:
+                return f"project {other} owns {entry.id} in it"
         return ""
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host
+from kvmstate.kind import Kind
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.inventory import Entry
@@ -55,9 +56,10 @@ def still(change: Change, host: Host, entry: Entry | None, project: str) -> Chan
     host.forget()
     if change.desired is None:
         return replace(change, observed=seen)
-    now = compare(BY_WORD[change.id.kind], change.desired, seen, entry, project, change.uuid)
-    shown = {_said(f) for f in (*change.fields, *change.active_fields)}
-    more = [f.where for f in (*now.fields, *now.active_fields) if _said(f) not in shown]
+    kind = BY_WORD[change.id.kind]
+    now = compare(kind, change.desired, seen, entry, project, change.uuid)
+    shown = {_said(kind, f) for f in (*change.fields, *change.active_fields)}
+    more = [f.where for f in (*now.fields, *now.active_fields) if _said(kind, f) not in shown]
     if now.blocked or more or now.action not in (change.action, Action.NOOP):
         raise HostError(
             f"{change.id} has changed since the plan was made: {now.blocked or ', '.join(dict.fromkeys(more))}",
@@ -66,7 +68,7 @@ def still(change: Change, host: Host, entry: Entry | None, project: str) -> Chan
     return replace(now, action=change.action, needs=change.needs)
 
 
-def _said(field: FieldChange) -> tuple[tuple[str, ...], str, str]:
-    """What a plan shows of a field. That its value is another one by now is no reason to stop, except for a disk: the
-    file that it has is somebody's decision."""
-    return field.path, repr(field.new), repr(field.old) if field.path[0] == "disks" else ""
+def _said(kind: Kind, field: FieldChange) -> tuple[tuple[str, ...], str, str]:
+    """What a plan shows of a field. That its value is another one by now is no reason to stop, except where it is
+    somebody's decision, such as the file that a disk has."""
+    return field.path, repr(field.new), repr(field.old) if field.path[0] in kind.decided else ""

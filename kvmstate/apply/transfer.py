@@ -47,7 +47,7 @@ def transfer(source: Store, target: Store, entries: Sequence[Entry]) -> None:
 
 def stamp(host: Host, entries: Iterable[Entry], target: Store) -> None:
     """Say in the <metadata> of domains and networks whose they are now. Raises HostError and Locked."""
-    stamped = [entry for entry in entries if entry.id.kind in ("domain", "network")]
+    stamped = [entry for entry in entries if BY_WORD[entry.id.kind].stamped]
     applied = {entry.id: resource for entry in stamped if (resource := last_applied(entry))}
     changes = []
     for id_, seen in observe(host, applied).items():

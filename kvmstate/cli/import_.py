@@ -115,13 +115,12 @@ def _is(file: Path, other: Path) -> bool:
 
 def _address(text: str) -> Any:
     """Raises UsageError."""
-    from kvmstate.kinds import BY_NAME, BY_WORD
+    from kvmstate.kinds import BY_NAME, BY_WORD, ON_HOST
     from kvmstate.model.resource import ResourceId
 
     kind, _, name = text.partition("/")
     word = BY_NAME[kind].word if kind in BY_NAME else kind
-    if word not in BY_WORD or not name or (word == "volume") != ("/" in name):
-        raise UsageError(
-            f"{text} is not an address of an object", "write domain/NAME, network/NAME, pool/NAME or volume/POOL/NAME"
-        )
+    if word not in BY_WORD or not name or bool(BY_WORD[word].parent) != ("/" in name):
+        forms = [kind.address for kind in ON_HOST]
+        raise UsageError(f"{text} is not an address of an object", f"write {', '.join(forms[:-1])} or {forms[-1]}")
     return ResourceId(word, name)

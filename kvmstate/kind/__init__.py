@@ -5,8 +5,24 @@ libvirt's XML, what a change costs) and `ops.py` works on a host. The model is l
 host is first talked to, and so are `compose`, `stamps` and `steps` here, which only ops need.
 """
 
-from kvmstate.kind.contract import Context, Gate, Kind
+from kvmstate.kind.contract import Context, Gate, Kind, Ops, Scene, Space
 from kvmstate.kind.references import Reference, references
-from kvmstate.kind.spec import Claim, Declaration, Fault, Spec
+from kvmstate.kind.spec import Claim, Declaration, Fault, Filling, Image, Plug, Spec
 
-__all__ = ["Claim", "Context", "Declaration", "Fault", "Gate", "Kind", "Reference", "Spec", "references"]
+__all__ = [
+    "Claim",
+    "Context",
+    "Declaration",
+    "Fault",
+    "Filling",
+    "Gate",
+    "Image",
+    "Kind",
+    "Ops",
+    "Plug",
+    "Reference",
+    "Scene",
+    "Space",
+    "Spec",
+    "references",
+]

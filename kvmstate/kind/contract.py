@@ -3,39 +3,61 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from pydantic import TypeAdapter
 
+from kvmstate.errors import Unseen
 from kvmstate.kind.spec import Declaration
 from kvmstate.model.change import Change
-from kvmstate.model.reference import Unlocated
-from kvmstate.model.resource import Observed, Resource
+from kvmstate.model.reference import Unlocated, VolumeRef
+from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.xmlbind import parse, with_defaults
 
 if TYPE_CHECKING:
+    from lxml import etree
+
     # libvirt is loaded when a host is first talked to
     from kvmstate.host import Host
     from kvmstate.host.permit import Permit
+    from kvmstate.host.uses import User
+    from kvmstate.kind.steps import Step
+    from kvmstate.model.inventory import Entry, Inventory
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind: `name` as manifests write it, `word` as libvirt does, `spec` a Spec or a union of them.
 
-    `volatile` are the XPaths of what libvirt's XML says anew while nobody changes anything. A kind that is not
-    `on_host` lives in manifests alone: it has no object there and no `ops`, and plans leave it out.
+    `volatile` are the XPaths of what libvirt's XML says anew while nobody changes anything. `parent` is the word of the
+    kind of object that it is in, whose name is the first part of its own. `has_uuid`: libvirt gives it one. `stamped`:
+    its XML keeps what others write into it. `cannot_rename`: why, and what people can do instead. `folder` is that of
+    imported manifests, `shape` and `brackets` are how Graphviz and Mermaid draw it, `also` is what other tools call it.
+    Of the fields `decided` a plan is out of date when their value on the host has changed since. `images` are the
+    images that a spec, as it was written, names, and the formats that it says of them. A kind that is not `on_host`
+    lives in manifests alone: it has no object there and no `ops`, and plans leave it out.
     """
 
     name: str
     word: str
     title: str
     spec: Any
+    folder: str = ""
     holds_data: bool = False
     volatile: tuple[str, ...] = ()
     on_host: bool = True
+    parent: str = ""
+    has_uuid: bool = True
+    stamped: bool = False
+    cannot_rename: tuple[str, str] | None = None
+    shape: str = "note"
+    brackets: tuple[str, str] = ("[", "]")
+    also: tuple[str, ...] = ()
+    decided: frozenset[str] = frozenset()
+    images: Callable[[str, Mapping[str, Any]], Iterable[tuple[VolumeRef | str, str | None]]] = lambda name, spec: ()
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
@@ -52,9 +74,23 @@ class Kind:
         return tuple(member for arg in get_args(annotation) for member in self._members(arg))
 
     @cached_property
-    def ops(self) -> Any:
-        """The module that works on a host: observe, complete, steps (see `kvmstate.kinds`)."""
-        return importlib.import_module(f"{self.specs[0].__module__.rpartition('.')[0]}.ops")
+    def ops(self) -> Ops:
+        """What it does on a host: OPS in the module `ops` beside its spec."""
+        ops: Ops = importlib.import_module(f"{self.specs[0].__module__.rpartition('.')[0]}.ops").OPS
+        return ops
+
+    @property
+    def address(self) -> str:
+        """The form of its addresses."""
+        return f"{self.word}/{self.parent.upper()}/NAME" if self.parent else f"{self.word}/NAME"
+
+    def local_name(self, id_: ResourceId) -> str:
+        """Its name, without that of what it is in."""
+        return id_.name.partition("/")[2] if self.parent else id_.name
+
+    def parent_of(self, id_: ResourceId) -> ResourceId | None:
+        """What it is in."""
+        return ResourceId(self.parent, id_.name.partition("/")[0]) if self.parent else None
 
     def complete(self, resource: Resource, observed: Observed | None, project: str) -> Any:
         """The spec with all that it will be: names, addresses and defaults."""
@@ -68,6 +104,69 @@ class Kind:
     def deletion(self, chosen: str | None) -> str:
         """delete or orphan: as the lifecycle says, else orphan for what holds data."""
         return chosen or ("orphan" if self.holds_data else "delete")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A plan in the making: `changes` by address may be replaced; `inventory` is what the project owns."""
+
+    host: Host
+    changes: dict[ResourceId, Change]
+    desired: Mapping[ResourceId, Resource]
+    inventory: Inventory
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is left of a place for data, in bytes, as of libvirt's last look at it."""
+
+    capacity: int
+    allocation: int
+    available: int
+
+
+def _uuid(host: Host, id_: ResourceId, thing: Any) -> str:
+    return str(thing.UUIDString())
+
+
+@dataclass(frozen=True)
+class Ops:
+    """What a kind does on a host. It says of the later ones only those where it has something to say.
+
+    names      of those that exist and have a configuration to keep
+    observe    those of these names that exist, by name; Unseen for what nobody can tell of
+    portable   the spec and the document that a manifest has to say, without what is volatile
+    complete   the spec with names, MAC addresses and defaults filled in; gets what is observed, and the project's name
+    steps      those that make a change real, in order
+    adopted    those that mark what is adopted as the project's, where its XML can say so
+    secrets    the places of what only those see who may see secrets
+    users      who would miss what a change takes away; raises HostError when that cannot be told
+    identity   which object of its name this libvirt object is
+    unwritten  whether nothing was ever written to what holds data
+    taken      whether an object has this UUID, under whatever name; of kinds whose state the host keeps by it
+    checked    a change, blocked where it must not be as the host is; the entry is what the project has on record
+    judge      changes what the plan does to those of this kind, by what it does to others
+    removed    deletions that say what goes and what stays; gets the specs that were applied last, by address
+    space      what is left of a place for data
+    """
+
+    names: Callable[[Host], set[str]]
+    observe: Callable[[Host, Set[str]], Mapping[str, Observed | Unseen]]
+    portable: Callable[[Observed, Host], tuple[Any, etree._Element]]
+    complete: Callable[[Resource, Observed | None, str], Any]
+    steps: Callable[[Change, Context], list[Step]]
+    adopted: Callable[[Change, Context], list[Step]] = lambda change, at: []
+    secrets: Callable[[Observed, Host], Iterable[str]] = lambda observed, host: ()
+    users: Callable[[Host, Change], set[User]] = lambda host, change: set()
+    identity: Callable[[Host, ResourceId, Any], str] = _uuid
+    unwritten: Callable[[Observed], bool] = lambda observed: False
+    taken: Callable[[Host, str], bool] = lambda host, uuid: True
+    checked: Callable[[Host, Change, Entry | None], Change] = lambda host, change, entry: change
+    judge: Callable[[Scene], None] = lambda scene: None
+    removed: Callable[[Sequence[Change], Host, Mapping[ResourceId, Sequence[Any]]], Iterable[Change]] = (
+        lambda changes, host, said: changes
+    )
+    space: Callable[[Observed], Space | None] = lambda observed: None
 
 
 class Gate(Protocol):

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from lxml import etree
 from pydantic import field_validator
 
+from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Model, Resource
 from kvmstate.xmlbind import Overrides, Remainder, Section, document
 from kvmstate.xmlbind.spelling import spelled
@@ -35,8 +36,40 @@ class Claim:
     value: str | IPv4Network | IPv6Network
 
 
+@dataclass(frozen=True)
+class Image:
+    """A volume, or a file, that a resource uses; a `layer` lies on it."""
+
+    path: tuple[str | int, ...]
+    image: VolumeRef | str
+    writes: bool = False
+    shareable: bool = False
+    layer: bool = False
+
+
+@dataclass(frozen=True)
+class Plug:
+    """An interface of a guest, on a network or a bridge of the host."""
+
+    path: tuple[str | int, ...]
+    network: str | None
+    bridge: str | None
+    mac: str | None
+
+
 # stands in a remainder that `import` writes
 PARTS = re.compile(r"<\?kvmstate parts of ([\w.]+(?:, [\w.]+)*)\?>")
+
+
+class Filling(Protocol):
+    """Either a local file or an address, and the checksum of what is there."""
+
+    @property
+    def file(self) -> str | None: ...
+    @property
+    def url(self) -> str | None: ...
+    @property
+    def checksum(self) -> str | None: ...
 
 
 class Declaration(Model):
@@ -49,6 +82,34 @@ class Declaration(Model):
     def claims(self) -> Iterable[Claim]:
         """What no other resource of the project may have as well."""
         return ()
+
+    def images(self) -> Iterable[Image]:
+        """The images that it uses."""
+        return ()
+
+    def plugs(self) -> Iterable[Plug]:
+        """Where guests are plugged in."""
+        return ()
+
+    def filling(self) -> Filling | None:
+        """What is uploaded into it when it is made."""
+        return None
+
+    def content_format(self) -> str | None:
+        """The format that it says of what it holds."""
+        return None
+
+    def place(self) -> str | None:
+        """The folder of the host that its objects are in."""
+        return None
+
+    def status(self) -> str:
+        """What it is doing, or should be doing, in a word."""
+        return "present"
+
+    @property
+    def runs(self) -> bool:
+        return self.status() not in ("stopped", "inactive")
 
     def id_name(self, name: str) -> str:
         """The name within the kind's address; `name` is metadata's."""

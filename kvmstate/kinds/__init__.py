@@ -1,24 +1,15 @@
 """Every kind of resource, one folder each. Kinds never import each other; they refer by `Ref`.
 
-The `ops` module of a kind that is on hosts has:
-
-    observe(host, names)               -> {name: Observed} of those that exist; Unseen for what nobody can tell of
-    names(host)                        -> the names of those that exist and have a configuration to keep
-    portable(observed, host)           -> the spec and the document that a manifest has to say, without what is volatile
-    secrets(observed, host)            -> the places of what only those see who may see secrets (a kind may lack it)
-    complete(resource, observed, project) -> spec with names, MACs and defaults filled in
-    steps(change, at)                  -> the Steps that make the change real, in order; `at` is a kind.Context
-    adopted(change, at)                -> those that mark what is adopted as the project's, where its XML can say so
-    removed(changes, host, said)       -> deletions that say what goes and what stays; `said`: applied last (machines)
-    judged(change, host, running, begun, uses) -> the change, judged by the running machines it touches (networks)
+What a kind is and does is a `Kind`, and an `Ops` in its module `ops`: see `kvmstate.kind`.
 """
 
 from kvmstate.kind import Kind
 from kvmstate.kinds.network.spec import NetworkSpec
 from kvmstate.kinds.snapshot_policy.spec import SnapshotPolicySpec
 from kvmstate.kinds.storage_pool.spec import StoragePoolSpec
-from kvmstate.kinds.virtual_machine.spec import VOLATILE, VirtualMachineSpec
-from kvmstate.kinds.volume.spec import VolumeSpec
+from kvmstate.kinds.virtual_machine.spec import VOLATILE, VirtualMachineSpec, machine_images
+from kvmstate.kinds.volume.spec import VolumeSpec, volume_images
+from kvmstate.model.resource import ResourceId
 
 ALL_KINDS = (
     Kind(
@@ -26,32 +17,62 @@ ALL_KINDS = (
         "network",
         "A virtual network: NAT, routed, open, isolated, or a host bridge.",
         NetworkSpec,
+        "networks",
         volatile=("@connections",),
+        stamped=True,
+        shape="ellipse",
+        brackets=("([", "])"),
+        also=("net", "bridge", "networkattachmentdefinition"),
     ),
     Kind(
         "StoragePool",
         "pool",
         "A place where libvirt keeps volumes, such as a directory.",
         StoragePoolSpec,
+        "pools",
         volatile=("capacity", "allocation", "available"),
+        cannot_rename=(
+            "libvirt cannot rename a storage pool, and its name is part of its volumes' addresses",
+            "declare the pool under both names with the same target, or keep the old name",
+        ),
+        shape="folder",
+        brackets=("[/", "/]"),
+        also=("pool", "storageclass", "datastore"),
     ),
     Kind(
         "Volume",
         "volume",
         "A disk image in a storage pool.",
         VolumeSpec,
+        "volumes",
         holds_data=True,
         volatile=(
             *("allocation", "physical", "//timestamps", "//permissions"),
             *("target/clusterSize", "target/compat", "target/features"),
         ),
+        parent="pool",
+        has_uuid=False,
+        cannot_rename=(
+            "a volume's name is its file's name: libvirt cannot rename it without copying its data",
+            "keep the old name, or copy it by hand (`virsh vol-clone`) and `kvmstate adopt` the copy",
+        ),
+        shape="cylinder",
+        brackets=("[(", ")]"),
+        also=("vol", "disk", "persistentvolume", "persistentvolumeclaim", "datavolume"),
+        images=volume_images,
     ),
     Kind(
         "VirtualMachine",
         "domain",
         "A virtual machine (libvirt's domain).",
         VirtualMachineSpec,
+        "machines",
         volatile=VOLATILE,
+        stamped=True,
+        shape="box",
+        also=("domain", "vm", "instance", "virtualmachineinstance", "guest", "machine", "pod"),
+        decided=frozenset({"disks"}),
+        images=machine_images,
     ),
     Kind(
         "SnapshotPolicy",
@@ -64,3 +85,8 @@ ALL_KINDS = (
 ON_HOST = tuple(kind for kind in ALL_KINDS if kind.on_host)
 BY_NAME = {kind.name: kind for kind in ALL_KINDS}
 BY_WORD = {kind.word: kind for kind in ALL_KINDS}
+
+
+def parent_of(id_: ResourceId) -> ResourceId | None:
+    """What an object is in, such as the pool of a volume."""
+    return BY_WORD[id_.kind].parent_of(id_)

@@ -8,11 +8,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kvmstate.errors import UsageError
+from kvmstate.kinds import BY_WORD
 from kvmstate.manifest.sources import PROJECT_FILE
 from kvmstate.manifest.write import manifest
 from kvmstate.model.resource import Resource, ResourceId
 
-FOLDERS = {"network": "networks", "pool": "pools", "volume": "volumes", "domain": "machines"}
 # The most bytes that common file systems take for a name, with some left for what editors append
 _LONGEST = 200
 
@@ -25,7 +25,7 @@ def layout(resources: Iterable[Resource]) -> dict[Path, str]:
 def place(id_: ResourceId) -> Path:
     """machines/web.yaml, volumes/images/web.qcow2.yaml"""
     *folders, name = (_file_name(part) for part in id_.name.split("/"))
-    return Path(FOLDERS[id_.kind], *folders, f"{name}.yaml")
+    return Path(BY_WORD[id_.kind].folder, *folders, f"{name}.yaml")
 
 
 def _file_name(name: str) -> str:

@@ -81,10 +81,10 @@ def _macs(items: Iterable[Loaded]) -> Iterator[Problem]:
     """Two machines with one address on one network take each other's packets. Imported ones may be as they are."""
     seen: dict[tuple[str, str], list[tuple[Loaded, tuple[str | int, ...]]]] = defaultdict(list)
     for item in items:
-        for index, interface in enumerate(getattr(item.resource.spec, "interfaces", None) or []):
-            if interface.mac:
-                place = f"network {interface.network}" if interface.network else f"bridge {interface.bridge}"
-                seen[place, interface.mac].append((item, ("interfaces", index, "mac")))
+        for plug in item.resource.spec.plugs():
+            if plug.mac:
+                place = f"network {plug.network}" if plug.network else f"bridge {plug.bridge}"
+                seen[place, plug.mac].append((item, (*plug.path, "mac")))
     for (place, mac), ((first, path), *others) in seen.items():
         for item, other in others:
             imported = item.resource.spec.remainder and first.resource.spec.remainder

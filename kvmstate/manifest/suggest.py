@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+from kvmstate.kinds import ALL_KINDS
 
 # What other tools say, to what is said here; only taken when it is a known word at that place.
 _SYNONYMS = {
@@ -44,24 +47,6 @@ _SYNONYMS = {
     "console": ("serials",),
     "ondelete": ("deletion",),
     "protect": ("preventDestroy",),
-    "domain": ("VirtualMachine",),
-    "vm": ("VirtualMachine",),
-    "instance": ("VirtualMachine",),
-    "virtualmachineinstance": ("VirtualMachine",),
-    "guest": ("VirtualMachine",),
-    "machine": ("VirtualMachine",),
-    "pod": ("VirtualMachine",),
-    "pool": ("StoragePool",),
-    "storageclass": ("StoragePool",),
-    "datastore": ("StoragePool",),
-    "vol": ("Volume",),
-    "disk": ("Volume",),
-    "persistentvolume": ("Volume",),
-    "persistentvolumeclaim": ("Volume",),
-    "datavolume": ("Volume",),
-    "net": ("Network",),
-    "bridge": ("Network",),
-    "networkattachmentdefinition": ("Network",),
     "uri": ("connection",),
     "connect": ("connection",),
     "name": ("project",),
@@ -80,6 +65,11 @@ _SYNONYMS = {
 }
 
 
+@cache
+def _synonyms() -> Mapping[str, tuple[str, ...]]:
+    return {**_SYNONYMS, **{word: (kind.name,) for kind in ALL_KINDS for word in kind.also}}
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that was probably meant, or an empty string."""
     choices = list(known)
@@ -87,7 +77,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     said = _plain(word[:100])
     if said in plain:
         return plain[said]
-    for synonym in _SYNONYMS.get(said, ()):
+    for synonym in _synonyms().get(said, ()):
         if synonym in choices:
             return synonym
     for other in (said + "s", said.removesuffix("s")):
@@ -96,7 +86,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(said, plain, n=1, cutoff=0.65)
     if close:
         return plain[close[0]]
-    others = {word: choice for word, meant in _SYNONYMS.items() for choice in meant if choice in choices}
+    others = {word: choice for word, meant in _synonyms().items() for choice in meant if choice in choices}
     close = difflib.get_close_matches(said, others, n=1, cutoff=0.8)
     return others[close[0]] if close else ""
 

@@ -98,8 +98,7 @@ class Change:
         """Whether a running guest is stopped for this, or something is deleted."""
         if self.action in (Action.REPLACE, Action.DELETE) or self.restarts:
             return True
-        wanted = getattr(self.spec, "state", None)
-        return self.action is Action.UPDATE and self.running and wanted == "stopped"
+        return self.action is Action.UPDATE and self.running and self.spec.status() == "stopped"
 
     @property
     def agrees(self) -> bool:

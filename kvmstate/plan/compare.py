@@ -53,8 +53,8 @@ def last_applied(entry: Entry) -> Resource | None:
     """The manifest that was applied last, as far as the host's record tells."""
     kind = BY_WORD[entry.id.kind]
     specs = applied_specs(kind, replace(entry, specs=entry.specs[:1]))
-    name = entry.id.name.rpartition("/")[2] if kind.word == "volume" else entry.id.name
-    return Resource(entry.id, specs[0], Metadata(name=name), entry.lifecycle) if specs else None
+    metadata = Metadata(name=kind.local_name(entry.id))
+    return Resource(entry.id, specs[0], metadata, entry.lifecycle) if specs else None
 
 
 def compare(
@@ -100,7 +100,7 @@ def compare(
             blocked=why if entry else stranger(kind, None, observed),
             hint=f"`kvmstate adopt` takes ownership, or choose another name for {resource.id}",
         )
-    if entry.incomplete and kind.holds_data and getattr(spec, "content", None):
+    if entry.incomplete and kind.holds_data and spec.filling():
         again = Change(**common, action=Action.REPLACE, reason="its upload was interrupted", interrupted=True)
         return _protected(again) if resource.lifecycle.prevent_destroy else again
     config = _seen(spec, observed.config, observed.xml, last)
@@ -120,7 +120,7 @@ def compare(
     active_fields = _minus(_running(spec, last, active, entry, runs, beside), ignored) if active else ()
     common["spec"] = spec
     common["former"] = _former(spec, last) if left else ()
-    starts = observed.running or getattr(spec, "state", "") != "stopped"
+    starts = observed.running or spec.runs
     change = Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields if starts else ())
     judged = remained.judged(entry, change, lambda change: _judged(kind, change))
     return pending.beneath_saved(judged, active_fields) if observed.saved_xml else judged

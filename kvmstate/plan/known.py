@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from kvmstate.host import Host
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Change
 from kvmstate.model.inventory import Inventory
 from kvmstate.model.reference import VolumeRef
@@ -23,31 +23,28 @@ def known(desired: Mapping[ResourceId, Resource], inventory: Inventory) -> dict[
     that is only named."""
     found: dict[VolumeRef | str, str | None] = {}
     for id_, resource in desired.items():
-        if id_.kind == "domain":
-            for disk in resource.spec.disks:
-                if disk.volume or disk.file:
-                    found.setdefault(disk.volume or disk.file)
-        elif id_.kind == "volume":
-            found[_ref(id_.name)] = _format(resource.spec.remainder, resource.spec.format, resource.spec)
-            if resource.spec.backing:
-                found.setdefault(resource.spec.backing)
+        if format_ := resource.spec.content_format():
+            found[_ref(id_.name)] = format_
+        for use in resource.spec.images():
+            found.setdefault(use.image)
     for id_, entry in inventory.entries.items():
         for spec in entry.specs[:1]:
-            if id_.kind == "volume" and not (entry.incomplete and id_ in desired):
-                found[_ref(id_.name)] = _format(spec.get("remainder"), spec.get("format"), spec)
-            elif id_.kind == "domain":
-                for disk in spec.get("disks") or ():
-                    if volume := disk.get("volume"):
-                        found.setdefault(VolumeRef.model_validate(volume))
-                    elif path := disk.get("file"):
-                        found.setdefault(path)
+            kind = BY_WORD[id_.kind]
+            if entry.incomplete and kind.holds_data and id_ in desired:
+                continue
+            for image, format_ in kind.images(id_.name, spec):
+                if format_:
+                    found[image] = format_
+                else:
+                    found.setdefault(image)
     return found
 
 
 def alarms(host: Host, changes: Iterable[Change]) -> Iterator[str]:
     """What people should know of raw volumes whose content has come to look like an image with a header."""
     for change in changes:
-        if change.id.kind == "volume" and change.observed and host.known.get(_ref(change.id.name)) == "raw":
+        kind = BY_WORD[change.id.kind]
+        if kind.holds_data and change.observed and host.known.get(_ref(change.id.name)) == "raw":
             probed = _FORMAT.search(change.observed.xml)
             if probed and probed[1] not in _RAW:
                 yield (
@@ -59,11 +56,3 @@ def alarms(host: Host, changes: Iterable[Change]) -> Iterator[str]:
 def _ref(name: str) -> VolumeRef:
     pool, _, volume = name.partition("/")
     return VolumeRef.model_construct(pool=pool, name=volume)
-
-
-def _format(remainder: str | None, said: str | None, spec: Any) -> str:
-    owned = "format" in (spec if isinstance(spec, dict) else spec.model_fields_set)
-    if remainder and not owned:
-        # without a format it is made as raw, and of logical volumes and the like libvirt tells none
-        return found[1] if (found := _FORMAT.search(remainder)) else "raw"
-    return said or "qcow2"

@@ -6,21 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Inventory
 from kvmstate.model.resource import Move, Observed, Resource, ResourceId
-
-# Why libvirt cannot rename the others in place, and what people can do.
-_CANNOT = {
-    "pool": (
-        "libvirt cannot rename a storage pool, and its name is part of its volumes' addresses",
-        "declare the pool under both names with the same target, or keep the old name",
-    ),
-    "volume": (
-        "a volume's name is its file's name: libvirt cannot rename it without copying its data",
-        "keep the old name, or copy it by hand (`virsh vol-clone`) and `kvmstate adopt` the copy",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -66,8 +55,8 @@ def judge(change: Change, old: ResourceId) -> Change:
     if change.observed and change.observed.id == change.id:
         # the host knows already: by hand, or by a run that was cut off
         return replace(change, action=Action.ADOPT, blocked="", hint="", reason=said)
-    if old.kind in _CANNOT:
-        why, hint = _CANNOT[old.kind]
+    if cannot := BY_WORD[old.kind].cannot_rename:
+        why, hint = cannot
         return replace(change, action=Action.UPDATE, reason=said, blocked=f"{said}: {why}", hint=hint)
     if change.blocked:
         return replace(change, reason=said)
@@ -84,8 +73,10 @@ def judge(change: Change, old: ResourceId) -> Change:
 
 def hints(changes: dict[ResourceId, Change], inventory: Inventory) -> None:
     """Where something goes and its like comes, say how a rename would be told."""
-    come = [c for c in changes.values() if c.action is Action.CREATE and c.id.kind not in _CANNOT and not c.hint]
-    gone = [c for c in changes.values() if c.desired is None and c.observed and c.id.kind not in _CANNOT]
+    come = [
+        c for c in changes.values() if c.action is Action.CREATE and not BY_WORD[c.id.kind].cannot_rename and not c.hint
+    ]
+    gone = [c for c in changes.values() if c.desired is None and c.observed and not BY_WORD[c.id.kind].cannot_rename]
     rivals = Counter(c.id.kind for c in come)
     for new in come if gone else []:
         assert new.desired is not None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from kvmstate.host import Host, domains
+from kvmstate.host import Host
 from kvmstate.host.identity import UNKNOWN
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry, Inventory
@@ -25,10 +26,9 @@ def found(wanted: Mapping[ResourceId, Entry], observed: Mapping[ResourceId, Obse
 
 
 def uuid(host: Host, inventory: Inventory, id_: ResourceId) -> str:
-    """That of the machine that there was, if nobody else has it by now: the host finds the state by it
-    that it has kept."""
+    """That of what there was, if nobody else has it by now, where the host finds by it the state that it has kept."""
     entry = inventory.orphans.get(id_)
-    if entry is None or id_.kind != "domain" or domains.has(host.connection, entry.uuid):
+    if entry is None or BY_WORD[id_.kind].ops.taken(host, entry.uuid):
         return ""
     return entry.uuid
 

@@ -25,8 +25,7 @@ def places(change: Change, before: Entry | None) -> tuple[str, ...]:
     if change.observed and change.observed.saved_xml and not change.restarts:
         known = before.pending if before else ()
         return tuple(dict.fromkeys([*known, *(f.where for f in change.fields if f.effect is Effect.RESTART)]))
-    wanted = getattr(change.spec, "state", ""), getattr(change.spec, "active", True)
-    stays = change.running and not change.restarts and wanted[0] != "stopped" and wanted[1]
+    stays = change.running and not change.restarts and change.spec.runs
     return tuple(dict.fromkeys(f.where for f in change.waiting)) if stays else ()
 
 

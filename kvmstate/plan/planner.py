@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 
 from kvmstate.errors import ManifestErrors, PlanError, Problem, Unseen
-from kvmstate.host import Host, faults, plugs
-from kvmstate.kind import Kind, Reference, references
-from kvmstate.kinds import BY_WORD, ON_HOST
+from kvmstate.host import Host, faults
+from kvmstate.kind import Kind, Reference, Scene, references
+from kvmstate.kinds import BY_WORD, ON_HOST, parent_of
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
@@ -18,11 +18,9 @@ from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, Resourc
 from kvmstate.plan import agreement, moves, orphans, sharing
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
-from kvmstate.plan.disks import keep_what_lies_above
 from kvmstate.plan.known import alarms, known
 from kvmstate.plan.select import matching, select
 from kvmstate.plan.uses import keep_used, with_moved_pools
-from kvmstate.snapshots import underway
 
 LEAVES = (Action.DELETE, Action.FORGET)
 Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
@@ -94,7 +92,8 @@ def make_plan(
             changes[new] = moves.judge(changes[new], old)
     if not options.nameless:
         moves.hints(changes, inventory)
-    _judge_networks(host, changes, desired, inventory)
+    for kind in ON_HOST:
+        kind.ops.judge(Scene(host, changes, desired, inventory))
     shared = sharing.brought_about(host, desired, changes, inventory, moved.origins.values())
     for resource, path, message, hint in shared:
         missing.setdefault(resource.id, []).append(_problem(resource, path, message, hint, locate))
@@ -122,11 +121,11 @@ def make_plan(
 def _say_what_goes(host: Host, changes: dict[ResourceId, Change], inventory: Inventory) -> None:
     """Deletions say what is lost with their objects and what is kept of them, and those that would lose too much are
     blocked."""
-    kind = BY_WORD["domain"]
-    gone = [c for c in changes.values() if c.id.kind == kind.word and c.action is Action.DELETE and not c.blocked]
-    if gone:
-        said = {change.id: applied_specs(kind, inventory.get(change.id)) for change in gone}
-        changes |= {change.id: change for change in kind.ops.removed(gone, host, said)}
+    for kind in ON_HOST:
+        gone = [c for c in changes.values() if c.id.kind == kind.word and c.action is Action.DELETE and not c.blocked]
+        if gone:
+            said = {change.id: applied_specs(kind, inventory.get(change.id)) for change in gone}
+            changes |= {change.id: change for change in kind.ops.removed(gone, host, said)}
 
 
 def _of_nobody(change: Change, project: str) -> Change:
@@ -137,30 +136,6 @@ def _of_nobody(change: Change, project: str) -> Change:
         return change
     why = "it would be deleted and made anew, and nothing says which project this is: there is no kvmstate.yaml"
     return replace(change, blocked=why, hint=f"if it is that of project {project}, say --project {project}")
-
-
-def _judge_networks(
-    host: Host, changes: dict[ResourceId, Change], desired: Mapping[ResourceId, Resource], inventory: Inventory
-) -> None:
-    """By the running machines that are on them, whoever's they are."""
-    running = plugs.Running(host)
-    for id_, change in changes.items():
-        if id_.kind != "network":
-            continue
-
-        def uses(name: str, network: ResourceId = id_) -> bool | None:
-            machine = ResourceId("domain", name)
-            if (left := changes.get(machine)) and left.action is Action.DELETE and not left.blocked:
-                return False
-            wanted = desired.get(machine)
-            if wanted is None:
-                return None
-            on = any(ref.target == network for ref in references(wanted.spec))
-            return bool(wanted.spec.state != "stopped" and (on or any(nic.bridge for nic in wanted.spec.interfaces)))
-
-        entry = inventory.get(id_)
-        begun = entry is not None and len(entry.specs) > 1
-        changes[id_] = BY_WORD[id_.kind].ops.judged(change, host, running, begun, uses)
 
 
 def _edited(inventory: Inventory, lifecycles: Mapping[ResourceId, Lifecycle]) -> Inventory:
@@ -224,18 +199,7 @@ def _changes(
         elif entry:
             changes[id_] = removal(BY_WORD[id_.kind], entry, observed.get(id_), options.prune, options.destroys)
     _keep_what_is_used(changes, desired, inventory)
-    return {id_: _not_reverted_yet(change) for id_, change in changes.items()}
-
-
-def _not_reverted_yet(change: Change) -> Change:
-    """What a revert that was cut off has left off, is not started on disks that nobody chose."""
-    seen = change.observed
-    if seen is None or seen.running or change.id.kind != "domain" or not (cut_off := underway.read(seen.xml)):
-        return change
-    error = cut_off.cut_off(change.id.name)
-    if change.action in (Action.NOOP, Action.FORGET):
-        return replace(change, reason=error.message, hint=error.hint)
-    return replace(change, blocked=error.message, hint=error.hint)
+    return {id_: BY_WORD[id_.kind].ops.checked(host, change, inventory.get(id_)) for id_, change in changes.items()}
 
 
 def _compared(
@@ -250,9 +214,7 @@ def _compared(
     change = compare(
         BY_WORD[id_.kind], resource, seen, entry, inventory.project, _uuid(host, inventory, resource), again
     )
-    if change.agrees:
-        return replace(change, digest=now)
-    return keep_what_lies_above(host, change, entry)
+    return replace(change, digest=now) if change.agrees else change
 
 
 def observe(host: Host, ids: Iterable[ResourceId]) -> dict[ResourceId, Observed]:
@@ -282,13 +244,9 @@ def _left_in_lost_pools(
     host: Host, orphaned: Collection[ResourceId], observed: Mapping[ResourceId, Observed]
 ) -> set[ResourceId]:
     """What was left in a pool that is not there any more may be in its folder yet."""
-    hidden = {id_ for id_ in orphaned if id_.kind == "volume" and id_ not in observed}
-    there = observe(host, {_pool(id_) for id_ in hidden})
-    return {id_ for id_ in hidden if _pool(id_) not in there}
-
-
-def _pool(volume: ResourceId) -> ResourceId:
-    return ResourceId("pool", volume.name.partition("/")[0])
+    hidden = {id_: pool for id_ in orphaned if (pool := parent_of(id_)) and id_ not in observed}
+    there = observe(host, {*hidden.values()})
+    return {id_ for id_, pool in hidden.items() if pool not in there}
 
 
 def suspended(resource: Resource | None, entry: Entry | None) -> str:
@@ -301,8 +259,8 @@ def suspended(resource: Resource | None, entry: Entry | None) -> str:
 
 def _uuid(host: Host, inventory: Inventory, resource: Resource) -> str:
     """For an object to be made: the one it had, or was chosen before, should its making have been cut off. None is
-    chosen for a volume: what it is, is known when it has been made."""
-    if resource.id.kind == "volume":
+    chosen for what has none: which object it is, is known when it has been made."""
+    if not BY_WORD[resource.id.kind].has_uuid:
         return ""
     entry, rest = inventory.get(resource.id), resource.spec.rest
     found = (entry.uuid if entry else "") or (rest.findtext("uuid") if rest is not None else "")
@@ -358,7 +316,8 @@ def _dangling(
     for resource, ref in missing:
         target = ref.target
         if target in unseen:
-            pool = _pool(target)
+            pool = parent_of(target)
+            assert pool is not None
             message = f"{target} cannot be seen: {pool} is not active"
             problem = _problem(resource, ref.path, message, f"start it: `virsh pool-start {pool.name}`", locate)
             hidden.setdefault(resource.id, []).append(problem)

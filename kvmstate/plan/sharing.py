@@ -13,6 +13,7 @@ from typing import Any
 from kvmstate.errors import NotFound, Unseen
 from kvmstate.host import Host, domains, pools, volumes
 from kvmstate.host.uses import Layer
+from kvmstate.kind import Declaration
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Inventory
@@ -22,6 +23,8 @@ from kvmstate.snapshots.chain import SUFFIX, image_of, overlays
 from kvmstate.snapshots.files import WRITTEN
 from kvmstate.xmlbind import document
 
+# Whoever writes to an image is a machine
+MACHINE = "domain"
 MAKES = (Action.CREATE, Action.REPLACE)
 # The resource, the path of its field, what is wrong, and what to do
 Told = tuple[Resource, tuple[str | int, ...], str, str]
@@ -30,12 +33,12 @@ Naming = Callable[[Any], str]
 
 @dataclass(frozen=True)
 class Use:
-    """A disk that is written to. `place` is its number in the manifest."""
+    """A disk that is written to. `place` is its path in the manifest."""
 
     machine: str
     image: str
     shareable: bool
-    place: int = 0
+    place: tuple[str | int, ...] = ()
 
     def clashes(self, other: Use) -> bool:
         return not (self.shareable and other.shareable)
@@ -58,9 +61,7 @@ def brought_about(
     layers = [
         change
         for id_, change in changes.items()
-        if change.action in MAKES
-        and (below := _backing(change.desired))
-        and below != getattr(before.get(id_), "backing", None)
+        if change.action in MAKES and (below := _backing(change.desired)) and below != _layer(before.get(id_))
     ]
     if not layers and not any(_may_come(change) for change in changes.values()):
         return []
@@ -69,21 +70,21 @@ def brought_about(
         id_: found for id_, change in sorted(changes.items()) if (found := _coming(change, before.get(id_), name))
     }
     back = {
-        id_: [use for use in _uses(id_.name, change.desired.spec.disks, name) if use not in coming.get(id_, ())]
+        id_: [use for use in _uses(id_.name, change.desired.spec, name) if use not in coming.get(id_, ())]
         for id_, change in changes.items()
         if change.desired and change.observed is None and id_ in before and _may_come(change)
     }
     if not layers and not coming and not any(back.values()):
         return []
-    settled = [use for use in _declared(desired, name) if use not in coming.get(ResourceId("domain", use.machine), ())]
+    settled = [use for use in _declared(desired, name) if use not in coming.get(ResourceId(MACHINE, use.machine), ())]
     gone = {*moved, *(id_ for id_, change in changes.items() if change.action is Action.DELETE and not change.blocked)}
-    settled += _of_others(host, {id_.name for id_ in {*desired, *gone} if id_.kind == "domain"}, name)
+    settled += _of_others(host, {id_.name for id_ in {*desired, *gone} if id_.kind == MACHINE}, name)
     told = list(_twice(desired, coming, settled))
     everywhere = [*settled, *(use for uses in coming.values() for use in uses)]
     told += _below_new_layers(layers, everywhere, name)
     told += _on_layered(desired, coming, _layered(host, changes, gone, name, _images(coming)))
     # of a machine that has gone, an overlay that nobody declares may hold what it wrote last
-    known = {id_ for id_ in changes if id_.kind == "volume"}
+    known = {id_ for id_ in changes if BY_WORD[id_.kind].parent}
     told += _on_layered(desired, back, _layered(host, {}, {*gone, *known}, name, _images(back)))
     return told
 
@@ -119,7 +120,7 @@ def _twice(
                 who = f"virtual machine {', '.join(others)}" if others != [id_.name] else "another disk of this machine"
                 yield (
                     desired[id_],
-                    ("disks", use.place),
+                    use.place,
                     f"{who} writes to {use.image}, too: two that write to one image destroy what it holds",
                     "give each its own volume (a layer: `backing`), make one `readOnly`, or say `shareable: true` of "
                     "both disks for guests that agree on who writes" + _renamed(others, desired),
@@ -127,7 +128,7 @@ def _twice(
 
 
 def _renamed(machines: list[str], desired: Mapping[ResourceId, Resource]) -> str:
-    strange = [machine for machine in machines if ResourceId("domain", machine) not in desired]
+    strange = [machine for machine in machines if ResourceId(MACHINE, machine) not in desired]
     return f"; if it was called {strange[0]} before, write `moved` into kvmstate.yaml" if strange else ""
 
 
@@ -139,7 +140,7 @@ def _on_layered(
             if above := layered.get(use.image):
                 yield (
                     desired[id_],
-                    ("disks", use.place),
+                    use.place,
                     f"volume {', '.join(sorted(above))} is a layer over {use.image}, which must not be written to",
                     "give the machine a layer of its own (a volume with `backing`), or make the disk `readOnly`; what "
                     "an overlay holds of a machine that has gone, `qemu-img commit` writes down",
@@ -164,9 +165,8 @@ def _naming(host: Host, desired: Mapping[ResourceId, Resource]) -> Naming:
     What is one file, by whatever links or pools, has one name: the first that is asked for."""
     folders: dict[str, str] = {}
     for id_, resource in desired.items():
-        path = getattr(getattr(resource.spec, "target", None), "path", None) if id_.kind == "pool" else None
-        if isinstance(path, str):
-            folders[posixpath.normpath(path)] = id_.name
+        if path := resource.spec.place():
+            folders[path] = id_.name
     where = {pool: folder for folder, pool in (*folders.items(), *host.lookup.files.folders.items())}
     called: dict[str, str] = {}
 
@@ -192,28 +192,28 @@ def _naming(host: Host, desired: Mapping[ResourceId, Resource]) -> Naming:
         called.update(dict.fromkeys(keys, found))
         return found
 
-    disks = (disk for id_, r in desired.items() if id_.kind == "domain" for disk in r.spec.disks)
-    host.uses.see(place(image) for disk in disks if (image := disk.volume or disk.file))
+    host.uses.see(place(image.image) for r in desired.values() for image in r.spec.images() if not image.layer)
     return name
 
 
 def _declared(desired: Mapping[ResourceId, Resource], name: Naming) -> Iterator[Use]:
     for id_, resource in desired.items():
-        if id_.kind == "domain":
-            yield from _uses(id_.name, resource.spec.disks, name)
+        yield from _uses(id_.name, resource.spec, name)
 
 
-def _uses(machine: str, disks: list[Any], name: Naming) -> Iterator[Use]:
-    for place, disk in enumerate(disks):
-        image = disk.volume or disk.file
-        if image and disk.device == "disk" and not disk.read_only:
-            yield Use(machine, name(image), bool(disk.shareable), place)
+def _uses(machine: str, spec: Declaration | None, name: Naming) -> Iterator[Use]:
+    for image in spec.images() if spec else ():
+        if image.writes:
+            yield Use(machine, name(image.image), image.shareable, image.path)
 
 
 def _may_come(change: Change) -> bool:
-    if change.id.kind != "domain" or change.desired is None or change.blocked:
+    if change.desired is None or change.blocked:
         return False
-    return change.action in MAKES or any(field.path[0] == "disks" for field in change.fields)
+    images = [image for image in change.desired.spec.images() if image.writes]
+    return bool(images) and (
+        change.action in MAKES or bool({f.path[0] for f in change.fields} & {image.path[0] for image in images})
+    )
 
 
 def _coming(change: Change, before: Any, name: Naming) -> list[Use]:
@@ -221,9 +221,9 @@ def _coming(change: Change, before: Any, name: Naming) -> list[Use]:
     if not _may_come(change) or change.desired is None:
         return []
     seen = change.observed.config if change.observed else before
-    known = Counter((use.image, use.shareable) for use in _uses(change.id.name, seen.disks if seen else [], name))
+    known = Counter((use.image, use.shareable) for use in _uses(change.id.name, seen, name))
     found = []
-    for use in _uses(change.id.name, change.desired.spec.disks, name):
+    for use in _uses(change.id.name, change.desired.spec, name):
         if known[use.image, use.shareable]:
             known[use.image, use.shareable] -= 1
         else:
@@ -261,7 +261,7 @@ def _layered(
     found: dict[str, set[str]] = defaultdict(set)
     made = set(gone)
     for id_, change in changes.items():
-        if id_.kind == "volume" and change.action in MAKES:
+        if BY_WORD[id_.kind].parent and change.action in MAKES:
             made.add(id_)
             if (below := _backing(change.desired)) and id_ not in gone:
                 found[name(below)].add(id_.name)
@@ -294,4 +294,9 @@ def _counts(host: Host, layer: Layer) -> bool:
 
 
 def _backing(resource: Resource | None) -> Any:
-    return getattr(resource.spec, "backing", None) if resource and resource.id.kind == "volume" else None
+    return _layer(resource.spec) if resource else None
+
+
+def _layer(spec: Declaration | None) -> Any:
+    """What it is a layer over."""
+    return next((image.image for image in spec.images() if image.layer), None) if spec else None

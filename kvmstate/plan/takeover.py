@@ -35,9 +35,8 @@ def everything(host: Host) -> list[ResourceId]:
 
 def takeover(kind: Kind, observed: Observed, host: Host, project: str) -> Resource:
     """The resource that `observed` is. Raises HostError when no manifest can say it."""
-    name = observed.id.name.rpartition("/")[2] if kind.word == "volume" else observed.id.name
     try:
-        metadata = Metadata(name=name)
+        metadata = Metadata(name=kind.local_name(observed.id))
     except ValidationError as error:
         raise HostError(f"no manifest can name it: {error.errors()[0]['msg']}") from None
     return _Takeover(kind, observed, host, project, metadata).resource()

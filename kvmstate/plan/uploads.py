@@ -23,8 +23,8 @@ def noted(change: Change) -> dict[str, Any] | None:
 
 def uploaded(change: Change) -> str:
     """The local file whose content is not known by a checksum, or an empty text."""
-    content = getattr(change.spec, "content", None)
-    if change.action not in (Action.CREATE, Action.REPLACE) or change.blocked or content is None or content.checksum:
+    content = change.spec.filling() if change.action in (Action.CREATE, Action.REPLACE) and not change.blocked else None
+    if content is None or content.checksum:
         return ""
     return content.file or ""
 

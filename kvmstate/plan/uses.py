@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host
 from kvmstate.kind import references
-from kvmstate.kinds import BY_WORD
+from kvmstate.kinds import BY_WORD, parent_of
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
-from kvmstate.xmlbind import document
 
 if TYPE_CHECKING:
     from kvmstate.host.uses import User
@@ -22,14 +21,7 @@ _TAKES = (Action.DELETE, Action.REPLACE)
 
 def users(host: Host, change: Change) -> set[User]:
     """Who would miss what a change takes away, as of now. Raises HostError when that cannot be told."""
-    id_ = change.id
-    if id_.kind == "network":
-        return host.uses.of_network(id_.name)
-    if id_.kind == "pool":
-        return host.uses.of_pool(id_.name)
-    if id_.kind == "volume" and change.observed:
-        return host.uses.of_volume(id_, document(change.observed.xml).findtext("target/path") or "")
-    return set()
+    return BY_WORD[change.id.kind].ops.users(host, change)
 
 
 def keep_used(host: Host, changes: dict[ResourceId, Change]) -> None:
@@ -73,17 +65,15 @@ def _leaves(user: User, used: ResourceId, changes: Mapping[ResourceId, Change]) 
     if change.running and not change.restarts and change.waiting:
         # what runs lets go of it with its next start only
         return False
-    of_pool = f"{used.name}/" if used.kind == "pool" else ""
-    named = [ref.target for ref in references(change.spec)]
-    return not any(id_ == used or (of_pool and id_.kind == "volume" and id_.name.startswith(of_pool)) for id_ in named)
+    return not any(used in (ref.target, parent_of(ref.target)) for ref in references(change.spec))
 
 
 def with_moved_pools(changes: dict[ResourceId, Change]) -> None:
     """A pool that is replaced leaves its volumes behind: each is shown as replaced, and its lifecycle is asked."""
     for pool_id, pool in list(changes.items()):
-        if pool_id.kind != "pool" or pool.action is not Action.REPLACE or pool.blocked:
+        if pool.action is not Action.REPLACE or pool.blocked:
             continue
-        inside = [c for id_, c in changes.items() if id_.kind == "volume" and id_.name.startswith(f"{pool_id.name}/")]
+        inside = [c for id_, c in changes.items() if parent_of(id_) == pool_id]
         kept = [c.id for c in inside if c.lifecycle.prevent_destroy or c.lifecycle.replace != "allow"]
         if kept:
             changes[pool_id] = replace(

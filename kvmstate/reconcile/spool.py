@@ -45,7 +45,7 @@ class Spool:
 
     def waits(self, change: Change) -> tuple[str, bool]:
         """Why a change waits for its content, and whether that has failed; an empty text when it need not wait."""
-        content = getattr(change.desired.spec, "content", None) if change.desired else None
+        content = change.desired.spec.filling() if change.desired else None
         if change.action not in (Action.CREATE, Action.REPLACE) or not content or not content.url:
             return "", False
         if content.checksum in SPOOLED:
@@ -60,7 +60,7 @@ class Spool:
 
     def made(self, change: Change) -> bool:
         """The volume is there: its content need not be kept, and what waited for it may be made."""
-        content = getattr(change.desired.spec, "content", None) if change.desired else None
+        content = change.desired.spec.filling() if change.desired else None
         if content and content.checksum in SPOOLED:
             with suppress(OSError):
                 SPOOLED.pop(content.checksum).unlink()

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
+from kvmstate.kind import Space
+from kvmstate.kinds import BY_WORD
 from kvmstate.kinds.snapshot_policy.run import Outcome
 from kvmstate.model.plan import Plan
-from kvmstate.xmlbind import document
-
-
-@dataclass(frozen=True)
-class Space:
-    """Of a pool, in bytes, as of libvirt's last look at it."""
-
-    capacity: int
-    allocation: int
-    available: int
 
 
 def spaces(plan: Plan) -> Mapping[str, Space]:
     """Of the active pools that the plan has looked at, by name."""
     found = {}
     for change in plan.changes:
-        if change.id.kind == "pool" and change.observed and change.observed.active_xml:
-            pool = document(change.observed.active_xml)
-            capacity, allocation, available = (
-                int(pool.findtext(name) or 0) for name in ("capacity", "allocation", "available")
-            )
-            found[change.id.name] = Space(capacity, allocation, available)
+        if change.observed and (space := BY_WORD[change.id.kind].ops.space(change.observed)):
+            found[change.id.name] = space
     return found
 
 

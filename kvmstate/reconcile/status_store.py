@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from kvmstate.errors import KvmstateError
+from kvmstate.kind import Space
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan.reasons import Planned
-from kvmstate.reconcile.stats import Space
 from kvmstate.sources.revision import Revision
 
 KEPT_EVENTS = 1000

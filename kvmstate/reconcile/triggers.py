@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection
 
 from kvmstate.host.events import Heard
+from kvmstate.kinds import parent_of
 from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.leader import CLAIM
 from kvmstate.reconcile.workqueue import Task, WorkQueue
@@ -37,9 +38,8 @@ class EventRouter:
             usage, _, part = id_.name.rpartition(":")
             if usage == f"kvmstate:{self.project}" and (part not in CLAIMS or event.what == "undefined"):
                 self._queue.add(CLAIMS.get(part, Task.RECORD), after=GATHER)
-        elif id_.kind == "pool":
-            volumes = [v for v in self._wanted() if v.kind == "volume" and v.name.startswith(f"{id_.name}/")]
-            self._queue.add(id_, *volumes, after=GATHER)
+        elif inside := [wanted for wanted in self._wanted() if parent_of(wanted) == id_]:
+            self._queue.add(id_, *inside, after=GATHER)
         elif event.what in ITS_OWN_STOPS:
             self._has_stopped(id_)
         elif event.what != "shutdown":

@@ -9,15 +9,6 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.model.printable import one_line
 from kvmstate.model.resource import Resource, ResourceId
 
-_SHAPES = {"domain": "box", "volume": "cylinder", "pool": "folder", "network": "ellipse", "snapshotpolicy": "note"}
-_MERMAID = {
-    "domain": ("[", "]"),
-    "volume": ("[(", ")]"),
-    "pool": ("[/", "/]"),
-    "network": ("([", "])"),
-    "snapshotpolicy": ("[", "]"),
-}
-
 
 def _edges(resources: Iterable[Resource]) -> Iterator[tuple[ResourceId, ResourceId]]:
     seen = set()
@@ -46,7 +37,7 @@ def dot(resources: Iterable[Resource]) -> str:
         return '"' + one_line(str(id_)).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     lines = ["digraph kvmstate {", "  rankdir=LR"]
-    lines += [f"  {quoted(id_)} [shape={_SHAPES[id_.kind]}]" for id_ in _nodes(resources)]
+    lines += [f"  {quoted(id_)} [shape={BY_WORD[id_.kind].shape}]" for id_ in _nodes(resources)]
     lines += [f"  {quoted(a)} -> {quoted(b)}" for a, b in _edges(resources)]
     return "\n".join([*lines, "}"])
 
@@ -58,7 +49,7 @@ def mermaid(resources: Iterable[Resource]) -> str:
     number = {id_: f"n{i}" for i, id_ in enumerate(nodes)}
 
     def label(id_: ResourceId) -> str:
-        left, right = _MERMAID[id_.kind]
+        left, right = BY_WORD[id_.kind].brackets
         return left + '"' + one_line(str(id_)).replace('"', "#quot;") + '"' + right
 
     lines = ["flowchart LR", *(f"  {number[id_]}{label(id_)}" for id_ in nodes)]

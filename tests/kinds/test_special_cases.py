@@ -28,56 +28,29 @@ FIELDS = {
 SPECS = {"spec", "config", "active", "desired", "written"}
 
 HOST_ROW = "libvirt has calls of their own for each type of object: a row each in host/"
-OWNERSHIP = "who owns a volume, or what is in a pool, is told by paths; domains and networks carry stamps"
-USES = "who uses what differs by what libvirt tells of it"
-STORAGE = "disks and volumes are known by their sources and formats here"
-POLICY = "snapshot policies are run by the composition root, and not by a contract of theirs"
-TWO_NAMES = "a volume's name has its pool's before it"
-STATE = "whether it runs is a field of another name for each"
-TABLE_OF_KINDS = "a table by kind, which tests/kinds/test_contract.py holds to be whole"
-SYNONYMS = "what other tools call a kind, or a field"
-RENAMES = "why libvirt cannot rename it"
-PLANNER = "networks are judged by who is on them, volumes by their pools, machines by reverts that were cut off"
-MACS = "MAC addresses that two machines have on one network"
 XML = "an element or attribute of libvirt's, not a kind"
+POLICY = "snapshot policies are run by the composition root, and not by a contract of theirs"
+MACHINES = "snapshots and images are about virtual machines, whatever other kinds there are"
+FETCHED = "contents are fetched before a pass by what fetches them in it"
+REFERENCE = "the two parts of a volume's name, as a manifest may write them"
+DEVICE = "a disk's file and its volume are one and the same"
 
 # By file: how many, and why they are there
 KNOWN = {
     "app.py": (6, POLICY),
-    "apply/executor.py": (2, STORAGE),
-    "apply/gate.py": (2, OWNERSHIP),
-    "apply/owners.py": (5, OWNERSHIP),
-    "apply/still.py": (1, STORAGE),
-    "apply/transfer.py": (1, OWNERSHIP),
-    "cli/import_.py": (1, TWO_NAMES),
+    "apply/owners.py": (1, MACHINES),
     "cli/snapshot/merge.py": (1, POLICY),
     "host/events.py": (1, HOST_ROW),
     "host/plugs.py": (1, XML),
-    "host/uses.py": (11, USES),
-    "manifest/folder.py": (1, TABLE_OF_KINDS),
-    "manifest/references.py": (1, MACS),
-    "manifest/suggest.py": (1, SYNONYMS),
-    "model/change.py": (1, STATE),
-    "model/reference.py": (1, TWO_NAMES),
-    "plan/compare.py": (3, TWO_NAMES),
-    "plan/disks.py": (4, STORAGE),
-    "plan/known.py": (11, STORAGE),
-    "plan/moves.py": (1, RENAMES),
-    "plan/orphans.py": (1, USES),
-    "plan/pending.py": (2, STATE),
-    "plan/planner.py": (9, PLANNER),
-    "plan/sharing.py": (17, STORAGE),
-    "plan/takeover.py": (1, TWO_NAMES),
-    "plan/uploads.py": (1, STORAGE),
-    "plan/uses.py": (7, USES),
+    "host/uses.py": (11, HOST_ROW),
+    "model/reference.py": (1, REFERENCE),
+    "plan/sharing.py": (1, MACHINES),
     "reconcile/scheduler.py": (2, POLICY),
-    "reconcile/stats.py": (2, POLICY),
-    "reconcile/triggers.py": (2, HOST_ROW),
-    "reconcile/spool.py": (3, STORAGE),
-    "snapshots/files.py": (1, STORAGE),
-    "views/graph.py": (2, TABLE_OF_KINDS),
+    "reconcile/stats.py": (1, POLICY),
+    "reconcile/spool.py": (1, FETCHED),
+    "snapshots/files.py": (1, MACHINES),
     "views/snapshot_run.py": (1, POLICY),
-    "plan/texts.py": (1, STORAGE),
+    "plan/texts.py": (1, DEVICE),
     "xmlbind/disk_source.py": (1, XML),
 }
 
@@ -95,6 +68,8 @@ def _of(node: ast.AST) -> list[int]:
         operands = [each for side in (node.left, *node.comparators) for each in _constants(side)]
         if {*operands} & KINDS or ({*operands} & FIELDS and "path" in ast.unparse(node)):
             found.append(node.lineno)
+    elif isinstance(node, ast.Assign):
+        found += [node.lineno] if {*_constants(node.value)} & KINDS and isinstance(node.targets[0], ast.Name) else []
     elif isinstance(node, ast.Dict):
         named = {key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
         found += [node.lineno] if named & KINDS else []
@@ -150,6 +125,7 @@ def test_what_is_found() -> None:
         "x = spec.disks",
         "x = change.spec.max_cpus",
         "if field.path[0] == 'disks': pass",
+        "MACHINE = 'domain'",
     ):
         assert places(text) == [1], text
     for text in ("if a == 'other': pass", "x = spec.xml", "x = spec.rest", "x = id_.kind", "x = source.get('network')"):

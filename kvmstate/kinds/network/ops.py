@@ -11,12 +11,11 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, networks
-from kvmstate.kind import Context
+from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp, stamping
 from kvmstate.kind.steps import Step, simple
-from kvmstate.kinds.network.restart import Comeback, plug_in
-from kvmstate.kinds.network.restart import judged as judged
+from kvmstate.kinds.network.restart import Comeback, judge, plug_in
 from kvmstate.kinds.network.spec import Ip, NetworkSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
@@ -150,3 +149,15 @@ def _lease(text: str, address: str, ip: str) -> tuple[int, etree._Element | None
     ips = document(text).findall("ip")
     index = [parse(Ip, node).address for node in ips].index(address)
     return index, parse_path(f"dhcp/host[@ip='{ip}']").find(ips[index])
+
+
+OPS = Ops(
+    names,
+    observe,
+    portable,
+    complete,
+    steps,
+    adopted,
+    users=lambda host, change: host.uses.of_network(change.id.name),
+    judge=judge,
+)

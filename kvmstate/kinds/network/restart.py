@@ -5,17 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound, Reverted
 from kvmstate.host import Host, networks, plugs
-from kvmstate.kind import Context
+from kvmstate.kind import Context, Scene, references
 from kvmstate.model.change import Action, Change
+from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import document, to_text
 from kvmstate.xmlbind.path import parse_path
 
+NETWORK, MACHINE = "network", "domain"
 MOST_NAMES = 20
 Uses = Callable[[str], bool | None]
+
+
+def judge(at: Scene) -> None:
+    """By the running machines that are on them, whoever's they are."""
+    running = plugs.Running(at.host)
+    for id_, change in at.changes.items():
+        if change.id.kind == NETWORK:
+            entry = at.inventory.get(id_)
+            begun = entry is not None and len(entry.specs) > 1
+            at.changes[id_] = judged(change, at.host, running, begun, partial(_goes_on, at, id_))
+
+
+def _goes_on(at: Scene, network: ResourceId, name: str) -> bool | None:
+    """Whether a machine is to go on using a network; None of one that no manifest declares."""
+    machine = ResourceId(MACHINE, name)
+    if (left := at.changes.get(machine)) and left.action is Action.DELETE and not left.blocked:
+        return False
+    wanted = at.desired.get(machine)
+    if wanted is None:
+        return None
+    on = any(ref.target == network for ref in references(wanted.spec))
+    return bool(wanted.spec.runs and (on or any(plug.bridge for plug in wanted.spec.plugs())))
 
 
 def judged(change: Change, host: Host, running: plugs.Running, begun: bool, uses: Uses) -> Change:

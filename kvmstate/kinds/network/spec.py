@@ -139,6 +139,9 @@ class NetworkSpec(Spec):
                 raise ValueError("forward mode bridge takes no ips, dns or domain: the host's bridge has its own")
         return self
 
+    def status(self) -> str:
+        return "active" if self.active else "inactive"
+
     def faults(self) -> Iterable[Fault]:
         return rules.faults(self)
 

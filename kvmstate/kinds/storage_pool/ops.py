@@ -10,7 +10,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, pools
-from kvmstate.kind import Context
+from kvmstate.kind import Context, Ops, Space
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.storage_pool.spec import TYPES, DirPool, OtherPool, PoolSpec
@@ -105,13 +105,26 @@ def steps(change: Change, at: Context) -> list[Step]:
     return todo
 
 
-def adopted(change: Change, at: Context) -> list[Step]:
-    """None: libvirt keeps nothing of others in a pool's XML."""
-    return []
-
-
 def _folder(spec: DirPool | OtherPool, defines: bool) -> dict[str, bool]:
     """What a start does about the pool's folder. Its mode is libvirt's to remember: only what the manifest asks for, or
     what has just been written, is set."""
     asked = isinstance(spec, DirPool) and (defines or spec.target.permissions is not None)
     return {"makes_folder": TYPES[spec.type].makes_folder, "permissions": asked}
+
+
+def space(observed: Observed) -> Space | None:
+    if observed.active_xml is None:
+        return None
+    pool = document(observed.active_xml)
+    return Space(*(int(pool.findtext(name) or 0) for name in ("capacity", "allocation", "available")))
+
+
+OPS = Ops(
+    names,
+    observe,
+    portable,
+    complete,
+    steps,
+    users=lambda host, change: host.uses.of_pool(change.id.name),
+    space=space,
+)

@@ -72,6 +72,9 @@ class PoolSpec(Spec):
     active: bool = field(True, effect=Effect.LIVE, doc="Whether the pool is started.")
     autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
 
+    def status(self) -> str:
+        return "active" if self.active else "inactive"
+
 
 class DirPool(PoolSpec):
     """A folder of the host's. It is made when it is missing, and never removed with the pool."""
@@ -80,6 +83,9 @@ class DirPool(PoolSpec):
 
     type: Literal["dir"] = xml("@type", required=True, effect=Effect.REPLACE)
     target: Target = xml("target", required=True)
+
+    def place(self) -> str:
+        return posixpath.normpath(self.target.path)
 
     def faults(self) -> Iterator[Fault]:
         path, at = self.target.path, ("target", "path")

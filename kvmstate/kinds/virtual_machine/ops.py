@@ -11,20 +11,22 @@ from lxml import etree
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains
 from kvmstate.host.permit import Changed
-from kvmstate.kind import Context
+from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp_element, stamping
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.virtual_machine import checked, live
+from kvmstate.kinds.virtual_machine.above import keep_what_lies_above
 from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_interfaces, placed
-from kvmstate.kinds.virtual_machine.portable import portable as portable
-from kvmstate.kinds.virtual_machine.portable import secrets as secrets
+from kvmstate.kinds.virtual_machine.portable import portable, secrets
 from kvmstate.kinds.virtual_machine.rebuild import rebuild
-from kvmstate.kinds.virtual_machine.removed import removed as removed
+from kvmstate.kinds.virtual_machine.removed import removed
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed, Resource, ResourceId
+from kvmstate.snapshots import underway
 from kvmstate.snapshots.chain import frozen_lately
 from kvmstate.snapshots.merge import merge
 from kvmstate.xmlbind import disk_source, document, owning, parse, to_text
@@ -261,3 +263,28 @@ def adopted(change: Change, at: Context) -> list[Step]:
     mark = stamp_element(at.project, change.lifecycle)
     name = change.id.name
     return stamping(change, at.project, lambda: domains.set_metadata(domains.find(at.host.connection, name), *mark))
+
+
+def judged(host: Host, change: Change, entry: Entry | None) -> Change:
+    """What a revert that was cut off has left off, is not started on disks that nobody chose."""
+    change, seen = keep_what_lies_above(host, change, entry), change.observed
+    if seen is None or seen.running or not (cut_off := underway.read(seen.xml)):
+        return change
+    error = cut_off.cut_off(change.id.name)
+    if change.action in (Action.NOOP, Action.FORGET):
+        return replace(change, reason=error.message, hint=error.hint)
+    return replace(change, blocked=error.message, hint=error.hint)
+
+
+OPS = Ops(
+    names,
+    observe,
+    portable,
+    complete,
+    steps,
+    adopted,
+    secrets,
+    taken=lambda host, uuid: domains.has(host.connection, uuid),
+    checked=judged,
+    removed=removed,
+)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kind import Fault, Spec
+from kvmstate.kind import Fault, Image, Plug, Spec
 from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
 from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, HOT_PLUG, Disk, Graphics, Interface, Rng, Serial
@@ -18,6 +18,7 @@ from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
+from kvmstate.model.reference import VolumeRef
 from kvmstate.xmlbind import Element, Section, Sensitive, xml, xml_list
 from kvmstate.xmlbind.codecs import same_flag, same_path, size
 
@@ -213,6 +214,19 @@ class VirtualMachineSpec(Spec):
     def settled(self, node: etree._Element) -> etree._Element:
         return settle(node)
 
+    def status(self) -> str:
+        return self.state
+
+    def images(self) -> Iterator[Image]:
+        for number, disk in enumerate(self.disks):
+            if image := disk.volume or disk.file:
+                writes = disk.device == "disk" and not disk.read_only
+                yield Image(("disks", number), image, writes, bool(disk.shareable))
+
+    def plugs(self) -> Iterator[Plug]:
+        for number, nic in enumerate(self.interfaces):
+            yield Plug(("interfaces", number), nic.network, nic.bridge, nic.mac)
+
     def faults(self) -> Iterable[Fault]:
         return possible.faults(self)
 
@@ -240,3 +254,12 @@ class VirtualMachineSpec(Spec):
             if twice:
                 raise ValueError(f"{what} {twice[0]} stands twice")
         return self
+
+
+def machine_images(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[VolumeRef | str, str | None]]:
+    """The volumes and files of its disks."""
+    for disk in spec.get("disks") or ():
+        if volume := disk.get("volume"):
+            yield VolumeRef.model_validate(volume), None
+        elif path := disk.get("file"):
+            yield path, None

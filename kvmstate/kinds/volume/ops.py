@@ -6,7 +6,7 @@ import re
 from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lxml import etree
 
@@ -16,7 +16,7 @@ from kvmstate.host.files import normal
 from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.permit import Permit
 from kvmstate.host.volumes import QCOW2_V3
-from kvmstate.kind import Context
+from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Progress, Step, simple
 from kvmstate.kinds.volume import content
@@ -27,6 +27,9 @@ from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots.chain import frozen, overlays
 from kvmstate.xmlbind import disk_source, document, owning, parse, to_text
 from kvmstate.xmlbind.path import parse_path
+
+if TYPE_CHECKING:
+    from kvmstate.host.uses import User
 
 # A qcow2 image with any data has at least so many bytes
 FRESH = 4 * 65536
@@ -178,6 +181,12 @@ def adopted(change: Change, at: Context) -> list[Step]:
     return [] if change.uuid != UNKNOWN else [simple("see which volume it is", identify)]
 
 
+def users(host: Host, change: Change) -> set[User]:
+    if change.observed is None:
+        return set()
+    return host.uses.of_volume(change.id, document(change.observed.xml).findtext("target/path") or "")
+
+
 def _identity(host: Host, pool: str, volume: Any) -> str:
     kind, text = host.lookup.files.kind_of(pool), volumes.xml(volume)
     return identity(host.sight, kind, volume.key(), text, lambda: volumes.xml(volume))
@@ -230,3 +239,16 @@ def unwritten(observed: Observed) -> bool:
     if parse_path("target/format/@type").text(root) == "qcow2":
         return int(root.findtext("physical") or FRESH) < FRESH
     return int(root.findtext("allocation") or 1) == 0
+
+
+OPS = Ops(
+    names,
+    observe,
+    portable,
+    complete,
+    steps,
+    adopted,
+    users=users,
+    identity=lambda host, id_, volume: _identity(host, id_.name.partition("/")[0], volume),
+    unwritten=unwritten,
+)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kind import Spec
+from kvmstate.kind import Image, Spec
 from kvmstate.model.effect import Effect, Scaling, When
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
@@ -113,6 +115,16 @@ class VolumeSpec(Spec):
     def id_name(self, name: str) -> str:
         return f"{self.pool}/{name}"
 
+    def images(self) -> Iterator[Image]:
+        if self.backing:
+            yield Image(("backing",), self.backing, layer=True)
+
+    def content_format(self) -> str:
+        return _format(self.remainder, self.format if "format" in self.model_fields_set else None)
+
+    def filling(self) -> Content | None:
+        return self.content
+
     @model_validator(mode="after")
     def _sources(self) -> VolumeSpec:
         if self.backing and self.format != "qcow2":
@@ -122,3 +134,19 @@ class VolumeSpec(Spec):
         if self.capacity is None and not self.backing and not self.content:
             raise ValueError("capacity is needed for an empty volume")
         return self
+
+
+_FORMAT = re.compile(r"<format type=['\"]([\w-]+)['\"]")
+
+
+def _format(remainder: str | None, said: str | None) -> str:
+    if remainder and not said:
+        # without a format it is made as raw, and of logical volumes and the like libvirt tells none
+        return found[1] if (found := _FORMAT.search(remainder)) else "raw"
+    return said or "qcow2"
+
+
+def volume_images(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[VolumeRef | str, str | None]]:
+    """The volume of this name, with the format that its spec says."""
+    pool, _, volume = name.partition("/")
+    yield VolumeRef.model_construct(pool=pool, name=volume), _format(spec.get("remainder"), spec.get("format"))

@@ -13,7 +13,7 @@ def keep_what_lies_above(host: Host, change: Change, entry: Entry | None) -> Cha
     """Block a change of a disk's volume or file that no edit of the manifest asks for, while nobody can tell what the
     file lies on that the disk has by now: it may be an overlay of a backup program over the very volume."""
     unseen = host.lookup.unseen
-    if change.id.kind != "domain" or change.blocked or not unseen or change.observed is None or entry is None:
+    if change.blocked or not unseen or change.observed is None or entry is None:
         return change
     now = {disk.name: disk.file for disk in change.observed.config.disks}
     for field in change.fields:
