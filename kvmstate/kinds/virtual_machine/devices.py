@@ -219,6 +219,9 @@ class Interface(Section):
     )
     network: str | None = xml("source", _source("network"), ref="network", effect=Effect.LIVE, doc="A virtual network.")
     bridge: str | None = xml("source", _source("bridge"), effect=Effect.LIVE, doc="Instead: a bridge of the host.")
+    portgroup: str | None = xml(
+        "source/@portgroup", doc="A port group of the network, with a VLAN or limits of its own."
+    )
     mac: Mac | None = xml(
         "mac/@address",
         same=same_case,
@@ -231,12 +234,15 @@ class Interface(Section):
         "port/@isolated", same=same_flag, doc="Whether other isolated guests on its bridge are out of reach."
     )
     mtu: int | None = xml("mtu/@size", ge=68, le=65535, doc="In bytes.")
+    queues: int | None = xml("driver/@queues", ge=1, le=256, doc="How many CPUs share its traffic; model virtio only.")
     boot_order: int | None = xml("boot/@order", ge=1, doc="1 boots first.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Interface:
         if (self.network is None) == (self.bridge is None):
             raise ValueError("an interface needs either network or bridge")
+        if self.queues and self.model != "virtio":
+            raise ValueError(f"queues go with model virtio, not {self.model}")
         return self
 
 
