@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from kvmstate.manifest.notifications import Notification
 from kvmstate.model.quantity import Duration
 from kvmstate.model.resource import Model
-from kvmstate.snapshots.schedule import Schedule, check_cron, time_zone
+from kvmstate.model.schedule import Schedule, check_cron, time_zone
 
 
 def _zone(name: str) -> str:

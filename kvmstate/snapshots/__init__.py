@@ -2,6 +2,5 @@
 
 `chain` is the picture of what is there; `create`, `revert` and `merge` change it. Every change is a row of steps, each
 of which may be the last one of a run that dies: the same command goes on from there. Files are deleted only when no
-domain, image or snapshot of the host refers to them. `schedule` and `retention` say what is due and what is kept, by
-what `record` wrote into a snapshot; they look at nothing.
+domain, image or snapshot of the host refers to them. `record` writes into a snapshot which policy took it.
 """

@@ -9,7 +9,7 @@ from typing import Any
 from kvmstate.kinds.snapshot_policy.run import Outcome
 from kvmstate.model.printable import harmless
 from kvmstate.model.resource import Resource
-from kvmstate.snapshots.schedule import time_zone
+from kvmstate.model.schedule import time_zone
 from kvmstate.views.diagnostics import diagnostics
 
 FORMAT_VERSION = "1.0"

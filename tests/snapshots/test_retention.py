@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmstate.snapshots.retention import Retention, Taken, Verdict, judge
-from kvmstate.snapshots.schedule import Schedule
+from kvmstate.kinds.snapshot_policy.retention import Retention, Taken, Verdict, judge
+from kvmstate.model.schedule import Schedule
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 RULES = ("keepLast", "hourly", "daily", "weekly", "monthly", "yearly")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmstate.snapshots.schedule import Schedule, check_cron, time_zone
+from kvmstate.model.schedule import Schedule, check_cron, time_zone
 
 # clocks that change by half an hour, at midnight, never; zones of half hours, and south of the equator
 ZONES = (

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError
 from kvmstate.host import Host
+from kvmstate.kinds.snapshot_policy.retention import Taken, Verdict, judge
 from kvmstate.kinds.snapshot_policy.spec import SnapshotPolicySpec
 from kvmstate.model.resource import Observed, Resource
+from kvmstate.model.schedule import time_zone
 from kvmstate.snapshots import chain, create, merge
 from kvmstate.snapshots.record import Record
-from kvmstate.snapshots.retention import Taken, Verdict, judge
-from kvmstate.snapshots.schedule import time_zone
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Tag, model_validator
 
 from kvmstate.kind import Declaration
+from kvmstate.kinds.snapshot_policy.retention import Retention
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Duration
 from kvmstate.model.resource import Model, Resource
-from kvmstate.snapshots.retention import Retention
-from kvmstate.snapshots.schedule import Schedule, check_cron, time_zone
+from kvmstate.model.schedule import Schedule, check_cron, time_zone
 
 
 def _zone_name(name: str) -> str:
