@@ -6,29 +6,22 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
-from kvmstate.apply.size import judged, without_the_too_large
-from kvmstate.errors import HostError, KvmstateError, NotFound
+from kvmstate.apply.policies import Policies
+from kvmstate.apply.size import without_the_too_large
+from kvmstate.errors import KvmstateError
 from kvmstate.host import Host, domains, open_host
-from kvmstate.kind.steps import Precaution
-from kvmstate.kinds import BY_WORD
-from kvmstate.kinds.snapshot_policy import left
-from kvmstate.kinds.snapshot_policy.protect import precaution
-from kvmstate.kinds.snapshot_policy.run import Outcome, Run
-from kvmstate.kinds.snapshot_policy.spec import BeforeChange
-from kvmstate.model.change import Action, Change
 from kvmstate.model.identity import Claim
 from kvmstate.model.plan import Plan
-from kvmstate.model.resource import Lifecycle, Observed, Resource, ResourceId
+from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import Options, make_drift, make_plan
-from kvmstate.plan.planner import Locate, check_references, observe, suspended
+from kvmstate.plan.planner import Locate, check_references
 from kvmstate.plan.saved import SavedPlan, restored, saved
-from kvmstate.plan.takeover import everything, takeover
 from kvmstate.snapshots import underway
 
 
@@ -52,25 +45,24 @@ class Session:
             "what only that part knew, and no manifest declares, is nobody's then"
             for part in self.store.damaged
         ]
-        notes += [
-            f"{policy.id} takes a snapshot of {change.id} before it is changed"
-            + (", and brings it back when that fails" if wanted.revert == "onFailure" else "")
-            for change in plan.todo
-            for policy, wanted in self._policies_before(change)
-        ]
+        notes += self.policies.notes(plan)
         if not inventory.entries and (note := lost(self.host, inventory.project)):
             notes.append(note)
         return replace(plan, notes=tuple(notes)) if notes else plan
 
-    def with_snapshots_left(self, plan: Plan) -> Plan:
-        """The plan of all manifests, with notes on snapshots that no policy deletes any more."""
-        found = left.taken(self.host, self.store.project)
-        return replace(plan, notes=(*plan.notes, *left.notes(found, self.resources)))
+    @cached_property
+    def policies(self) -> Policies:
+        """Those of the manifests."""
+        return Policies(self.host, self.store, self.resources)
+
+    def with_leftovers(self, plan: Plan) -> Plan:
+        """The plan of all manifests, with notes on what no policy looks after any more."""
+        return replace(plan, notes=(*plan.notes, *self.policies.leftovers()))
 
     def saved(self, plan: Plan, options: Options) -> dict[str, Any]:
         """The plan as the content of a file; see `kvmstate.plan.saved`."""
         whose = (self.store.identity, self.store.recorded)
-        return saved(plan, self.host, self.store.inventory, options, self.policies, whose)
+        return saved(plan, self.host, self.store.inventory, options, [p.resource for p in self.policies.all], whose)
 
     def restored(self, plan: SavedPlan) -> Plan:
         """Raises Stale, or PlanError for the plan of another host."""
@@ -128,7 +120,13 @@ class Session:
             # what nothing made known is gone on without: libvirt says what is the matter
             last = exact or not unknown or unknown == before
             result = apply_plan(
-                plan if last else _without(plan, unknown), self.host, self.store, emit, parallelism, stop, self._prepare
+                plan if last else _without(plan, unknown),
+                self.host,
+                self.store,
+                emit,
+                parallelism,
+                stop,
+                self.policies.before,
             )
             total.done += result.done
             total.failed += result.failed
@@ -148,91 +146,6 @@ class Session:
         counted = replace(options, allow_empty=True, max_deletes=sys.maxsize, max_delete_share=1)
         plan = self.plan(replace(counted, targets=(), excludes=()), ids)
         return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in plan.changes if c.id in ids))
-
-    @property
-    def policies(self) -> list[Resource]:
-        """The snapshot policies of the manifests."""
-        return [resource for resource in self.resources if resource.id.kind == "snapshotpolicy"]
-
-    def run_policies(self, now: datetime, dry: bool, say: Callable[[str], None]) -> Iterator[Outcome]:
-        """Do (unless `dry`) what the policies ask for at `now`, in UTC, on the machines that the project owns, but for
-        suspended ones.
-
-        An outcome for each policy and machine that it selects, as it is done. Raises ConnectionFailed, Locked.
-        """
-        chosen = [(p, m) for p in self.policies if not p.spec.suspend for m in self.resources if p.spec.selects(m)]
-        entries = self.store.inventory.entries
-        seen = observe(self.host, {machine.id for _, machine in chosen if machine.id in entries})
-        owned = {id_: observed for id_, observed in seen.items() if observed.uuid == entries[id_].uuid}
-        run = Run(self.host, self.store.project, now, dry, say)
-        for policy, machine in chosen:
-            if why := suspended(machine, entries.get(machine.id)):
-                yield Outcome(policy, machine, skipped=why)
-                continue
-            self.store.guard()
-            yield run.outcome(policy, machine, owned.get(machine.id))
-
-    def _policies_before(self, change: Change) -> list[tuple[Resource, BeforeChange]]:
-        """Those that want a snapshot before this change. libvirt renames no domain that has any."""
-        machine = change.desired
-        if machine is None or change.action is not Action.UPDATE or change.moved_from:
-            return []
-        found = [(p, p.spec.before_changes(change.running)) for p in self.policies if p.spec.selects(machine)]
-        return [(policy, wanted) for policy, wanted in found if wanted]
-
-    def _prepare(self, change: Change) -> Precaution:
-        run = Run(self.host, self.store.project, datetime.now(UTC).replace(microsecond=0))
-        return precaution(run, change, self._policies_before(change))
-
-    def existing(self, ids: Iterable[ResourceId] | None = None) -> Existing:
-        """These objects, or all of the host, as resources. Raises NotFound for one that is not there."""
-        wanted = list(everything(self.host) if ids is None else ids)
-        seen = observe(self.host, wanted)
-        if ids is not None and (missing := [id_ for id_ in wanted if id_ not in seen]):
-            raise NotFound(f"there is no {missing[0]} on the host", "`virsh list --all` and its like show what is")
-        found = Existing()
-        for id_ in sorted(seen):
-            try:
-                found.changes.append(self._taken(seen[id_]))
-            except HostError as error:
-                found.refused[id_] = error
-        plan = with_owners(Plan(self.store.project, self.host.uri, tuple(found.changes)), self.host)
-        found.refused |= {c.id: HostError(c.blocked, c.hint) for c in plan.changes if c.owner}
-        kept = [judged(replace(c, blocked=""), self.store.inventory) for c in plan.changes if not c.owner]
-        found.refused |= {c.id: HostError(c.blocked, c.hint) for c in kept if c.blocked}
-        found.changes = [c for c in kept if not c.blocked]
-        return found
-
-    def _taken(self, seen: Observed) -> Change:
-        """Ownership to be taken of what was observed; what its lifecycle was applied with last, stays."""
-        resource = takeover(BY_WORD[seen.id.kind], seen, self.host, self.store.project)
-        entry = self.store.inventory.get(seen.id)
-        lifecycle = entry.lifecycle if entry else Lifecycle()
-        resource = replace(resource, lifecycle=lifecycle)
-        secret = BY_WORD[seen.id.kind].ops.secrets(seen, self.host)
-        return Change(
-            seen.id,
-            Action.ADOPT,
-            f"{', '.join(secret)} is secret: it stays on the host, and is not in the manifest" if secret else "",
-            desired=resource,
-            spec=resource.spec,
-            observed=seen,
-            lifecycle=lifecycle,
-            uuid=seen.uuid,
-            blocked="" if entry else "not owned yet",
-        )
-
-    def own(self, changes: Iterable[Change]) -> Result:
-        """Record that the project owns what these change, as it is."""
-        return apply_plan(Plan(self.store.project, self.host.uri, tuple(changes)), self.host, self.store)
-
-
-@dataclass
-class Existing:
-    """What there is on a host, to be owned; and what no manifest can say, with the reason."""
-
-    changes: list[Change] = field(default_factory=list)
-    refused: dict[ResourceId, HostError] = field(default_factory=dict)
 
 
 def _without(plan: Plan, unknown: Set[ResourceId]) -> Plan:

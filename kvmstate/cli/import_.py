@@ -45,6 +45,7 @@ def command(
     if every == bool(addresses):
         raise UsageError("say what to import", "--all, or addresses such as domain/web and network/lan")
     from kvmstate.app import Writing, open_session
+    from kvmstate.apply.adoption import existing, own
     from kvmstate.manifest import folder
     from kvmstate.manifest.project import find_project, load_project
     from kvmstate.manifest.write import project_file
@@ -65,16 +66,16 @@ def command(
         own_id = "" if known or session.store.inventory.entries else str(uuid.uuid4())
         if own_id and session.store.identity:
             session.store.identity = replace(session.store.identity, id=own_id)
-        existing = session.existing(wanted)
+        found = existing(session.host, session.store, wanted)
         standing = {
             id_: file for id_, file in declared.items() if not force or not _is(file, output / folder.place(id_))
         }
-        if not every and (clash := next((c.id for c in existing.changes if c.id in standing), None)):
+        if not every and (clash := next((c.id for c in found.changes if c.id in standing), None)):
             raise UsageError(
                 f"{clash} is declared in {standing[clash]} already",
                 "edit it there; --force writes anew what import wrote",
             )
-        changes = [c for c in existing.changes if c.id not in standing]
+        changes = [c for c in found.changes if c.id not in standing]
         files = folder.layout(c.desired for c in changes if c.desired)
         if not known:
             files[Path("kvmstate.yaml")] = project_file(name, own_id, _for_a_file(session.host.address))
@@ -88,14 +89,14 @@ def command(
                 f"{output} is not among the manifests of its project: {lost} and what else was written is not owned",
                 "add the folder to `manifests` in kvmstate.yaml, then `kvmstate adopt`",
             )
-        result = None if no_adopt else session.own(changes)
+        result = None if no_adopt else own(session.host, session.store, changes)
     for change in changes:
         if change.reason:
             click.echo(f"note: {harmless(f'{change.id}: {change.reason}')}")
-    for id_, error in existing.refused.items():
+    for id_, error in found.refused.items():
         complain(HostError(f"{id_}: {error.message}", error.hint))
-    click.echo(f"\nImport complete! Resources: {len(changes)} imported, {len(existing.refused)} refused.")
-    return 0 if not existing.refused and (result is None or result.ok) else 1
+    click.echo(f"\nImport complete! Resources: {len(changes)} imported, {len(found.refused)} refused.")
+    return 0 if not found.refused and (result is None or result.ok) else 1
 
 
 def _for_a_file(uri: str) -> str | None:

@@ -37,7 +37,7 @@ class Opened:
     def plan(self) -> Plan:
         """With what no policy looks after any more."""
         plan = self.session.plan(self.options)
-        return self.session.with_snapshots_left(plan) if self.whole else plan
+        return self.session.with_leftovers(plan) if self.whole else plan
 
 
 def host_options(command: F) -> F:

@@ -54,16 +54,17 @@ def command(as_json: bool, **options: Any) -> int:
 
 def notes(manifests: Manifests) -> list[str]:
     """References to what is not declared: an error only when the host does not have it either. Selectors of nothing."""
-    from kvmstate.kinds import BY_WORD
+    from kvmstate.kinds import policies
 
     found = []
     for resource, reference in manifests.dangling:
         file, line, column = manifests.at(resource.id, reference.path)
         found.append(f"{file}:{line}:{column}: {reference.target} is not in these manifests; it must be on the host")
-    for resource in manifests.resources:
-        if not BY_WORD[resource.id.kind].on_host and not any(map(resource.spec.selects, manifests.resources)):
-            file, line, column = manifests.at(resource.id, ("selector",))
-            found.append(f"{file}:{line}:{column}: {resource.id} selects nothing that is in these manifests")
+    for policy in policies(manifests.resources):
+        id_ = policy.resource.id
+        if not any(map(policy.selects, manifests.resources)):
+            file, line, column = manifests.at(id_, ("selector",))
+            found.append(f"{file}:{line}:{column}: {id_} selects nothing that is in these manifests")
     return found
 
 

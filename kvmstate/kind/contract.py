@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kvmstate.host import Host
     from kvmstate.host.permit import Permit
     from kvmstate.host.uses import User
+    from kvmstate.kind.policy import Policy
     from kvmstate.kind.steps import Step
     from kvmstate.model.inventory import Entry, Inventory
 
@@ -38,7 +39,9 @@ class Kind:
     imported manifests, `shape` and `brackets` are how Graphviz and Mermaid draw it, `also` is what other tools call it.
     Of the fields `decided` a plan is out of date when their value on the host has changed since. `images` are the
     images that a spec, as it was written, names, and the formats that it says of them. A kind that is not `on_host`
-    lives in manifests alone: it has no object there and no `ops`, and plans leave it out.
+    lives in manifests alone: it has no object there and no `ops`, and plans leave it out. Either it `is_policy`, with a
+    module `policy`, or it may `expand`: its document yields other resources. What is wrong with those is said at the
+    document; a ValueError says why there are none.
     """
 
     name: str
@@ -58,6 +61,8 @@ class Kind:
     also: tuple[str, ...] = ()
     decided: frozenset[str] = frozenset()
     images: Callable[[str, Mapping[str, Any]], Iterable[tuple[VolumeRef | str, str | None]]] = lambda name, spec: ()
+    is_policy: bool = False
+    expand: Callable[[Resource], Iterable[Resource]] | None = None
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
@@ -76,8 +81,17 @@ class Kind:
     @cached_property
     def ops(self) -> Ops:
         """What it does on a host: OPS in the module `ops` beside its spec."""
-        ops: Ops = importlib.import_module(f"{self.specs[0].__module__.rpartition('.')[0]}.ops").OPS
+        ops: Ops = self._module("ops").OPS
         return ops
+
+    @cached_property
+    def policy(self) -> type[Policy]:
+        """What it does as a policy: the class in the module `policy` beside its spec."""
+        policy: type[Policy] = self._module("policy").Policy
+        return policy
+
+    def _module(self, name: str) -> Any:
+        return importlib.import_module(f"{self.specs[0].__module__.rpartition('.')[0]}.{name}")
 
     @property
     def address(self) -> str:

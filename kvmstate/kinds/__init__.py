@@ -1,7 +1,13 @@
 """Every kind of resource, one folder each. Kinds never import each other; they refer by `Ref`.
 
-What a kind is and does is a `Kind`, and an `Ops` in its module `ops`: see `kvmstate.kind`.
+What a kind is and does is a `Kind`, and an `Ops` in its module `ops`: see `kvmstate.kind`. What one
+that is a policy does is a `Policy` in its module `policy`, see `kvmstate.kind.policy`.
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from kvmstate.kind import Kind
 from kvmstate.kinds.network.spec import NetworkSpec
@@ -9,7 +15,10 @@ from kvmstate.kinds.snapshot_policy.spec import SnapshotPolicySpec
 from kvmstate.kinds.storage_pool.spec import StoragePoolSpec
 from kvmstate.kinds.virtual_machine.spec import VOLATILE, VirtualMachineSpec, machine_images
 from kvmstate.kinds.volume.spec import VolumeSpec, volume_images
-from kvmstate.model.resource import ResourceId
+from kvmstate.model.resource import Resource, ResourceId
+
+if TYPE_CHECKING:
+    from kvmstate.kind.policy import Policy
 
 ALL_KINDS = (
     Kind(
@@ -80,8 +89,10 @@ ALL_KINDS = (
         "When snapshots of which virtual machines are taken, and which are kept.",
         SnapshotPolicySpec,
         on_host=False,
+        is_policy=True,
     ),
 )
+POLICIES = tuple(kind for kind in ALL_KINDS if kind.is_policy)
 ON_HOST = tuple(kind for kind in ALL_KINDS if kind.on_host)
 BY_NAME = {kind.name: kind for kind in ALL_KINDS}
 BY_WORD = {kind.word: kind for kind in ALL_KINDS}
@@ -90,3 +101,8 @@ BY_WORD = {kind.word: kind for kind in ALL_KINDS}
 def parent_of(id_: ResourceId) -> ResourceId | None:
     """What an object is in, such as the pool of a volume."""
     return BY_WORD[id_.kind].parent_of(id_)
+
+
+def policies(resources: Iterable[Resource]) -> tuple[Policy, ...]:
+    """Those of the resources that are policies, ready to work."""
+    return tuple(kind.policy(each) for each in resources if (kind := BY_WORD[each.id.kind]).is_policy)

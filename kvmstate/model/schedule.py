@@ -1,4 +1,4 @@
-"""When a snapshot is due: by cron, or every so often. No clock is read here, and nothing is looked at.
+"""When something is due: by cron, or every so often. No clock is read here, and nothing is looked at.
 
 Cron's five fields mean what they mean to Debian's cron (https://manpages.debian.org/cron/crontab.5.en.html), in a time
 zone. When clocks change, a schedule at a fixed hour still runs once that day: in the hour that comes twice the first

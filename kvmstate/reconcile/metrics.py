@@ -134,14 +134,12 @@ class Metrics:
             for pool, figures in state.pools.items():
                 space.add_metric([pool], getattr(figures, name))
             yield space
-        ages = GaugeMetricFamily(
-            "kvmstate_snapshot_newest_age_seconds",
-            "Since a policy took its newest snapshot of the machine where that is longest ago.",
-            labels=["policy"],
-        )
-        for policy, at in state.snapshots.items():
-            ages.add_metric([policy], max(0.0, time.time() - at.timestamp()))
-        yield ages
+        families: dict[str, GaugeMetricFamily] = {}
+        for each in state.gauges:
+            family = GaugeMetricFamily(f"kvmstate_{each.name}", each.text, labels=[*each.labels])
+            family = families.setdefault(each.name, family)
+            family.add_metric([*each.labels.values()], max(0.0, time.time() - each.since.timestamp()))
+        yield from families.values()
         told = CounterMetricFamily("kvmstate_notifications", "By what became of them.", labels=["type", "result"])
         for (kind, result), count in sorted(self._notified.items()):
             told.add_metric([kind, result], count)

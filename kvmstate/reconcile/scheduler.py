@@ -1,12 +1,12 @@
-"""What goes by the clock on the wall, which may jump: change windows, snapshot policies."""
+"""What goes by the clock on the wall, which may jump: change windows, policies."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from kvmstate.kinds.snapshot_policy.run import Outcome
+from kvmstate.kind.policy import Outcome
+from kvmstate.kinds import policies
 from kvmstate.reconcile.reconciler import Reconciler
-from kvmstate.reconcile.stats import newest
 from kvmstate.reconcile.status_store import StatusStore, Sync
 from kvmstate.reconcile.workqueue import Task, WorkQueue
 
@@ -42,24 +42,19 @@ class Scheduler:
 
     def _policies(self, now: datetime) -> None:
         desired = self._reconciler.desired
-        policies = [r for r in desired.resources if r.id.kind == "snapshotpolicy"] if desired else []
-        active = [policy for policy in policies if not policy.spec.suspend and policy.spec.when]
-        if not desired or not active or desired.project.reconcile.mode == "observe":
+        times = [at for policy in policies(desired.resources) if (at := policy.next_due(now))] if desired else []
+        if not desired or not times or desired.project.reconcile.mode == "observe":
             self._next_policies = datetime.max.replace(tzinfo=UTC)
             return
         outcomes: list[Outcome] = []
         with self._reconciler.writing(desired) as session:
-            for outcome in session.run_policies(now.replace(microsecond=0), False, lambda text: None):
+            for outcome in session.policies.run(now.replace(microsecond=0), False, lambda text: None):
                 self._reconciler.heartbeat()
                 outcomes.append(outcome)
-                address = outcome.machine.id
-                if outcome.created:
-                    self._status.record_event("SnapshotTaken", f"{outcome.created} ({outcome.policy.id})", address)
-                for name in outcome.deleted:
-                    self._status.record_event("SnapshotDeleted", f"{name} ({outcome.policy.id})", address)
-                for error in outcome.errors:
-                    message = f"{outcome.policy.id}: {error.message}"
-                    self._status.record_event("SnapshotFailed", message, address, warning=True, hint=error.hint)
-        self._status.update(snapshots=newest(outcomes))
+                for event in outcome.events:
+                    self._status.record_event(
+                        event.reason, event.message, outcome.target.id, warning=event.warning, hint=event.hint
+                    )
+            self._status.update(gauges=session.policies.metrics(outcomes))
         self._queue.forget(Task.POLICIES)
-        self._next_policies = min(policy.spec.when.next(now) for policy in active)
+        self._next_policies = min(times)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from kvmstate.errors import KvmstateError
 from kvmstate.kind import Space
+from kvmstate.kind.policy import Gauge
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan.reasons import Planned
 from kvmstate.sources.revision import Revision
@@ -91,8 +92,8 @@ class ConditionType(enum.Enum):
 @dataclass(frozen=True)
 class State:
     """All that is known at one moment. `ready`: the first pass is done, and the host was reached. `conditions` are what
-    is wrong with all at once, since when. `pools` are the active ones, as of the last whole pass; `snapshots` are when
-    policies' newest ones were taken, see `newest`. `desired` is what the manifests in force say; `notes` are those of
+    is wrong with all at once, since when. `pools` are the active ones, as of the last whole pass; `gauges` are of the
+    last run of policies. `desired` is what the manifests in force say; `notes` are those of
     the last plan of everything."""
 
     project: str = ""
@@ -110,7 +111,7 @@ class State:
     next_sync: datetime | None = None
     next_window: datetime | None = None
     pools: Mapping[str, Space] = field(default_factory=dict)
-    snapshots: Mapping[str, datetime] = field(default_factory=dict)
+    gauges: tuple[Gauge, ...] = ()
     desired: Mapping[ResourceId, Resource] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

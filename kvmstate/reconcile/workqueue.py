@@ -20,7 +20,7 @@ class Task(enum.Enum):
     LISTEN = "connect to libvirt's events"
     RECORD = "see what others have recorded"
     UNLOCKED = "do what another run's lock kept from being done"
-    POLICIES = "run the snapshot policies"
+    POLICIES = "run the policies"
     EVERYTHING = "look at everything"
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from kvmstate.kinds.snapshot_policy.run import Outcome
+from kvmstate.kind.policy import Outcome, Policy
+from kvmstate.kinds import POLICIES
 from kvmstate.model.printable import harmless
-from kvmstate.model.resource import Resource
-from kvmstate.model.schedule import time_zone
 from kvmstate.views.diagnostics import diagnostics
 
 FORMAT_VERSION = "1.0"
@@ -19,7 +18,7 @@ def lines(outcome: Outcome, dry: bool) -> Iterator[str]:
     """What there is to say about one policy on one machine; a dry run also says what is kept, and why."""
     told = list(_told(outcome, dry))
     if told:
-        yield harmless(f"{outcome.machine.id}: {outcome.policy.id}")
+        yield harmless(f"{outcome.target.id}: {outcome.policy.id}")
         yield from (harmless(f"  {line}") for line in told)
 
 
@@ -30,7 +29,7 @@ def _told(outcome: Outcome, dry: bool) -> Iterator[str]:
     if outcome.skipped:
         yield f"  none is taken: {outcome.skipped}"
     for verdict in outcome.verdicts:
-        name = verdict.snapshot.name
+        name = verdict.made.name
         if name in outcome.deleted:
             yield f"- {name}   {will}deleted: {verdict.why}"
         elif name in outcome.held:
@@ -43,16 +42,16 @@ def _told(outcome: Outcome, dry: bool) -> Iterator[str]:
             yield f"    hint: {error.hint}"
 
 
-def summary(policies: Sequence[Resource], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> Iterator[str]:
+def summary(policies: Sequence[Policy], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> Iterator[str]:
     for policy in policies:
-        if policy.spec.suspend:
-            yield f"{policy.id}: suspended"
+        id_, next_time = policy.resource.id, policy.next_due(now)
+        if next_time is None:
+            yield f"{id_}: suspended"
             continue
-        count = sum(outcome.policy is policy for outcome in outcomes)
-        next_time = policy.spec.when.next(now).astimezone(time_zone(policy.spec.time_zone))
-        yield f"{policy.id}: {count} machine{'' if count == 1 else 's'}, next at {next_time:%Y-%m-%d %H:%M %Z}"
+        count = sum(outcome.policy is policy.resource for outcome in outcomes)
+        yield f"{id_}: {count} machine{'' if count == 1 else 's'}, next at {next_time:%Y-%m-%d %H:%M %Z}"
     if not policies:
-        yield "There is no SnapshotPolicy in these manifests."
+        yield f"There is no {' or '.join(kind.name for kind in POLICIES)} in these manifests."
         return
     created, deleted = sum(bool(o.created) for o in outcomes), sum(len(o.deleted) for o in outcomes)
     failed, held = sum(bool(o.errors) for o in outcomes), sum(len(o.held) for o in outcomes)
@@ -65,7 +64,7 @@ def summary(policies: Sequence[Resource], outcomes: Sequence[Outcome], now: date
         yield f"Snapshots: {created} created, {deleted} deleted{back}, {failed} failed."
 
 
-def as_json(policies: Sequence[Resource], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> dict[str, Any]:
+def as_json(policies: Sequence[Policy], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "errored": any(outcome.errors for outcome in outcomes),
@@ -73,33 +72,34 @@ def as_json(policies: Sequence[Resource], outcomes: Sequence[Outcome], now: date
         "at": _time(now),
         "policies": [
             {
-                "address": str(policy.id),
-                "suspended": policy.spec.suspend,
-                "next": None if policy.spec.suspend else _time(policy.spec.when.next(now)),
-                "domains": [_domain(outcome) for outcome in outcomes if outcome.policy is policy],
+                "address": str(policy.resource.id),
+                "suspended": next_time is None,
+                "next": next_time and _time(next_time.astimezone(UTC)),
+                "domains": [_domain(outcome) for outcome in outcomes if outcome.policy is policy.resource],
             }
             for policy in policies
+            for next_time in [policy.next_due(now)]
         ],
         "diagnostics": [
             entry
             for outcome in outcomes
             for error in outcome.errors
-            for entry in diagnostics(error, address=str(outcome.machine.id), policy=str(outcome.policy.id))
+            for entry in diagnostics(error, address=str(outcome.target.id), policy=str(outcome.policy.id))
         ],
     }
 
 
 def _domain(outcome: Outcome) -> dict[str, Any]:
     return {
-        "address": str(outcome.machine.id),
+        "address": str(outcome.target.id),
         "created": outcome.created or None,
         "skipped": outcome.skipped or None,
         "deleted": list(outcome.deleted),
         "held_back": list(outcome.held),
         "snapshots": [
             {
-                "name": verdict.snapshot.name,
-                "at": _time(verdict.snapshot.at),
+                "name": verdict.made.name,
+                "at": _time(verdict.made.at),
                 "keep": verdict.kept,
                 "reasons": list(verdict.reasons) or [verdict.why],
             }

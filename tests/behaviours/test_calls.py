@@ -13,6 +13,7 @@ from harness import Project, wipe
 
 from kvmstate.app import Session
 from kvmstate.apply import open_store
+from kvmstate.apply.adoption import existing, own
 from kvmstate.host import open_host
 from kvmstate.kinds import BY_NAME
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
@@ -82,9 +83,9 @@ def plan(project: Project, resources: list[Resource]) -> int:
 def imported(project: Project, count: int) -> int:
     """The calls of taking everything over, and of the plan that follows."""
     with session(project, []) as (opened, counting):
-        found = opened.existing()
+        found = existing(opened.host, opened.store)
         assert not found.refused
-        assert opened.own(found.changes).ok
+        assert own(opened.host, opened.store, found.changes).ok
         taken = [change.desired for change in found.changes if change.desired]
         assert len(taken) == 2 * count + 1
         asked = counting.calls.total()

@@ -29,7 +29,6 @@ SPECS = {"spec", "config", "active", "desired", "written"}
 
 HOST_ROW = "libvirt has calls of their own for each type of object: a row each in host/"
 XML = "an element or attribute of libvirt's, not a kind"
-POLICY = "snapshot policies are run by the composition root, and not by a contract of theirs"
 MACHINES = "snapshots and images are about virtual machines, whatever other kinds there are"
 FETCHED = "contents are fetched before a pass by what fetches them in it"
 REFERENCE = "the two parts of a volume's name, as a manifest may write them"
@@ -37,19 +36,15 @@ DEVICE = "a disk's file and its volume are one and the same"
 
 # By file: how many, and why they are there
 KNOWN = {
-    "app.py": (6, POLICY),
+    "app.py": (1, MACHINES),
     "apply/owners.py": (1, MACHINES),
-    "cli/snapshot/merge.py": (1, POLICY),
     "host/events.py": (1, HOST_ROW),
     "host/plugs.py": (1, XML),
     "host/uses.py": (11, HOST_ROW),
     "model/reference.py": (1, REFERENCE),
     "plan/sharing.py": (1, MACHINES),
-    "reconcile/scheduler.py": (2, POLICY),
-    "reconcile/stats.py": (1, POLICY),
     "reconcile/spool.py": (1, FETCHED),
     "snapshots/files.py": (1, MACHINES),
-    "views/snapshot_run.py": (1, POLICY),
     "plan/texts.py": (1, DEVICE),
     "xmlbind/disk_source.py": (1, XML),
 }

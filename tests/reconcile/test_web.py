@@ -21,6 +21,7 @@ from harness import MAIN, until
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvmstate.errors import HostError, UsageError
+from kvmstate.kind.policy import Gauge
 from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.journal import Journal
 from kvmstate.reconcile.metrics import Metrics
@@ -380,7 +381,11 @@ def test_metrics(daemon: Daemon, tmp_path: Path) -> None:
     daemon.status.record_result(ReconcileResult(started, 0.2, True, 2, 1, 0))
     daemon.status.record_result(ReconcileResult(started, 0.2, False, 1, 0, 1))
     daemon.status.set_condition(ConditionType.MANIFESTS, UsageError("no"))
-    daemon.status.update(pools={"images": Space(100, 60, 40)}, snapshots={"nightly": started})
+    age = Gauge("snapshot_newest_age_seconds", "Age.", started, {"policy": "nightly"})
+    daemon.status.update(
+        pools={"images": Space(100, 60, 40)},
+        gauges=(age,),
+    )
     daemon.queue.add(web)
     daemon.queue.retry(lan)
     found = metrics(at)

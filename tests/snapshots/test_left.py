@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from kvmstate.host import Host, domains, open_host, snapshots
-from kvmstate.kinds.snapshot_policy import left
+from kvmstate.snapshots.of_policies import of_policies
 from kvmstate.snapshots.record import Record
 
 MACHINES = [f"m{number}" for number in range(20)]
@@ -37,7 +37,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def test_each_machines_snapshots_are_told_as_its_own(host: Host) -> None:
-    assert left.taken(host, "shop") == {"daily": {m: [f"{m}-one", f"{m}-two"] for m in MACHINES}}
+    assert of_policies(host, "shop") == {"daily": {m: [f"{m}-one", f"{m}-two"] for m in MACHINES}}
 
 
 def test_one_that_goes_meanwhile_takes_no_other_along(host: Host) -> None:
@@ -50,7 +50,7 @@ def test_one_that_goes_meanwhile_takes_no_other_along(host: Host) -> None:
         return found
 
     with patch.object(snapshots, "all_of", goes):
-        assert left.taken(host, "shop")["daily"]["m3"] == ["m3-two"]
+        assert of_policies(host, "shop")["daily"]["m3"] == ["m3-two"]
 
 
 def test_of_what_a_machine_keeps_only_what_has_gone_is_missing(host: Host) -> None:

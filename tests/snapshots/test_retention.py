@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmstate.kinds.snapshot_policy.retention import Retention, Taken, Verdict, judge
+from kvmstate.kind.policy import Made, Verdict
+from kvmstate.kinds.snapshot_policy.retention import Retention, judge
 from kvmstate.model.schedule import Schedule
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -17,12 +18,12 @@ RULES = ("keepLast", "hourly", "daily", "weekly", "monthly", "yearly")
 
 def judged(texts: list[str], zone: str = "UTC", most: int | None = None, **rules: Any) -> dict[str, str]:
     """What becomes of snapshots, by their times."""
-    taken = [Taken(text, datetime.fromisoformat(text).replace(tzinfo=UTC)) for text in texts]
+    taken = [Made(text, datetime.fromisoformat(text).replace(tzinfo=UTC)) for text in texts]
     return said(judge(taken, Retention.model_validate(rules), NOW, ZoneInfo(zone), most))
 
 
 def said(verdicts: tuple[Verdict, ...]) -> dict[str, str]:
-    return {v.snapshot.name: ", ".join(v.reasons) if v.kept else f"gone: {v.why}" for v in verdicts}
+    return {v.made.name: ", ".join(v.reasons) if v.kept else f"gone: {v.why}" for v in verdicts}
 
 
 def test_the_last_ones_are_kept() -> None:
@@ -107,13 +108,13 @@ zones = st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe", "America
 @given(st.lists(moments, max_size=60), retentions, zones, st.none() | st.integers(-3, 50))
 def test_what_always_holds(times: list[datetime], rules: dict[str, int], zone: ZoneInfo, most: int | None) -> None:
     retention = Retention.model_validate(rules)
-    taken = [Taken(f"s{number}", time) for number, time in enumerate(times)]
+    taken = [Made(f"s{number}", time) for number, time in enumerate(times)]
     verdicts = judge(taken, retention, NOW, zone, most)
-    kept = [verdict.snapshot for verdict in verdicts if verdict.kept]
+    kept = [verdict.made for verdict in verdicts if verdict.kept]
 
-    assert sorted(v.snapshot.name for v in verdicts) == sorted(t.name for t in taken), "each has one verdict"
+    assert sorted(v.made.name for v in verdicts) == sorted(t.name for t in taken), "each has one verdict"
     assert all(bool(v.reasons) != bool(v.why) for v in verdicts), "and each says why"
-    assert [v.snapshot.at for v in verdicts] == sorted(times, reverse=True)
+    assert [v.made.at for v in verdicts] == sorted(times, reverse=True)
     if taken:
         assert verdicts[0].kept, "the newest stays"
     counts = [rules[rule] for rule in RULES if rule in rules]
@@ -134,12 +135,12 @@ def test_a_year_of_hours_leaves_what_the_rules_say_at_every_moment(zone: str) ->
     place, start = ZoneInfo(zone), datetime(2026, 1, 1, 5, tzinfo=UTC)
     hourly = Schedule("5 * * * *", None, place)
     rules = Retention(hourly=6, daily=7, weekly=4, monthly=12, yearly=2)
-    kept: list[Taken] = []
+    kept: list[Made] = []
     every: list[datetime] = []
     now = start
     while (now := hourly.next(now)) < start + timedelta(days=366):
         every.append(now)
-        kept = [v.snapshot for v in judge([*kept, Taken(f"{now}", now)], rules, now, place) if v.kept]
+        kept = [v.made for v in judge([*kept, Made(f"{now}", now)], rules, now, place) if v.kept]
         assert len(kept) <= 6 + 7 + 4 + 12 + 2
     newest_of_day = {time.astimezone(place).date(): time for time in every}
     newest_of_month = {(day.year, day.month): time for day, time in newest_of_day.items()}

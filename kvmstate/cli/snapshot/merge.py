@@ -87,10 +87,10 @@ def delete(
 def _of_policy(host: Host, policy: str, machines: tuple[str, ...]) -> dict[str, list[str]]:
     """By machine: all that it took, the oldest first. Raises UsageError for a machine that has none."""
     from kvmstate.cli.options import inputs
-    from kvmstate.kinds.snapshot_policy.left import taken
+    from kvmstate.snapshots.of_policies import of_policies
 
     project = inputs(()).project().name
-    found = taken(host, project).get(policy, {})
+    found = of_policies(host, project).get(policy, {})
     if missing := [machine for machine in machines if machine not in found]:
         raise UsageError(
             f"policy {policy} of project {project} has no snapshot of {', '.join(missing)}",

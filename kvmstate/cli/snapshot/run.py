@@ -45,8 +45,8 @@ def command(now: datetime, dry_run: bool, as_json: bool, lock_timeout: int, **gi
 
     outcomes = []
     with opened(None, False, 0, lock_timeout=None if dry_run else lock_timeout, **given) as at:
-        policies = at.session.policies
-        for outcome in at.session.run_policies(now, dry_run, _say):
+        policies = at.session.policies.all
+        for outcome in at.session.policies.run(now, dry_run, _say):
             outcomes.append(outcome)
             if not as_json:
                 for line in view.lines(outcome, dry_run):

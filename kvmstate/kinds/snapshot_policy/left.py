@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from kvmstate.host import Host
-from kvmstate.host.snapshots import with_snapshots
 from kvmstate.model.resource import Resource
-from kvmstate.snapshots.chain import read_snapshots
-from kvmstate.snapshots.record import Record
-
-# By the policy's name, then the machine's: the snapshots, the oldest first
-Taken = dict[str, dict[str, list[str]]]
-
-
-def taken(host: Host, project: str) -> Taken:
-    """All snapshots of the host that policies of this project took."""
-    found: Taken = defaultdict(dict)
-    read = host.each(lambda domain: (domain.name(), read_snapshots(domain)), with_snapshots(host.connection))
-    for machine, snapshots in sorted(read, key=lambda each: str(each[0])):
-        for snapshot in sorted(snapshots, key=lambda s: s.created):
-            record = Record.read(snapshot.description)
-            if record and record.project == project:
-                found[record.policy].setdefault(machine, []).append(snapshot.name)
-    return found
+from kvmstate.snapshots.of_policies import Taken
 
 
 def notes(found: Taken, resources: Iterable[Resource]) -> Iterator[str]:

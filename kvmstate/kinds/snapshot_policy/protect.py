@@ -16,29 +16,22 @@ from kvmstate.kinds.snapshot_policy.health import Probe, Unhealthy
 from kvmstate.kinds.snapshot_policy.run import Run
 from kvmstate.kinds.snapshot_policy.spec import BeforeChange, HealthCheck
 from kvmstate.model.change import Change
-from kvmstate.model.resource import Resource
 from kvmstate.snapshots.revert import revert
 
 # How the snapshots end that keep what a change that failed has written
 FAILED = "-failed"
 
 
-def precaution(run: Run, change: Change, policies: list[tuple[Resource, BeforeChange]]) -> Precaution:
-    """All that these policies want. The last one that wants to go back has the latest snapshot to go back to."""
-    protections = [_Protection(run, change, policy, wanted) for policy, wanted in policies]
-    reverts = [each.undo for each in protections if each.wanted.revert == "onFailure"]
-    return Precaution(
-        tuple(each.before for each in protections),
-        tuple(step for each in protections for step in each.after),
-        reverts[-1] if reverts else None,
-    )
+def precaution(run: Run, change: Change, wanted: BeforeChange) -> Precaution:
+    """What a policy wants around a change."""
+    each = _Protection(run, change, wanted)
+    return Precaution((each.before,), tuple(each.after), each.undo if wanted.revert == "onFailure" else None)
 
 
 @dataclass
 class _Protection:
     run: Run
     change: Change
-    policy: Resource
     wanted: BeforeChange
     # known once the snapshot is taken
     _name: str = field(init=False, default="")
@@ -47,7 +40,7 @@ class _Protection:
 
     @property
     def before(self) -> Step:
-        return simple(f"take a snapshot for {self.policy.id}", self._take)
+        return simple(f"take a snapshot for {self.run.policy.id}", self._take)
 
     @property
     def after(self) -> list[Step]:
@@ -63,14 +56,14 @@ class _Protection:
         self._ran = domains.state(self._domain)
         if self.wanted.health_check and self._ran == "running":
             self._lacked = self._probe(self.wanted.health_check).lacks()
-        self._name = self.run.take(self.policy, self.change.desired, self.change.observed)
+        self._name = self.run.take(self.change.desired, self.change.observed)
 
     def _probe(self, check: HealthCheck) -> Probe:
         return Probe(check, self._domain)
 
     @property
     def _domain(self) -> Any:
-        return domains.find(self.run.host.connection, self.change.id.name)
+        return domains.find(self.run.work.host.connection, self.change.id.name)
 
     def undo(self, error: HostError, say: Callable[[str], None]) -> HostError:
         """Bring the machine back to the snapshot, if its lifecycle lets it. Raises ConnectionFailed."""
@@ -107,7 +100,7 @@ class _Protection:
     def _go_back(self, say: Callable[[str], None]) -> bool:
         """Whether anything that was written meanwhile is kept as a snapshot."""
         assert self.change.observed is not None
-        host, name, machine = self.run.host, self._name, self.change.id.name
+        host, name, machine = self.run.work.host, self._name, self.change.id.name
         if domains.state(self._domain) == "running":
             say("shut down")
             # a guest that does not hear is powered off: what it wrote is kept as it is then

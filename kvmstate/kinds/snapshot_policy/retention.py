@@ -7,12 +7,12 @@ year that has any the newest counts, and what any rule keeps is kept. The newest
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from kvmstate.kind.policy import Made, Verdict
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Duration
 from kvmstate.model.resource import Model
@@ -40,27 +40,6 @@ class Retention(Model):
         return self
 
 
-@dataclass(frozen=True)
-class Taken:
-    """A snapshot that belongs to a policy, and when it was taken."""
-
-    name: str
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What becomes of a snapshot. It is kept for its `reasons`, such as `daily 3 of 7`; without any it goes: `why`."""
-
-    snapshot: Taken
-    reasons: tuple[str, ...] = ()
-    why: str = ""
-
-    @property
-    def kept(self) -> bool:
-        return bool(self.reasons)
-
-
 # What of a local time is the same for all that one rule counts as one. The hour that comes twice is two hours.
 _BUCKETS: dict[str, Callable[[datetime], Any]] = {
     "keep_last": lambda at: object(),
@@ -73,7 +52,7 @@ _BUCKETS: dict[str, Callable[[datetime], Any]] = {
 
 
 def judge(
-    taken: Iterable[Taken], rules: Retention, now: datetime, zone: tzinfo, most: int | None = None
+    taken: Iterable[Made], rules: Retention, now: datetime, zone: tzinfo, most: int | None = None
 ) -> tuple[Verdict, ...]:
     """What becomes of each, newest first. Days and the like are those of `zone`; of what is kept no more than `most`
     stay, the newest."""
@@ -92,12 +71,12 @@ def judge(
         verdicts.append(Verdict(snapshot, *_limited(index, snapshot, tuple(reasons), rules, now)))
     room = len(newest_first) if most is None else max(most, 1)
     for index in [index for index, verdict in enumerate(verdicts) if verdict.kept][room:]:
-        verdicts[index] = Verdict(verdicts[index].snapshot, why="its chain would be too deep")
+        verdicts[index] = Verdict(verdicts[index].made, why="its chain would be too deep")
     return tuple(verdicts)
 
 
 def _limited(
-    index: int, snapshot: Taken, reasons: tuple[str, ...], rules: Retention, now: datetime
+    index: int, snapshot: Made, reasons: tuple[str, ...], rules: Retention, now: datetime
 ) -> tuple[tuple[str, ...], str]:
     """Reasons, and why it goes when there are none: the maximum age against what the counting rules say."""
     if index == 0:

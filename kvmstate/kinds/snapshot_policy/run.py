@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError
-from kvmstate.host import Host
-from kvmstate.kinds.snapshot_policy.retention import Taken, Verdict, judge
+from kvmstate.kind.policy import Made, Outcome, Verdict, Work
+from kvmstate.kinds.snapshot_policy.retention import judge
 from kvmstate.kinds.snapshot_policy.spec import SnapshotPolicySpec
 from kvmstate.model.resource import Observed, Resource
 from kvmstate.model.schedule import time_zone
@@ -18,70 +18,53 @@ from kvmstate.snapshots.record import Record
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What was done (in a dry run: would be) for one policy on one machine, as far as `errors` let it come.
-
-    `created` is a snapshot's name, `skipped` why one that is due was not taken. `verdicts` are about all snapshots that
-    the policy has there, the new one included; `held` of them would go, and stay because another branch needs them.
-    """
+class Run:
+    """One policy at work. Only what this project and policy took is ever deleted."""
 
     policy: Resource
-    machine: Resource
-    created: str = ""
-    skipped: str = ""
-    verdicts: tuple[Verdict, ...] = ()
-    deleted: tuple[str, ...] = ()
-    held: tuple[str, ...] = ()
-    errors: tuple[KvmstateError, ...] = ()
+    work: Work
 
+    @property
+    def _spec(self) -> SnapshotPolicySpec:
+        spec: SnapshotPolicySpec = self.policy.spec
+        return spec
 
-@dataclass(frozen=True)
-class Run:
-    """`now` is in UTC; `say` is told what is going on. Only what this project and policy took is ever deleted."""
-
-    host: Host
-    project: str
-    now: datetime
-    dry: bool = False
-    say: Callable[[str], None] = lambda text: None
-
-    def outcome(self, policy: Resource, machine: Resource, observed: Observed | None) -> Outcome:
+    def outcome(self, machine: Resource, observed: Observed | None) -> Outcome:
         """What fails is told in the outcome. Raises ConnectionFailed."""
-        found = Outcome(policy, machine)
+        found = Outcome(self.policy, machine)
         try:
             if observed is None:
                 raise HostError(f"{machine.id} is not on the host, or not this project's", "`kvmstate apply` makes it")
-            taken = self._taken(policy, machine)
-            spec: SnapshotPolicySpec = policy.spec
-            if spec.when.is_due([snapshot.at for snapshot in taken], self.now):
-                if spec.only_if_running and chain.look(self.host, machine.id.name).state == "stopped":
+            taken = self._taken(machine)
+            if self._spec.when.is_due([snapshot.at for snapshot in taken], self.work.now):
+                if self._spec.only_if_running and chain.look(self.work.host, machine.id.name).state == "stopped":
                     found = replace(found, skipped="it is not running")
                 else:
-                    name = self.take(policy, machine, observed)
+                    name = self.take(machine, observed)
                     found = replace(found, created=name)
-                    taken.append(Taken(name, self.now))
+                    taken.append(Made(name, self.work.now))
         except KvmstateError as error:
             # what is to go stays while what replaces it cannot be taken
             return self._failed(found, error)
         return self._retain(found, taken)
 
-    def _taken(self, policy: Resource, machine: Resource) -> list[Taken]:
+    def _taken(self, machine: Resource) -> list[Made]:
         """The policy's own snapshots."""
         found = []
-        for snapshot in chain.look(self.host, machine.id.name).snapshots:
+        for snapshot in chain.look(self.work.host, machine.id.name).snapshots:
             record = Record.read(snapshot.description)
-            if record and (record.project, record.policy) == (self.project, policy.metadata.name):
-                found.append(Taken(snapshot.name, record.at))
+            if record and (record.project, record.policy) == (self.work.project, self.policy.metadata.name):
+                found.append(Made(snapshot.name, record.at))
         return found
 
-    def take(self, policy: Resource, machine: Resource, observed: Observed) -> str:
+    def take(self, machine: Resource, observed: Observed) -> str:
         """A new snapshot (none in a dry run), whether it is due or not. Returns its name. Raises KvmstateError."""
-        spec: SnapshotPolicySpec = policy.spec
-        found = chain.look(self.host, machine.id.name)
+        spec = self._spec
+        found = chain.look(self.work.host, machine.id.name)
         if found.domain.UUIDString() != observed.uuid:
             raise HostError(f"{machine.id} is another one by now", "run this again")
-        at, known = self.now, {snapshot.name for snapshot in found.snapshots}
-        while (name := _name(policy, machine, at)) in known:
+        at, known = self.work.now, {snapshot.name for snapshot in found.snapshots}
+        while (name := _name(self.policy, machine, at)) in known:
             # tried again within a second
             at += timedelta(seconds=1)
         disks = None
@@ -91,33 +74,33 @@ class Run:
                 raise HostError(f"{machine.id} has none of the disks {', '.join(spec.disks)}", "see the policy's disks")
         wish = create.Wish(
             name,
-            str(Record(self.project, policy.metadata.name, at)),
+            str(Record(self.work.project, self.policy.metadata.name, at)),
             disks,
             # it may have been started or stopped since it was observed
             memory=spec.memory and found.state != "stopped",
             quiesce="no" if spec.memory or spec.mode == "internal" else spec.quiesce,
             mode=spec.mode,
         )
-        if self.dry:
-            create.check(self.host, found, wish)
+        if self.work.dry:
+            create.check(self.work.host, found, wish)
         else:
-            create.create(self.host, machine.id.name, wish, self.say)
+            create.create(self.work.host, machine.id.name, wish, self.work.say)
             # disks have other files now: whoever defines the machine next must not think that they are others' volumes
-            self.host.forget()
+            self.work.host.forget()
         return name
 
-    def _retain(self, found: Outcome, taken: list[Taken]) -> Outcome:
-        spec: SnapshotPolicySpec = found.policy.spec
-        machine, gone = found.machine.id.name, list[str]()
+    def _retain(self, found: Outcome, taken: list[Made]) -> Outcome:
+        spec = self._spec
+        machine, gone = found.target.id.name, list[str]()
         try:
             most = None
             # a chain grows when a snapshot is taken, and looking at it takes a while
             if spec.mode == "external" and found.created:
-                most = len(taken) + spec.max_chain_depth - self._depth(machine) - self.dry
-            verdicts = judge(taken, spec.retention, self.now, time_zone(spec.time_zone), most)
+                most = len(taken) + spec.max_chain_depth - self._depth(machine) - self.work.dry
+            verdicts = judge(taken, spec.retention, self.work.now, time_zone(spec.time_zone), most)
             found = replace(found, verdicts=verdicts)
             # the oldest first: it is the farthest from what the guest writes to
-            going = [verdict.snapshot.name for verdict in reversed(verdicts) if not verdict.kept]
+            going = [verdict.made.name for verdict in reversed(verdicts) if not verdict.kept]
 
             def delete(name: str) -> None:
                 self._delete(machine, name, frozenset(going))
@@ -132,19 +115,19 @@ class Run:
     def _delete(self, machine: str, name: str, going: frozenset[str]) -> None:
         """Raises StillNeeded for one that other branches have grown from, after a revert (in a dry run those that are
         `going` as well count for nothing), and HostError."""
-        if not self.dry:
-            merge.delete(self.host, machine, name, self.say)
+        if not self.work.dry:
+            merge.delete(self.work.host, machine, name, self.work.say)
             return
         try:
-            merge.check(self.host, machine, name)
+            merge.check(self.work.host, machine, name)
         except merge.StillNeeded as needed:
             if not needed.branches or not needed.branches <= going:
                 raise
 
     def _depth(self, machine: str) -> int:
         """How many files the longest backing chain of the machine's disks has."""
-        images = chain.Images(self.host)
-        disks = chain.look(self.host, machine).disks
+        images = chain.Images(self.work.host)
+        disks = chain.look(self.work.host, machine).disks
         return max((len(images.chain(disk.path, disk.format)) for disk in disks), default=0)
 
     def _failed(self, found: Outcome, error: KvmstateError) -> Outcome:
@@ -154,12 +137,12 @@ class Run:
 
 
 def _held_back(verdict: Verdict, held: Mapping[str, merge.StillNeeded]) -> Verdict:
-    needed = held.get(verdict.snapshot.name)
+    needed = held.get(verdict.made.name)
     if needed is None:
         return verdict
     branches = ", ".join(sorted(needed.branches))
     why = f"another branch builds on it: {branches}" if branches else needed.message
-    return Verdict(verdict.snapshot, (f"held back: {why}",))
+    return Verdict(verdict.made, (f"held back: {why}",))
 
 
 def _name(policy: Resource, machine: Resource, now: datetime) -> str:
