@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -64,9 +64,9 @@ class Session:
         whose = (self.store.identity, self.store.recorded)
         return saved(plan, self.host, self.store.inventory, options, [p.resource for p in self.policies.all], whose)
 
-    def restored(self, plan: SavedPlan) -> Plan:
-        """Raises Stale, or PlanError for the plan of another host."""
-        return restored(plan, self.host, self.store.inventory, self.store.recorded)
+    def restored(self, plan: SavedPlan, manifests: Callable[[], Sequence[Resource]] = lambda: ()) -> Plan:
+        """Raises Stale, or PlanError for the plan of another host, or one whose secrets the manifests do not have."""
+        return restored(plan, self.host, self.store.inventory, self.store.recorded, manifests)
 
     def drift(self, seen: Plan | None = None) -> Plan:
         """What it would take to bring back what was applied last; `seen` is a plan that has just looked at the host."""

@@ -28,6 +28,7 @@ _NOT_THERE = {
     "network": libvirt.VIR_ERR_NO_NETWORK,
     "pool": libvirt.VIR_ERR_NO_STORAGE_POOL,
     "volume": libvirt.VIR_ERR_NO_STORAGE_VOL,
+    "secret": libvirt.VIR_ERR_NO_SECRET,
 }
 _XML_INACTIVE = {
     "domain": libvirt.VIR_DOMAIN_XML_INACTIVE,
@@ -145,6 +146,12 @@ class Connection:
 
     def getCapabilities(self) -> str:
         return CAPABILITIES
+
+    def numOfSecrets(self) -> int:
+        return 0
+
+    def secretLookupByUsage(self, usage: int, name: str) -> Thing:
+        raise NotThere("secret", name)
 
     def listAllDomains(self, flags: int) -> list[Thing]:
         every = self.all("domain")

@@ -100,7 +100,7 @@ def apply_plan(
     owned, gate = store.inventory, Gate(plan, host, store)
     before = {change.id: owned.get(change.moved_from or change.id) for change in todo.values()}
     store.put(*(_begun(c, c.desired, before[c.id]) for c in todo.values() if c.desired))
-    note_agreement(plan, store)
+    note_agreement(plan, store, host)
     broken: dict[ResourceId, str] = {}
     running: dict[Future[None], Change] = {}
     finished: SimpleQueue[Future[None]] = SimpleQueue()
@@ -174,7 +174,7 @@ def _some(finished: SimpleQueue[Future[None]]) -> Iterator[Future[None]]:
             yield finished.get_nowait()
 
 
-def note_agreement(plan: Plan, store: Store) -> None:
+def note_agreement(plan: Plan, store: Store, host: Host) -> None:
     """Record of what needs no change that it needs none, and what its manifest says: its lifecycle or spelling may be
     new. As long as both stay as they are, no later plan has to compare them."""
     entries = store.inventory.entries
@@ -183,7 +183,9 @@ def note_agreement(plan: Plan, store: Store) -> None:
             continue
         if change.desired and change.observed and (entry := entries.get(change.id)):
             known = replace(entry, specs=(change.desired.written,), lifecycle=change.lifecycle, digest=change.digest)
-            known = replace(known, applied=remained.still(entry, change), pending=pending.still(entry, change))
+            known = replace(
+                known, applied=remained.still(entry, change, host.sealing.hide), pending=pending.still(entry, change)
+            )
             store.put(replace(known, uuid=_uuid(change, entry), incomplete=False, confirmed=False))
     store.flush()
 
@@ -244,7 +246,9 @@ def _carry_out(
         # what is suspended is not applied, but it may be adopted anew
         held, known = before.suspended if before else "", store.get(change.id)
         entry = Entry(change.id, _uuid(change, known), (change.desired.written,), change.lifecycle, suspended=held)
-        store.put(replace(entry, applied=remained.digests(change), pending=pending.places(change, before)))
+        store.put(
+            replace(entry, applied=remained.digests(change, host.sealing.hide), pending=pending.places(change, before))
+        )
         if change.moved_from:
             store.drop(change.moved_from)
         if change.action in MAKES and change.spec.filling():

@@ -4,6 +4,9 @@ It is kept in numbered shards (see `keep`). A shard is JSON, compressed; an entr
 that writing a shard changes what it says at once. Every shard carries a serial: of two entries for one object, the
 newer counts (a crash between two writes can leave both).
 
+Of secrets an entry has hashes, see `kvmstate.xmlbind.sealed`; a shard of an earlier version, which had them in clear,
+is written anew with the first flush.
+
 Beside them is the header, which says whose record it is. It is written before the first shard and deleted after the
 last one, and counts only while there are any.
 """
@@ -27,6 +30,7 @@ from kvmstate.model.identity import Identity
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.resource import Lifecycle, ResourceId
 from kvmstate.model.untrusted import DAMAGE, decompressed, expect, from_json
+from kvmstate.xmlbind import sealed
 
 # The second has entries that are not, or not yet, the project's own, which earlier versions do not know
 FORMAT = 2
@@ -73,6 +77,8 @@ class Store:
         self._dirty: set[int] = set()
         self._present: set[int] = set()
         self._damaged: dict[int, bytes] = {}
+        # what an earlier version wrote, whose secrets may be in clear
+        self._clear: set[int] = set()
         self._header: Identity | None = None
         self._serial = 0
         self._flushed = clock()
@@ -106,8 +112,10 @@ class Store:
         return before is None or now is None or now in (before, replace(before, id=before.id or now.id))
 
     def put(self, *entries: Entry) -> None:
+        # the host's key is read, or made, for the first secret
+        come = [self.sealed(entry) for entry in entries if self._entries.get(entry.id) != entry]
         with self._lock:
-            for entry in entries:
+            for entry in come:
                 if self._entries.get(entry.id) != entry:
                     self._entries[entry.id] = entry
                     self._handed.pop(entry.id, None)
@@ -116,6 +124,15 @@ class Store:
                         self._place[entry.id] = max(self._place.values(), default=0)
                     self._dirty.add(self._place[entry.id])
         self._flush_if_due()
+
+    def sealed(self, entry: Entry) -> Entry:
+        """As it is recorded: with hashes for secrets."""
+        sections = BY_WORD[entry.id.kind].sections
+        specs: list[dict[str, Any]] = []
+        for spec in entry.specs:
+            if (hidden := sealed(spec, self._keep.hide, sections)) not in specs:
+                specs.append(hidden)
+        return entry if tuple(specs) == entry.specs else replace(entry, specs=tuple(specs))
 
     def drop(self, id_: ResourceId) -> None:
         with self._lock:
@@ -168,6 +185,7 @@ class Store:
                 self._writing.release()
 
     def _flush(self) -> None:
+        self._seal_what_is_clear()
         claims = self.identity is not None and self.identity != self._header and bool(self._entries)
         if self._dirty or self._damaged or claims:
             self.guard()
@@ -205,6 +223,18 @@ class Store:
             self._keep.delete(HEADER)
             self._header = None
 
+    def _seal_what_is_clear(self) -> None:
+        with self._lock:
+            if not self._clear:
+                return
+            for part in (self._entries, self._handed, self._orphans):
+                for id_, entry in part.items():
+                    if self._place[id_] in self._clear and (hidden := self.sealed(entry)) is not entry:
+                        # digests without a key were of secrets, too
+                        part[id_] = replace(hidden, digest="", applied=())
+            self._dirty |= self._clear
+            self._clear.clear()
+
     def _members(self, number: int) -> list[Entry]:
         return [entry for id_, entry in self._known().items() if self._place[id_] == number]
 
@@ -236,7 +266,8 @@ class Store:
         self._serial += 1
         entries = ", ".join(map(self._text, members))
         plain = not any(entry.handed_from or entry.handed_to or entry.orphaned for entry in members)
-        return f'{{"format": {PLAIN if plain else FORMAT}, "serial": {self._serial}, "entries": [{entries}]}}'
+        head = f'"format": {PLAIN if plain else FORMAT}, "sealed": true, "serial": {self._serial}'
+        return f'{{{head}, "entries": [{entries}]}}'
 
     def _write(self, number: int, members: list[Entry], shard: str) -> None:
         if not members:
@@ -259,7 +290,7 @@ class Store:
                 continue
             number = int(name)
             try:
-                shards.append((*_read(value, self.project), number))
+                serial, found, is_sealed = _read(value, self.project)
             except DAMAGE as error:
                 if not repair:
                     raise HostError(
@@ -268,6 +299,10 @@ class Store:
                         f"and keeps the damaged part as kvmstate:{self.project}:damaged-{number}-…",
                     ) from error
                 self._damaged[number] = value
+                continue
+            shards.append((serial, found, number))
+            if not is_sealed:
+                self._clear.add(number)
         for serial, entries, number in sorted(shards, key=lambda s: s[0]):
             self._present.add(number)
             self._serial = serial
@@ -308,13 +343,14 @@ def open_store(host: Host, project: str, guard: Callable[[], None] = lambda: Non
     return Store(open_keep(host, project), project, guard=guard, repair=repair)
 
 
-def _read(value: bytes, project: str) -> tuple[int, list[Entry]]:
-    """Serial and entries. Raises HostError for what a newer version wrote; several others for what is damaged."""
+def _read(value: bytes, project: str) -> tuple[int, list[Entry], bool]:
+    """Serial, entries, and whether their secrets are hashes. Raises HostError for what a newer version wrote; several
+    others for what is damaged."""
     shard = from_json(decompressed(value, SHARD_MAX))
     if shard["format"] <= FORMAT:
         entries = [_load(entry) for entry in shard["entries"]]
         if all(entry.id.kind in BY_WORD for entry in entries):
-            return int(shard["serial"]), entries
+            return int(shard["serial"]), entries, shard.get("sealed") is True
     raise HostError(
         f"the record of project {project} was written by a newer kvmstate", "use that version or a newer one"
     )

@@ -4,14 +4,13 @@ that every client sees the same; where the driver has no secrets, in files under
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Protocol
 
 from kvmstate.host import Host, secrets
+from kvmstate.host.seal import for_its_owner, state_folder
 
 VALUE_MAX = secrets.VALUE_MAX
 
@@ -25,6 +24,10 @@ class Keep(Protocol):
 
     def of(self, project: str) -> Keep:
         """That of another project of this host."""
+        ...
+
+    def hide(self, secret: str) -> str:
+        """The hash of a secret, by the host's key."""
         ...
 
     def read(self) -> dict[str, bytes]: ...
@@ -63,6 +66,9 @@ class Secrets:
     def of(self, project: str) -> Keep:
         return Secrets(self._host, project)
 
+    def hide(self, secret: str) -> str:
+        return self._host.sealing.hide(secret)
+
     def read(self) -> dict[str, bytes]:
         found = secrets.read_all(self._connection, self._prefix)
         return {name.removeprefix(self._prefix): value for name, value in found.items()}
@@ -89,14 +95,16 @@ class Files:
     def __init__(self, host: Host, project: str, claim: str = "lock") -> None:
         self._host = host
         self._claim = claim
-        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-        self._folder = state / "kvmstate" / hashlib.sha256(host.address.encode()).hexdigest()[:16] / project
+        self._folder = state_folder(host.address) / project
 
     def projects(self) -> set[str]:
-        return {path.name for path in self._folder.parent.glob("*")}
+        return {path.name for path in self._folder.parent.glob("*") if path.is_dir()}
 
     def of(self, project: str) -> Keep:
         return Files(self._host, project)
+
+    def hide(self, secret: str) -> str:
+        return self._host.sealing.hide(secret)
 
     def read(self) -> dict[str, bytes]:
         return {path.stem: path.read_bytes() for path in self._folder.glob("*.value")}
@@ -105,7 +113,7 @@ class Files:
         self._make_folder()
         temporary = self._folder / f"{name}.{os.getpid()}.tmp"
         temporary.unlink(missing_ok=True)
-        with open(temporary, "xb", opener=_for_its_owner) as file:
+        with open(temporary, "xb", opener=for_its_owner) as file:
             file.write(value)
         temporary.replace(self._folder / f"{name}.value")
 
@@ -133,7 +141,7 @@ class Files:
     @contextmanager
     def _lock_file(self) -> Iterator[IO[str]]:
         self._make_folder()
-        with open(self._folder / self._claim, "a+", opener=_for_its_owner) as file:
+        with open(self._folder / self._claim, "a+", opener=for_its_owner) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             yield file
@@ -145,8 +153,3 @@ class Files:
     def _said(file: IO[str]) -> tuple[str, str] | None:
         token, _, note = file.read().partition(" ")
         return (token, note) if token else None
-
-
-def _for_its_owner(path: str, flags: int) -> int:
-    """Whatever the umask."""
-    return os.open(path, flags, 0o600)

@@ -59,9 +59,9 @@ class Recheck:
         # all that differs is told, also what is not applied again
         entries = {c.id: replace(e, applied=()) for c in batch if (e := owned.get(c.id))}
         plan = look_again(self._host, [c.desired for c in batch if c.desired], Inventory(owned.project, entries))
-        note_agreement(plan, self._store)
+        note_agreement(plan, self._store, self._host)
         self.states |= {c.id: c.observed.state for c in plan.changes if c.observed}
         for change in plan.todo:
             if entry := owned.get(change.id):
-                self._store.put(replace(entry, applied=remained.still(entry, change)))
+                self._store.put(replace(entry, applied=remained.still(entry, change, self._host.sealing.hide)))
         return list(plan.todo)

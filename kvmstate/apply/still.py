@@ -12,6 +12,7 @@ from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.inventory import Entry
 from kvmstate.plan.compare import compare
 from kvmstate.plan.planner import look
+from kvmstate.plan.unseal import unsealed
 
 
 class Gone(HostError):
@@ -57,7 +58,8 @@ def still(change: Change, host: Host, entry: Entry | None, project: str) -> Chan
     if change.desired is None:
         return replace(change, observed=seen)
     kind = BY_WORD[change.id.kind]
-    now = compare(kind, change.desired, seen, entry, project, change.uuid)
+    resource, entry = unsealed(host, change.desired, seen, entry)
+    now = compare(kind, resource, seen, entry, project, change.uuid, hide=host.sealing.match)
     shown = {_said(kind, f) for f in (*change.fields, *change.active_fields)}
     more = [f.where for f in (*now.fields, *now.active_fields) if _said(kind, f) not in shown]
     if now.blocked or more or now.action not in (change.action, Action.NOOP):

@@ -23,7 +23,6 @@ from kvmstate.errors import PlanError
 if TYPE_CHECKING:
     from kvmstate.app import Session
     from kvmstate.model.plan import Plan
-    from kvmstate.plan.saved import SavedPlan
 
 
 @click.command("apply")
@@ -38,16 +37,17 @@ def command(auto_approve: bool, parallelism: int, as_json: bool, paths: tuple[Pa
     """Plan, ask, and carry the plan out.
 
     PATH may be a plan saved with `plan --out`: exactly that is carried out, without asking, or nothing at all when the
-    host has changed since.
+    host has changed since. The secrets of one that has some come from the manifests: of this folder, or of the other
+    PATHs.
 
     A failure stops only what depends on it; the next apply goes on from there. Exit 0: all done; 1: something failed,
     was skipped or is blocked.
     """
-    if saved := plan_file.find(paths, given["allowed"]):
-        with opened_saved(saved, given["connect"], given["lock_timeout"]) as at:
+    if found := plan_file.find(paths, **given):
+        with opened_saved(found.plan, given["connect"], given["lock_timeout"]) as at:
             from kvmstate.cli.approve import carry_out
 
-            return carry_out(at, _restored(at.session, saved), True, parallelism, "", as_json, exact=True)
+            return carry_out(at, _restored(at.session, found), True, parallelism, "", as_json, exact=True)
     with opened(paths=paths, **given) as at:
         from kvmstate.cli.approve import carry_out
 
@@ -56,12 +56,12 @@ def command(auto_approve: bool, parallelism: int, as_json: bool, paths: tuple[Pa
         return carry_out(at, plan, auto_approve, parallelism, question, as_json)
 
 
-def _restored(session: Session, saved: SavedPlan) -> Plan:
+def _restored(session: Session, found: plan_file.Found) -> Plan:
     """Raises PlanError that says what moved, when the plan is stale."""
     from kvmstate.plan.saved import Stale
 
     try:
-        return session.restored(saved)
+        return session.restored(found.plan, found.manifests)
     except Stale as stale:
         from kvmstate.views.rows import moved
 

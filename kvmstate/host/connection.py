@@ -25,6 +25,7 @@ from kvmstate.model.uri import redacted
 from kvmstate.xmlbind import document
 
 if TYPE_CHECKING:
+    from kvmstate.host.seal import Sealing
     from kvmstate.host.uses import Uses
 
 T = TypeVar("T")
@@ -65,6 +66,13 @@ class Host:
         from kvmstate.host.uses import Uses  # few runs ask
 
         return Uses(self)
+
+    @cached_property
+    def sealing(self) -> Sealing:
+        """Makes hashes of secrets."""
+        from kvmstate.host.seal import Sealing  # few runs have secrets
+
+        return Sealing(self)
 
     @cached_property
     def sight(self) -> Sight:

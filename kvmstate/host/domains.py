@@ -127,11 +127,12 @@ def saved(connection: Any) -> set[str]:
         raise
 
 
-def saved_xml(domain: Any) -> str | None:
-    """The configuration that its saved memory image goes on with; None where the driver does not tell."""
+def saved_xml(domain: Any, secure: bool = False) -> str | None:
+    """The configuration that its saved memory image goes on with, with passwords if it is to be `secure`; None where
+    the driver does not tell."""
     try:
         with faults():
-            return str(domain.managedSaveGetXMLDesc(0))
+            return str(domain.managedSaveGetXMLDesc(libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE if secure else 0))
     except ConnectionFailed:
         raise
     except HostError:

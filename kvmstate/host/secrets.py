@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from typing import Any
+from uuid import uuid4
 
 import libvirt
 
@@ -52,6 +53,27 @@ def read_all(connection: Any, prefix: str) -> dict[str, bytes]:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_SECRET:
                         raise
     return found
+
+
+def read(connection: Any, name: str) -> bytes | None:
+    """The value of the secret of this usage name; None when there is none, or none yet."""
+    try:
+        with faults():
+            return bytes(connection.secretLookupByUsage(_USAGE, name).value(0))
+    except NotFound:
+        return None
+
+
+def define_new(connection: Any, name: str, description: str) -> str:
+    """The UUID of a new secret, without a value; empty when there is one of this name. libvirt decides, see `claim`."""
+    uuid = str(uuid4())
+    return uuid if claim(connection, name, uuid, description) else ""
+
+
+def set_value(connection: Any, uuid: str, value: bytes) -> None:
+    """Raises NotFound."""
+    with faults():
+        connection.secretLookupByUUIDString(uuid).setValue(value, 0)
 
 
 def write(connection: Any, name: str, description: str, value: bytes) -> None:

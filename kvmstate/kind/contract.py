@@ -15,7 +15,7 @@ from kvmstate.kind.spec import Declaration
 from kvmstate.model.change import Change
 from kvmstate.model.reference import Unlocated, VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
-from kvmstate.xmlbind import parse, with_defaults
+from kvmstate.xmlbind import Section, parse, with_defaults
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -72,6 +72,12 @@ class Kind:
     def specs(self) -> tuple[type[Declaration], ...]:
         """The members of the union, or the one model."""
         return (self.spec,) if isinstance(self.spec, type) else self._members(self.spec)
+
+    @cached_property
+    def sections(self) -> tuple[type[Section], ...]:
+        """Those members that are Sections."""
+        specs: tuple[type[Any], ...] = self.specs
+        return tuple(spec for spec in specs if issubclass(spec, Section))
 
     def _members(self, annotation: Any) -> tuple[type[Declaration], ...]:
         if isinstance(annotation, type):

@@ -10,6 +10,7 @@ import yaml
 
 from kvmstate.errors import Problem
 from kvmstate.manifest.nodes import Composer, Node, Refused
+from kvmstate.xmlbind.sealed import HASH
 
 MAX_BYTES = 10 << 20
 MAX_SYNTAX_ERRORS = 20
@@ -66,7 +67,15 @@ class Reader:
             return ""
         if not text.strip() and not self.rendered:
             self.report(*EMPTY)
-        return text if self._printable(text) else ""
+        return text if self._printable(text) and self._without_hashes(text) else ""
+
+    def _without_hashes(self, text: str) -> bool:
+        """One is the same to a record as the secret itself."""
+        if found := HASH.search(text):
+            line, column = _place(text, found.start())
+            said = f"{found[0]} stands for a secret in records and saved plans"
+            self.report(said, line, column, "write the secret itself, or take it out")
+        return found is None
 
     def _printable(self, text: str) -> bool:
         if bad := _UNPRINTABLE.search(text):

@@ -151,7 +151,8 @@ class Observed:
     such as autostart; `volatile` matches XML that changes on its own. `config` and `active` are the specs that all this
     says, read when they are first asked for: most objects are as they were, and nobody asks. What is not `persistent`
     goes with its next stop, such as a network that somebody undefined while it ran. `saved_xml` is the configuration
-    that a machine which is off goes on with, from its saved memory.
+    that a machine which is off goes on with, from its saved memory. `ask` tells it with the secrets that libvirt shows
+    only to who asks for them (see `whole`); `has_secrets` says that it was told so.
     """
 
     id: ResourceId
@@ -163,6 +164,13 @@ class Observed:
     volatile: re.Pattern[str] | None = None
     persistent: bool = True
     saved_xml: str | None = None
+    ask: Callable[[Observed], Observed] | None = field(default=None, repr=False, compare=False)
+    has_secrets: bool = False
+
+    @cached_property
+    def whole(self) -> Observed:
+        """With its secrets; itself where there are none to ask for, or libvirt does not tell them."""
+        return self.ask(self) if self.ask else self
 
     @property
     def resumed(self) -> Observed:

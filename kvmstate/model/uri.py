@@ -7,7 +7,7 @@ that came from somebody else says which host, and how to reach it by the means t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
@@ -86,31 +86,31 @@ def parameters(query: str) -> Iterator[tuple[str, str]]:
         yield unquote(name), unquote(value)
 
 
-def redacted(uri: str) -> str:
+def redacted(uri: str, hide: Callable[[str], str] = lambda secret: HIDDEN) -> str:
     """The URI, of any kind, as it may be shown: without a password, and without what its query says, but for what is
     known to be harmless there."""
     head, mark, rest = uri.partition("://")
     if not mark:
         return uri
-    rest, hashed, _ = rest.partition("#")
+    rest, hashed, fragment = rest.partition("#")
     rest, asked, query = rest.partition("?")
     netloc, slash, path = rest.partition("/")
     user, at, host = netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
+    name, colon, password = user.partition(":")
     if at:
         # of http a name alone may be a token
-        name = HIDDEN if not colon and head.lower() in ("http", "https") else name
-        netloc = f"{name}{colon}{HIDDEN if colon else ''}@{host}"
-    said = "&".join(_parameter(part) for part in re.split("[&;]", query)) if query else ""
-    return f"{head}{mark}{netloc}{slash}{path}{asked}{said}{hashed}{HIDDEN if hashed else ''}"
+        name = hide(name) if not colon and head.lower() in ("http", "https") else name
+        netloc = f"{name}{colon}{hide(password) if colon else ''}@{host}"
+    said = "&".join(_parameter(part, hide) for part in re.split("[&;]", query)) if query else ""
+    return f"{head}{mark}{netloc}{slash}{path}{asked}{said}{hashed}{hide(fragment) if hashed else ''}"
 
 
-def _parameter(part: str) -> str:
+def _parameter(part: str, hide: Callable[[str], str]) -> str:
     name, equals, value = part.partition("=")
     if not equals:
-        return name if name.lower() in _SHOWN else HIDDEN
+        return name if name.lower() in _SHOWN else hide(name)
     harmless = name.lower() in _SHOWN
-    return f"{name}={redacted(value) if harmless else HIDDEN}"
+    return f"{name}={redacted(value, hide) if harmless else hide(value)}"
 
 
 def without_secrets(text: str, *uris: str) -> str:
@@ -119,7 +119,12 @@ def without_secrets(text: str, *uris: str) -> str:
         text = text.replace(uri, redacted(uri))
         for secret in _secrets(uri):
             text = text.replace(secret, HIDDEN)
-    return _ANY.sub(lambda match: redacted(match[0]), text)
+    return replaced(text, lambda secret: HIDDEN)
+
+
+def replaced(text: str, hide: Callable[[str], str]) -> str:
+    """A text with what URIs in it hold of secrets hidden."""
+    return _ANY.sub(lambda match: redacted(match[0], hide), text)
 
 
 def _secrets(uri: str) -> list[str]:

@@ -9,20 +9,29 @@ from kvmstate import __version__
 from kvmstate.host import Host
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed, Resource
+from kvmstate.plan.unseal import may_hold_secrets, recorded, seen_whole
 
 
 def digest(host: Host, resource: Resource, seen: Observed) -> str:
     """Of everything that decides whether they agree: what the manifest says, what libvirt says, what paths mean on this
-    host, and the version that compares."""
+    host, and the version that compares. Empty for secrets that were never applied here."""
+    text, whole = resource.spec.model_dump_json(exclude_unset=True), seen
+    if may_hold_secrets(resource.spec, text):
+        if (spec := recorded(host, resource)) is None:
+            return ""
+        text, whole = json.dumps(spec), seen_whole(resource, seen)
     said = [
         __version__,
         host.lookup.meaning,
-        resource.spec.model_dump_json(exclude_unset=True),
+        text,
         resource.lifecycle.model_dump_json(exclude_unset=True),
         seen.uuid,
-        *seen.steady,
+        *whole.steady,
     ]
-    return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
+    told = json.dumps(said)
+    if whole is not seen and (seal := host.sealing.known()):
+        told = seal(told)
+    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 
 def holds(entry: Entry | None, now: str) -> bool:

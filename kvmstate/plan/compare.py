@@ -18,9 +18,11 @@ from kvmstate.model.inventory import Entry
 from kvmstate.model.reference import Unlocated
 from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource
 from kvmstate.plan import pending, remained
+from kvmstate.plan.unseal import seen_whole
 from kvmstate.plan.whose import stranger
 from kvmstate.xmlbind import (
     Binding,
+    Hide,
     bindings,
     contained,
     diff,
@@ -65,8 +67,10 @@ def compare(
     project: str,
     uuid: str,
     recreate: bool = False,
+    hide: Hide = lambda secret: "",
 ) -> Change:
-    """`recreate`: what held data and is gone may be made again, empty or from its content."""
+    """`recreate`: what held data and is gone may be made again, empty or from its content. `hide` makes hashes of
+    secrets, see `kvmstate.plan.remained`; the entry's are known again by now, see `kvmstate.plan.unseal`."""
     spec = emptied(kind.complete(resource, observed, project))
     last = applied_specs(kind, entry, resource)
     for before in last:
@@ -92,25 +96,26 @@ def compare(
             )
         return made
     common["uuid"] = observed.uuid
+    seen = seen_whole(resource, observed)
     if entry is None or (why := stranger(kind, entry, observed)):
         return Change(
             **common,
             action=Action.ADOPT,
-            fields=tuple(diff(spec, _seen(spec, observed.config, observed.xml, last))),
+            fields=tuple(diff(spec, _seen(spec, seen.config, seen, last))),
             blocked=why if entry else stranger(kind, None, observed),
             hint=f"`kvmstate adopt` takes ownership, or choose another name for {resource.id}",
         )
     if entry.incomplete and kind.holds_data and spec.filling():
         again = Change(**common, action=Action.REPLACE, reason="its upload was interrupted", interrupted=True)
         return _protected(again) if resource.lifecycle.prevent_destroy else again
-    config = _seen(spec, observed.config, observed.xml, last)
-    runs = observed.resumed
-    active = _seen(spec, runs.active, runs.active_xml, last)
+    config = _seen(spec, seen.config, seen, last)
+    runs = seen.resumed
+    active = _seen(spec, runs.active, runs, last, active=True)
     ignored = [field_path(path) for path in resource.lifecycle.ignore_changes]
     for path in ignored:
         spec = leaving(spec, config, path)
-    left = _minus(_left(spec, last, observed.xml), ignored)
-    beside = (*_minus(_remainder(spec, observed.xml), ignored), *left)
+    left = _minus(_left(spec, last, seen.xml), ignored)
+    beside = (*_minus(_remainder(spec, seen.xml), ignored), *left)
     fields = (
         *diff(spec, config, active),
         *beside,
@@ -122,7 +127,7 @@ def compare(
     common["former"] = _former(spec, last) if left else ()
     starts = observed.running or spec.runs
     change = Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields if starts else ())
-    judged = remained.judged(entry, change, lambda change: _judged(kind, change))
+    judged = remained.judged(entry, change, lambda change: _judged(kind, change), hide)
     return pending.beneath_saved(judged, active_fields) if observed.saved_xml else judged
 
 
@@ -130,13 +135,16 @@ def _as(resource: Resource, spec: Spec) -> Resource:
     return Resource(resource.id, spec, resource.metadata, resource.lifecycle, resource.origin)
 
 
-def _seen(spec: Spec, seen: Any, xml: str | None, last: list[Spec]) -> Any:
+def _seen(spec: Spec, seen: Any, observed: Observed, last: list[Spec], active: bool = False) -> Any:
     """What was observed, with what no observation tells: overrides by their paths, and what is only remembered."""
+    xml = observed.active_xml if active else observed.xml
     if seen is None or xml is None:
         return None
     update: dict[str, Any] = {}
     if spec.xml:
-        update["xml"] = {**read_overrides(document(xml), spec.xml), **_remembered(spec, last)}
+        update["xml"] = read_overrides(document(xml), spec.xml)
+        if not observed.has_secrets:
+            update["xml"] |= _remembered(spec, last)
     for b in bindings(type(spec)):
         if b.name == "remainder":
             update[b.name] = spec.remainder
@@ -205,7 +213,7 @@ def _former(spec: Spec, last: list[Spec]) -> tuple[str, ...]:
 
 
 def _remembered(spec: Spec, last: list[Spec]) -> dict[str, str | None]:
-    """Passwords as they were applied: libvirt leaves them out of what it shows."""
+    """Passwords as they were applied, where libvirt does not tell them."""
     before = {path: {applied.xml.get(path) for applied in last} for path in spec.xml if is_secret(path)}
     return {path: values.pop() if len(values) == 1 else None for path, values in before.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kvmstate.kinds import BY_WORD
@@ -71,8 +71,13 @@ def judge(change: Change, old: ResourceId) -> Change:
     return replace(change, action=Action.UPDATE, reason=f"{said}; restarts for that" if change.running else said)
 
 
-def hints(changes: dict[ResourceId, Change], inventory: Inventory) -> None:
-    """Where something goes and its like comes, say how a rename would be told."""
+def hints(
+    changes: dict[ResourceId, Change],
+    inventory: Inventory,
+    recorded: Callable[[Resource], object] = lambda resource: resource.written,
+) -> None:
+    """Where something goes and its like comes, say how a rename would be told. `recorded` says what the record has of a
+    resource."""
     come = [
         c for c in changes.values() if c.action is Action.CREATE and not BY_WORD[c.id.kind].cannot_rename and not c.hint
     ]
@@ -81,7 +86,8 @@ def hints(changes: dict[ResourceId, Change], inventory: Inventory) -> None:
     for new in come if gone else []:
         assert new.desired is not None
         alike = [c for c in gone if c.id.kind == new.id.kind]
-        same = [c for c in alike if inventory.entries[c.id].specs[-1:] == (new.desired.written,)]
+        wanted = recorded(new.desired) if alike else None
+        same = [c for c in alike if inventory.entries[c.id].specs[-1:] == (wanted,)]
         if len(same) == 1 or len(alike) == rivals[new.id.kind] == 1:
             old = (same or alike)[0].id
             told = f"if this is {old} renamed, write `moved: [{{from: {old}, to: {new.id}}}]` into kvmstate.yaml"

@@ -20,9 +20,12 @@ from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.known import alarms, known
 from kvmstate.plan.select import matching, select
+from kvmstate.plan.unseal import recorded, unsealed
 from kvmstate.plan.uses import keep_used, with_moved_pools
+from kvmstate.xmlbind import is_sealed
 
 LEAVES = (Action.DELETE, Action.FORGET)
+WRITES = (Action.CREATE, Action.UPDATE, Action.REPLACE)
 Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
 
 
@@ -86,12 +89,13 @@ def make_plan(
     if missing and not options.lenient:
         raise ManifestErrors([problem for problems in missing.values() for problem in problems])
     changes = _changes(host, desired, inventory, moved.observed, unseen, options, scope)
+    changes = {id_: _without_its_secrets(change) for id_, change in changes.items()}
     changes |= {id_: orphans.returned(changes[id_]) for id_ in back if id_ in changes}
     for new, old in moved.origins.items():
         if new in changes:
             changes[new] = moves.judge(changes[new], old)
     if not options.nameless:
-        moves.hints(changes, inventory)
+        moves.hints(changes, inventory, lambda resource: recorded(host, resource))
     for kind in ON_HOST:
         kind.ops.judge(Scene(host, changes, desired, inventory))
     shared = sharing.brought_about(host, desired, changes, inventory, moved.origins.values())
@@ -202,6 +206,14 @@ def _changes(
     return {id_: BY_WORD[id_.kind].ops.checked(host, change, inventory.get(id_)) for id_, change in changes.items()}
 
 
+def _without_its_secrets(change: Change) -> Change:
+    """A record has hashes of secrets, which nobody can write to a machine."""
+    if change.action not in WRITES or change.blocked or not change.desired or not is_sealed(change.desired.written):
+        return change
+    why = "what was applied last had secrets, of which the record has only hashes"
+    return replace(change, blocked=why, hint="its manifest has them: see that it can be read")
+
+
 def _compared(
     host: Host, resource: Resource, seen: Observed | None, inventory: Inventory, recreate: Collection[str]
 ) -> Change:
@@ -211,9 +223,9 @@ def _compared(
     if agreement.holds(entry, now):
         return same
     again = any(matching([id_], pattern) for pattern in recreate)
-    change = compare(
-        BY_WORD[id_.kind], resource, seen, entry, inventory.project, _uuid(host, inventory, resource), again
-    )
+    resource, entry = unsealed(host, resource, seen, entry)
+    own = _uuid(host, inventory, resource)
+    change = compare(BY_WORD[id_.kind], resource, seen, entry, inventory.project, own, again, host.sealing.match)
     return replace(change, digest=now) if change.agrees else change
 
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from kvmstate.model.change import Action, Change, FieldChange, Key
 from kvmstate.model.effect import Effect
 from kvmstate.model.printable import one_line
-from kvmstate.plan.texts import SENSITIVE, difference, hides, is_long, shown
+from kvmstate.plan.texts import SENSITIVE, difference, is_long, shown
+from kvmstate.xmlbind import hides
 
 # Told in one line; and kept
 MOST_FIELDS = 5

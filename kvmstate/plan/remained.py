@@ -15,32 +15,34 @@ from dataclasses import replace
 from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
+from kvmstate.xmlbind import Hide, sealed_fields
 
 # what changes by calls of its own, and by itself: a guest may power off again and again
 _CALLS = ("state", "active", "autostart", "persistent", "lifecycle")
 
 
-def digests(change: Change) -> tuple[str, ...]:
-    """Of all differences that this change has ended, when it is done. Of what is made anew there are none."""
+def digests(change: Change, hide: Hide) -> tuple[str, ...]:
+    """Of all differences that this change has ended, when it is done. Of what is made anew there are none. `hide` makes
+    hashes of the secrets in them."""
     if change.action not in (Action.UPDATE, Action.REPLACE):
         return ()
-    defined = _digests(change.fields, running=False)
-    return (*defined, *(_digests(change.waiting, running=True) if change.restarts else ()), *change.held)
+    defined = _digests(change.fields, hide, running=False)
+    return (*defined, *(_digests(change.waiting, hide, running=True) if change.restarts else ()), *change.held)
 
 
-def still(entry: Entry, change: Change) -> tuple[str, ...]:
+def still(entry: Entry, change: Change, hide: Hide) -> tuple[str, ...]:
     """Those of the entry's that are there yet."""
     if not entry.applied:
         return ()
-    seen = {*_digests(change.fields, running=False), *_digests(change.waiting, running=True), *change.held}
+    seen = {*_digests(change.fields, hide, running=False), *_digests(change.waiting, hide, running=True), *change.held}
     return tuple(digest for digest in entry.applied if digest in seen)
 
 
-def judged(entry: Entry, change: Change, judge: Callable[[Change], Change]) -> Change:
+def judged(entry: Entry, change: Change, judge: Callable[[Change], Change], hide: Hide) -> Change:
     """The change as `judge` has it, without the differences that remained; blocked where there are no others."""
     if not entry.applied:
         return judge(change)
-    defined, running = _digests(change.fields, running=False), _digests(change.waiting, running=True)
+    defined, running = _digests(change.fields, hide, running=False), _digests(change.waiting, hide, running=True)
     held = {digest: field for digest, field in (defined | running).items() if digest in entry.applied}
     if not held:
         return judge(change)
@@ -62,13 +64,8 @@ def judged(entry: Entry, change: Change, judge: Callable[[Change], Change]) -> C
     )
 
 
-def _digests(fields: Iterable[FieldChange], running: bool) -> dict[str, FieldChange]:
+def _digests(fields: Iterable[FieldChange], hide: Hide, running: bool) -> dict[str, FieldChange]:
     """By digest. That it is defined does not say that it runs."""
-    counted = (f for f in fields if f.path[0] not in _CALLS and f.effect is not Effect.NONE)
-    said = ((json.dumps([running, f.path, f.old, f.new], default=_plain), f) for f in counted)
+    counted = [f for f in fields if f.path[0] not in _CALLS and f.effect is not Effect.NONE]
+    said = zip(map(json.dumps, ([running, *told[:3]] for told in sealed_fields(counted, hide))), counted, strict=True)
     return {hashlib.blake2b(text.encode(), digest_size=8).hexdigest(): f for text, f in said}
-
-
-def _plain(value: object) -> object:
-    dump = getattr(value, "model_dump", None)
-    return dump(mode="json", exclude_unset=True, warnings=False) if dump else str(value)

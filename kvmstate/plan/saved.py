@@ -3,6 +3,9 @@
 The file holds what the plan was made from (the manifests' resources, the project's record of them, what the host was
 seen to be) and a digest of each change. `restored` looks at the host again and plans from the same manifests: anything
 that moved since, or a change that would be another one, makes the plan stale.
+
+Of secrets it has hashes, by the key of the host: whoever reads it learns none. `restored` takes those that are to be
+written from the manifests.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,8 +31,9 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
 from kvmstate.model.untrusted import DAMAGE, expect, from_json
 from kvmstate.plan import uploads
-from kvmstate.plan.planner import Options, make_plan
-from kvmstate.xmlbind import diff, without
+from kvmstate.plan.planner import WRITES, Options, make_plan
+from kvmstate.plan.unseal import with_secrets
+from kvmstate.xmlbind import Hide, by_hash, diff, is_sealed, sealed, sealed_fields, sealed_xml, without
 
 FORMAT_VERSION = "1.0"
 KIND = "SavedPlan"
@@ -75,6 +79,11 @@ class SavedPlan:
     recorded: Identity | None
 
     @property
+    def has_secrets(self) -> bool:
+        """Whether any of its resources has one."""
+        return any(is_sealed(resource.written) for resource in self.resources)
+
+    @property
     def options(self) -> Options:
         """As the plan was made; deletions were counted then."""
         return Options(self.prune, allow_empty=True, max_deletes=sys.maxsize, moves=self.moves, nameless=self.nameless)
@@ -89,8 +98,9 @@ def saved(
     whose: tuple[Identity | None, Identity | None] = (None, None),
 ) -> dict[str, Any]:
     """The plan as JSON, with the snapshot policies that count when it is carried out, and `whose` record it was made
-    for and found. It may hold secrets: it is for files that nobody else reads. Raises PlanError when a file that it
-    uploads cannot be read."""
+    for and found. Raises PlanError when a file that it uploads cannot be read, HostError when its secrets cannot be
+    made hashes of."""
+    hide = host.sealing.hide
     return {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
@@ -101,11 +111,14 @@ def saved(
         "prune": options.prune,
         "nameless": options.nameless,
         "whose": [one and asdict(one) for one in whose],
-        "resources": [*map(_dumped, policies), *(_dumped(c.desired) for c in plan.changes if c.desired)],
-        "record": {str(c.id): _record(inventory.get(c.moved_from or c.id)) for c in plan.changes},
-        "observed": {str(c.id): _seen(c.observed) for c in plan.changes},
+        "resources": [
+            *(_dumped(policy, hide) for policy in policies),
+            *(_dumped(c.desired, hide) for c in plan.changes if c.desired),
+        ],
+        "record": {str(c.id): _record(inventory.get(c.moved_from or c.id), hide) for c in plan.changes},
+        "observed": {str(c.id): _seen(c.observed, hide) for c in plan.changes},
         "uuids": {str(c.id): c.uuid for c in plan.changes if c.uuid and c.observed is None},
-        "changes": {str(c.id): _digest(c) for c in plan.changes},
+        "changes": {str(c.id): _digest(c, hide) for c in plan.changes},
         "left_out": [str(id_) for id_ in plan.left_out],
         "moved": {str(c.moved_from): str(c.id) for c in plan.changes if c.moved_from},
         "uploads": {str(c.id): noted for c in plan.changes if (noted := uploads.noted(c))},
@@ -149,8 +162,15 @@ def read(text: str, name: str) -> SavedPlan:
         raise PlanError(f"{name} is damaged ({type(error).__name__}: {error})", _AGAIN) from None
 
 
-def restored(plan: SavedPlan, host: Host, inventory: Inventory, recorded: Identity | None = None) -> Plan:
-    """The plan, exactly as it was shown. Raises PlanError for another host, Stale when anything moved."""
+def restored(
+    plan: SavedPlan,
+    host: Host,
+    inventory: Inventory,
+    recorded: Identity | None = None,
+    manifests: Callable[[], Sequence[Resource]] = lambda: (),
+) -> Plan:
+    """The plan, exactly as it was shown. Secrets that it writes are those of `manifests`, which are read only then.
+    Raises PlanError for another host, or where the manifests do not have them; Stale when anything moved."""
     if host.identity != plan.host_id:
         raise PlanError(f"this plan was made for the host {plan.host}, not for {host.uri}", _AGAIN)
     if recorded not in (plan.recorded, plan.identity):
@@ -164,13 +184,40 @@ def restored(plan: SavedPlan, host: Host, inventory: Inventory, recorded: Identi
     entries, orphans = (
         {id_: entry for id_, entry in part.items() if id_ in named} for part in (inventory.entries, inventory.orphans)
     )
-    made = make_plan(host, plan.resources, Inventory(plan.project, entries, orphans), plan.options)
+    owned, hide = Inventory(plan.project, entries, orphans), host.sealing.hide
+    made = make_plan(host, plan.resources, owned, plan.options)
+    if _without_secrets(made):
+        made = make_plan(host, _with_secrets(plan, host, manifests()), owned, plan.options)
+    if needy := _without_secrets(made):
+        raise PlanError(
+            f"this plan has hashes of secrets, and those of {needy[0]} are not the manifests': nothing was done",
+            "say where the manifests are that it was made from: `kvmstate apply FILE MANIFESTS...`; if they have other "
+            f"secrets by now, {_AGAIN}",
+        )
     changes = tuple(replace(c, uuid=plan.uuids.get(str(c.id), c.uuid)) for c in made.changes)
-    moved = [m for change in changes if (m := _moved(plan, change, inventory.get(change.moved_from or change.id)))]
+    moved = [
+        m for change in changes if (m := _moved(plan, change, inventory.get(change.moved_from or change.id), hide))
+    ]
     moved += [Moved(id_, "is gone") for id_ in sorted(known - {change.id for change in changes})]
     if moved:
         raise Stale(moved)
     return replace(made, changes=tuple(_as_reviewed(plan, c) for c in changes), left_out=plan.left_out)
+
+
+def _without_secrets(made: Plan) -> list[ResourceId]:
+    """What would be written with hashes in place of secrets."""
+    return [c.id for c in made.changes if c.action in WRITES and c.desired and is_sealed(c.desired.written)]
+
+
+def _with_secrets(plan: SavedPlan, host: Host, manifests: Iterable[Resource]) -> list[Resource]:
+    """Its resources, each with the secrets of its own manifest."""
+    seal, by_id = host.sealing.made(), {resource.id: resource for resource in manifests}
+    found = []
+    for resource in plan.resources:
+        own = by_id.get(resource.id)
+        known = by_hash(own.written, seal, BY_WORD[own.id.kind].sections) if own else {}
+        found.append(with_secrets(resource, known))
+    return found
 
 
 def _as_reviewed(plan: SavedPlan, change: Change) -> Change:
@@ -179,9 +226,9 @@ def _as_reviewed(plan: SavedPlan, change: Change) -> Change:
     return replace(change, checksum=uploads.checksum(known)) if known else change
 
 
-def _moved(plan: SavedPlan, change: Change, entry: Entry | None) -> Moved | None:
+def _moved(plan: SavedPlan, change: Change, entry: Entry | None, hide: Hide) -> Moved | None:
     address, kind = str(change.id), BY_WORD[change.id.kind]
-    before, now = plan.observed.get(address), _seen(change.observed)
+    before, now = plan.observed.get(address), _seen(change.observed, hide)
     if change.observed is None or now is None:
         if before is not None:
             return Moved(change.id, "has gone from the host")
@@ -190,12 +237,13 @@ def _moved(plan: SavedPlan, change: Change, entry: Entry | None) -> Moved | None
     elif before["uuid"] != now["uuid"]:
         return Moved(change.id, "is another object of this name")
     elif _steady(kind, before) != _steady(kind, now):
-        then = replace(change.observed, **{key: before[key] for key in ("xml", "active_xml", "calls")})
-        fields = tuple(_differences(then, change.observed))
+        parts = ("xml", "active_xml", "calls")
+        then, since = (replace(change.observed, **{part: at[part] for part in parts}) for at in (before, now))
+        fields = tuple(_differences(then, since))
         return Moved(change.id, "" if fields else "its XML differs where no field tells", fields)
-    if plan.record.get(address) != _record(entry):
+    if plan.record.get(address) != _record(entry, hide):
         return Moved(change.id, "was applied, adopted or forgotten by another run")
-    if plan.changes.get(address) != _digest(change):
+    if plan.changes.get(address) != _digest(change, hide):
         return Moved(change.id, "would be changed otherwise now: something that it refers to is another")
     known, path = plan.uploads.get(address), uploads.uploaded(change)
     if path and (known is None or not uploads.same(path, known)):
@@ -226,11 +274,16 @@ def _was_seen(value: Any) -> dict[str, Any] | None:
     return dict(value)
 
 
-def _seen(observed: Observed | None) -> dict[str, Any] | None:
+def _seen(observed: Observed | None, hide: Hide) -> dict[str, Any] | None:
     if observed is None:
         return None
-    parts = ("uuid", "xml", "active_xml")
-    return {**{part: getattr(observed, part) for part in parts}, "calls": dict(observed.calls)}
+    running = observed.active_xml
+    return {
+        "uuid": observed.uuid,
+        "xml": sealed_xml(observed.xml, hide),
+        "active_xml": running and sealed_xml(running, hide),
+        "calls": dict(observed.calls),
+    }
 
 
 def _steady(kind: Kind, seen: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,30 +292,27 @@ def _steady(kind: Kind, seen: Mapping[str, Any]) -> dict[str, Any]:
     return {**seen, **xml}
 
 
-def _record(entry: Entry | None) -> Any:
+def _record(entry: Entry | None, hide: Hide) -> Any:
     """As JSON has it. What was seen to agree since (`digest`) changes nothing."""
     if entry is None:
         return None
     lifecycle = entry.lifecycle.model_dump(mode="json", exclude_unset=True)
-    return json.loads(json.dumps([entry.uuid, entry.specs, lifecycle, entry.incomplete]))
+    specs = [sealed(spec, hide, BY_WORD[entry.id.kind].sections) for spec in entry.specs]
+    return json.loads(json.dumps([entry.uuid, specs, lifecycle, entry.incomplete]))
 
 
-def _digest(change: Change) -> str:
-    fields = [[(f.path, f.old, f.new, str(f.effect)) for f in part] for part in (change.fields, change.active_fields)]
+def _digest(change: Change, hide: Hide) -> str:
+    fields = [sealed_fields(part, hide) for part in (change.fields, change.active_fields)]
     uuid = change.uuid if change.observed is None else ""
     said = [change.action.name, bool(change.blocked), change.reason, uuid, sorted(map(str, change.needs)), fields]
-    text = json.dumps(said, default=lambda v: v.model_dump(mode="json", exclude_unset=True, warnings=False))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
 
 
-def _dumped(resource: Resource) -> dict[str, Any]:
-    parts: dict[str, BaseModel] = {
-        "metadata": resource.metadata,
-        "lifecycle": resource.lifecycle,
-        "spec": resource.spec,
-    }
+def _dumped(resource: Resource, hide: Hide) -> dict[str, Any]:
+    parts: dict[str, BaseModel] = {"metadata": resource.metadata, "lifecycle": resource.lifecycle}
     dumped = {name: part.model_dump(mode="json", exclude_unset=True) for name, part in parts.items()}
-    return {"id": str(resource.id), **dumped, "origin": asdict(resource.origin)}
+    spec = sealed(resource.written, hide, BY_WORD[resource.id.kind].sections)
+    return {"id": str(resource.id), **dumped, "spec": spec, "origin": asdict(resource.origin)}
 
 
 def _loaded(value: dict[str, Any]) -> Resource:

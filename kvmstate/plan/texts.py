@@ -5,24 +5,16 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from kvmstate.model.change import FieldChange
 from kvmstate.model.printable import one_line
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.uri import without_secrets
-from kvmstate.xmlbind import Section, bindings, holds_secret, is_secret
+from kvmstate.xmlbind import Section, bindings, is_secret
 
 SENSITIVE = "(sensitive value)"
 # Longer values are cut, and their changes shown as a difference.
 LONG = 160
 MOST_LINES = 30
 _AROUND = 24
-
-
-def hides(field: FieldChange) -> bool:
-    """Whether the values of a difference are not to be shown."""
-    return field.sensitive or (
-        field.path[0] in ("xml", "remainder") and holds_secret(str(field.path[-1]), field.old, field.new)
-    )
 
 
 def shown(value: Any, key: str | None = None) -> str:

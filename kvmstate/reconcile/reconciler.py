@@ -237,7 +237,7 @@ class Reconciler:
                 if event.kind is EventKind.DONE:
                     if self._spool.made(event.change):
                         self._queue.add(Task.EVERYTHING)
-                    reason, message = event_of(event.change, before.get(event.change.id))
+                    reason, message = event_of(event.change, before.get(event.change.id), store.sealed)
                     self._status.record_event(reason, message, event.change.id)
 
             with self.taking_time():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from kvmstate.apply import Result
@@ -61,8 +62,10 @@ def _status(change: Change, sync: Sync, message: str = "", hint: str = "") -> Re
     return ResourceStatus(change.id, sync, message, hint, state=state, plan=plan, pending=pending)
 
 
-def event_of(change: Change, before: Entry | None) -> tuple[str, str]:
-    """Reason and message of what was done: drift was corrected where the manifest had been applied already."""
-    same = bool(before and change.desired and before.specs == (change.desired.written,))
+def event_of(change: Change, before: Entry | None, sealed: Callable[[Entry], Entry]) -> tuple[str, str]:
+    """Reason and message of what was done: drift was corrected where the manifest had been applied already. `sealed`
+    says how an entry is recorded."""
+    wanted = before and change.desired and sealed(replace(before, specs=(change.desired.written,)))
+    same = bool(before and wanted and before.specs == wanted.specs)
     reasons = {Action.DELETE: "Deleted", Action.FORGET: "Forgotten"}
     return reasons.get(change.action, "DriftCorrected" if same else "Applied"), brief(change)

@@ -13,9 +13,9 @@ from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
 from kvmstate.plan.reasons import effect_here
-from kvmstate.plan.texts import hides
 from kvmstate.views.diagnostics import FORMAT_VERSION
 from kvmstate.views.values import overlaid, plain, with_unseen
+from kvmstate.xmlbind import hides
 
 ACTIONS = {
     Action.NOOP: ["no-op"],

@@ -9,7 +9,8 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.printable import one_line
 from kvmstate.plan.reasons import MOST_FIELDS, WHAT, Row, row
 from kvmstate.plan.saved import Stale
-from kvmstate.plan.texts import SENSITIVE, hides, shown
+from kvmstate.plan.texts import SENSITIVE, shown
+from kvmstate.xmlbind import hides
 
 
 @dataclass(frozen=True)

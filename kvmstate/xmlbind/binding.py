@@ -51,12 +51,13 @@ class Keyed:
 
 @dataclass(frozen=True)
 class Sensitive:
-    """Marks a field whose value is a secret: no output ever shows it. The host's record of a project keeps it.
+    """Marks a text that is a secret: no output ever shows it, and the host's record and saved plans have its hash.
 
-    `harmless` tells values that may be shown all the same.
+    `harmless` tells values that may be shown all the same. A `document` is XML, which has secrets at places.
     """
 
     harmless: Callable[[Any], bool] | None = None
+    document: bool = False
 
 
 class Section(Model):

@@ -37,7 +37,7 @@ _DESCRIBED = Field(
     "written in, and it must hold on the host. With one, nothing is defaulted but by libvirt."
 )
 _Text = Annotated[str, AfterValidator(_check)]
-_SHOWN = Sensitive(harmless=lambda text: not holds_secret("", text))
+_SHOWN = Sensitive(harmless=lambda text: not holds_secret("", text), document=True)
 Remainder = Annotated[_Text | None, _DESCRIBED, _SHOWN, Effect.RESTART]
 NeededRemainder = Annotated[_Text, _DESCRIBED, _SHOWN, Effect.RESTART]
 Difference = tuple[tuple[str, ...], str | None, str | None]

@@ -11,6 +11,8 @@ import pytest
 
 from tests.artefacts.conftest import MACHINE, POOL, VOLUME, Done, Project
 
+PASSWORD = "./devices/graphics[@type='vnc']/@passwd"
+
 
 def machine(**spec: Any) -> dict[str, Any]:
     return {**MACHINE, "spec": {**MACHINE["spec"], **spec}}
@@ -136,7 +138,10 @@ def test_a_printed_plan_is_no_saved_plan(planned: Project) -> None:
 
 
 @pytest.mark.parametrize("args", [["--prune"], ["--set", "a=b"], ["--target", "pool/images"], ["all.yaml"]])
-def test_a_saved_plan_takes_nothing_that_would_make_it_another(planned: Project, args: list[str]) -> None:
+def test_a_saved_plan_takes_nothing_that_would_make_it_another(kvmstate: Project, args: list[str]) -> None:
+    kvmstate.write(POOL, VOLUME, machine(xml={}))
+    assert kvmstate("plan", "--out", "plan.json").code == 0
+    planned = kvmstate
     assert "plan.json is a saved plan: it takes no " in refused(planned("apply", "plan.json", *args))
 
 
@@ -167,3 +172,41 @@ def test_deletions_are_counted_when_the_plan_is_made(planned: Project) -> None:
     assert not Path("few.json").exists()
     assert planned("plan", *options, "--max-deletes", "2", "--out", "plan.json").code == 0
     assert planned("apply", "plan.json").out.endswith("0 added, 0 changed, 2 destroyed.\n")
+
+
+def test_secrets_are_not_in_the_file_and_come_from_the_manifests(kvmstate: Project) -> None:
+    assert kvmstate("plan", "--out", "plan.json").code == 0
+    assert "hunter2" not in Path("plan.json").read_text()
+    assert kvmstate("apply", "plan.json").code == 0
+    kvmstate.write(POOL, VOLUME, machine(xml={PASSWORD: "hunter3"}))
+    assert kvmstate("plan", "--out", "plan.json").code == 0
+    assert "hunter" not in Path("plan.json").read_text()
+    assert kvmstate("apply", "plan.json").code == 0
+    xml = kvmstate.connection.lookupByName("web-1").XMLDesc(1)
+    assert "passwd='hunter3'" in xml
+
+
+def test_secrets_that_are_not_those_of_the_plan_are_not_applied(kvmstate: Project) -> None:
+    assert kvmstate("plan", "--out", "plan.json").code == 0
+    for edited in (MACHINE, machine(xml={}), machine(xml={PASSWORD: "other"})):
+        kvmstate.write(POOL, VOLUME, *([] if edited is MACHINE else [edited]))
+        said = refused(kvmstate("apply", "plan.json"))
+        assert "those of domain/web-1 are not the manifests'" in said
+        assert "kvmstate apply FILE MANIFESTS..." in said
+    assert [each.name() for each in kvmstate.connection.listAllDomains(0)] == ["test"]
+    kvmstate.write(POOL, VOLUME, machine(cpus=7))
+    assert kvmstate("apply", "plan.json", "all.yaml").code == 0
+    assert cpus(kvmstate) == 1
+
+
+def test_the_place_of_the_manifests_is_said_where_it_is_another(kvmstate: Project, tmp_path: Path) -> None:
+    """A template's values too, as they were when the plan was made."""
+    values = ["--set", "password=hunter4"]
+    kvmstate.write(POOL, VOLUME, machine(xml={PASSWORD: "{{ values.password }}"}))
+    Path("all.yaml").rename("all.yaml.j2")
+    assert kvmstate("plan", "--out", "plan.json", *values).code == 0
+    assert "hunter" not in Path("plan.json").read_text()
+    assert "there is no value 'password'" in refused(kvmstate("apply", "plan.json"))
+    assert "those of domain/web-1 are not" in refused(kvmstate("apply", "plan.json", "--set", "password=x"))
+    assert kvmstate("apply", "plan.json", *values).code == 0
+    assert "passwd='hunter4'" in kvmstate.connection.lookupByName("web-1").XMLDesc(1)

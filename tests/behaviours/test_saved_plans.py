@@ -195,8 +195,8 @@ def test_what_is_written_to_after_the_plan_was_checked_is_refused_on_its_way(
     project.write(pool(), image(project))
     plan = save(project)
 
-    def swapped(self: Session, saved: SavedPlan) -> Any:
-        found = restored(self, saved)
+    def swapped(self: Session, saved: SavedPlan, *more: Any) -> Any:
+        found = restored(self, saved, *more)
         _written_in_place(file)
         return found
 

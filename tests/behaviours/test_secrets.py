@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from typing import Any
 
 import libvirt
 import pytest
-from harness import Project, pool, resource
+from harness import Project, idle, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -77,3 +79,78 @@ def test_what_may_be_a_secret_is_in_no_output(project: Project, connection: libv
     web["spec"]["kernel"]["cmdline"] = "console=ttyS0 root=/dev/vda1 quiet"
     project.write(web, db)
     assert "console=ttyS0 quiet -> console=ttyS0 root=/dev/vda1 quiet" in project.plan().out
+
+
+def shard(connection: libvirt.virConnect) -> libvirt.virSecret:
+    return next(each for each in connection.listAllSecrets() if each.usageID() == "kvmstate:shop:0")
+
+
+def recorded(connection: libvirt.virConnect) -> Any:
+    return json.loads(zlib.decompress(shard(connection).value(0)))
+
+
+def test_a_password_that_somebody_changes_on_the_host_is_drift(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(machine(passwd="ours"))
+    domain = connection.lookupByName("web")
+    for theirs in ("passwd='theirs'", ""):
+        text = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE)
+        connection.defineXML(text.replace("passwd='ours'", theirs))
+        drift = project.kvmstate("drift")
+        assert (drift.code, drift.out.count("(sensitive value)")) == (2, 1), drift
+        assert "(sensitive value)" in project.plan().out
+        project.converge()
+        assert password(connection) == "ours"
+
+
+def test_a_running_machine_waits_with_its_old_password(project: Project, connection: libvirt.virConnect) -> None:
+    def running(passwd: str) -> dict[str, Any]:
+        return idle("web", graphics=[{"type": "vnc"}], xml={PATH: passwd})
+
+    project.converge(running("before"))
+    project.write(running("after"))
+    assert project.apply().code == 0
+    planned = project.plan()
+    assert (planned.code, "1 restart pending" in planned.out) == (0, True), planned
+    connection.lookupByName("web").destroy()
+    project.converge()
+    assert "pending" not in project.plan().out
+
+
+def test_a_record_in_clear_is_cleaned_by_the_next_apply(project: Project, connection: libvirt.virConnect) -> None:
+    """As earlier versions wrote it; with a key, and as on a host that never had one."""
+    web = machine(passwd="in-clear")
+    web["spec"]["kernel"] = {"path": "/boot/vmlinuz", "cmdline": "luks=in-clear"}
+    for own_key in (True, False):
+        project.converge(web)
+        text = json.dumps(recorded(connection))
+        assert "in-clear" not in text
+        old = json.loads(text)
+        del old["sealed"]
+        old["entries"][0]["specs"] = [{**web["spec"], "memory": 64 << 20}]
+        old["entries"][0]["digest"] = "0" * 32
+        shard(connection).setValue(zlib.compress(json.dumps(old).encode()), 0)
+        if not own_key:
+            connection.secretLookupByUsage(libvirt.VIR_SECRET_USAGE_TYPE_CEPH, "kvmstate:key").undefine()
+        planned = project.plan("--out", str(project.folder.parent / "plan.json"))
+        assert (planned.code, "No changes." in planned.out) == (0, True), planned
+        assert "in-clear" not in (project.folder.parent / "plan.json").read_text()
+        applied = project.apply()
+        assert (applied.code, applied.out) == (0, "No changes.\n"), applied
+        text = json.dumps(recorded(connection))
+        assert ("in-clear" in text, text.count("hmac-sha256-"), '"sealed": true' in text) == (False, 2, True)
+        assert project.plan().code == 0
+
+
+def test_a_lost_key_changes_nothing(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(machine(passwd="ours"))
+    before = recorded(connection)["entries"][0]["specs"]
+    connection.secretLookupByUsage(libvirt.VIR_SECRET_USAGE_TYPE_CEPH, "kvmstate:key").undefine()
+    assert "No changes." in project.plan().out
+    project.converge()
+    assert recorded(connection)["entries"][0]["specs"] != before
+    assert password(connection) == "ours"
+    connection.secretLookupByUsage(libvirt.VIR_SECRET_USAGE_TYPE_CEPH, "kvmstate:key").setValue(b"short", 0)
+    said = project.plan()
+    assert (said.code, "key of kvmstate's hashes of secrets is damaged" in said.err) == (1, True), said

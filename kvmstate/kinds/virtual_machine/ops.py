@@ -8,7 +8,7 @@ from typing import Any
 
 from lxml import etree
 
-from kvmstate.errors import HostError
+from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host, domains
 from kvmstate.host.permit import Changed
 from kvmstate.kind import Context, Ops
@@ -61,9 +61,26 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
             lambda seen: _read(seen, host.lookup),
             persistent=kept,
             saved_xml=kept_memory,
+            ask=lambda seen: _with_secrets(seen, domain),
         )
 
     return {seen.id.name: seen for seen in host.each(look, domains.named(host.connection, names))}
+
+
+def _with_secrets(seen: Observed, domain: Any) -> Observed:
+    try:
+        return replace(
+            seen,
+            xml=domains.xml(domain, secure=True),
+            active_xml=domains.xml(domain, inactive=False, secure=True) if seen.active_xml else None,
+            saved_xml=domains.saved_xml(domain, secure=True) if seen.saved_xml else None,
+            has_secrets=True,
+        )
+    except ConnectionFailed:
+        raise
+    except HostError:
+        # who may not see them, or a machine that has just gone
+        return seen
 
 
 def _read(seen: Observed, lookup: Any) -> tuple[VirtualMachineSpec, VirtualMachineSpec | None]:
