@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
+from typing import cast
 
 from kvmstate.errors import Problem
 from kvmstate.kind import Claim
@@ -21,7 +22,7 @@ def check(items: Iterable[Loaded]) -> Iterator[Problem]:
         spec = item.resource.spec
         for fault in spec.faults():
             yield item.problem(fault.message, fault.path, fault.hint)
-        if not getattr(spec, "remainder", None) and isinstance(spec, Section):
+        if isinstance(spec, Section):
             yield from _same_keys(item, spec, ())
         claims += ((claim, item) for claim in spec.claims())
     yield from _claimed_twice(claims)
@@ -33,14 +34,21 @@ def _same_keys(item: Loaded, section: Section, at: Path) -> Iterator[Problem]:
         value = getattr(section, b.name) if b.key or any(_has_keys(below) for below in b.sections) else None
         if isinstance(value, Section):
             yield from _same_keys(item, value, (*at, b.alias))
-        seen: dict[object, int] = {}
+        seen: dict[tuple[str, object], int] = {}
         for index, child in enumerate(value if isinstance(value, list) else ()):
-            path = (*at, b.alias, index)
-            key = getattr(child, b.key) if b.key else None
-            if key is not None and (first := seen.setdefault(key, index)) != index:
-                yield item.problem(f"{key} stands twice: here and in {b.alias}[{first}]", (*path, str(b.key)))
+            path, of = (*at, b.alias, index), cast("type[Section]", type(child))
+            for name in _apart(of, b.key):
+                own = getattr(child, name)
+                if own is not None and (first := seen.setdefault((name, own), index)) != index:
+                    yield item.problem(f"{own} stands twice: here and in {b.alias}[{first}]", (*path, name))
             if isinstance(child, Section) and _has_keys(type(child)):
                 yield from _same_keys(item, child, path)
+
+
+@cache
+def _apart(section: type[Section], key: str | None) -> tuple[str, ...]:
+    """The fields of which no two items of a list may have the same."""
+    return tuple(b.name for b in bindings(section) if b.name == key or (b.xml and b.xml.unique))
 
 
 @cache

@@ -150,7 +150,7 @@ def _parts(section: Section, node: etree._Element, at: str = "") -> Iterator[str
 
 
 def _places(b: Binding, node: etree._Element) -> list[etree._Element]:
-    return b.find_all(node) if b.repeated else [found] if (found := b.path.find(node)) is not None else []
+    return b.find_all(node) if b.repeated else [found] if (found := b.find(node)) is not None else []
 
 
 def _has_part(section: Section, b: Binding, node: etree._Element) -> bool:

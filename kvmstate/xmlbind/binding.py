@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from os.path import basename
 from typing import Any, ClassVar, Literal, get_args, get_origin
@@ -26,8 +26,7 @@ class Xml:
     A `lasting` value stays when the manifest no longer names it: libvirt must have one, or would pick another.
     A `passing` one may be gone from the host, once it was applied: what was copied has no origin to keep.
     Of a `recorded` one what was applied counts, and not what libvirt shows: a guest may have written that.
-    Of a list, `only` are the elements whose attributes have one of these values, or are not there: the others of
-    that tag are something else, and are left alone.
+    No two items of a list may have the same in a `unique` field.
     A `whole` field is all that its elements are there for: without it, what a remainder says of them goes as well.
     """
 
@@ -38,8 +37,8 @@ class Xml:
     lasting: bool = False
     passing: bool = False
     recorded: bool = False
-    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     whole: bool = False
+    unique: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,20 @@ class Section(Model):
     A union of sections is told apart by the text at `xml_by`, which is `xml_variant` for this member.
     `made_with` is what an element needs besides its fields when it is made: values by their paths in it.
     One that is `present` means something by being there, though it says nothing: `rng: {}`.
+    `only` are the elements whose attributes have one of these values (the first one, where they are not there): the
+    others of that tag are something else, and are left alone.
     """
 
     xml_by: ClassVar[str] = "@type"
     xml_variant: ClassVar[str | None] = None
     made_with: ClassVar[Mapping[str, str]] = {}
     present: ClassVar[bool] = False
+    only: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    @classmethod
+    def is_one(cls, node: etree._Element) -> bool:
+        """Whether an element of the section's tag is this, and not something else."""
+        return all(node.get(name, values[0]) in values for name, values in cls.only.items())
 
 
 @dataclass(frozen=True)
@@ -124,12 +131,28 @@ class Binding:
 
     def find_all(self, node: etree._Element) -> list[etree._Element]:
         """The elements of a list."""
-        only = self.xml.only if self.xml else {}
-        return [
-            found
-            for found in self.path.find_all(node)
-            if all(found.get(name, values[0]) in values for name, values in only.items())
-        ]
+        found = self.path.find_all(node)
+        return [each for each in found if any(s.is_one(each) for s in self.sections)] if self._picks else found
+
+    def find(self, node: etree._Element) -> etree._Element | None:
+        """The element of a field that is one thing."""
+        return next(iter(self.find_all(node)), None) if self._picks else self.path.find(node)
+
+    def make(self, node: etree._Element) -> etree._Element:
+        """A new element for it, where there is none."""
+        return self.path.steps[-1].make(self.path.parent().ensure(node)) if self._picks else self.path.ensure(node)
+
+    def remove(self, node: etree._Element) -> None:
+        """Take the element, or the attribute, away; nothing happens when it is not there."""
+        if not self._picks:
+            self.path.remove(node)
+        elif (found := self.find(node)) is not None and (parent := found.getparent()) is not None:
+            parent.remove(found)
+
+    @cached_property
+    def _picks(self) -> bool:
+        """Whether there are elements of this tag that are something else."""
+        return any(section.only for section in self.sections)
 
     def item_key(self, item: Any) -> str:
         """What tells an item of the list from the others: what is not in the XML is as the key's default says."""

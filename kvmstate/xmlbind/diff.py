@@ -116,7 +116,7 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
 
 def _said(b: Binding, rest: etree._Element) -> etree._Element | None:
     """The element in the XML beside the fields that says something of this one."""
-    if b.xml is None or (found := b.path.find(rest)) is None:
+    if b.xml is None or (found := b.find(rest)) is None:
         return None
     if b.repeated or (b.sections and not b.xml.shared):
         return found

@@ -61,7 +61,7 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
             items = [value for value in found_values if value is not None]
             if items:
                 values[b.name] = items
-        elif (found := b.path.find(node)) is not None and (value := read(b, found, lookup)) is not None:
+        elif (found := b.find(node)) is not None and (value := read(b, found, lookup)) is not None:
             values[b.name] = value
     return cast("S", _blank(cls).model_copy(update=values))
 
@@ -111,7 +111,7 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
             if target is not None:
                 codec.write(target, value, lookup)
         elif value is None or not isinstance(codec, Scalar):
-            b.path.remove(node)
+            b.remove(node)
         elif (found := b.path.find(node)) is None or not b.same(value, read(b, found, lookup)):
             # what means the same stays as it is: `q35` is no newer version of the machine type that was pinned
             b.path.set(node, codec.write(value))
@@ -119,8 +119,8 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
 
 
 def _ensure(node: etree._Element, b: Binding, section: type[Section]) -> etree._Element:
-    found = b.path.find(node)
-    return found if found is not None else _made(b.path.ensure(node), section)
+    found = b.find(node)
+    return found if found is not None else _made(b.make(node), section)
 
 
 def _made(node: etree._Element, section: type[Section]) -> etree._Element:

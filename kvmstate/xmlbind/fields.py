@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Unpack, cast
 
 from kvmstate.model.field import Told, field
@@ -18,8 +18,8 @@ class Place(Told, total=False):
     lasting: bool
     passing: bool
     recorded: bool
-    only: Mapping[str, tuple[str, ...]]
     whole: bool
+    unique: bool
     sensitive: Sensitive
 
 

@@ -25,7 +25,7 @@ class Terse(Section):
     flag: bool | None = xml("flag/@is", ON_OFF, effect=Effect.LIVE)
     word: str = xml("word", default="one", same=same_case, lasting=True, passing=True, recorded=True)
     secret: str | None = xml("secret", sensitive=Sensitive(), examples=["x"])
-    items: list[Item] = xml_list("item", key="name", whole=True, only={"type": ("a",)}, effect=Effect.REPLACE)
+    items: list[Item] = xml_list("item", key="name", whole=True, shared=True, effect=Effect.REPLACE)
     words: list[str] = xml_list("words", required=True, min_length=1)
     network: str | None = field(ref="network", doc="A network.")
     file: str | None = field(local=True, effect=Effect.NONE)
@@ -38,7 +38,7 @@ class Long(Section):
     flag: Annotated[bool | None, Xml("flag/@is", ON_OFF), Effect.LIVE] = None
     word: Annotated[str, Xml("word", same=same_case, lasting=True, passing=True, recorded=True)] = "one"
     secret: Annotated[str | None, Xml("secret"), Sensitive(), Field(examples=["x"])] = None
-    items: Annotated[list[Item], Xml("item", whole=True, only={"type": ("a",)}), Keyed("name"), Effect.REPLACE] = []
+    items: Annotated[list[Item], Xml("item", whole=True, shared=True), Keyed("name"), Effect.REPLACE] = []
     words: Annotated[list[str], Xml("words"), Field(min_length=1)]
     network: Annotated[str | None, Ref("network"), Field(description="A network.")] = None
     file: Annotated[str | None, LocalFile(), Effect.NONE] = None

@@ -27,6 +27,7 @@ class Part(Section):
     """An item of a keyed list."""
 
     made_with = {"@made": "new"}
+    only = {"type": ("a", "b")}
 
     name: str = xml("@name", required=True)
     speed: int | None = xml("speed", effect=Effect.LIVE)
@@ -81,7 +82,6 @@ class Toy(Section):
     parts: list[Part] = xml_list(
         "parts/part",
         key="name",
-        only={"type": ("a", "b")},
         effect=When("kind", ("fast",), then=Effect.LIVE, otherwise=Effect.RESTART),
     )
     steps: list[Step] = xml_list("steps/step", effect=Effect.REPLACE)

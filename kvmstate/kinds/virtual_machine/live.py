@@ -1,57 +1,63 @@
 """How each LIVE field is changed in a running domain.
 
-HANDLERS has one entry for every field that says Effect.LIVE (a test holds the two together). A device is always taken
-from the configuration that was just defined, so that what runs and what is defined are the same device.
+HANDLERS has one entry for every such field that is not a device's (a test holds the two together). A device is always
+taken from the configuration that was just defined, so that what runs and what is defined are the same device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lxml import etree
 
 from kvmstate.host import Host, domains
 from kvmstate.kind.steps import Step, simple
-from kvmstate.kinds.virtual_machine.devices import Disk, Interface
-from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
+from kvmstate.kinds.virtual_machine.spec import DEVICES
 from kvmstate.model.change import Change, FieldChange
-from kvmstate.xmlbind import bindings, document, parse, to_text
+from kvmstate.xmlbind import document, parse, to_text
 
 Handler = Callable[[Host, Any, Change, FieldChange], None]
 
 
 def step(host: Host, change: Change, field: FieldChange) -> Step:
-    handler = HANDLERS[_pattern(field)]
+    change_it = handler(field.path)
     return simple(
         f"change the running machine: {field.where}",
-        lambda: handler(host, domains.find(host.connection, change.id.name), change, field),
+        lambda: change_it(host, domains.find(host.connection, change.id.name), change, field),
     )
+
+
+def handler(path: Sequence[str]) -> Handler:
+    """What changes this field of a running machine. Raises KeyError when nothing does."""
+    if path[0] not in DEVICES:
+        return HANDLERS[".".join(path)]
+    return _plug if len(path) == _depth(path) else _update
+
+
+def _depth(path: Sequence[str]) -> int:
+    """How much of a path names a device."""
+    return 2 if DEVICES[path[0]][0].repeated else 1
 
 
 def ordered(fields: Iterable[FieldChange]) -> list[FieldChange]:
     """What goes, goes first: its bus, name or address may be needed by what comes. One step a device."""
     seen, found = set(), []
     for field in sorted(fields, key=lambda f: f.new is not None):
-        key = field.path[:2] if field.path[0] in ("disks", "interfaces") else field.path
+        key = field.path[: _depth(field.path)] if field.path[0] in DEVICES else field.path
         if key not in seen:
             seen.add(key)
             found.append(field)
     return found
 
 
-def _pattern(field: FieldChange) -> str:
-    return ".".join("*" if i == 1 else part for i, part in enumerate(field.path))
-
-
 def _device(text: str, field: FieldChange) -> etree._Element | None:
-    """The device in this XML that has the field's item's name."""
-    section: type[Disk] | type[Interface] = {"disks": Disk, "interfaces": Interface}[field.path[0]]  # type: ignore[assignment]
-    binding = next(b for b in bindings(VirtualMachineSpec) if b.alias == field.path[0])
-    for node in binding.find_all(document(text)):
-        if parse(section, node).name == field.path[1]:
-            return node
-    return None
+    """The device in this XML that the field is of."""
+    b, section = DEVICES[field.path[0]]
+    root = document(text)
+    if not b.repeated:
+        return b.find(root)
+    return next((node for node in b.find_all(root) if b.item_key(parse(section, node)) == field.path[1]), None)
 
 
 def _plug(host: Host, domain: Any, change: Change, field: FieldChange) -> None:
@@ -77,12 +83,13 @@ def _update(host: Host, domain: Any, change: Change, field: FieldChange) -> None
     wanted = _device(domains.xml(domain, secure=True), field)
     assert running is not None
     assert wanted is not None
-    for tag in ("source", "link", "driver"):
+    for tag in DEVICES[field.path[0]][1].swaps:
         for old in running.findall(tag):
             running.remove(old)
         for new in wanted.findall(tag):
             running.append(new)
-    running.set("type", wanted.get("type", ""))
+    if kind := wanted.get("type"):
+        running.set("type", kind)
     for leftover in running.findall("backingStore"):
         running.remove(leftover)
     domains.update_device(domain, to_text(running))
@@ -105,11 +112,4 @@ HANDLERS: dict[str, Handler] = {
     "memory": _memory,
     "title": _text(title=True),
     "description": _text(title=False),
-    "disks.*": _plug,
-    "disks.*.volume": _update,
-    "disks.*.file": _update,
-    "interfaces.*": _plug,
-    "interfaces.*.network": _update,
-    "interfaces.*.bridge": _update,
-    "interfaces.*.link": _update,
 }

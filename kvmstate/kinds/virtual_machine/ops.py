@@ -17,12 +17,13 @@ from kvmstate.kind.stamps import stamp_element, stamping
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.virtual_machine import checked, live
 from kvmstate.kinds.virtual_machine.above import keep_what_lies_above
-from kvmstate.kinds.virtual_machine.defaults import base, derived_mac, named_interfaces, placed
+from kvmstate.kinds.virtual_machine.defaults import base
+from kvmstate.kinds.virtual_machine.devices.base import Owner, item_named, items
 from kvmstate.kinds.virtual_machine.portable import portable, secrets
 from kvmstate.kinds.virtual_machine.rebuild import rebuild
 from kvmstate.kinds.virtual_machine.removed import removed
 from kvmstate.kinds.virtual_machine.settle import settle
-from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
+from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed, Resource, ResourceId
@@ -116,17 +117,6 @@ def _is_expanded(node: etree._Element) -> bool:
 def complete(resource: Resource, observed: Observed | None, project: str) -> VirtualMachineSpec:
     spec: VirtualMachineSpec = resource.spec
     seen: VirtualMachineSpec | None = observed.config if observed else _remembered(spec)
-    interfaces = [
-        i.model_copy(
-            update={
-                # one that it has stays, also when the machine is renamed
-                "mac": i.mac
-                or getattr(_item(seen, "interfaces", i.name), "mac", None)
-                or derived_mac(project, resource.id.name, i.name or "")
-            }
-        )
-        for i in named_interfaces(spec.interfaces, seen.interfaces if seen else [])
-    ]
     update: dict[str, Any] = {}
     if spec.state == "ignore":
         update["state"] = observed.config.state if observed else "stopped"
@@ -135,9 +125,10 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
         ignored = observed is not None and name in resource.lifecycle.ignore_changes
         if limit := getattr(spec, f"max_{name}") or (None if ignored else getattr(spec, name)):
             update[f"max_{name}"] = limit
-    for name, items in (("interfaces", interfaces), ("disks", _with_targets(spec, seen))):
-        if name in spec.model_fields_set:
-            update[name] = items
+    owner = Owner(project, resource.id.name)
+    for b, device in DEVICES.values():
+        if b.repeated and b.name in spec.model_fields_set:
+            update[b.name] = [*device.completed(items(spec, b), items(seen, b), owner)]
     return spec.model_copy(update=update)
 
 
@@ -146,17 +137,7 @@ def _remembered(spec: VirtualMachineSpec) -> VirtualMachineSpec | None:
     if (rest := spec.rest) is None:
         return None
     seen = parse(VirtualMachineSpec, rest)
-    return seen.model_copy(update={"disks": [disk for disk in spec.disks if _item(seen, "disks", disk.name)]})
-
-
-def _with_targets(spec: VirtualMachineSpec, seen: VirtualMachineSpec | None) -> list[Any]:
-    """New disks get a device name and a bus; those that exist keep theirs unless the manifest names others."""
-    taken = {d.target for d in [*spec.disks, *(seen.disks if seen else [])] if d.target}
-    return [disk.model_copy(update=placed(disk, _item(seen, "disks", disk.name), taken)) for disk in spec.disks]
-
-
-def _item(seen: VirtualMachineSpec | None, field: str, name: str | None) -> Any:
-    return next((item for item in getattr(seen, field, []) if item.name == name), None)
+    return seen.model_copy(update={"disks": [disk for disk in spec.disks if item_named(seen.disks, disk.name)]})
 
 
 def _refuse_what_snapshots_need(host: Host, spec: VirtualMachineSpec, observed: Observed | None) -> None:
@@ -185,7 +166,7 @@ def _as_it_is(change: Change, text: str, host: Host) -> Change:
         host.forget()
         now = parse(VirtualMachineSpec, document(text), host.lookup)
         for name in touched:
-            then, found = _item(change.observed.config, "disks", name), _item(now, "disks", name)
+            then, found = (item_named(each.disks, name) for each in (change.observed.config, now))
             if (then and (then.volume, then.file)) != (found and (found.volume, found.file)):
                 raise Changed(change.id.name)
     spec: VirtualMachineSpec = change.spec

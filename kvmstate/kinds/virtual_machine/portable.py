@@ -8,12 +8,12 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains, networks
-from kvmstate.kinds.virtual_machine.devices import Disk
-from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
+from kvmstate.kinds.virtual_machine.devices.disk import Disk
+from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
 from kvmstate.model.resource import Observed
 from kvmstate.snapshots import chain
-from kvmstate.xmlbind import bindings, differences, disk_source, document, owning
+from kvmstate.xmlbind import differences, disk_source, document, owning
 from kvmstate.xmlbind.path import parse_path
 from kvmstate.xmlbind.remainder import HIDDEN
 
@@ -43,7 +43,7 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
     omitted = {name for name, value in derived.items() if getattr(spec, name) == value}
     spec = owning(spec, *(spec.model_fields_set - omitted))
     if "disks" in spec.model_fields_set:
-        listed = next(b for b in bindings(VirtualMachineSpec) if b.name == "disks").find_all(node)
+        listed = DEVICES["disks"][0].find_all(node)
         spec = spec.model_copy(update={"disks": list(_disks(listed, spec.disks, host))})
     return spec, node
 
@@ -97,24 +97,8 @@ def _drop_added(node: etree._Element, host: Host) -> None:
         node.remove(clock)
     machine = parse_path("os/type").find(node)
     arch = machine.get("arch") if machine is not None else None
-    if arch in ("x86_64", "i686"):
-        _drop_serial(node)
+    for _, device in DEVICES.values():
+        device.omit(node)
     emulators = parse_path(f"guest/arch[@name='{arch}']/emulator").find_all(document(host.capabilities))
     if node.findtext("devices/emulator") in [emulator.text for emulator in emulators]:
         parse_path("devices/emulator").remove(node)
-
-
-def _drop_serial(node: etree._Element) -> None:
-    """What an x86 machine's serial ports are unless they say otherwise, and the first of them once more as a console.
-
-    https://libvirt.org/formatdomain.html#console
-    """
-    targets = parse_path("devices/serial/target[@type='isa-serial']").find_all(node)
-    consoles = parse_path("devices/console/target").find_all(node)
-    mirrored = bool(targets and consoles) and consoles[0].get("type") == "serial"
-    # a console's port may be its place among those that are written
-    if mirrored and all(console.get("port") == str(n) for n, console in enumerate(consoles[1:])):
-        parse_path("devices/console").remove(node)
-    for target in targets:
-        del target.attrib["type"]
-        parse_path("model[@name='isa-serial']").remove(target)

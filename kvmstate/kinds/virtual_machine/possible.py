@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lxml import etree
 
 from kvmstate.kind import Fault
+from kvmstate.kinds.virtual_machine.devices.base import Devices, items
 from kvmstate.model.quantity import Bytes
 from kvmstate.xmlbind.codecs import size
 
@@ -18,7 +19,7 @@ MIB = 1 << 20
 _CELL = "cpu/numa/cell"
 
 
-def faults(spec: VirtualMachineSpec) -> Iterator[Fault]:
+def faults(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
     """Why libvirt would take these and make something else of them, or refuse them."""
     if "q35" in (spec.machine or ""):
         for index, disk in enumerate(spec.disks):
@@ -28,8 +29,20 @@ def faults(spec: VirtualMachineSpec) -> Iterator[Fault]:
                     f"disks[{disk.name}].bus is ide, which a q35 machine does not have",
                     "write bus: sata, and a target such as sda",
                 )
+    yield from _boot_orders(spec, devices)
     if spec.rest is not None and not any("numa" in path for path in spec.xml):
         yield from _against_cells(spec, spec.rest)
+
+
+def _boot_orders(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
+    first: dict[int, str] = {}
+    for alias, (b, _) in devices.items():
+        for index, item in enumerate(items(spec, b)):
+            order = getattr(item, "boot_order", None)
+            where = f"{alias}[{index}]" if b.repeated else alias
+            if order is not None and (other := first.setdefault(order, where)) != where:
+                path = (alias, index, "bootOrder") if b.repeated else (alias, "bootOrder")
+                yield Fault(path, f"bootOrder {order} is also that of {other}", "each device has a place of its own")
 
 
 def _against_cells(spec: VirtualMachineSpec, rest: etree._Element) -> Iterator[Fault]:

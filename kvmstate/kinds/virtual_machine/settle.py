@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from lxml import etree
 
+from kvmstate.kinds.virtual_machine.devices.base import drop
 from kvmstate.xmlbind.path import parse_path
 
 
 def settle(node: etree._Element) -> etree._Element:
-    _console(node)
     _boot(node)
     _machine(node)
     _vcpus(node)
@@ -23,15 +23,15 @@ def _vcpus(node: etree._Element) -> None:
     most = int(vcpu.text or 1)
     for pin in node.findall("cputune/vcpupin"):
         if int(pin.get("vcpu", "0")) >= most:
-            _drop(pin)
+            drop(pin)
     tune = node.find("cputune")
     if tune is not None and not len(tune):
-        _drop(tune)
+        drop(tune)
     if listed is None:
         return
     cpus = {int(each.get("id", "0")): each for each in listed.findall("vcpu")}
     for number in [number for number in cpus if number >= most]:
-        _drop(cpus.pop(number))
+        drop(cpus.pop(number))
     for number in range(most):
         if number not in cpus:
             cpus[number] = etree.SubElement(listed, "vcpu", id=str(number), enabled="no", hotpluggable="yes")
@@ -49,19 +49,11 @@ def _vcpus(node: etree._Element) -> None:
             each.set("order", str(max(int(other.get("order", "0")) for other in ordered) + 1))
 
 
-def _console(node: etree._Element) -> None:
-    """libvirt shows the first serial port once more as a console, and would make that port anew from it."""
-    if node.find("devices/serial") is None:
-        for target in node.findall("devices/console/target[@type='serial']"):
-            if (console := target.getparent()) is not None:
-                _drop(console)
-
-
 def _boot(node: etree._Element) -> None:
     """libvirt takes boot orders of devices or <os><boot>, not both."""
     if any(True for _ in node.iterfind("devices/*/boot")):
         for boot in node.findall("os/boot"):
-            _drop(boot)
+            drop(boot)
 
 
 def _machine(node: etree._Element) -> None:
@@ -75,14 +67,9 @@ def _machine(node: etree._Element) -> None:
         return
     for controller in node.findall("devices/controller"):
         if controller.get("type") in ("pci", "usb", "ide", "sata"):
-            _drop(controller)
+            drop(controller)
     for watchdog in node.findall("devices/watchdog[@model='itco']"):
         # part of q35's chipset; libvirt adds it there on its own since 9.1
-        _drop(watchdog)
+        drop(watchdog)
     for address in node.findall("devices/*/address[@type='pci']"):
-        _drop(address)
-
-
-def _drop(node: etree._Element) -> None:
-    if (parent := node.getparent()) is not None:
-        parent.remove(node)
+        drop(address)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -13,33 +12,22 @@ from pydantic import model_validator
 from kvmstate.kind import Fault, Image, Plug, Spec
 from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
-from kvmstate.kinds.virtual_machine.devices import GUEST_AGENT, HOT_PLUG, Disk, Graphics, Interface, Rng, Serial
+from kvmstate.kinds.virtual_machine.devices.base import device, devices, registry
+from kvmstate.kinds.virtual_machine.devices.channel import GUEST_AGENT
+from kvmstate.kinds.virtual_machine.devices.disk import Disk
+from kvmstate.kinds.virtual_machine.devices.graphics import Graphics
+from kvmstate.kinds.virtual_machine.devices.interface import Interface
+from kvmstate.kinds.virtual_machine.devices.rng import Rng
+from kvmstate.kinds.virtual_machine.devices.serial import Serial
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
 from kvmstate.model.reference import VolumeRef
-from kvmstate.xmlbind import Element, Section, Sensitive, xml, xml_list
+from kvmstate.xmlbind import Element, Section, Sensitive, xml
 from kvmstate.xmlbind.codecs import same_flag, same_path, size
 
 KIB, MIB = 1 << 10, 1 << 20
-# What the XML of a running machine says anew with every start, as its guest's drivers come, or as its devices work.
-VOLATILE = (
-    "self::*[@id]/currentMemory",
-    "@id",
-    "devices//alias[not(starts-with(@name, 'ua-'))]",
-    "devices/interface/target[starts-with(@dev, 'vnet')]",
-    "devices/interface/source/@portid",
-    "devices/*[@type='pty']/source",
-    "devices/*/@tty",
-    "devices/graphics[@autoport='yes']/@port",
-    "devices/graphics[@autoport='yes']/@tlsPort",
-    "devices/graphics/@websocket",
-    "devices/channel[@type='unix']/source",
-    "devices/channel/target/@state",
-    "devices/disk//source/@index",
-    "seclabel[@type='dynamic']",
-)
 
 
 def _same_memory(want: int | None, seen: int | None) -> bool:
@@ -188,30 +176,18 @@ class VirtualMachineSpec(Spec):
     clock: Literal["utc", "localtime"] | None = xml(
         "clock/@offset", lasting=True, doc="What the guest's hardware clock shows. Windows wants localtime."
     )
-    disks: list[Disk] = xml_list(
-        "devices/disk",
-        key="name",
-        only={"type": ("file", "block", "volume"), "device": ("disk", "cdrom")},
-        whole=True,
-        effect=HOT_PLUG,
-    )
-    interfaces: list[Interface] = xml_list(
-        "devices/interface", key="name", only={"type": ("network", "bridge")}, whole=True, effect=Effect.LIVE
-    )
-    graphics: list[Graphics] = xml_list("devices/graphics", key="type", only={"type": ("vnc", "spice")}, whole=True)
-    serials: list[Serial] = xml_list(
-        "devices/serial",
-        key="port",
-        only={"type": ("pty",)},
-        whole=True,
-        doc="Serial consoles.",
-    )
-    rng: Rng | None = xml("devices/rng", whole=True)
+    disks: list[Disk] = devices(Disk)
+    interfaces: list[Interface] = devices(Interface)
+    graphics: list[Graphics] = devices(Graphics)
+    serials: list[Serial] = devices(Serial, doc="Serial consoles.")
+    rng: Rng | None = device(Rng)
     guest_agent: bool | None = xml(
         "devices", GUEST_AGENT, same=same_flag, whole=True, doc="A channel for the QEMU guest agent."
     )
 
     def settled(self, node: etree._Element) -> etree._Element:
+        for _, section in DEVICES.values():
+            section.settle(node)
         return settle(node)
 
     def status(self) -> str:
@@ -228,7 +204,7 @@ class VirtualMachineSpec(Spec):
             yield Plug(("interfaces", number), nic.network, nic.bridge, nic.mac)
 
     def faults(self) -> Iterable[Fault]:
-        return possible.faults(self)
+        return possible.faults(self, DEVICES)
 
     @model_validator(mode="after")
     def _consistent(self) -> VirtualMachineSpec:
@@ -240,20 +216,22 @@ class VirtualMachineSpec(Spec):
         most = self.max_cpus or self.cpus
         if topology and most and topology.sockets * topology.cores * topology.threads != most:
             raise ValueError("cpu.topology must multiply to maxCpus (or cpus)")
-        named: dict[str, list[str | int | None]] = {
-            "disk name": [d.name for d in self.disks],
-            "disk target": [d.target for d in self.disks],
-            "interface name": [i.name for i in self.interfaces],
-            "interface mac": [i.mac for i in self.interfaces],
-            "graphics type": [g.type for g in self.graphics],
-            "serial port": [s.port for s in self.serials],
-            "bootOrder": [*(d.boot_order for d in self.disks), *(i.boot_order for i in self.interfaces)],
-        }
-        for what, values in named.items():
-            twice = [value for value, count in Counter(values).items() if count > 1 and value is not None]
-            if twice:
-                raise ValueError(f"{what} {twice[0]} stands twice")
         return self
+
+
+DEVICES = registry(VirtualMachineSpec)
+# What the XML of a running machine says anew with every start, as its guest's drivers come, or as its devices work.
+VOLATILE = (
+    "self::*[@id]/currentMemory",
+    "@id",
+    "devices//alias[not(starts-with(@name, 'ua-'))]",
+    "devices/*[@type='pty']/source",
+    "devices/*/@tty",
+    "devices/channel[@type='unix']/source",
+    "devices/channel/target/@state",
+    "seclabel[@type='dynamic']",
+    *(f"devices/{section.tag}/{path}" for _, section in DEVICES.values() for path in section.volatile),
+)
 
 
 def machine_images(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[VolumeRef | str, str | None]]:

@@ -1,0 +1,126 @@
+"""What every device can say of itself, and what the machine asks of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeVar, Unpack
+
+from lxml import etree
+from pydantic import Field
+
+from kvmstate.model.effect import Cost, Effect
+from kvmstate.model.field import Told
+from kvmstate.xmlbind import Binding, Element, Section, bindings, xml, xml_list
+from kvmstate.xmlbind.path import parse_path
+
+D = TypeVar("D", bound="Device")
+
+# Devices are told apart by libvirt's user aliases, which must start with ua-
+# (https://libvirt.org/formatdomain.html#devices); those made without one, by what libvirt knows them by.
+DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=60, description="Unique in this machine.")]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose devices they are: names are derived from it."""
+
+    project: str
+    machine: str
+
+
+class Device(Section):
+    """An element below <devices>.
+
+    `tag` is its name there, `key` the field that tells several apart, and `plug` what it costs to attach or detach one.
+    One that changes in a running machine is exchanged in its `swaps`: those of its children that may differ.
+    `volatile` are XPaths, from its element, of what a running machine's XML says anew with every start.
+    """
+
+    present = True
+    tag: ClassVar[str]
+    key: ClassVar[str] = "name"
+    plug: ClassVar[Cost] = Effect.RESTART
+    swaps: ClassVar[tuple[str, ...]] = ()
+    volatile: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def completed(cls, wanted: Sequence[Any], seen: Sequence[Any], owner: Owner) -> Sequence[Any]:
+        """The devices with what is derived for them, such as names, of those that the machine has (`seen`)."""
+        return wanted
+
+    @classmethod
+    def settle(cls, root: etree._Element) -> None:
+        """Take out of a machine's XML what depended on devices that were changed, for libvirt to choose anew."""
+
+    @classmethod
+    def omit(cls, root: etree._Element) -> None:
+        """Take out of a machine's XML what libvirt adds again of its own accord."""
+
+
+def device(section: type[Device], **told: Unpack[Told]) -> Any:
+    """Declare the field of a device that a machine has one of."""
+    return xml(f"devices/{section.tag}", whole=True, **_cost(section), **told)
+
+
+def devices(section: type[Device], **told: Unpack[Told]) -> Any:
+    """Declare the field of devices that a machine may have several of."""
+    return xml_list(f"devices/{section.tag}", key=section.key, whole=True, **_cost(section), **told)
+
+
+def _cost(section: type[Device]) -> Any:
+    return {} if section.plug is Effect.RESTART else {"effect": section.plug}
+
+
+def class_of(binding: Binding) -> type[Any] | None:
+    """The device that a field of the machine holds, if it holds any."""
+    return next((section for section in binding.sections if issubclass(section, Device)), None)
+
+
+Devices = Mapping[str, tuple[Binding, type[Device]]]
+
+
+def registry(spec: type[Section]) -> Devices:
+    """By manifest spelling: the fields of a spec that hold devices."""
+    return {b.alias: (b, section) for b in bindings(spec) if (section := class_of(b))}
+
+
+def items(spec: Any, binding: Binding) -> list[Any]:
+    """The devices of one field."""
+    value = getattr(spec, binding.name, None)
+    return list(value or ()) if binding.repeated else [] if value is None else [value]
+
+
+def named(fallback: str, known: Callable[[str], str] = str) -> Element:
+    """The name of a device: its user alias, or what is `known` of the text at `fallback` when it has none."""
+
+    def read(node: etree._Element, lookup: Any) -> str | None:
+        alias = parse_path("alias/@name").text(node) or ""
+        if alias.startswith("ua-"):
+            return alias.removeprefix("ua-")
+        text = parse_path(fallback).text(node)
+        return known(text) if text else None
+
+    def write(node: etree._Element, value: str | None, lookup: Any) -> None:
+        if value is not None and read(node, lookup) != value:
+            parse_path("alias/@name").set(node, f"ua-{value}")
+
+    return Element(read, write)
+
+
+def parent_of(node: etree._Element) -> etree._Element:
+    """The device that this is a child of."""
+    parent = node.getparent()
+    assert parent is not None
+    return parent
+
+
+def drop(node: etree._Element) -> None:
+    """Take an element out of its document."""
+    if (parent := node.getparent()) is not None:
+        parent.remove(node)
+
+
+def item_named(found: Sequence[Any], name: str | None) -> Any:
+    """The device of this name, or None."""
+    return next((item for item in found if item.name == name), None)

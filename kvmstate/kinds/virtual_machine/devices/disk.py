@@ -1,0 +1,188 @@
+"""Disks and CD-ROM drives: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, Literal
+
+from lxml import etree
+from pydantic import model_validator
+
+from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of
+from kvmstate.model.effect import Effect, When
+from kvmstate.model.reference import VolumeRef
+from kvmstate.xmlbind import Element, disk_source, xml
+from kvmstate.xmlbind.codecs import present, same_flag, same_path
+
+MEDIUM = When("device", ("cdrom",), then=Effect.LIVE, otherwise=Effect.RESTART)
+# How libvirt calls the disks of each bus
+BUS_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd", "ide": "hd"}
+
+
+def _path(disk: etree._Element, lookup: Any) -> str:
+    """The file or device that a disk shows, also when the XML names a volume; empty where nobody knows."""
+    source = disk_source.read(disk)
+    if source is None:
+        return ""
+    found = lookup.path_of(source.pool, source.volume) if source.pool and lookup else None
+    return found[1] if found else source.path
+
+
+def _read_volume(node: etree._Element, lookup: Any) -> VolumeRef | None:
+    source = disk_source.read(parent_of(node))
+    if source is None or lookup is None:
+        return None
+    if source.pool:
+        return VolumeRef(pool=source.pool, name=source.volume)
+    return lookup.volume_at(source.path) if source.path else None
+
+
+def _write_volume(node: etree._Element, value: VolumeRef | None, lookup: Any) -> None:
+    if value is None:
+        parent_of(node).remove(node)
+        return
+    source = lookup.volume_source(value)
+    disk_source.write(parent_of(node), source.type, source.path, source.format)
+
+
+def _read_file(node: etree._Element, lookup: Any) -> str | None:
+    path = _path(parent_of(node), lookup)
+    return lookup.original(path)[0] if path and lookup else path or None
+
+
+def _write_file(node: etree._Element, value: str | None, lookup: Any) -> None:
+    if value is None:
+        parent_of(node).remove(node)
+    else:
+        disk_source.write(parent_of(node), "block" if value.startswith("/dev/") else "file", value, None)
+
+
+def _read_format(driver: etree._Element, lookup: Any) -> str | None:
+    found, path = driver.get("type"), _path(parent_of(driver), lookup)
+    return lookup.original(path, found)[1] if path and found and lookup else found
+
+
+def _write_format(driver: etree._Element, value: str | None, lookup: Any) -> None:
+    if value and _read_format(driver, lookup) != value:
+        driver.set("type", value)
+
+
+def _read_bus(target: etree._Element, lookup: Any) -> str | None:
+    return target.get("bus")
+
+
+def _write_bus(target: etree._Element, value: str, lookup: Any) -> None:
+    if target.get("bus") != value:
+        target.set("bus", value)
+        disk = parent_of(target)
+        for place in disk.findall("address"):
+            # on the old bus
+            disk.remove(place)
+
+
+VOLUME = Element(_read_volume, _write_volume)
+FILE = Element(_read_file, _write_file)
+FORMAT = Element(_read_format, _write_format)
+BUS = Element(_read_bus, _write_bus)
+
+
+class Disk(Device):
+    """A disk, or a CD-ROM drive."""
+
+    tag = "disk"
+    only = {"type": ("file", "block", "volume"), "device": ("disk", "cdrom")}
+    made_with = {"driver/@name": "qemu"}
+    plug = When("bus", ("virtio", "scsi", "usb"), then=Effect.LIVE, otherwise=Effect.RESTART)
+    swaps = ("source", "driver")
+    volatile = (".//source/@index",)
+
+    name: DeviceName = xml(".", named("target/@dev"), required=True)
+    device: Literal["disk", "cdrom"] = xml("@device", default="disk")
+    volume: VolumeRef | None = xml(
+        "source",
+        VOLUME,
+        ref="volume",
+        effect=MEDIUM,
+        doc="The volume that it shows. A CD-ROM drive without one is empty; its medium changes live.",
+    )
+    file: str | None = xml(
+        "source",
+        FILE,
+        same=same_path,
+        effect=MEDIUM,
+        pattern="^/",
+        doc="Instead of a volume: an image file or block device of the host, by its path.",
+    )
+    format: Literal["raw", "qcow2"] | None = xml(
+        "driver/@type", FORMAT, lasting=True, doc="Of what is in the file. A volume knows its own."
+    )
+    bus: Literal["virtio", "sata", "scsi", "ide", "usb"] | None = xml("target/@bus", BUS, lasting=True)
+    target: str | None = xml(
+        "target/@dev",
+        lasting=True,
+        unique=True,
+        pattern="^(vd|sd|hd)[a-z]+$",
+        doc="The device name, such as vda. Default: the next that is free.",
+    )
+    cache: Literal["default", "none", "writethrough", "writeback", "directsync", "unsafe"] | None = xml("driver/@cache")
+    io: Literal["threads", "native", "io_uring"] | None = xml(
+        "driver/@io", doc="How QEMU does input and output; native needs cache none or directsync."
+    )
+    discard: Literal["unmap", "ignore"] | None = xml("driver/@discard", doc="Whether TRIM reaches the image.")
+    serial: str | None = xml("serial", max_length=20, doc="As the guest sees it.")
+    read_only: bool | None = xml(".", present("readonly"), same=same_flag)
+    shareable: bool | None = xml(
+        ".",
+        present("shareable"),
+        same=same_flag,
+        doc="Whether other machines may write to it at the same time, which their guests must be made for (a cluster's "
+        "file system). Raw images only; it is in no snapshot.",
+    )
+    boot_order: int | None = xml("boot/@order", ge=1, doc="1 boots first.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Disk:
+        if self.volume and self.file:
+            raise ValueError("a disk has either volume or file, not both")
+        if self.device == "disk" and not (self.volume or self.file):
+            raise ValueError("a disk needs a volume or a file")
+        if self.shareable and self.read_only:
+            raise ValueError("a disk is either shareable or readOnly, not both")
+        if self.shareable and self.format not in ("raw", None):
+            raise ValueError(f"a shareable disk has format raw: QEMU shares no {self.format} image")
+        if self.target and self.bus and not self.target.startswith(BUS_PREFIX[self.bus]):
+            raise ValueError(f"a target on bus {self.bus} starts with {BUS_PREFIX[self.bus]}, unlike {self.target}")
+        return self
+
+    @classmethod
+    def completed(cls, wanted: Sequence[Any], seen: Sequence[Any], owner: Owner) -> Sequence[Any]:
+        """New disks get a device name and a bus; those that exist keep theirs unless the manifest names others."""
+        taken = {disk.target for disk in [*wanted, *seen] if disk.target}
+        return [disk.model_copy(update=placed(disk, item_named(seen, disk.name), taken)) for disk in wanted]
+
+
+def placed(disk: Disk, old: Disk | None, taken: set[str]) -> dict[str, str]:
+    """Bus and device name of a disk that is new, or moves: what its manifest names, and else what goes with that."""
+    if old and disk.bus in (None, old.bus) and disk.target in (None, old.target):
+        return {}
+    bus = disk.bus or _bus_of(disk, old)
+    named = disk.target or (old.target if old else None) or ""
+    target = named if named.startswith(BUS_PREFIX[bus]) else free_target(BUS_PREFIX[bus], taken)
+    taken.add(target)
+    return {"bus": bus, "target": target}
+
+
+def _bus_of(disk: Disk, old: Disk | None) -> str:
+    prefix = (disk.target or "")[:2]
+    if old and old.bus and prefix == BUS_PREFIX.get(old.bus):
+        return old.bus
+    return {"vd": "virtio", "hd": "ide", "sd": "sata"}.get(prefix, "sata" if disk.device == "cdrom" else "virtio")
+
+
+def free_target(prefix: str, taken: set[str]) -> str:
+    """vda, vdb, … vdz, vdaa, …"""
+    letters = string.ascii_lowercase
+    names = (prefix + "".join(tail) for length in (1, 2) for tail in product(letters, repeat=length))
+    return next(name for name in names if name not in taken)
