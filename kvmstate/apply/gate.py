@@ -15,6 +15,7 @@ from kvmstate.apply.owners import Owners
 from kvmstate.errors import HostError
 from kvmstate.host import Host
 from kvmstate.host.identity import UNKNOWN
+from kvmstate.host.objects import Handle
 from kvmstate.host.permit import Permit
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
@@ -39,7 +40,7 @@ class Gate:
     def removal(self, change: Change) -> Permit:
         self._allowed(change)
 
-        def check(thing: Any) -> None:
+        def check(thing: Handle) -> None:
             self._allowed(change)
             self._same(change, thing)
             if change.action is Action.REPLACE and (entry := self._store.get(change.id)):
@@ -58,7 +59,7 @@ class Gate:
         return Permit(lambda thing: self._same(change, thing, unknown=True))
 
     def filling(self, change: Change) -> Permit:
-        def check(thing: Any) -> None:
+        def check(thing: Handle) -> None:
             if (made := self._made.get(change.id)) is None or self._told(change, thing) not in (made, UNKNOWN):
                 raise HostError(f"{change.id} is not the volume that was just made", "plan again")
 
@@ -88,7 +89,7 @@ class Gate:
         if found := users(self._host, change):
             raise HostError(f"{change.id} is in use by {min(found)}", "detach it there first")
 
-    def _same(self, change: Change, thing: Any, unknown: bool = False) -> None:
+    def _same(self, change: Change, thing: Handle, unknown: bool = False) -> None:
         """Raises HostError for another object of this name; when nobody can tell, unless `unknown` ones are meant."""
         entry = self._store.get(change.moved_from or change.id)
         told, recorded = self._told(change, thing), entry.uuid if entry else ""
@@ -102,5 +103,5 @@ class Gate:
         if seen not in (told, UNKNOWN) or recorded not in (told, ""):
             raise HostError(f"{change.id} is not the object it was when the plan was made", "plan again")
 
-    def _told(self, change: Change, thing: Any) -> str:
+    def _told(self, change: Change, thing: Handle) -> str:
         return BY_WORD[change.id.kind].ops.identity(self._host, change.id, thing)

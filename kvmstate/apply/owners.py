@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 from kvmstate.apply.inventory import Store
 from kvmstate.apply.keep import open_keep
@@ -70,7 +69,7 @@ def owners(host: Host, machines: Iterable[str]) -> dict[str, str]:
     for name in machines:
         with suppress(NotFound):
             domain = domains.find(host.connection, name)
-            uuids[name] = domain.UUIDString(), domains.xml(domain)
+            uuids[name] = domain.uuid, domains.xml(domain)
     records, unread = _records(host)
     found: dict[str, str] = {}
     for name, (uuid, xml) in uuids.items():
@@ -129,10 +128,10 @@ class Owners:
 
 def lost(host: Host, project: str) -> str:
     """What a project whose record is empty has left on the host, as a note; empty when there is nothing."""
-    objects: list[tuple[str, Any, Any]] = [("domain", d, domains.xml) for d in domains.all_domains(host.connection)]
-    objects += [("network", n, networks.xml) for n in networks.all_networks(host.connection)]
-    look = host.each(lambda o: f"{o[0]}/{o[1].name()}" if stamped_by(o[2](o[1])) == project else "", objects)
-    found = sorted(filter(None, look))
+    machines = host.each(lambda domain: (domain, domains.xml(domain)), domains.all_domains(host.connection))
+    others = host.each(lambda network: (network, networks.xml(network)), networks.all_networks(host.connection))
+    stamped = [thing for thing, xml in [*machines, *others] if stamped_by(xml) == project]
+    found = sorted(f"{thing.type}/{thing.name}" for thing in stamped)
     if not found:
         return ""
     names = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")

@@ -15,7 +15,7 @@ from kvmstate.snapshots.files import forsaken, is_written, leftovers, way_back
 
 def snapshots(host: Host) -> Iterator[Finding]:
     images, told = Images(host), set[str]()
-    for name in sorted(domain.name() for domain in with_snapshots(host.connection)):
+    for name in sorted(domain.name for domain in with_snapshots(host.connection)):
         machine = look(host, name)
         left = forsaken(images, machine)
         told |= machine.dropped | {image.path for image in left}

@@ -48,8 +48,8 @@ def locks(host: Host) -> Iterator[Finding]:
 
 def probes(host: Host) -> Iterator[Finding]:
     for domain in domains.all_domains(host.connection):
-        if domain.name().startswith(PROBE_NAME):
-            yield warning(f"domain {domain.name()} is left from a probe", f"`virsh destroy {domain.name()}`")
+        if domain.name.startswith(PROBE_NAME):
+            yield warning(f"domain {domain.name} is left from a probe", f"`virsh destroy {domain.name}`")
 
 
 CHECKS = (projects, locks, probes)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvmstate.doctor.finding import Finding, error, note, ok, warning
-from kvmstate.host import Host, domains, pools
+from kvmstate.host import Host, domains, networks, pools
 from kvmstate.host.acceleration import works as works_with_kvm
 from kvmstate.host.access import obstacle, qemu_user, security_model
 from kvmstate.host.liveness import in_time
@@ -81,19 +81,19 @@ def confinement(host: Host) -> Iterator[Finding]:
 
 def defaults(host: Host) -> Iterator[Finding]:
     """What other tools expect; kvmstate does without."""
-    names = {network.name() for network in host.connection.listAllNetworks(0)}
-    stores = {pool.name() for pool in pools.all_pools(host.connection)}
+    names = {network.name for network in networks.all_networks(host.connection)}
+    stores = {pool.name for pool in pools.all_pools(host.connection)}
     for word, there in (("network", "default" in names), ("pool", "default" in stores)):
         yield note(f"there is {'a' if there else 'no'} {word} named default")
 
 
 def space(host: Host) -> Iterator[Finding]:
     for pool in pools.all_pools(host.connection):
-        if not pool.isActive():
+        if not pool.active:
             continue
         capacity, available = pools.space(pool)
         share = available / capacity if capacity else 1.0
-        said = f"pool {pool.name()}: {share:.0%} of {capacity / 2**30:.1f} GiB free"
+        said = f"pool {pool.name}: {share:.0%} of {capacity / 2**30:.1f} GiB free"
         if share >= LOW:
             yield ok(said)
         else:
@@ -103,10 +103,10 @@ def space(host: Host) -> Iterator[Finding]:
 
 def inactive_pools(host: Host) -> Iterator[Finding]:
     for pool in pools.all_pools(host.connection):
-        if not pool.isActive() and pool.autostart():
+        if not pool.active and pool.autostart:
             yield warning(
-                f"pool {pool.name()} starts with the host and is not active",
-                f"`virsh pool-start {pool.name()}` says what is wrong",
+                f"pool {pool.name} starts with the host and is not active",
+                f"`virsh pool-start {pool.name}` says what is wrong",
             )
 
 
@@ -118,16 +118,16 @@ def image_paths(host: Host) -> Iterator[Finding]:
     places = {}
     for pool in pools.all_pools(host.connection):
         if folder := document(pools.xml(pool)).findtext("target/path"):
-            places[Path(folder) / "image"] = f"pool {pool.name()}"
+            places[Path(folder) / "image"] = f"pool {pool.name}"
     for domain in domains.all_domains(host.connection):
         for disk in document(domains.xml(domain)).iterfind("devices/disk"):
             source = disk_source.read(disk)
             if source is None or source.type != "file":
                 continue
             path = Path(source.path)
-            places.setdefault(path, f"domain {domain.name()}")
+            places.setdefault(path, f"domain {domain.name}")
             if path.parent.exists() and not path.exists():
-                yield warning(f"domain {domain.name()}: its disk {path} is missing")
+                yield warning(f"domain {domain.name}: its disk {path} is missing")
     blocked: dict[str, list[str]] = {}
     for path, owner in places.items():
         if reason := obstacle(path, *user):

@@ -54,7 +54,7 @@ def works(host: Host) -> bool:
 def _probe(host: Host) -> bool:
     try:
         with faults():
-            domain = host.connection.createXML(
+            domain = host.raw.createXML(
                 _PROBE.format(name=PROBE_NAME + uuid.uuid4().hex[:8]), libvirt.VIR_DOMAIN_START_AUTODESTROY
             )
     except HostError:
@@ -70,7 +70,7 @@ def _probe(host: Host) -> bool:
 
 
 def _speaks(host: Host, domain: Any) -> bool:
-    stream = host.connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
+    stream = host.raw.newStream(libvirt.VIR_STREAM_NONBLOCK)
     domain.openConsole(None, stream, 0)
     deadline = time.monotonic() + _PROBE_TIMEOUT
     try:

@@ -19,6 +19,7 @@ from kvmstate.errors import NotFound
 from kvmstate.host.faults import faults, unreachable
 from kvmstate.host.liveness import Watched
 from kvmstate.host.lookup import HostLookup
+from kvmstate.host.objects import Connection
 from kvmstate.host.sight import Blind, Local, Sight, Ssh
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.uri import redacted
@@ -42,7 +43,8 @@ class Host:
 
     def __init__(self, connection: Any, address: str) -> None:
         """`address` is the connection URI, which may hold secrets; `uri` is what of it may be shown."""
-        self.connection = connection
+        self.raw = connection
+        self.connection = Connection(connection)
         self.address = address
         self.uri = redacted(address)
         # what manifests and the record name, and its formats; see HostLookup
@@ -111,20 +113,20 @@ class Host:
     @cached_property
     def library_version(self) -> tuple[int, int, int]:
         with faults():
-            number = self.connection.getLibVersion()
+            number = self.raw.getLibVersion()
         return number // 1_000_000, number // 1_000 % 1_000, number % 1_000
 
     @cached_property
     def capabilities(self) -> str:
         """The host's capabilities, as XML: https://libvirt.org/formatcaps.html"""
         with faults():
-            return str(self.connection.getCapabilities())
+            return str(self.raw.getCapabilities())
 
     @cached_property
     def identity(self) -> str:
         """The same for every way to reach this host: its driver and its UUID; without a UUID, the URI."""
         with faults():
-            found = urlsplit(str(self.connection.getURI()))
+            found = urlsplit(str(self.raw.getURI()))
         uuid = document(self.capabilities).findtext("host/uuid")
         return f"{found.scheme.partition('+')[0]}:{found.path} {uuid}" if uuid else self.uri
 
@@ -132,7 +134,7 @@ class Host:
     def domain_capabilities(self) -> str:
         """What machines of the default kind may have, as XML: https://libvirt.org/formatdomaincaps.html"""
         with faults():
-            return str(self.connection.getDomainCapabilities(None, None, None, None, 0))
+            return str(self.raw.getDomainCapabilities(None, None, None, None, 0))
 
 
 def once(ask: Callable[[Host], R]) -> Callable[[Host], R]:

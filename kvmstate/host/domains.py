@@ -1,4 +1,4 @@
-"""Domains: https://libvirt.org/html/libvirt-libvirt-domain.html"""
+"""Domains: https://libvirt.org/html/libvirt-libvirt-domain.raw.html"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import libvirt
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host.faults import faults
+from kvmstate.host.objects import Domain, Volume
 from kvmstate.host.permit import Configuration, Permit
 
 # What `kept_states` calls a machine's
@@ -26,15 +27,15 @@ SHUTDOWN_AGAIN = 5.0
 FEW = 5
 
 
-def all_domains(connection: Any) -> list[Any]:
+def all_domains(connection: Any, flags: int = 0) -> list[Domain]:
     with faults():
-        return list(connection.listAllDomains(0))
+        return [Domain(raw) for raw in connection.listAllDomains(flags)]
 
 
-def named(connection: Any, names: Collection[str]) -> list[Any]:
+def named(connection: Any, names: Collection[str]) -> list[Domain]:
     """Those of these names that exist."""
     if len(names) > FEW:
-        return [domain for domain in all_domains(connection) if domain.name() in names]
+        return [domain for domain in all_domains(connection) if domain.name in names]
     found = []
     for name in names:
         with suppress(NotFound):
@@ -42,32 +43,32 @@ def named(connection: Any, names: Collection[str]) -> list[Any]:
     return found
 
 
-def statuses(connection: Any, names: Collection[str]) -> Callable[[Any], tuple[bool, bool, bool]]:
+def statuses(connection: Any, names: Collection[str]) -> Callable[[Domain], tuple[bool, bool, bool]]:
     """What tells of a domain whether it is active, starts with the host, and is persistent: of many with one call for
     each question, of a few with one for each domain."""
     if len(names) <= FEW:
         return _status
 
     def uuids(flag: int) -> set[str]:
-        return {domain.UUIDString() for domain in connection.listAllDomains(flag)}
+        return {domain.uuid for domain in all_domains(connection, flag)}
 
     with faults():
         active = uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         autostarted = uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
         transient = uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT) if active else set()
 
-    def status(domain: Any) -> tuple[bool, bool, bool]:
-        uuid = domain.UUIDString()
+    def status(domain: Domain) -> tuple[bool, bool, bool]:
+        uuid = domain.uuid
         return uuid in active, uuid in autostarted, uuid not in transient
 
     return status
 
 
-def _status(domain: Any) -> tuple[bool, bool, bool]:
+def _status(domain: Domain) -> tuple[bool, bool, bool]:
     with faults():
-        persistent = bool(domain.isPersistent())
+        persistent = bool(domain.raw.isPersistent())
         # libvirt asks a definition whether it starts with the host
-        return bool(domain.isActive()), persistent and bool(domain.autostart()), persistent
+        return bool(domain.raw.isActive()), persistent and bool(domain.raw.autostart()), persistent
 
 
 def kept_states(connection: Any, names: Collection[str] | None = None) -> dict[str, list[tuple[str, str]]]:
@@ -75,32 +76,31 @@ def kept_states(connection: Any, names: Collection[str] | None = None) -> dict[s
     is called. Of all, or of these names."""
     found: dict[str, list[tuple[str, str]]] = {}
 
-    def keep(flag: int, texts: Callable[[Any], list[tuple[str, str]]]) -> None:
+    def keep(flag: int, texts: Callable[[Domain], list[tuple[str, str]]]) -> None:
         try:
-            with faults():
-                listed = connection.listAllDomains(flag)
+            listed = all_domains(connection, flag)
         except HostError as error:
             if error.code in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
                 # a driver that keeps no such states
                 return
             raise
         for domain in listed:
-            if names is not None and domain.name() not in names:
+            if names is not None and domain.name not in names:
                 continue
             with suppress(NotFound), faults():
-                found.setdefault(domain.UUIDString(), []).extend(texts(domain))
+                found.setdefault(domain.uuid, []).extend(texts(domain))
 
     keep(
         libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT,
-        lambda domain: _texts("snapshot", domain.listAllSnapshots(0)),
+        lambda domain: _texts("snapshot", domain.raw.listAllSnapshots(0)),
     )
     keep(
         libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT,
-        lambda domain: _texts("checkpoint", domain.listAllCheckpoints(0)),
+        lambda domain: _texts("checkpoint", domain.raw.listAllCheckpoints(0)),
     )
     keep(
         libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE,
-        lambda domain: [(MEMORY, domain.managedSaveGetXMLDesc(0))],
+        lambda domain: [(MEMORY, domain.raw.managedSaveGetXMLDesc(0))],
     )
     return found
 
@@ -117,9 +117,7 @@ def _texts(what: str, listed: list[Any]) -> list[tuple[str, str]]:
 def saved(connection: Any) -> set[str]:
     """The UUIDs of domains that have a saved memory image: their next start goes on from it."""
     try:
-        with faults():
-            listed = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
-            return {domain.UUIDString() for domain in listed}
+        return {domain.uuid for domain in all_domains(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
     except HostError as error:
         if error.code in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
             # a driver that keeps no such images
@@ -127,22 +125,22 @@ def saved(connection: Any) -> set[str]:
         raise
 
 
-def saved_xml(domain: Any, secure: bool = False) -> str | None:
+def saved_xml(domain: Domain, secure: bool = False) -> str | None:
     """The configuration that its saved memory image goes on with, with passwords if it is to be `secure`; None where
     the driver does not tell."""
     try:
         with faults():
-            return str(domain.managedSaveGetXMLDesc(libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE if secure else 0))
+            return str(domain.raw.managedSaveGetXMLDesc(libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE if secure else 0))
     except ConnectionFailed:
         raise
     except HostError:
         return None
 
 
-def find(connection: Any, name: str) -> Any:
+def find(connection: Any, name: str) -> Domain:
     """Raises NotFound."""
     with faults():
-        return connection.lookupByName(name)
+        return Domain(connection.lookupByName(name))
 
 
 def has(connection: Any, uuid: str) -> bool:
@@ -154,19 +152,19 @@ def has(connection: Any, uuid: str) -> bool:
         return False
 
 
-def xml(domain: Any, inactive: bool = True, secure: bool = False) -> str:
+def xml(domain: Domain, inactive: bool = True, secure: bool = False) -> str:
     """`secure` includes passwords, which a redefinition must carry on."""
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
     with faults():
-        return str(domain.XMLDesc(flags | (libvirt.VIR_DOMAIN_XML_SECURE if secure else 0)))
+        return str(domain.raw.XMLDesc(flags | (libvirt.VIR_DOMAIN_XML_SECURE if secure else 0)))
 
 
-def state(domain: Any) -> str:
+def state(domain: Domain) -> str:
     """running, paused or stopped. A crashed domain that libvirt keeps is stopped."""
     with faults():
-        if not domain.isActive():
+        if not domain.raw.isActive():
             return "stopped"
-        number, _ = domain.state(0)
+        number, _ = domain.raw.state(0)
     if number in _PAUSED:
         return "paused"
     return "stopped" if number in (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF) else "running"
@@ -176,35 +174,35 @@ def state(domain: Any) -> str:
 OUT_OF_SCHEMA: int = libvirt.VIR_ERR_XML_INVALID_SCHEMA
 
 
-def configuration(domain: Any) -> Configuration:
+def configuration(domain: Domain) -> Configuration[Domain]:
     """What is defined, with passwords, to be edited for `redefine`."""
     return Configuration(domain, xml(domain, secure=True), lambda domain: xml(domain, secure=True))
 
 
-def redefine(before: Configuration, text: str, validate: bool = False) -> Any:
+def redefine(before: Configuration[Domain], text: str, validate: bool = False) -> Domain:
     """Define a domain otherwise. `validate` refuses XML that libvirt would drop without a word. Raises Changed when it
     is no longer what `before` says, from which `text` was made."""
     before.check()
-    return define(before.thing.connect(), text, validate)
+    return define(before.thing.connection, text, validate)
 
 
-def define(connection: Any, text: str, validate: bool) -> Any:
+def define(connection: Any, text: str, validate: bool) -> Domain:
     """Define a domain that is not there: libvirt refuses the name of one that is, with another UUID."""
     with faults():
-        return connection.defineXMLFlags(text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0)
+        return Domain(connection.defineXMLFlags(text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0))
 
 
-def start(domain: Any, paused: bool = False) -> None:
+def start(domain: Domain, paused: bool = False) -> None:
     flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
-    _reach("paused" if paused else "running", domain, lambda: domain.createWithFlags(flags))
+    _reach("paused" if paused else "running", domain, lambda: domain.raw.createWithFlags(flags))
 
 
-def suspend(domain: Any) -> None:
-    _reach("paused", domain, domain.suspend)
+def suspend(domain: Domain) -> None:
+    _reach("paused", domain, domain.raw.suspend)
 
 
-def resume(domain: Any) -> None:
-    _reach("running", domain, domain.resume)
+def resume(domain: Domain) -> None:
+    _reach("running", domain, domain.raw.resume)
 
 
 def rename(connection: Any, old: str, new: str) -> None:
@@ -213,12 +211,12 @@ def rename(connection: Any, old: str, new: str) -> None:
         connection.lookupByName(old).rename(new, 0)
 
 
-def set_autostart(domain: Any, value: bool) -> None:
+def set_autostart(domain: Domain, value: bool) -> None:
     with faults():
-        domain.setAutostart(int(value))
+        domain.raw.setAutostart(int(value))
 
 
-def shutdown(domain: Any, timeout: float, power_off: bool, clock: Callable[[], float] = time.monotonic) -> None:
+def shutdown(domain: Domain, timeout: float, power_off: bool, clock: Callable[[], float] = time.monotonic) -> None:
     """Ask the guest to shut down and wait; when time is up, power off if that is allowed. Raises HostError.
 
     The request is repeated: a guest that is still booting does not hear the first one.
@@ -237,17 +235,17 @@ def shutdown(domain: Any, timeout: float, power_off: bool, clock: Callable[[], f
                 "shut it down by hand, or let lifecycle.stop say onTimeout: destroy",
             )
         if clock() - asked >= SHUTDOWN_AGAIN:
-            _reach("stopped", domain, lambda: domain.shutdownFlags(0))
+            _reach("stopped", domain, lambda: domain.raw.shutdownFlags(0))
             asked = clock()
         time.sleep(0.1)
 
 
-def destroy(domain: Any) -> None:
+def destroy(domain: Domain) -> None:
     """Power off without asking the guest."""
-    _reach("stopped", domain, domain.destroy)
+    _reach("stopped", domain, domain.raw.destroy)
 
 
-def _reach(wanted: str, domain: Any, call: Callable[[], Any]) -> None:
+def _reach(wanted: str, domain: Domain, call: Callable[[], Any]) -> None:
     """Somebody else may have brought the domain there meanwhile: its guest, or a run that was killed and whose call
     libvirt carries on with (a domain that is being started is seen as paused)."""
     try:
@@ -258,7 +256,7 @@ def _reach(wanted: str, domain: Any, call: Callable[[], Any]) -> None:
             raise
 
 
-def undefine(domain: Any, drop_state: bool, permit: Permit) -> None:
+def undefine(domain: Domain, drop_state: bool, permit: Permit) -> None:
     """Metadata of snapshots and checkpoints goes with the domain. Firmware variables, TPM state and a saved memory
     image are data: they go only with `drop_state`. Raises HostError when a saved image stands in the way.
     """
@@ -268,7 +266,7 @@ def undefine(domain: Any, drop_state: bool, permit: Permit) -> None:
         if drop_state:
             flags |= libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
             flags |= getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0)
-        elif domain.hasManagedSaveImage(0):
+        elif domain.raw.hasManagedSaveImage(0):
             raise HostError(
                 "the domain has a saved memory image",
                 "start it or remove the image (`virsh managedsave-remove`), or set lifecycle.deletion: delete",
@@ -278,30 +276,30 @@ def undefine(domain: Any, drop_state: bool, permit: Permit) -> None:
         _undefine(domain, flags)
 
 
-def _undefine(domain: Any, flags: int) -> None:
+def _undefine(domain: Domain, flags: int) -> None:
     """With as many of the flags as the driver knows."""
     tpm = getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0) | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
     oldest = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     # libvirt before 8.9 does not know the TPM flags; its test driver knows the oldest ones
     for known in (flags, flags & ~tpm, flags & oldest):
         try:
-            domain.undefineFlags(known)
+            domain.raw.undefineFlags(known)
             return
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG or known == flags & oldest:
                 raise
 
 
-def attach(domain: Any, text: str) -> None:
+def attach(domain: Domain, text: str) -> None:
     """To the running domain only: its configuration is defined apart."""
     with faults():
-        domain.attachDeviceFlags(text, _LIVE)
+        domain.raw.attachDeviceFlags(text, _LIVE)
 
 
-def detach(domain: Any, text: str, gone: Callable[[], bool]) -> None:
+def detach(domain: Domain, text: str, gone: Callable[[], bool]) -> None:
     """From the running domain, waiting until the guest has let it go. Raises HostError when it does not."""
     with faults():
-        domain.detachDeviceFlags(text, _LIVE)
+        domain.raw.detachDeviceFlags(text, _LIVE)
     if not _wait(gone):
         raise HostError(
             f"the guest did not release the device within {GUEST_TIMEOUT:g} s",
@@ -309,44 +307,44 @@ def detach(domain: Any, text: str, gone: Callable[[], bool]) -> None:
         )
 
 
-def update_device(domain: Any, text: str) -> None:
+def update_device(domain: Domain, text: str) -> None:
     with faults():
-        domain.updateDeviceFlags(text, _LIVE)
+        domain.raw.updateDeviceFlags(text, _LIVE)
 
 
-def set_cpus(domain: Any, count: int) -> None:
+def set_cpus(domain: Domain, count: int) -> None:
     with faults():
-        domain.setVcpusFlags(count, _LIVE)
+        domain.raw.setVcpusFlags(count, _LIVE)
 
 
-def set_memory(domain: Any, bytes_: int) -> None:
+def set_memory(domain: Domain, bytes_: int) -> None:
     """Move the balloon and wait for the guest to follow, which it does when it has the driver."""
     with faults():
-        domain.setMemoryFlags(bytes_ // 1024, _LIVE)
-        _wait(lambda: domain.info()[2] * 1024 >= bytes_)
+        domain.raw.setMemoryFlags(bytes_ // 1024, _LIVE)
+        _wait(lambda: domain.raw.info()[2] * 1024 >= bytes_)
 
 
-def set_text(domain: Any, title: bool, value: str | None) -> None:
+def set_text(domain: Domain, title: bool, value: str | None) -> None:
     """Title or description of the running domain."""
     kind = libvirt.VIR_DOMAIN_METADATA_TITLE if title else libvirt.VIR_DOMAIN_METADATA_DESCRIPTION
     with faults():
-        domain.setMetadata(kind, value, None, None, _LIVE)
+        domain.raw.setMetadata(kind, value, None, None, _LIVE)
 
 
-def agent_answers(domain: Any) -> bool:
+def agent_answers(domain: Domain) -> bool:
     """Raises HostError when the guest agent does not: it is not there, or not running."""
     with faults():
-        return bool(domain.getTime(0))
+        return bool(domain.raw.getTime(0))
 
 
-def addresses(domain: Any) -> list[str]:
+def addresses(domain: Domain) -> list[str]:
     """The running guest's IP addresses, loopback and link-local ones left out: those that libvirt's own networks lease
     to it, and those that its agent tells, as far as either is there."""
     found: list[str] = []
     for source in (libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT):
         try:
             with faults():
-                interfaces = domain.interfaceAddresses(source, 0)
+                interfaces = domain.raw.interfaceAddresses(source, 0)
         except ConnectionFailed:
             raise
         except HostError:
@@ -361,29 +359,29 @@ def _is_local(text: str) -> bool:
     return address.is_loopback or address.is_link_local
 
 
-def metadata(domain: Any, namespace: str, live: bool) -> str | None:
+def metadata(domain: Domain, namespace: str, live: bool) -> str | None:
     """The element of this namespace, of the running domain or of its configuration."""
     try:
         with faults():
             kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
-            return str(domain.metadata(kind, namespace, _LIVE if live else _CONFIG))
+            return str(domain.raw.metadata(kind, namespace, _LIVE if live else _CONFIG))
     except NotFound:
         return None
 
 
-def set_metadata(domain: Any, element: str | None, prefix: str, namespace: str, live: bool | None = None) -> None:
+def set_metadata(domain: Domain, element: str | None, prefix: str, namespace: str, live: bool | None = None) -> None:
     """Write that element, or remove it. By default of what is defined, and of what runs, too: it goes on running."""
     with faults():
-        both = _CONFIG | (_LIVE if live is None and domain.isActive() else 0)
+        both = _CONFIG | (_LIVE if live is None and domain.raw.isActive() else 0)
         kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
-        domain.setMetadata(kind, element, prefix, namespace, _LIVE if live else both)
+        domain.raw.setMetadata(kind, element, prefix, namespace, _LIVE if live else both)
 
 
-def block_resize(domain: Any, target: str, capacity: int, volume: Any, permit: Permit) -> None:
+def block_resize(domain: Domain, target: str, capacity: int, volume: Volume, permit: Permit) -> None:
     """Grow a disk of a running domain, which shows this volume; the guest is told."""
     permit.check(volume)
     with faults():
-        domain.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        domain.raw.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
 
 def _wait(condition: Callable[[], bool], timeout: float = GUEST_TIMEOUT) -> bool:

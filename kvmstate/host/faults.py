@@ -139,13 +139,13 @@ def faults() -> Iterator[None]:
         raise translate(error) from error
 
 
-def described(thing: Any, inactive: int) -> str:
+def described(raw: Any, inactive: int) -> str:
     """The XML of a libvirt object; `inactive` is the flag for its configuration, 0 for what runs."""
     with faults():
         try:
-            return str(thing.XMLDesc(inactive))
+            return str(raw.XMLDesc(inactive))
         except libvirt.libvirtError as error:
             # the test driver knows no such flag: its networks and pools have one configuration
             if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG or not inactive:
                 raise
-            return str(thing.XMLDesc(0))
+            return str(raw.XMLDesc(0))

@@ -19,6 +19,7 @@ from typing import Any
 from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host import pools, volumes
 from kvmstate.host.faults import faults
+from kvmstate.host.objects import Pool
 from kvmstate.xmlbind.document import document
 
 # Pools of these types have files in one folder, each under its own name
@@ -92,42 +93,42 @@ class Files:
         self._refreshed: dict[str, float] = {}
 
     @cached_property
-    def _pools(self) -> list[tuple[Any, str, str, bool]]:
+    def _pools(self) -> list[tuple[Pool, str, str, bool]]:
         found = []
         for pool in pools.all_pools(self._connection):
             with suppress(NotFound), faults():
                 root = document(pools.xml(pool))
                 path = root.findtext("target/path") or ""
-                found.append((pool, root.get("type", ""), normal(path) if path else "", bool(pool.isActive())))
+                found.append((pool, root.get("type", ""), normal(path) if path else "", pool.active))
         return found
 
     @cached_property
     def folders(self) -> dict[str, str]:
         """The names of active pools by the folder that their files are in."""
-        return {path: pool.name() for pool, kind, path, active in self._pools if active and kind in FOLDERS}
+        return {path: pool.name for pool, kind, path, active in self._pools if active and kind in FOLDERS}
 
     @cached_property
     def inactive(self) -> dict[str, str]:
         """The names of pools of files that are not active, by folder."""
-        return {path: pool.name() for pool, kind, path, active in self._pools if not active and kind in FOLDERS}
+        return {path: pool.name for pool, kind, path, active in self._pools if not active and kind in FOLDERS}
 
     @cached_property
     def active(self) -> set[str]:
         """The names of active pools, of any type."""
-        return {pool.name() for pool, _, _, active in self._pools if active}
+        return {pool.name for pool, _, _, active in self._pools if active}
 
     @property
-    def of_devices(self) -> list[Any]:
+    def of_devices(self) -> list[Pool]:
         """Active pools whose volumes are no files in a folder."""
         return [pool for pool, kind, _, active in self._pools if active and kind not in FOLDERS]
 
     def kind_of(self, name: str) -> str:
         """The type of a pool, such as dir; empty where there is none."""
-        return next((kind for pool, kind, _, _ in self._pools if pool.name() == name), "")
+        return next((kind for pool, kind, _, _ in self._pools if pool.name == name), "")
 
     def folder_of(self, name: str) -> str | None:
         """The folder of a pool of files."""
-        return next((path for pool, kind, path, _ in self._pools if pool.name() == name and kind in FOLDERS), None)
+        return next((path for pool, kind, path, _ in self._pools if pool.name == name and kind in FOLDERS), None)
 
     def file(self, path: str) -> File | None:
         """The file at a path, None where there is none. Raises Unseen, ConnectionFailed."""
@@ -190,7 +191,7 @@ class Files:
             files = {}
             for volume in pools.listed(pool):
                 with suppress(NotFound):
-                    files[volume.name()] = read(volumes.xml(volume), posixpath.join(folder, volume.name()))
+                    files[volume.name] = read(volumes.xml(volume), posixpath.join(folder, volume.name))
             return files
         finally:
             with suppress(HostError):

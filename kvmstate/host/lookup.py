@@ -5,13 +5,14 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 from kvmstate.errors import HostError, Unseen
 from kvmstate.host import domains, pools, snapshots, volumes
 from kvmstate.host.faults import faults
 from kvmstate.host.files import Files, normal
+from kvmstate.host.objects import Volume
 from kvmstate.model.reference import VolumeRef, VolumeSource
 from kvmstate.xmlbind import disk_source
 from kvmstate.xmlbind.document import document
@@ -30,8 +31,8 @@ class HostLookup:
     def __init__(self, connection: Any, known: dict[VolumeRef | str, str | None]) -> None:
         self._connection = connection
         self._known = known
-        self._pool = cache(connection.storagePoolLookupByName)
-        self._volumes: dict[tuple[str, str], Any] = {}
+        self._pool = cache(partial(pools.find, connection))
+        self._volumes: dict[tuple[str, str], Volume] = {}
         self.files = Files(connection)
         # paths that are neither volumes of `known` nor known not to lie on one
         self.unseen: dict[str, str] = {}
@@ -99,7 +100,7 @@ class HostLookup:
         for pool in self.files.of_devices:
             for volume in pools.volumes(pool):
                 with suppress(HostError), faults():
-                    found[volume.path()] = VolumeRef.model_construct(pool=pool.name(), name=volume.name())
+                    found[volume.path] = VolumeRef.model_construct(pool=pool.name, name=volume.name)
         return found
 
     def volume_at(self, path: str) -> VolumeRef | None:
@@ -110,17 +111,17 @@ class HostLookup:
         """The disk type and the path that libvirt makes of a disk of type volume, where it has one."""
         return volumes.place(self._connection, pool, name) if pool in self.files.active else None
 
-    def remember(self, pool: str, listed: Iterable[Any]) -> None:
+    def remember(self, pool: str, listed: Iterable[Volume]) -> None:
         """Volumes that were just listed need not be looked up. A volume here is a name: all that is asked of one is as
         of the question, also when it was made anew meanwhile."""
-        self._volumes |= {(pool, volume.name()): volume for volume in listed}
+        self._volumes |= {(pool, volume.name): volume for volume in listed}
 
     def volume_source(self, ref: VolumeRef) -> VolumeSource:
         """How a disk shows a volume. The format is empty where nobody but its content tells it. Raises NotFound when
         there is no such volume, HostError for one that is no file and no device."""
         with faults():
-            volume = self._volumes.get((ref.pool, ref.name)) or self._pool(ref.pool).storageVolLookupByName(ref.name)
-            node = document(volume.XMLDesc(0))
+            volume = self._volumes.get((ref.pool, ref.name)) or volumes.find(self._pool(ref.pool), ref.name)
+            node = document(volume.raw.XMLDesc(0))
         kind = node.get("type", "file")
         if kind not in ("file", "block"):
             raise HostError(

@@ -1,4 +1,4 @@
-"""Virtual networks: https://libvirt.org/html/libvirt-libvirt-network.html"""
+"""Virtual networks: https://libvirt.org/html/libvirt-libvirt-network.raw.html"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import libvirt
 
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host.faults import described, faults
+from kvmstate.host.objects import Network
 from kvmstate.host.permit import Configuration, Permit
 from kvmstate.xmlbind import document, to_text
 from kvmstate.xmlbind.path import parse_path
@@ -23,36 +24,36 @@ _DEFINING = threading.Lock()
 FEW = 5
 
 
-def all_networks(connection: Any) -> list[Any]:
+def all_networks(connection: Any) -> list[Network]:
     with faults():
-        return list(connection.listAllNetworks(0))
+        return [Network(raw) for raw in connection.listAllNetworks(0)]
 
 
-def xml(network: Any, inactive: bool = True) -> str:
-    return described(network, libvirt.VIR_NETWORK_XML_INACTIVE if inactive else 0)
+def xml(network: Network, inactive: bool = True) -> str:
+    return described(network.raw, libvirt.VIR_NETWORK_XML_INACTIVE if inactive else 0)
 
 
-def find(connection: Any, name: str) -> Any:
+def find(connection: Any, name: str) -> Network:
     """Raises NotFound."""
     with faults():
-        return connection.networkLookupByName(name)
+        return Network(connection.networkLookupByName(name))
 
 
-def by_uuid(connection: Any, uuid: str) -> Any:
+def by_uuid(connection: Any, uuid: str) -> Network:
     """Raises NotFound."""
     with faults():
-        return connection.networkLookupByUUIDString(uuid)
+        return Network(connection.networkLookupByUUIDString(uuid))
 
 
-def is_active(network: Any) -> bool:
+def is_active(network: Network) -> bool:
     with faults():
-        return bool(network.isActive())
+        return bool(network.raw.isActive())
 
 
-def named(connection: Any, names: Collection[str]) -> list[Any]:
+def named(connection: Any, names: Collection[str]) -> list[Network]:
     """Those of these names that exist."""
     if len(names) > FEW:
-        return [network for network in all_networks(connection) if network.name() in names]
+        return [network for network in all_networks(connection) if network.name in names]
     found = []
     for name in names:
         with suppress(NotFound):
@@ -67,28 +68,28 @@ def exists(connection: Any, name: str) -> bool:
         return False
 
 
-def configuration(network: Any) -> Configuration:
+def configuration(network: Network) -> Configuration[Network]:
     """What is defined, to be edited for `redefine`."""
     return Configuration(network, xml(network), xml)
 
 
-def redefine(before: Configuration, text: str) -> Any:
+def redefine(before: Configuration[Network], text: str) -> Network:
     """Define a network otherwise. Raises Changed when it is no longer what `before` says, of which `text` was made."""
     before.check()
-    return define(before.thing.connect(), text)
+    return define(before.thing.connection, text)
 
 
-def define(connection: Any, text: str) -> Any:
+def define(connection: Any, text: str) -> Network:
     """Define a network that is not there: libvirt refuses the name of one that is, with another UUID."""
     # two at once may be given the same name for their bridges
     with _DEFINING, faults():
-        return connection.networkDefineXML(text)
+        return Network(connection.networkDefineXML(text))
 
 
-def start(network: Any) -> None:
+def start(network: Network) -> None:
     with faults():
-        if not network.isActive():
-            network.create()
+        if not network.raw.isActive():
+            network.raw.create()
 
 
 def start_over_taken_bridge(connection: Any, name: str) -> None:
@@ -107,17 +108,17 @@ def start_over_taken_bridge(connection: Any, name: str) -> None:
         start(redefine(before, to_text(node)))
 
 
-def stop(network: Any) -> None:
+def stop(network: Network) -> None:
     """libvirt calls it destroy."""
     with faults():
-        if network.isActive():
-            network.destroy()
+        if network.raw.isActive():
+            network.raw.destroy()
 
 
 def rename(connection: Any, old: str, new: str, permit: Permit) -> None:
     """libvirt has no call for it: stop the network, undefine it, and define it under its new name with its UUID."""
     network = find(connection, old)
-    before, autostart = xml(network), network.autostart()
+    before, autostart = xml(network), network.raw.autostart()
     node = document(before)
     parse_path("name").set(node, new)
     undefine(network, permit)
@@ -128,21 +129,21 @@ def rename(connection: Any, old: str, new: str, permit: Permit) -> None:
         raise
 
 
-def set_autostart(network: Any, value: bool) -> None:
+def set_autostart(network: Network, value: bool) -> None:
     with faults():
-        network.setAutostart(int(value))
+        network.raw.setAutostart(int(value))
 
 
-def update_dhcp_host(network: Any, command: int, text: str, ip_index: int) -> None:
+def update_dhcp_host(network: Network, command: int, text: str, ip_index: int) -> None:
     """Change a fixed lease of a running network; guests keep their connection."""
     with faults():
-        network.update(
+        network.raw.update(
             command, libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, ip_index, text, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
         )
 
 
-def undefine(network: Any, permit: Permit) -> None:
+def undefine(network: Network, permit: Permit) -> None:
     permit.check(network)
     stop(network)
     with faults():
-        network.undefine()
+        network.raw.undefine()

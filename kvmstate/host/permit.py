@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from kvmstate.errors import HostError
+from kvmstate.host.objects import Handle, Volume
 from kvmstate.model.resource import ResourceId
 
 if TYPE_CHECKING:
     from kvmstate.host.connection import Host
 
+H = TypeVar("H", bound=Handle)
+
 
 class Permit:
-    """For one deed; `check` is given the libvirt object that it is about to be done to."""
+    """For one deed; `check` is given the object that it is about to be done to."""
 
-    def __init__(self, check: Callable[[Any], None]) -> None:
+    def __init__(self, check: Callable[[Handle], None]) -> None:
         self._check = check
 
-    def check(self, thing: Any) -> None:
+    def check(self, thing: Handle) -> None:
         """Raises HostError when it must not be done by now."""
         self._check(thing)
 
@@ -32,26 +35,27 @@ class Permit:
 def unused(host: Host, id_: ResourceId, but: Collection[str] = ()) -> Permit:
     """For the file of a snapshot: nobody uses it by now, `but` for these users (as they are shown)."""
 
-    def check(volume: Any) -> None:
+    def check(volume: Handle) -> None:
+        assert isinstance(volume, Volume)
         host.uses.look_again()
-        if others := sorted(user for user in host.uses.of_volume(id_, volume.path()) if str(user) not in but):
+        if others := sorted(user for user in host.uses.of_volume(id_, volume.path) if str(user) not in but):
             raise InUse(f"volume {id_.name} is in use by {others[0]} by now", "look again")
 
     return Permit(check)
 
 
 @dataclass(frozen=True)
-class Configuration:
+class Configuration(Generic[H]):
     """What an object's definition said when it was read, to be edited and written back."""
 
-    thing: Any
+    thing: H
     text: str
-    read: Callable[[Any], str]
+    read: Callable[[H], str]
 
     def check(self) -> None:
         """Raises Changed when somebody else has written another one since."""
         if self.read(self.thing) != self.text:
-            raise Changed(self.thing.name())
+            raise Changed(self.thing.name)
 
 
 class InUse(HostError):

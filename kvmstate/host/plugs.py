@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import libvirt
 from lxml import etree
@@ -18,6 +17,7 @@ from kvmstate.errors import ConnectionFailed, HostError, NotFound
 from kvmstate.host import domains, networks
 from kvmstate.host.connection import Host
 from kvmstate.host.faults import faults
+from kvmstate.host.objects import Domain
 from kvmstate.xmlbind import document, to_text
 
 # Of all others the bridge is the host's own, or there is none: they stay as they are when their network restarts.
@@ -58,12 +58,11 @@ class Running:
 
     @cached_property
     def _plugs(self) -> list[Plug]:
-        def look(domain: Any) -> list[Plug]:
+        def look(domain: Domain) -> list[Plug]:
             nodes = document(domains.xml(domain, inactive=False)).iterfind("devices/interface")
-            return [Plug(domain.name(), to_text(node)) for node in nodes]
+            return [Plug(domain.name, to_text(node)) for node in nodes]
 
-        with faults():
-            running = self._host.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        running = domains.all_domains(self._host.connection, libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         return [plug for plugs in self._host.each(look, running) for plug in plugs]
 
     def on(self, names: Collection[str], bridges: Collection[str]) -> list[Plug]:
@@ -74,9 +73,9 @@ class Running:
 def naming(host: Host, name: str) -> list[str]:
     """The machines, running or not, whose configuration names this network."""
 
-    def look(domain: Any) -> str:
+    def look(domain: Domain) -> str:
         nodes = document(domains.xml(domain)).iterfind("devices/interface")
-        return str(domain.name()) if any(_source(node).get("network") == name for node in nodes) else ""
+        return domain.name if any(_source(node).get("network") == name for node in nodes) else ""
 
     return sorted(filter(None, host.each(look, domains.all_domains(host.connection))))
 
@@ -108,7 +107,7 @@ def unplugged(host: Host, name: str, running: Running, begun: bool) -> list[Plug
         return []
     try:
         with faults():
-            ports = {port.UUIDString() for port in network.listAllPorts(0)}
+            ports = {port.UUIDString() for port in network.raw.listAllPorts(0)}
     except ConnectionFailed:
         raise
     except HostError:
@@ -122,7 +121,7 @@ def unplugged(host: Host, name: str, running: Running, begun: bool) -> list[Plug
 def plug_in(host: Host, name: str, plugs: Iterable[Plug]) -> None:
     """Into the bridge of the running network, also under a name that it has by now. A machine that does not take it
     holds up no other. Raises HostError for those."""
-    exist = {network.name() for network in networks.all_networks(host.connection)}
+    exist = {network.name for network in networks.all_networks(host.connection)}
     to = bridge(networks.xml(networks.find(host.connection, name), inactive=False))
     failed: dict[str, HostError] = {}
     for plug in plugs:
@@ -160,7 +159,7 @@ def _followed(plug: Plug, name: str, to: str, exist: Collection[str]) -> etree._
     return node
 
 
-def _move(domain: Any, goes: etree._Element, name: str, to: str) -> None:
+def _move(domain: Domain, goes: etree._Element, name: str, to: str) -> None:
     """Out of the bridge and in again. libvirt does nothing for an interface that is as before, so it goes by way of the
     other spelling of the same bridge: by the network's name, or by the bridge's."""
     if domains.state(domain) == "stopped":

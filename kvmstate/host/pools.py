@@ -15,6 +15,7 @@ from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host.faults import described, faults
+from kvmstate.host.objects import Pool, Volume
 from kvmstate.host.permit import Configuration, Permit
 from kvmstate.xmlbind.document import to_text
 
@@ -26,25 +27,25 @@ LOOK = "kvmstate-look-"
 _LOOK_SECONDS = 60
 
 
-def all_pools(connection: Any) -> list[Any]:
+def all_pools(connection: Any) -> list[Pool]:
     with faults():
-        return [pool for pool in connection.listAllStoragePools(0) if not pool.name().startswith(LOOK)]
+        return [pool for raw in connection.listAllStoragePools(0) if not (pool := Pool(raw)).name.startswith(LOOK)]
 
 
-def xml(pool: Any, inactive: bool = True) -> str:
-    return described(pool, libvirt.VIR_STORAGE_XML_INACTIVE if inactive else 0)
+def xml(pool: Pool, inactive: bool = True) -> str:
+    return described(pool.raw, libvirt.VIR_STORAGE_XML_INACTIVE if inactive else 0)
 
 
-def find(connection: Any, name: str) -> Any:
+def find(connection: Any, name: str) -> Pool:
     """Raises NotFound."""
     with faults():
-        return connection.storagePoolLookupByName(name)
+        return Pool(connection.storagePoolLookupByName(name))
 
 
-def named(connection: Any, names: Collection[str]) -> list[Any]:
+def named(connection: Any, names: Collection[str]) -> list[Pool]:
     """Those of these names that exist."""
     if len(names) > FEW:
-        return [pool for pool in all_pools(connection) if pool.name() in names]
+        return [pool for pool in all_pools(connection) if pool.name in names]
     found = []
     for name in names:
         with suppress(NotFound):
@@ -52,29 +53,29 @@ def named(connection: Any, names: Collection[str]) -> list[Any]:
     return found
 
 
-def configuration(pool: Any) -> Configuration:
+def configuration(pool: Pool) -> Configuration[Pool]:
     """What is defined, to be edited for `redefine`."""
     return Configuration(pool, _lasting(pool), _lasting)
 
 
-def _lasting(pool: Any) -> str:
+def _lasting(pool: Pool) -> str:
     """Without how full it is at the moment."""
     return re.sub(r"<(capacity|allocation|available)\b.*?</\1>", "", xml(pool))
 
 
-def redefine(before: Configuration, text: str) -> Any:
+def redefine(before: Configuration[Pool], text: str) -> Pool:
     """Define a pool otherwise. Raises Changed when it is no longer what `before` says, from which `text` was made."""
     before.check()
-    return define(before.thing.connect(), text)
+    return define(before.thing.connection, text)
 
 
-def define(connection: Any, text: str) -> Any:
+def define(connection: Any, text: str) -> Pool:
     """Define a pool that is not there: libvirt refuses the name of one that is, with another UUID."""
     with faults():
-        return connection.storagePoolDefineXML(text, 0)
+        return Pool(connection.storagePoolDefineXML(text, 0))
 
 
-def start(pool: Any, makes_folder: bool = False, permissions: bool = False) -> None:
+def start(pool: Pool, makes_folder: bool = False, permissions: bool = False) -> None:
     """Start, and build nothing: what libvirt's build does to pools of most types is to format.
 
     `makes_folder`: all that it makes is a folder, where there is none. One that exists is left as it is, unless it
@@ -97,89 +98,89 @@ def start(pool: Any, makes_folder: bool = False, permissions: bool = False) -> N
 _NO_MOUNT_POINT = "mount point does not exist"
 
 
-def _build(pool: Any) -> None:
+def _build(pool: Pool) -> None:
     """Make its folder: asked only for types of which libvirt makes no more."""
     with faults():
-        if not pool.isActive():
-            pool.build(0)
+        if not pool.raw.isActive():
+            pool.raw.build(0)
 
 
-def _create(pool: Any) -> None:
+def _create(pool: Pool) -> None:
     with faults():
-        if not pool.isActive():
-            pool.create(0)
+        if not pool.raw.isActive():
+            pool.raw.create(0)
 
 
-def stop(pool: Any) -> None:
+def stop(pool: Pool) -> None:
     """libvirt calls it destroy; the volumes stay as they are."""
     with faults():
-        if pool.isActive():
-            pool.destroy()
+        if pool.raw.isActive():
+            pool.raw.destroy()
 
 
-def set_autostart(pool: Any, value: bool) -> None:
+def set_autostart(pool: Pool, value: bool) -> None:
     with faults():
-        pool.setAutostart(int(value))
+        pool.raw.setAutostart(int(value))
 
 
-def undefine(pool: Any, permit: Permit) -> None:
+def undefine(pool: Pool, permit: Permit) -> None:
     """Forget the pool. Its folder and volumes stay."""
     permit.check(pool)
     stop(pool)
     with faults():
-        pool.undefine()
+        pool.raw.undefine()
 
 
-def refresh(pool: Any, timeout: float = 30) -> None:
+def refresh(pool: Pool, timeout: float = 30) -> None:
     """Have libvirt look at the folder anew; it refuses while a volume is being made or filled, so wait."""
     deadline = time.monotonic() + timeout
     while True:
         try:
             with faults():
-                pool.refresh(0)
+                pool.raw.refresh(0)
             return
         except HostError as error:
             # "pool '…' has asynchronous jobs running" has no code of its own, and is in the daemon's language
-            busy = error.code == libvirt.VIR_ERR_INTERNAL_ERROR and pool.name() in error.message
+            busy = error.code == libvirt.VIR_ERR_INTERNAL_ERROR and pool.name in error.message
             if not busy or time.monotonic() > deadline:
                 raise
         time.sleep(0.1)
 
 
-def volumes(pool: Any) -> list[Any]:
+def volumes(pool: Pool) -> list[Volume]:
     """Those that libvirt knows of; none for a pool that is not active, or has gone."""
     with suppress(NotFound, Unseen):
         return listed(pool)
     return []
 
 
-def listed(pool: Any, names: Collection[str] | None = None) -> list[Any]:
+def listed(pool: Pool, names: Collection[str] | None = None) -> list[Volume]:
     """The volumes that libvirt knows of, all or of these names. Raises Unseen for a pool that is not active, NotFound
     for one that has gone."""
     with faults():
-        if not pool.isActive():
-            raise Unseen(f"storage pool {pool.name()} is not active", f"start it: `virsh pool-start {pool.name()}`")
+        if not pool.raw.isActive():
+            raise Unseen(f"storage pool {pool.name} is not active", f"start it: `virsh pool-start {pool.name}`")
         if names is None or len(names) > FEW:
-            found = list(pool.listAllVolumes(0))
-            return found if names is None else [volume for volume in found if volume.name() in names]
+            found = [Volume(raw) for raw in pool.raw.listAllVolumes(0)]
+            return found if names is None else [volume for volume in found if volume.name in names]
     found = []
     for name in names:
         with suppress(NotFound), faults():
-            found.append(pool.storageVolLookupByName(name))
+            found.append(Volume(pool.raw.storageVolLookupByName(name)))
     return found
 
 
-def space(pool: Any) -> tuple[int, int]:
+def space(pool: Pool) -> tuple[int, int]:
     """Capacity and what is available of it, in bytes; the pool must be active."""
     # libvirt counts when it looks at the folder; what it counted before has to do while a volume is being filled
     with suppress(HostError):
         refresh(pool, timeout=0)
     with faults():
-        _, capacity, _, available = pool.info()
+        _, capacity, _, available = pool.raw.info()
     return int(capacity), int(available)
 
 
-def look(connection: Any, folder: str) -> Any:
+def look(connection: Any, folder: str) -> Pool:
     """Start a pool over a folder, to list what is in it. It is not defined, builds nothing, and is gone when it is
     stopped. Raises NotFound when there is no such folder, HostError when libvirt may not look there."""
     _end_old_looks(connection)
@@ -190,7 +191,7 @@ def look(connection: Any, folder: str) -> Any:
     etree.SubElement(etree.SubElement(root, "target"), "path").text = folder.rstrip("/") + dots
     with faults():
         try:
-            return connection.storagePoolCreateXML(to_text(root), 0)
+            return Pool(connection.storagePoolCreateXML(to_text(root), 0))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == ENOENT:
                 raise NotFound(error.get_error_message()) from error
@@ -199,8 +200,8 @@ def look(connection: Any, folder: str) -> Any:
 
 def _end_old_looks(connection: Any) -> None:
     with faults():
-        for pool in connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_TRANSIENT):
-            began = pool.name().removeprefix(LOOK).partition("-")[0] if pool.name().startswith(LOOK) else ""
+        for pool in map(Pool, connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_TRANSIENT)):
+            began = pool.name.removeprefix(LOOK).partition("-")[0] if pool.name.startswith(LOOK) else ""
             if began.isdecimal() and time.time() - int(began) > _LOOK_SECONDS:
                 with suppress(libvirt.libvirtError):
-                    pool.destroy()
+                    pool.raw.destroy()

@@ -1,6 +1,6 @@
 """Snapshots of domains, and the block jobs that move data along their backing chains.
 
-https://libvirt.org/html/libvirt-libvirt-domain-snapshot.html, https://libvirt.org/kbase/live_full_disk_backup.html
+https://libvirt.org/html/libvirt-libvirt-domain-snapshot.raw.html, https://libvirt.org/kbase/live_full_disk_backup.html
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import libvirt
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import domains
 from kvmstate.host.faults import faults
+from kvmstate.host.objects import Domain, Snapshot
 from kvmstate.xmlbind.document import document, to_text
 
 Jobs = Callable[[int, int], None]
@@ -37,13 +38,14 @@ _PATIENCE = 30
 _LOOK = 0.05
 
 
-def all_of(domain: Any) -> list[Any]:
+def all_of(domain: Domain) -> list[Snapshot]:
     """Parents come before their children."""
     deadline = time.monotonic() + _PATIENCE
     with faults():
         while True:
             try:
-                return list(domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL))
+                listed = domain.raw.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL)
+                return [Snapshot(raw) for raw in listed]
             except libvirt.libvirtError as error:
                 # libvirt 9.0 stumbles over one that is being taken at this moment
                 if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG or time.monotonic() > deadline:
@@ -51,18 +53,17 @@ def all_of(domain: Any) -> list[Any]:
             time.sleep(_LOOK)
 
 
-def with_snapshots(connection: Any) -> list[Any]:
+def with_snapshots(connection: Any) -> list[Domain]:
     """The domains that have snapshots."""
+    return domains.all_domains(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT)
+
+
+def xml(snapshot: Snapshot) -> str:
     with faults():
-        return list(connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
+        return str(snapshot.raw.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE))
 
 
-def xml(snapshot: Any) -> str:
-    with faults():
-        return str(snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE))
-
-
-def texts(domain: Any) -> list[str]:
+def texts(domain: Domain) -> list[str]:
     """The XML of those that there are, parents before their children. Raises NotFound when the domain has gone."""
     found = []
     for snapshot in all_of(domain):
@@ -72,22 +73,22 @@ def texts(domain: Any) -> list[str]:
     return found
 
 
-def current(domain: Any) -> str | None:
+def current(domain: Domain) -> str | None:
     """The name of the snapshot that the domain's state builds on."""
     # the last one may be deleted meanwhile
     with suppress(NotFound), faults():
-        if domain.hasCurrentSnapshot(0):
-            return str(domain.snapshotCurrent(0).getName())
+        if domain.raw.hasCurrentSnapshot(0):
+            return str(domain.raw.snapshotCurrent(0).getName())
     return None
 
 
-def find(domain: Any, name: str) -> Any:
+def find(domain: Domain, name: str) -> Snapshot:
     """Raises NotFound."""
     with faults():
-        return domain.snapshotLookupByName(name, 0)
+        return Snapshot(domain.raw.snapshotLookupByName(name, 0))
 
 
-def create_external(domain: Any, text: str, memory: bool, quiesce: bool) -> None:
+def create_external(domain: Domain, text: str, memory: bool, quiesce: bool) -> None:
     """Into image files that are there already; of all disks or of none."""
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
     # LIVE lets the guest run while its memory is written
@@ -96,7 +97,7 @@ def create_external(domain: Any, text: str, memory: bool, quiesce: bool) -> None
     for last in (*[False] * LEFT_NODES, True):
         try:
             with faults():
-                domain.snapshotCreateXML(text, flags)
+                domain.raw.snapshotCreateXML(text, flags)
             return
         except HostError as error:
             # QEMU's words, which it has in no other language
@@ -104,13 +105,13 @@ def create_external(domain: Any, text: str, memory: bool, quiesce: bool) -> None
                 raise
 
 
-def create_internal(domain: Any, text: str) -> None:
+def create_internal(domain: Domain, text: str) -> None:
     """The guest pauses while its memory is written."""
     with faults():
-        domain.snapshotCreateXML(text, 0)
+        domain.raw.snapshotCreateXML(text, 0)
 
 
-def redefine(domain: Any, text: str, make_current: bool) -> None:
+def redefine(domain: Domain, text: str, make_current: bool) -> None:
     """Write a snapshot's metadata anew."""
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
     flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT if make_current else 0
@@ -118,18 +119,18 @@ def redefine(domain: Any, text: str, make_current: bool) -> None:
     if document(text).findtext("state") == "disk-snapshot":
         flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
     with faults():
-        domain.snapshotCreateXML(text, flags)
+        domain.raw.snapshotCreateXML(text, flags)
 
 
-def delete(snapshot: Any, metadata_only: bool) -> None:
+def delete(snapshot: Snapshot, metadata_only: bool) -> None:
     """Its children become its parent's."""
     with faults():
-        snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY if metadata_only else 0)
+        snapshot.raw.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY if metadata_only else 0)
 
 
-def revert_internal(domain: Any, snapshot: Any) -> None:
+def revert_internal(domain: Domain, snapshot: Snapshot) -> None:
     with faults():
-        domain.revertToSnapshot(snapshot, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE)
+        domain.raw.revertToSnapshot(snapshot.raw, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE)
 
 
 def restore(connection: Any, path: str, domain_xml: str, running: bool) -> None:
@@ -143,7 +144,7 @@ def restore(connection: Any, path: str, domain_xml: str, running: bool) -> None:
 _NOT_FOR_DISKS = ("interface", "hostdev", "redirdev", "filesystem")
 
 
-def start_idle(domain: Any) -> None:
+def start_idle(domain: Domain) -> None:
     """Start without running the guest, so that block jobs can work on an inactive domain's disks. It needs no networks
     and no devices of the host, which may not be there. libvirt ends it by itself when the connection closes, also that
     of a run that was killed; see `end_idle`."""
@@ -158,32 +159,32 @@ def start_idle(domain: Any) -> None:
     # it is marked from its first moment on, and a saved state is not touched
     metadata.append(document(f"<job:jobs xmlns:job='{_OURS}' disks='{_IDLE}'/>"))
     with faults():
-        domain.connect().createXML(
+        domain.raw.connect().createXML(
             to_text(root), libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
         )
 
 
-def end_idle(domain: Any) -> None:
+def end_idle(domain: Domain) -> None:
     """A libvirtd that was killed has forgotten that it should: end what a dead run has started.
 
     What that libvirtd was still starting, its successor ends by itself, a moment after it can be asked.
     """
     deadline = time.monotonic() + _PATIENCE
     with faults():
-        while domain.isActive() and domain.state(0) == _STARTING and time.monotonic() < deadline:
+        while domain.raw.isActive() and domain.raw.state(0) == _STARTING and time.monotonic() < deadline:
             time.sleep(_LOOK)
     if domains.state(domain) == "paused" and _IDLE in _ours(domain):
         domains.destroy(domain)
 
 
-def job(domain: Any, target: str) -> str | None:
+def job(domain: Domain, target: str) -> str | None:
     """The kind of the block job that a disk of a running domain has."""
     with faults():
-        found = domain.blockJobInfo(target, 0)
+        found = domain.raw.blockJobInfo(target, 0)
     return JOB_TYPES.get(found["type"], "unknown") if found else None
 
 
-def settle_job(domain: Any, target: str) -> None:
+def settle_job(domain: Domain, target: str) -> None:
     """End a job that a dead run of ours left: what it has done is kept, what it has not is done anew.
 
     Raises HostError for a job of somebody else.
@@ -193,17 +194,17 @@ def settle_job(domain: Any, target: str) -> None:
         return
     if target not in _ours(domain):
         raise HostError(
-            f"disk {target} of {domain.name()} has a block job ({found}) of somebody else",
-            f"let it end, or abort it: `virsh blockjob {domain.name()} {target} --abort`",
+            f"disk {target} of {domain.name} has a block job ({found}) of somebody else",
+            f"let it end, or abort it: `virsh blockjob {domain.name} {target} --abort`",
         )
     with suppress(HostError), faults():
         # a job that has just ended says so
-        domain.blockJobAbort(target, 0)
+        domain.raw.blockJobAbort(target, 0)
     _until_gone(domain, target, lambda done, whole: None)
 
 
 def commit(
-    domain: Any, target: str, base: str, top: str, active: bool, progress: Jobs, merged: Callable[[], object]
+    domain: Domain, target: str, base: str, top: str, active: bool, progress: Jobs, merged: Callable[[], object]
 ) -> None:
     """Write the data of `top`, and what lies between, into `base`; an active `top` is left for `base` at the end.
     `merged` is called when `base` has all that an active `top` holds, right before it is left; of others, which stay
@@ -213,40 +214,40 @@ def commit(
     if not active:
         merged()
     with faults():
-        domain.blockCommit(target, base, top, 0, flags)
+        domain.raw.blockCommit(target, base, top, 0, flags)
     if active:
         _until(lambda: _ready(domain, target, progress))
         merged()
         with faults():
-            domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+            domain.raw.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
     _until_gone(domain, target, progress)
     _mark(domain, target, False)
 
 
-def pull(domain: Any, target: str, progress: Jobs) -> None:
+def pull(domain: Domain, target: str, progress: Jobs) -> None:
     """Copy all that lies below into the active image, which then needs no other."""
     _mark(domain, target, True)
     with faults():
-        domain.blockPull(target, 0, 0)
+        domain.raw.blockPull(target, 0, 0)
     _until_gone(domain, target, progress)
     _mark(domain, target, False)
 
 
-def _ready(domain: Any, target: str, progress: Jobs) -> bool:
+def _ready(domain: Domain, target: str, progress: Jobs) -> bool:
     """Not merely as far as it can be: libvirt refuses the pivot until QEMU has said ready."""
     with faults():
-        found = domain.blockJobInfo(target, 0)
+        found = domain.raw.blockJobInfo(target, 0)
     if not found:
-        raise HostError(f"the block job on {target} of {domain.name()} failed", "see the domain's log on the host")
+        raise HostError(f"the block job on {target} of {domain.name} failed", "see the domain's log on the host")
     progress(int(found["cur"]), int(found["end"]))
     root = document(domains.xml(domain, inactive=False))
     return bool(root.xpath("devices/disk[target/@dev=$dev]/mirror[@ready='yes']", dev=target))
 
 
-def _until_gone(domain: Any, target: str, progress: Jobs) -> None:
+def _until_gone(domain: Domain, target: str, progress: Jobs) -> None:
     def gone() -> bool:
         with faults():
-            found = domain.blockJobInfo(target, 0)
+            found = domain.raw.blockJobInfo(target, 0)
         if found:
             progress(int(found["cur"]), int(found["end"]))
         return not found
@@ -259,12 +260,12 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(_LOOK)
 
 
-def _ours(domain: Any) -> set[str]:
+def _ours(domain: Domain) -> set[str]:
     text = domains.metadata(domain, _OURS, live=True)
     return set((document(text).get("disks") or "").split()) if text else set()
 
 
-def _mark(domain: Any, target: str, ours: bool) -> None:
+def _mark(domain: Domain, target: str, ours: bool) -> None:
     disks = _ours(domain) | {target} if ours else _ours(domain) - {target}
     text = f"<jobs disks='{' '.join(sorted(disks))}'/>" if disks else None
     domains.set_metadata(domain, text, "kvmstate-job", _OURS, live=True)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lxml import etree
 
@@ -25,6 +25,7 @@ from kvmstate.host import domains, networks, pools, volumes
 from kvmstate.host.connection import LASTING
 from kvmstate.host.faults import faults
 from kvmstate.host.files import File, Files, below, normal, read
+from kvmstate.host.objects import Domain, Network, Volume
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import disk_source
 from kvmstate.xmlbind.document import document
@@ -337,7 +338,7 @@ class Uses:
         for pool in pools.all_pools(host.connection):
             # one that has gone meanwhile
             with suppress(NotFound), faults():
-                if pool.isActive():
+                if pool.active:
                     began = time.monotonic()
                     try:
                         pools.refresh(pool, timeout=2)
@@ -347,11 +348,11 @@ class Uses:
                         # while it is being filled, what libvirt knew before has to do; one that failed is not active
                         waited += time.monotonic() - began
                 try:
-                    listed += [(pool.name(), volume) for volume in pools.listed(pool)]
+                    listed += [(pool.name, volume) for volume in pools.listed(pool)]
                 except Unseen:
-                    stopped.add(pool.name())
+                    stopped.add(pool.name)
 
-        def look(each: tuple[str, Any]) -> File | None:
+        def look(each: tuple[str, Volume]) -> File | None:
             try:
                 return read(volumes.xml(each[1]), pool=each[0])
             except Unseen:
@@ -425,17 +426,17 @@ class Uses:
             )
 
 
-def _named(domain: Any, kept: dict[str, list[tuple[str, str]]]) -> Named:
+def _named(domain: Domain, kept: dict[str, list[tuple[str, str]]]) -> Named:
     """Raises NotFound when the domain has gone."""
-    name = domain.name()
+    name = domain.name
     found, own = Named(name), User(ResourceId("domain", name))
     found.add(document(domains.xml(domain)), own)
     with faults():
-        active = domain.isActive()
+        active = domain.active
     if active:
         with suppress(NotFound):
             found.add(document(domains.xml(domain, inactive=False)), own)
-    for what, text in kept.get(domain.UUIDString(), ()):
+    for what, text in kept.get(domain.uuid, ()):
         root, user = document(text), User(own.id, what)
         # a snapshot needs what its domain had then; the overlays that it names hold what was written since
         then = [root] if root.tag == "domain" else [*root.iterfind("domain"), *root.iterfind("inactiveDomain")]
@@ -457,11 +458,11 @@ class _Network(NamedTuple):
     through: set[str]
 
 
-def _network(network: Any) -> _Network:
+def _network(network: Network) -> _Network:
     root = document(networks.xml(network))
     bridge = next((each.get("name", "") for each in root.iterfind("bridge")), "")
     devices = {each.get("dev", "") for path in ("forward", "forward/interface") for each in root.iterfind(path)}
-    return _Network(network.name(), bridge, {bridge, *devices})
+    return _Network(network.name, bridge, {bridge, *devices})
 
 
 def _time(file: File) -> int:

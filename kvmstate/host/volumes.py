@@ -12,6 +12,7 @@ import libvirt
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import pools
 from kvmstate.host.faults import faults
+from kvmstate.host.objects import Pool, Volume
 from kvmstate.host.permit import Permit
 from kvmstate.xmlbind.document import document
 
@@ -22,17 +23,17 @@ _ZEROS = bytes(CHUNK)
 QCOW2_V3 = "1.1"
 
 
-def find(pool: Any, name: str) -> Any:
+def find(pool: Pool, name: str) -> Volume:
     """Raises NotFound."""
     with faults():
-        return pool.storageVolLookupByName(name)
+        return Volume(pool.raw.storageVolLookupByName(name))
 
 
-def xml(volume: Any) -> str:
+def xml(volume: Volume) -> str:
     """libvirt looks at the file anew. Raises NotFound when it has gone behind libvirt's back."""
     try:
         with faults():
-            return str(volume.XMLDesc(0))
+            return str(volume.raw.XMLDesc(0))
     except HostError as error:
         if error.errno == ENOENT:
             raise NotFound(error.message, code=error.code, errno=ENOENT) from error
@@ -62,35 +63,35 @@ def place(connection: Any, pool: str, name: str) -> tuple[str, str] | None:
     return None
 
 
-def create(pool: Any, text: str) -> Any:
+def create(pool: Pool, text: str) -> Volume:
     """Raises HostError when a volume or file of this name exists, whoever made it."""
     try:
         with faults():
-            return pool.createXML(text, 0)
+            return Volume(pool.raw.createXML(text, 0))
     except HostError as error:
         if error.code != libvirt.VIR_ERR_STORAGE_VOL_EXIST:
             raise
     # libvirt remembers it, but the file may have been deleted behind its back
     pools.refresh(pool)
     with faults():
-        return pool.createXML(text, 0)
+        return Volume(pool.raw.createXML(text, 0))
 
 
-def resize(volume: Any, capacity: int, permit: Permit) -> None:
+def resize(volume: Volume, capacity: int, permit: Permit) -> None:
     """Grow a volume that no running domain has open; libvirt refuses to make it smaller."""
     permit.check(volume)
     with faults():
-        volume.resize(capacity, 0)
+        volume.raw.resize(capacity, 0)
 
 
-def delete(volume: Any, permit: Permit) -> None:
+def delete(volume: Volume, permit: Permit) -> None:
     permit.check(volume)
     with faults():
-        volume.delete(0)
+        volume.raw.delete(0)
 
 
 def upload(
-    connection: Any, volume: Any, chunks: Iterable[bytes], length: int, done: Callable[[int], None], permit: Permit
+    connection: Any, volume: Volume, chunks: Iterable[bytes], length: int, done: Callable[[int], None], permit: Permit
 ) -> None:
     """Copy `chunks` (each at most CHUNK bytes) into the volume; blocks of zeros become holes.
 
@@ -100,7 +101,7 @@ def upload(
     permit.check(volume)
     with faults():
         stream = connection.newStream(0)
-        volume.upload(stream, 0, length, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
+        volume.raw.upload(stream, 0, length, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
         position = data = 0
         try:
             for chunk in chunks:
@@ -122,19 +123,19 @@ def upload(
     _check_room(volume, data)
 
 
-def _check_room(volume: Any, data: int) -> None:
+def _check_room(volume: Volume, data: int) -> None:
     """An error of the last writes is lost when libvirt's daemon is told the end of the stream before it sees the error
     (9.0): what it reports done may lack what did not fit. File systems that compress hold less than was written, but
     then they have room left.
     """
     with faults():
-        missing = data - int(volume.info()[2])
+        missing = data - int(volume.raw.info()[2])
         if missing <= 0:
             return
-        pool = volume.storagePoolLookupByVolume()
+        pool = Pool(volume.raw.storagePoolLookupByVolume())
     pools.refresh(pool)
     if pools.space(pool)[1] < missing:
         raise HostError(
-            f"{volume.path()}: not all of the content has been written, and the storage is full",
+            f"{volume.path}: not all of the content has been written, and the storage is full",
             "free some space, then apply again",
         )

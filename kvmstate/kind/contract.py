@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     # libvirt is loaded when a host is first talked to
     from kvmstate.host import Host
+    from kvmstate.host.objects import Handle
     from kvmstate.host.permit import Permit
     from kvmstate.host.uses import User
     from kvmstate.kind.policy import Policy
@@ -145,8 +146,8 @@ class Space:
     available: int
 
 
-def _uuid(host: Host, id_: ResourceId, thing: Any) -> str:
-    return str(thing.UUIDString())
+def _uuid(host: Host, id_: ResourceId, thing: Handle) -> str:
+    return thing.uuid
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Ops:
     adopted    those that mark what is adopted as the project's, where its XML can say so
     secrets    the places of what only those see who may see secrets
     users      who would miss what a change takes away; raises HostError when that cannot be told
-    identity   which object of its name this libvirt object is
+    identity   which object of its name this object is
     unwritten  whether nothing was ever written to what holds data
     taken      whether an object has this UUID, under whatever name; of kinds whose state the host keeps by it
     checked    a change, blocked where it must not be as the host is; the entry is what the project has on record
@@ -178,7 +179,7 @@ class Ops:
     adopted: Callable[[Change, Context], list[Step]] = lambda change, at: []
     secrets: Callable[[Observed, Host], Iterable[str]] = lambda observed, host: ()
     users: Callable[[Host, Change], set[User]] = lambda host, change: set()
-    identity: Callable[[Host, ResourceId, Any], str] = _uuid
+    identity: Callable[[Host, ResourceId, Handle], str] = _uuid
     unwritten: Callable[[Observed], bool] = lambda observed: False
     taken: Callable[[Host, str], bool] = lambda host, uuid: True
     checked: Callable[[Host, Change, Entry | None], Change] = lambda host, change, entry: change

@@ -236,7 +236,7 @@ def _of_others(host: Host, but: Collection[str], name: Naming) -> list[Use]:
     found: set[Use] = set()
     for domain in domains.all_domains(host.connection):
         with suppress(NotFound):
-            machine = domain.name()
+            machine = domain.name
             for inactive in (True, False) if machine not in but else ():
                 for disk in document(domains.xml(domain, inactive)).iterfind("devices/disk"):
                     source = disk.find("source")

@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from lxml import etree
 
 from kvmstate.errors import HostError, NotFound, Unseen
 from kvmstate.host import Host, domains, pools, snapshots, volumes
 from kvmstate.host.connection import lasting
+from kvmstate.host.objects import Connection, Domain, Volume
 from kvmstate.snapshots import dropped, underway
 from kvmstate.xmlbind import disk_source, document, to_text
 from kvmstate.xmlbind.path import parse_path
@@ -102,7 +102,7 @@ class Snapshot:
 class Machine:
     """A domain, its disks and its snapshots, parents first. The files that are `dropped` may go, see there."""
 
-    domain: Any
+    domain: Domain
     name: str
     state: str
     disks: tuple[Disk, ...]
@@ -142,14 +142,14 @@ class Images:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        listed: list[tuple[str, Any]] = []
+        listed: list[tuple[str, Volume]] = []
         for pool in pools.all_pools(host.connection):
             # a pool that is being filled, or that has gone: what libvirt knew before has to do
             with suppress(HostError):
                 pools.refresh(pool, timeout=2)
-            listed += [(pool.name(), volume) for volume in pools.volumes(pool)]
+            listed += [(pool.name, volume) for volume in pools.volumes(pool)]
 
-        def look(each: tuple[str, Any]) -> Image | None:
+        def look(each: tuple[str, Volume]) -> Image | None:
             with suppress(Unseen):
                 return image_of(*each)
             return None
@@ -189,7 +189,7 @@ class Images:
         users = defaultdict(set, frozen(self._host))
         for domain in domains.all_domains(self._host.connection):
             with suppress(NotFound):
-                name = f"virtual machine {domain.name()}"
+                name = f"virtual machine {domain.name}"
                 for inactive in (True, False):
                     for disk in located(domains.xml(domain, inactive), self._host.connection).iterfind("devices/disk"):
                         for path in _sources(disk):
@@ -207,7 +207,7 @@ def frozen(host: Host, machines: Collection[str] | None = None) -> dict[str, set
     found: dict[str, set[str]] = defaultdict(set)
     for domain in snapshots.with_snapshots(host.connection) if machines is None or machines else ():
         with suppress(NotFound):
-            name = domain.name()
+            name = domain.name
             if machines is not None and name not in machines:
                 continue
             for snapshot in read_snapshots(domain):
@@ -228,10 +228,10 @@ def writers(host: Host, but: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for domain in domains.all_domains(host.connection):
         with suppress(NotFound):
-            for inactive in (True, False) if domain.name() != but else ():
+            for inactive in (True, False) if domain.name != but else ():
                 for disk in disks(document(domains.xml(domain, inactive))):
                     if disk.writable:
-                        found[disk.path].add(domain.name())
+                        found[disk.path].add(domain.name)
     return found
 
 
@@ -301,7 +301,7 @@ def _define_as_it_runs(host: Host, machine: Machine) -> None:
     define(host, machine.domain, follow)
 
 
-def define(host: Host, domain: Any, alter: Callable[[etree._Element], etree._Element | None]) -> None:
+def define(host: Host, domain: Domain, alter: Callable[[etree._Element], etree._Element | None]) -> None:
     """Have a domain be what `alter` makes of its configuration, which is read right before; None leaves it as it is."""
     before = domains.configuration(domain)
     node = alter(document(before.text))
@@ -309,7 +309,7 @@ def define(host: Host, domain: Any, alter: Callable[[etree._Element], etree._Ele
         domains.redefine(before, to_text(node))
 
 
-def rewrite(domain: Any, name: str, alter: Callable[[etree._Element], object], current: bool | None = None) -> None:
+def rewrite(domain: Domain, name: str, alter: Callable[[etree._Element], object], current: bool | None = None) -> None:
     """Write a snapshot's metadata anew, as `alter` makes it of what it is right before, where that makes a difference;
     `current` also makes it the one that the state builds on (or not). One that has gone stays gone."""
     with suppress(NotFound):
@@ -346,15 +346,15 @@ def lay(nodes: Iterable[etree._Element], target: str, path: str, format_: str) -
             disk_source.write(disk, "file", path, format_)
 
 
-def read_snapshots(domain: Any) -> list[Snapshot]:
+def read_snapshots(domain: Domain) -> list[Snapshot]:
     """Raises NotFound when the domain has gone."""
     texts = snapshots.texts(domain)
     current = snapshots.current(domain) if texts else None
-    found = [_snapshot(text, located(text, domain.connect())) for text in texts]
+    found = [_snapshot(text, located(text, domain.connection)) for text in texts]
     return [replace(each, is_current=each.name == current) for each in found]
 
 
-def located(text: str, connection: Any) -> etree._Element:
+def located(text: str, connection: Connection) -> etree._Element:
     """A domain's or a snapshot's XML, with disks of type volume saying the file that they are. For reading only."""
     return disk_source.locate(document(text), lambda pool, name: volumes.place(connection, pool, name))
 
@@ -397,7 +397,7 @@ def _sources(disk: etree._Element) -> Iterator[str]:
             yield source.path
 
 
-def image_of(pool: str, volume: Any) -> Image:
+def image_of(pool: str, volume: Volume) -> Image:
     """What libvirt sees of a volume's file. Raises NotFound."""
     root = document(volumes.xml(volume))
     format_, permissions = root.find("target/format"), root.find("target/permissions")

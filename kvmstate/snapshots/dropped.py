@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from lxml import etree
 
 from kvmstate.host import domains
+from kvmstate.host.objects import Domain
 from kvmstate.xmlbind import document, to_text
 
 _URI = "https://kvmstate.dev/xmlns/dropped/1.0"
@@ -30,29 +30,29 @@ def write(root: etree._Element, paths: Iterable[str]) -> None:
         etree.SubElement(metadata, f"{{{_URI}}}dropped", files=json.dumps(listed), nsmap={_PREFIX: _URI})
 
 
-def note(domain: Any, paths: Iterable[str]) -> None:
+def note(domain: Domain, paths: Iterable[str]) -> None:
     """These too."""
     _set(domain, read(domain).union(paths))
 
 
-def keep(domain: Any, paths: Iterable[str]) -> None:
+def keep(domain: Domain, paths: Iterable[str]) -> None:
     """Not these any more."""
     _set(domain, read(domain).difference(paths))
 
 
-def _set(domain: Any, paths: Iterable[str]) -> None:
+def _set(domain: Domain, paths: Iterable[str]) -> None:
     listed = sorted(paths)
     element = to_text(etree.Element("dropped", files=json.dumps(listed))) if listed else None
     domains.set_metadata(domain, element, _PREFIX, _URI, live=False)
 
 
-def read(domain: Any) -> frozenset[str]:
+def read(domain: Domain) -> frozenset[str]:
     text = domains.xml(domain)
     node = document(text).find(f"metadata/{{{_URI}}}dropped") if _URI in text else None
     return frozenset(json.loads(node.get("files") or "[]") if node is not None else ())
 
 
-def end(domain: Any) -> None:
+def end(domain: Domain) -> None:
     """Of the configuration, and of what has been started with it."""
     live = domains.state(domain) != "stopped"
     for where in (False, True) if live else (False,):

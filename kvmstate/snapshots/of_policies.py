@@ -16,7 +16,7 @@ Taken = dict[str, dict[str, list[str]]]
 def of_policies(host: Host, project: str) -> Taken:
     """All snapshots of the host that policies of this project took."""
     found: Taken = defaultdict(dict)
-    read = host.each(lambda domain: (domain.name(), read_snapshots(domain)), with_snapshots(host.connection))
+    read = host.each(lambda domain: (domain.name, read_snapshots(domain)), with_snapshots(host.connection))
     for machine, snapshots in sorted(read, key=lambda each: str(each[0])):
         for snapshot in sorted(snapshots, key=lambda s: s.created):
             record = Record.read(snapshot.description)

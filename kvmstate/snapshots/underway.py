@@ -7,12 +7,12 @@ It counts while the domain is off. One that somebody has started since is in use
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import domains
+from kvmstate.host.objects import Domain
 from kvmstate.xmlbind import document, to_text
 
 _URI = "https://kvmstate.dev/xmlns/revert/1.0"
@@ -52,12 +52,12 @@ class Underway:
         return {name: str(value) for name, value in asdict(self).items() if value}
 
 
-def begin(domain: Any, revert: Underway) -> None:
+def begin(domain: Domain, revert: Underway) -> None:
     element = etree.Element("revert", revert._attributes())
     domains.set_metadata(domain, to_text(element), _PREFIX, _URI, live=False)
 
 
-def end(domain: Any) -> None:
+def end(domain: Domain) -> None:
     """Of the configuration, and of what has been started with it."""
     live = domains.state(domain) != "stopped"
     for where in (False, True) if live else (False,):
@@ -76,6 +76,6 @@ def read(inactive_xml: str) -> Underway | None:
     return Underway(said("snapshot", ""), said("state", "running"), bool(said("configuration")), said("keep", ""))
 
 
-def found(domain: Any) -> Underway | None:
+def found(domain: Domain) -> Underway | None:
     """The revert that was cut off and has left the domain off."""
     return read(domains.xml(domain)) if domains.state(domain) == "stopped" else None

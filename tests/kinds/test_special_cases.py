@@ -39,6 +39,7 @@ KNOWN = {
     "app.py": (1, MACHINES),
     "apply/owners.py": (1, MACHINES),
     "host/events.py": (1, HOST_ROW),
+    "host/objects.py": (4, HOST_ROW),
     "host/plugs.py": (1, XML),
     "host/uses.py": (11, HOST_ROW),
     "model/reference.py": (1, REFERENCE),

@@ -84,7 +84,7 @@ def stays(change: Change) -> bool:
 
 def boot(host: Any, change: Change) -> int:
     """The number that libvirt gives a domain with every start."""
-    return domains.find(host.connection, change.id.name).ID() if change.id.kind == "domain" else 0
+    return domains.find(host.connection, change.id.name).raw.ID() if change.id.kind == "domain" else 0
 
 
 def pattern(path: tuple[str, ...]) -> str:

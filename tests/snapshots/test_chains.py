@@ -21,6 +21,7 @@ from harness import await_answer, await_old, kvmstate
 from kvmstate.doctor.chains import snapshots
 from kvmstate.errors import HostError
 from kvmstate.host import open_host
+from kvmstate.host.objects import Domain
 from kvmstate.sandbox import Sandbox
 from kvmstate.snapshots import dropped, merge
 
@@ -172,7 +173,7 @@ def test_what_is_defined_follows_what_runs_when_libvirtd_died_between_both(make:
     # as far as it had come
     subprocess.run(["cp", vm.folder.parent / "kept", vm.folder / "vda.one.overlay"], check=True)
     vm.domain.connect().defineXML(overlay)
-    dropped.note(vm.domain, [str(vm.folder / "vda.one.overlay")])
+    dropped.note(Domain(vm.domain), [str(vm.folder / "vda.one.overlay")])
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
     vm.domain.snapshotCreateXML(described, flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
     vm.write(30, 1)

@@ -15,6 +15,7 @@ from kvmstate.doctor.chains import snapshots
 from kvmstate.errors import HostError
 from kvmstate.host import domains, open_host
 from kvmstate.host import snapshots as host_snapshots
+from kvmstate.host.objects import Domain
 from kvmstate.snapshots import chain, create, files, revert
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def test_a_definition_follows_what_is_there_right_before_it(
     monkeypatch.setattr(files, "make", retitled)
     with open_host(vm.uri) as host:
         revert.revert(host, "vm", "one")
-        assert "<title>new</title>" in domains.xml(vm.domain)
+        assert "<title>new</title>" in domains.xml(Domain(vm.domain))
 
 
 def test_a_snapshots_memory_is_written_over_nobodys_file(make: Callable[..., Machine]) -> None:

@@ -27,6 +27,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, snapshots
+from kvmstate.host.objects import Domain
 from kvmstate.sandbox import Sandbox
 from kvmstate.snapshots import chain, create, merge, revert
 
@@ -250,7 +251,7 @@ class Histories(RuleBasedStateMachine):
         return Host(self.connection, self.host.uri)
 
     def names(self) -> set[str]:
-        return {snapshot.getName() for snapshot in snapshots.all_of(self.vm.domain)}
+        return {snapshot.name for snapshot in snapshots.all_of(Domain(self.vm.domain))}
 
     def unharmed(self) -> None:
         """Every snapshot still has what it had."""

@@ -21,7 +21,7 @@ def list_(machines: tuple[str, ...], connect: str | None, as_json: bool) -> int:
     from kvmstate.views import snapshots as view
 
     with host_at(connect) as host:
-        names = machines or sorted(domain.name() for domain in with_snapshots(host.connection))
+        names = machines or sorted(domain.name for domain in with_snapshots(host.connection))
         found = [look(host, name) for name in names]
     click.echo(json.dumps(view.as_json(found), indent=2) if as_json else view.table(found))
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Set
 from functools import partial
-from typing import Any
 
 from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, networks
+from kvmstate.host.objects import Network
 from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp, stamping
@@ -29,17 +29,17 @@ _VOLATILE = re.compile(r" connections='\d+'")
 
 
 def names(host: Host) -> set[str]:
-    return {each.name() for each in networks.all_networks(host.connection)}
+    return {each.name for each in networks.all_networks(host.connection)}
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
-    def look(network: Any) -> Observed:
-        running = bool(network.isActive())
+    def look(network: Network) -> Observed:
+        running = network.active
         active_xml = networks.xml(network, inactive=False) if running else None
-        calls = {"active": running, "autostart": bool(network.autostart())}
-        id_ = ResourceId("network", network.name())
-        kept = not running or bool(network.isPersistent())
-        return Observed(id_, network.UUIDString(), networks.xml(network), active_xml, calls, _read, _VOLATILE, kept)
+        calls = {"active": running, "autostart": network.autostart}
+        id_ = ResourceId("network", network.name)
+        kept = not running or network.persistent
+        return Observed(id_, network.uuid, networks.xml(network), active_xml, calls, _read, _VOLATILE, kept)
 
     return {seen.id.name: seen for seen in host.each(look, networks.named(host.connection, names))}
 
@@ -57,7 +57,7 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Net
 
 
 def portable(observed: Observed, host: Host) -> tuple[NetworkSpec, etree._Element]:
-    if not _find(host, observed.id.name).isPersistent():
+    if not _find(host, observed.id.name).persistent:
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
     return observed.config, document(observed.xml)
 
@@ -118,7 +118,7 @@ def adopted(change: Change, at: Context) -> list[Step]:
     return stamping(change, at.project, mark)
 
 
-def _find(host: Host, name: str) -> Any:
+def _find(host: Host, name: str) -> Network:
     return networks.find(host.connection, name)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound, Reverted
 from kvmstate.host import Host, networks, plugs
+from kvmstate.host.objects import Network
 from kvmstate.kind import Context, Scene, references
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
@@ -128,7 +128,7 @@ def plug_in(change: Change, host: Host) -> None:
     found = networks.by_uuid(host.connection, change.uuid)
     bridges.add(plugs.bridge(networks.xml(found, inactive=False)))
     there = plugs.Running(host).on(names, bridges)
-    plugs.plug_in(host, found.name(), [plug for plug in there if plug.follows])
+    plugs.plug_in(host, found.name, [plug for plug in there if plug.follows])
 
 
 class Comeback:
@@ -142,7 +142,7 @@ class Comeback:
         def guarded() -> None:
             if self._before is None:
                 found = self._find()
-                self._before = networks.xml(found), networks.xml(found, inactive=False), bool(found.autostart())
+                self._before = networks.xml(found), networks.xml(found, inactive=False), found.autostart
             try:
                 run()
             except ConnectionFailed:
@@ -152,7 +152,7 @@ class Comeback:
 
         return guarded
 
-    def _find(self) -> Any:
+    def _find(self) -> Network:
         return networks.by_uuid(self._host.connection, self._change.uuid)
 
     def _after(self, error: HostError) -> HostError:
@@ -177,10 +177,10 @@ class Comeback:
         assert self._before is not None
         config, active, autostart = self._before
         connection = self._host.connection
-        there: Any = None
+        there: Network | None = None
         with suppress(NotFound):
             there = self._find()
-            if there.name() != parse_path("name").text(document(config)):
+            if there.name != parse_path("name").text(document(config)):
                 networks.undefine(there, self._permit)
                 there = None
         # what ran is what starts for sure; what was written and waited for a restart, waits for it again

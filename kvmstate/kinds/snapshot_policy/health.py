@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import domains
+from kvmstate.host.objects import Domain
 from kvmstate.kinds.snapshot_policy.spec import HealthCheck, TcpSocket
 
 # Seconds between two attempts, and the longest that one may take
@@ -27,20 +27,20 @@ class Probe:
     """`check` on a domain."""
 
     check: HealthCheck
-    domain: Any
+    domain: Domain
 
     def lacks(self) -> str:
         """What is not as it should be right now, else nothing. Raises ConnectionFailed."""
         if self.check.guest_agent and not _agent_answers(self.domain):
             return "its guest agent does not answer"
         if (tcp := self.check.tcp_socket) and not any(_connects(host, tcp.port) for host in self._hosts(tcp)):
-            where = f"{tcp.host.replace('{domain}', self.domain.name())}:{tcp.port}" if tcp.host else f"port {tcp.port}"
+            where = f"{tcp.host.replace('{domain}', self.domain.name)}:{tcp.port}" if tcp.host else f"port {tcp.port}"
             return f"{where} takes no connection"
         return ""
 
     def _hosts(self, tcp: TcpSocket) -> Iterator[str]:
         if tcp.host:
-            yield tcp.host.replace("{domain}", self.domain.name())
+            yield tcp.host.replace("{domain}", self.domain.name)
         else:
             yield from domains.addresses(self.domain)
 
@@ -56,7 +56,7 @@ class Probe:
             time.sleep(PERIOD)
 
 
-def _agent_answers(domain: Any) -> bool:
+def _agent_answers(domain: Domain) -> bool:
     try:
         return domains.agent_answers(domain)
     except ConnectionFailed:

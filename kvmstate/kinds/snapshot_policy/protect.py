@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Reverted
 from kvmstate.host import domains
+from kvmstate.host.objects import Domain
 from kvmstate.kind.steps import Precaution, Step, simple
 from kvmstate.kinds.snapshot_policy.health import Probe, Unhealthy
 from kvmstate.kinds.snapshot_policy.run import Run
@@ -62,7 +62,7 @@ class _Protection:
         return Probe(check, self._domain)
 
     @property
-    def _domain(self) -> Any:
+    def _domain(self) -> Domain:
         return domains.find(self.run.work.host.connection, self.change.id.name)
 
     def undo(self, error: HostError, say: Callable[[str], None]) -> HostError:

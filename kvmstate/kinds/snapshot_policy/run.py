@@ -61,7 +61,7 @@ class Run:
         """A new snapshot (none in a dry run), whether it is due or not. Returns its name. Raises KvmstateError."""
         spec = self._spec
         found = chain.look(self.work.host, machine.id.name)
-        if found.domain.UUIDString() != observed.uuid:
+        if found.domain.uuid != observed.uuid:
             raise HostError(f"{machine.id} is another one by now", "run this again")
         at, known = self.work.now, {snapshot.name for snapshot in found.snapshots}
         while (name := _name(self.policy, machine, at)) in known:

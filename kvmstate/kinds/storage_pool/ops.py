@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from functools import partial
-from typing import Any
 
 from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, pools
+from kvmstate.host.objects import Pool
 from kvmstate.kind import Context, Ops, Space
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
@@ -24,16 +23,16 @@ BASE = "<pool><name/></pool>"
 
 
 def names(host: Host) -> set[str]:
-    return {each.name() for each in pools.all_pools(host.connection)}
+    return {each.name for each in pools.all_pools(host.connection)}
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
-    def look(pool: Any) -> Observed:
-        running = bool(pool.isActive())
+    def look(pool: Pool) -> Observed:
+        running = pool.active
         active_xml = pools.xml(pool, inactive=False) if running else None
-        calls = {"active": running, "autostart": bool(pool.autostart())}
-        id_, kept = ResourceId("pool", pool.name()), not running or bool(pool.isPersistent())
-        return Observed(id_, pool.UUIDString(), pools.xml(pool), active_xml, calls, _read, persistent=kept)
+        calls = {"active": running, "autostart": pool.autostart}
+        id_, kept = ResourceId("pool", pool.name), not running or pool.persistent
+        return Observed(id_, pool.uuid, pools.xml(pool), active_xml, calls, _read, persistent=kept)
 
     return {seen.id.name: seen for seen in host.each(look, pools.named(host.connection, names))}
 
@@ -57,7 +56,7 @@ def portable(observed: Observed, host: Host) -> tuple[PoolSpec, etree._Element]:
         parse_path(path).remove(node)
     if (source := node.find("source")) is not None and not len(source) and not source.attrib:
         node.remove(source)
-    if not pools.find(host.connection, observed.id.name).isPersistent():
+    if not pools.find(host.connection, observed.id.name).persistent:
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
     return observed.config, node
 
@@ -65,7 +64,7 @@ def portable(observed: Observed, host: Host) -> tuple[PoolSpec, etree._Element]:
 def steps(change: Change, at: Context) -> list[Step]:
     name, spec, host = change.id.name, change.spec, at.host
 
-    def find() -> Any:
+    def find() -> Pool:
         return pools.find(host.connection, name)
 
     def define() -> None:
@@ -77,7 +76,7 @@ def steps(change: Change, at: Context) -> list[Step]:
             pools.define(host.connection, to_text(written(change, node, host.lookup)))
         host.forget()
 
-    def on_pool(call: Callable[[Any], None]) -> Callable[[], None]:
+    def on_pool(call: Callable[[Pool], None]) -> Callable[[], None]:
         def run() -> None:
             call(find())
             host.forget()
@@ -101,7 +100,7 @@ def steps(change: Change, at: Context) -> list[Step]:
     if change.running and not fresh and (change.restarts or not spec.active):
         todo.append(simple("stop", on_pool(pools.stop)))
     if spec.active and (fresh or change.restarts or not change.running):
-        todo.append(simple("start", on_pool(partial(pools.start, **_folder(spec, defines)))))
+        todo.append(simple("start", on_pool(lambda pool: pools.start(pool, **_folder(spec, defines)))))
     return todo
 
 

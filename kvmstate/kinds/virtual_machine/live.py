@@ -7,17 +7,17 @@ taken from the configuration that was just defined, so that what runs and what i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from lxml import etree
 
 from kvmstate.host import Host, domains
+from kvmstate.host.objects import Domain
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.virtual_machine.spec import DEVICES
 from kvmstate.model.change import Change, FieldChange
 from kvmstate.xmlbind import document, parse, to_text
 
-Handler = Callable[[Host, Any, Change, FieldChange], None]
+Handler = Callable[[Host, Domain, Change, FieldChange], None]
 
 
 def step(host: Host, change: Change, field: FieldChange) -> Step:
@@ -60,7 +60,7 @@ def _device(text: str, field: FieldChange) -> etree._Element | None:
     return next((node for node in b.find_all(root) if b.item_key(parse(section, node)) == field.path[1]), None)
 
 
-def _plug(host: Host, domain: Any, change: Change, field: FieldChange) -> None:
+def _plug(host: Host, domain: Domain, change: Change, field: FieldChange) -> None:
     """Attach a device that is new, detach one that is gone."""
     running = _device(domains.xml(domain, inactive=False), field)
     if running is not None:
@@ -74,7 +74,7 @@ def _plug(host: Host, domain: Any, change: Change, field: FieldChange) -> None:
         domains.attach(domain, to_text(device))
 
 
-def _update(host: Host, domain: Any, change: Change, field: FieldChange) -> None:
+def _update(host: Host, domain: Domain, change: Change, field: FieldChange) -> None:
     """Change a device where it is: the medium in a drive, an interface's network or link.
 
     libvirt wants the whole running device with the one difference, so the running XML is edited.
@@ -95,11 +95,11 @@ def _update(host: Host, domain: Any, change: Change, field: FieldChange) -> None
     domains.update_device(domain, to_text(running))
 
 
-def _cpus(host: Host, domain: Any, change: Change, field: FieldChange) -> None:
+def _cpus(host: Host, domain: Domain, change: Change, field: FieldChange) -> None:
     domains.set_cpus(domain, field.new)
 
 
-def _memory(host: Host, domain: Any, change: Change, field: FieldChange) -> None:
+def _memory(host: Host, domain: Domain, change: Change, field: FieldChange) -> None:
     domains.set_memory(domain, field.new)
 
 

@@ -10,6 +10,7 @@ from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host, domains
+from kvmstate.host.objects import Domain
 from kvmstate.host.permit import Changed
 from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
@@ -38,20 +39,20 @@ CALLS = ("state", "autostart")
 
 
 def names(host: Host) -> set[str]:
-    return {each.name() for each in domains.all_domains(host.connection)}
+    return {each.name for each in domains.all_domains(host.connection)}
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
     status = domains.statuses(host.connection, names)
     saved = domains.saved(host.connection)
 
-    def look(domain: Any) -> Observed:
-        uuid = domain.UUIDString()
+    def look(domain: Domain) -> Observed:
+        uuid = domain.uuid
         running, autostart, kept = status(domain)
         state = domains.state(domain) if running else "stopped"
         active_xml = domains.xml(domain, inactive=False) if state != "stopped" else None
         calls = {"state": state, "autostart": autostart}
-        id_ = ResourceId("domain", domain.name())
+        id_ = ResourceId("domain", domain.name)
         kept_memory = domains.saved_xml(domain) if uuid in saved and active_xml is None else None
         return Observed(
             id_,
@@ -68,7 +69,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
     return {seen.id.name: seen for seen in host.each(look, domains.named(host.connection, names))}
 
 
-def _with_secrets(seen: Observed, domain: Any) -> Observed:
+def _with_secrets(seen: Observed, domain: Domain) -> Observed:
     try:
         return replace(
             seen,
@@ -194,7 +195,7 @@ def steps(change: Change, at: Context) -> list[Step]:
     name, spec, stop = change.id.name, change.spec, change.lifecycle.stop
     host = at.host
 
-    def find() -> Any:
+    def find() -> Domain:
         return domains.find(host.connection, name)
 
     def define() -> None:

@@ -22,7 +22,7 @@ _ADDED = {"on_poweroff": "destroy", "on_reboot": "restart", "on_crash": "destroy
 
 
 def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree._Element]:
-    if not domains.find(host.connection, observed.id.name).isPersistent():
+    if not domains.find(host.connection, observed.id.name).persistent:
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
     node, spec = document(observed.xml), observed.config
     for named in node.iterfind("devices/disk[@type='volume']"):

@@ -11,6 +11,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains
+from kvmstate.host.objects import Domain
 from kvmstate.xmlbind import contained, document, meaning, to_text
 from kvmstate.xmlbind.remainder import HIDDEN
 
@@ -20,7 +21,7 @@ def rebuild(host: Host, node: etree._Element, validate: bool) -> None:
     for graphics in node.iterfind(f"devices/graphics[@passwd='{HIDDEN}']"):
         # nobody knows the old one here, and nobody shall get in without one; VNC's have 8 characters
         graphics.set("passwd", secrets.token_urlsafe(6))
-    domain = None
+    domain: Domain | None = None
     for part in _as_first_written(node):
         try:
             domain = _define(host, domain, part, validate)
@@ -32,7 +33,7 @@ def rebuild(host: Host, node: etree._Element, validate: bool) -> None:
     _define(host, domain, node, validate)
 
 
-def _define(host: Host, made: Any, node: etree._Element, validate: bool) -> Any:
+def _define(host: Host, made: Domain | None, node: etree._Element, validate: bool) -> Domain:
     """Anew, or over what has just been `made`."""
     if made is None:
         return domains.define(host.connection, to_text(node), validate)

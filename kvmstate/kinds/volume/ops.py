@@ -14,6 +14,7 @@ from kvmstate.errors import HostError, NotFound, Unseen
 from kvmstate.host import Host, domains, pools, volumes
 from kvmstate.host.files import normal
 from kvmstate.host.identity import UNKNOWN, identity
+from kvmstate.host.objects import Handle, Pool, Volume
 from kvmstate.host.permit import Permit
 from kvmstate.host.volumes import QCOW2_V3
 from kvmstate.kind import Context, Ops
@@ -42,7 +43,7 @@ def names(host: Host) -> set[str]:
     """Those of active pools, without the files of snapshots: they come and go with these."""
     every, passing = pools.all_pools(host.connection), overlays(host)
     listed = ((pool, volume) for pool in every for volume in pools.volumes(pool))
-    return {f"{pool.name()}/{volume.name()}" for pool, volume in listed if not passing or volume.path() not in passing}
+    return {f"{pool.name}/{volume.name}" for pool, volume in listed if not passing or volume.path not in passing}
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
@@ -65,7 +66,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
     return found
 
 
-def _look(host: Host, pool: str, kind: str, volume: Any) -> Observed:
+def _look(host: Host, pool: str, kind: str, volume: Volume) -> Observed:
     """Raises NotFound when the volume has gone."""
 
     def read(seen: Observed) -> tuple[VolumeSpec, None]:
@@ -76,10 +77,10 @@ def _look(host: Host, pool: str, kind: str, volume: Any) -> Observed:
             spec.model_fields_set.discard("format")
         return spec, None
 
-    id_, text = ResourceId("volume", f"{pool}/{volume.name()}"), volumes.xml(volume)
+    id_, text = ResourceId("volume", f"{pool}/{volume.name}"), volumes.xml(volume)
     told = UNKNOWN
     if host.sight.near or host.closely:
-        told = identity(host.sight, kind, volume.key(), text, lambda: volumes.xml(volume))
+        told = identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume))
     return Observed(id_, told, text, None, {"pool": pool}, read, VOLATILE)
 
 
@@ -119,7 +120,7 @@ def steps(change: Change, at: Context) -> list[Step]:
     spec: VolumeSpec = change.spec
     host = at.host
 
-    def pool() -> Any:
+    def pool() -> Pool:
         return pools.find(host.connection, pool_name)
 
     if change.action is Action.DELETE:
@@ -187,9 +188,10 @@ def users(host: Host, change: Change) -> set[User]:
     return host.uses.of_volume(change.id, document(change.observed.xml).findtext("target/path") or "")
 
 
-def _identity(host: Host, pool: str, volume: Any) -> str:
+def _identity(host: Host, pool: str, volume: Handle) -> str:
+    assert isinstance(volume, Volume)
     kind, text = host.lookup.files.kind_of(pool), volumes.xml(volume)
-    return identity(host.sight, kind, volume.key(), text, lambda: volumes.xml(volume))
+    return identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume))
 
 
 def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.Source | None, host: Host) -> None:
@@ -210,11 +212,11 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.S
         parse_path("capacity").set(node, document(volumes.xml(base)).findtext("capacity") or "0")
 
 
-def grow(host: Host, id_: ResourceId, volume: Any, capacity: int, permit: Permit) -> None:
+def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Permit) -> None:
     """Through the running domain that has it open, if there is one; never to less than it is."""
     if int(document(volumes.xml(volume)).findtext("capacity") or 0) >= capacity:
         return
-    path = volume.path()
+    path = volume.path
     using = host.uses.machines_with(id_, path)
     if owners := frozen(host, using).get(path):
         raise HostError(

@@ -1,0 +1,99 @@
+"""libvirt's objects as the rest of kvmstate knows them: what they are called, and how they are.
+
+All else is done by the functions of `host`, which alone use what libvirt-python has made (`raw`).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar, NewType
+
+from kvmstate.host.faults import faults
+
+# libvirt-python's virConnect, which only `host` calls
+Connection = NewType("Connection", object)
+
+
+class Handle:
+    """An object of a host, as of when it was looked up. What is asked of it is asked of libvirt, but for what never
+    changes. Raises HostError, and NotFound when it has gone."""
+
+    type: ClassVar[str]
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    @cached_property
+    def name(self) -> str:
+        """libvirt-python keeps it: no call."""
+        return str(self.raw.name())
+
+    @cached_property
+    def uuid(self) -> str:
+        return str(self.raw.UUIDString())
+
+    @property
+    def active(self) -> bool:
+        with faults():
+            return bool(self.raw.isActive())
+
+    @property
+    def persistent(self) -> bool:
+        """Whether it has a configuration that stays when it stops."""
+        with faults():
+            return bool(self.raw.isPersistent())
+
+    @property
+    def autostart(self) -> bool:
+        with faults():
+            return bool(self.raw.autostart())
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(self.raw.connect())
+
+
+class Domain(Handle):
+    """https://libvirt.org/html/libvirt-libvirt-domain.html"""
+
+    type = "domain"
+
+
+class Network(Handle):
+    """https://libvirt.org/html/libvirt-libvirt-network.html"""
+
+    type = "network"
+
+
+class Pool(Handle):
+    """https://libvirt.org/html/libvirt-libvirt-storage.html"""
+
+    type = "pool"
+
+
+class Volume(Handle):
+    """It has no UUID, and is there as long as its pool is active."""
+
+    type = "volume"
+
+    @cached_property
+    def key(self) -> str:
+        return str(self.raw.key())
+
+    @property
+    def path(self) -> str:
+        with faults():
+            return str(self.raw.path())
+
+
+class Snapshot(Handle):
+    """https://libvirt.org/html/libvirt-libvirt-domain-snapshot.html"""
+
+    type = "snapshot"
+
+    @cached_property
+    def name(self) -> str:
+        return str(self.raw.getName())
