@@ -144,6 +144,9 @@ class Connection:
             raise NotThere(kind, name)
         return self._things[kind, name]
 
+    def getURI(self) -> str:
+        return "test:///memory"
+
     def getCapabilities(self) -> str:
         return CAPABILITIES
 

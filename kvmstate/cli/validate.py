@@ -59,7 +59,8 @@ def notes(manifests: Manifests) -> list[str]:
     found = []
     for resource, reference in manifests.dangling:
         file, line, column = manifests.at(resource.id, reference.path)
-        found.append(f"{file}:{line}:{column}: {reference.target} is not in these manifests; it must be on the host")
+        message = f"{reference.target} is not in these manifests; it must be on the host"
+        found.append(f"{file}:{line}:{column}: {resource.named(message)}")
     for policy in policies(manifests.resources):
         id_ = policy.resource.id
         if not any(map(policy.selects, manifests.resources)):

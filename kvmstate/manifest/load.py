@@ -9,6 +9,7 @@ from typing import Any
 from kvmstate.errors import ManifestErrors, Problem
 from kvmstate.manifest import references
 from kvmstate.manifest.document import resource
+from kvmstate.manifest.expand import expanded
 from kvmstate.manifest.manifests import Loaded, Manifests
 from kvmstate.manifest.reach import Reach
 from kvmstate.manifest.sources import Source, sources
@@ -49,7 +50,7 @@ def load(
         for node in reader.documents(reader.decode(raw)) if raw is not None else ():
             made = resource(node, source.label, reader.report)
             if made is not None:
-                loaded.append(Loaded(made, node, source))
+                loaded += expanded(Loaded(made, node, source), reader.report)
         problems += reader.problems
     loaded.sort(key=lambda item: (item.resource.id, item.source.label, item.node.line))
     dangling = references.check(loaded, problems, reach)

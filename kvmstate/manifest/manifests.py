@@ -86,9 +86,11 @@ class Loaded:
     def problem(self, message: str, path: tuple[str | int, ...], hint: str = "") -> Problem:
         """A problem at a field of the spec."""
         where = spell(("spec", *path)) if path else ""
+        message = self.resource.named(message)
         return problem(self.source.label, self.source.is_template, message, *self.place(path), hint, where)
 
     def address(self, path: tuple[str | int, ...] = ()) -> str:
         """Where it is, to be named in another's problem."""
         line, column = self.place(path) if path else (self.node.line, self.node.column)
-        return f"{self.source.label}:{line}:{column}"
+        by = self.resource.origin.by
+        return f"{self.source.label}:{line}:{column}" + (f" (of {by})" if by else "")

@@ -44,10 +44,11 @@ class Move:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a document starts."""
+    """Where a document starts. `by` is its own address, for a resource that it yields and does not declare."""
 
     file: str
     line: int = 1
+    by: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
@@ -135,6 +136,10 @@ class Resource:
     metadata: Metadata
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     origin: Origin = Origin("-")
+
+    def named(self, message: str) -> str:
+        """A message about it at its place: with its address, where that is written nowhere."""
+        return f"{self.id} (of {self.origin.by}): {message}" if self.origin.by else message
 
     @cached_property
     def written(self) -> dict[str, Any]:

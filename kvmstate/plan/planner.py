@@ -345,7 +345,7 @@ def _problem(
 ) -> Problem:
     file, line, column = locate(resource.id, path) if locate else (resource.origin.file, resource.origin.line, 0)
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in ("spec", *path)).lstrip(".")
-    return Problem(message, file, line, column, where, hint)
+    return Problem(resource.named(message), file, line, column, where, hint)
 
 
 def _keep_what_is_used(

@@ -97,7 +97,7 @@ def saved(
     policies: Iterable[Resource] = (),
     whose: tuple[Identity | None, Identity | None] = (None, None),
 ) -> dict[str, Any]:
-    """The plan as JSON, with the snapshot policies that count when it is carried out, and `whose` record it was made
+    """The plan as JSON, with the policies that count when it is carried out, and `whose` record it was made
     for and found. Raises PlanError when a file that it uploads cannot be read, HostError when its secrets cannot be
     made hashes of."""
     hide = host.sealing.hide

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kvmstate.kind import references
-from kvmstate.kinds import BY_WORD
+from kvmstate.kinds import BY_WORD, policies
 from kvmstate.model.printable import one_line
 from kvmstate.model.resource import Resource, ResourceId
 
@@ -13,11 +13,12 @@ from kvmstate.model.resource import Resource, ResourceId
 def _edges(resources: Iterable[Resource]) -> Iterator[tuple[ResourceId, ResourceId]]:
     seen = set()
     resources = list(resources)
+    selected = {
+        policy.resource.id: [each.id for each in resources if policy.selects(each)] for policy in policies(resources)
+    }
     for resource in resources:
         targets = [ref.target for ref in references(resource.spec)]
-        if not BY_WORD[resource.id.kind].on_host:
-            targets += [other.id for other in resources if resource.spec.selects(other)]
-        for target in targets:
+        for target in [*targets, *selected.get(resource.id, ())]:
             if (edge := (resource.id, target)) not in seen:
                 seen.add(edge)
                 yield edge

@@ -19,7 +19,8 @@ from kvmstate.host import events
 from kvmstate.host.events import Heard
 from kvmstate.host.faults import translate
 from kvmstate.kind import Context, Kind, Spec
-from kvmstate.kinds import ALL_KINDS, BY_NAME, BY_WORD, ON_HOST
+from kvmstate.kind.policy import Policy
+from kvmstate.kinds import ALL_KINDS, BY_NAME, BY_WORD, ON_HOST, POLICIES
 from kvmstate.manifest import folder
 from kvmstate.manifest.project import Moved
 from kvmstate.manifest.schema import manifest_schema
@@ -106,6 +107,17 @@ def test_it_has_its_names(kind: Kind) -> None:
 def test_it_works_on_hosts(kind: Kind) -> None:
     for name, parameters in OPS.items():
         assert [*inspect.signature(getattr(kind.ops, name)).parameters] == parameters, name
+
+
+@pytest.mark.parametrize("kind", POLICIES, ids=lambda kind: kind.name)
+def test_a_policy_keeps_to_its_contract(kind: Kind) -> None:
+    assert not kind.on_host
+    for name in ("selects", "next_due", "run", "before", "notes", "metrics", "leftovers"):
+        parameters = [*inspect.signature(getattr(Policy, name)).parameters]
+        assert [*inspect.signature(getattr(kind.policy, name)).parameters] == parameters, name
+    policy = kind.policy(example(kind))
+    assert policy.resource == example(kind)
+    assert policy.selects(resource("domain/web"))
 
 
 @every_kind_on_hosts

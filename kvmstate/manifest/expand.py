@@ -1,0 +1,48 @@
+"""Documents that yield others: one of a kind that expands stands for resources which are written nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+from pydantic import ValidationError
+
+from kvmstate.kinds import BY_WORD
+from kvmstate.manifest.manifests import Loaded
+from kvmstate.manifest.nodes import Node
+from kvmstate.manifest.translate import Report, spell
+from kvmstate.model.resource import Origin
+
+# Of one document
+MOST = 10_000
+
+
+def expanded(item: Loaded, report: Report) -> Iterator[Loaded]:
+    """A document's resource, and those that it yields. Their place is the document: nothing in it is a field of
+    theirs."""
+    yield item
+    by, node = item.resource, item.node
+    expand = BY_WORD[by.id.kind].expand
+    if expand is None:
+        return
+    try:
+        yielded = list(islice(expand(by), MOST + 1))
+    except ValidationError as errors:
+        for found in errors.errors(include_url=False):
+            message = found["msg"].removeprefix("Value error, ")
+            report(f"what {by.id} yields is not valid: {message}", node.line, node.column, "", spell(found["loc"]))
+        return
+    except ValueError as error:
+        report(f"{by.id} yields nothing: {error}", node.line, node.column)
+        return
+    if len(yielded) > MOST:
+        report(f"{by.id} yields more than {MOST:,} resources", node.line, node.column)
+        return
+    here = Origin(item.source.label, node.line, str(by.id))
+    for each in yielded:
+        if BY_WORD[each.id.kind].expand:
+            # else who reads the document would have to follow several
+            report(f"{by.id} yields {each.id}, which would yield others", node.line, node.column)
+        else:
+            yield Loaded(replace(each, origin=here), Node(None, node.line, node.column), item.source)
