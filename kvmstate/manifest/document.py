@@ -15,7 +15,7 @@ from kvmstate.manifest.scalars import describe
 from kvmstate.manifest.translate import Report, found, validate
 from kvmstate.model.change import field_path
 from kvmstate.model.resource import API_VERSION, Lifecycle, Metadata, Origin, Resource, ResourceId
-from kvmstate.xmlbind import Keyed
+from kvmstate.xmlbind import Keyed, OneOrMore
 
 _ENVELOPE = ("apiVersion", "kind", "metadata", "lifecycle", "spec")
 
@@ -104,8 +104,9 @@ def _ignored(root: Node, kind: Kind, spec: Any, lifecycle: Lifecycle, report: Re
     for index, ignored in enumerate(lifecycle.ignore_changes):
         models: tuple[type[BaseModel], ...] = kind.specs if spec is None else (type(spec),)
         # one that names nothing is no field either
-        steps = iter(field_path(ignored) or [""])
-        for name in steps:
+        steps = field_path(ignored) or [""]
+        while steps:
+            name = steps.pop(0)
             known = {name: info for model in models for name, info in fields(model).items()}
             if name not in known:
                 item = listed.get(index) or listed
@@ -114,6 +115,7 @@ def _ignored(root: Node, kind: Kind, spec: Any, lifecycle: Lifecycle, report: Re
                 report(f"{kind.name} has no field {ignored!r}", item.line, item.column, said, path)
                 break
             models = below(models, name)
-            if any(isinstance(mark, Keyed) for mark in known[name].metadata):
+            marks = {type(mark) for mark in known[name].metadata}
+            if steps and (Keyed in marks or (OneOrMore in marks and steps[0].isdecimal())):
                 # an item's key, which is free
-                next(steps, None)
+                steps.pop(0)

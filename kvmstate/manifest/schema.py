@@ -34,11 +34,16 @@ class Generator(GenerateJsonSchema):
         if issubclass(schema["cls"], Section):
             for binding in bindings(schema["cls"]):
                 field = made["properties"][binding.alias]
+                plain = binding.repeated and not binding.one_or_more
                 if binding.xml:
                     field["x-kvmstate-xml"] = binding.xml.path
-                if _declared(schema["cls"], binding.name) or binding.repeated or not binding.sections:
+                if _declared(schema["cls"], binding.name) or plain or not binding.sections:
                     field["x-kvmstate-effect"] = cost.label(binding.effect)
                     field["description"] = _sentences(field.get("description"), cost.sentence(binding.effect))
+                if binding.one_or_more:
+                    listed = {"type": field.pop("type"), "items": field.pop("items")}
+                    field["anyOf"] = [listed["items"], listed, {"type": "null"}]
+                    field.pop("default", None)
                 if binding.name == "xml":
                     field["additionalProperties"] = {"type": ["string", "number", "boolean", "null"]}
         if schema["cls"] is VolumeRef:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from os.path import basename
@@ -46,6 +46,11 @@ class Keyed:
     """Marks a list whose items are told apart by this field of theirs, not by their order."""
 
     field: str
+
+
+@dataclass(frozen=True)
+class OneOrMore:
+    """Marks a list that may be written as its only item. Its items are told apart by their place."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class Binding:
     sections: tuple[type[Section], ...]
     repeated: bool
     key: str | None
+    one_or_more: bool
     ref: str | None
     local: bool
     sensitive: Sensitive | None
@@ -160,6 +166,15 @@ class Binding:
         value = getattr(item, self.key)
         return str(self._key_default if value is None else value)
 
+    def paired(self, items: Iterable[Any], others: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Each item of the list, with the one of another such list that is the same thing, or None."""
+        if self.key:
+            known = {self.item_key(other): other for other in others}
+            yield from ((item, known.get(self.item_key(item))) for item in items)
+        else:
+            rest = iter(others if self.one_or_more else ())
+            yield from ((item, next(rest, None)) for item in items)
+
     @cached_property
     def _key_default(self) -> Any:
         return next((b.default for section in self.sections for b in bindings(section) if b.name == self.key), None)
@@ -189,6 +204,7 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
                 sections=tuple(t for t in types if isinstance(t, type) and issubclass(t, Section)),
                 repeated=list in types,
                 key=key.field if key else None,
+                one_or_more=OneOrMore in marks,
                 ref=ref.kind if ref else None,
                 local=LocalFile in marks,
                 sensitive=marks.get(Sensitive),

@@ -23,8 +23,7 @@ def with_defaults(want: S, seen: Any = None, whole: bool = True) -> S:
             if b.holds and (whole or b.xml is None) and not (b.xml and b.xml.lasting and seen is not None):
                 update[b.name] = value
         elif b.repeated:
-            there = {b.item_key(item): item for item in here or ()} if b.key else {}
-            items = [with_defaults(item, there.get(b.item_key(item)) if b.key else None) for item in value or ()]
+            items = [with_defaults(item, there) for item, there in b.paired(value or (), here or ())]
             if any(item is not before for item, before in zip(items, value or (), strict=True)):
                 update[b.name] = items
         elif isinstance(value, Section):

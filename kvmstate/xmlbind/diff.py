@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 from lxml import etree
@@ -33,6 +34,8 @@ def diff(want: Any, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> 
             yield from _diff_items(b, new or [], old or [], getattr(active, b.name, None) or [], here)
         elif b.sections and not b.repeated and new is not None and type(new) is type(old):
             yield from diff(new, old, getattr(active, b.name, None), here)
+        elif b.one_or_more:
+            yield from _diff_places(b, new or [], old or [], getattr(active, b.name, None) or [], here)
         elif b.repeated and b.sections:
             if [_owned(item) for item in new or []] != [_seen_as(w, s) for w, s in _pairs(new or [], old or [])]:
                 yield FieldChange(here, old, new, b.effect.of(old, new), b.hides(old, new))
@@ -74,6 +77,19 @@ def _diff_items(
             yield FieldChange((*here, Key(key)), item, None, b.effect.of(None, None, item), b.hides())
 
 
+def _diff_places(
+    b: Binding, new: list[Any], old: list[Any], active: list[Any], here: tuple[str, ...]
+) -> Iterator[FieldChange]:
+    """One of which there is no other is named as if it were no list."""
+    alone = len(new) <= 1 and len(old) <= 1
+    for index, (want, seen, runs) in enumerate(zip_longest(new, old, active[: max(len(new), len(old))])):
+        at = here if alone else (*here, Key(str(index)))
+        if want is not None and seen is not None:
+            yield from diff(want, seen, runs, at)
+        else:
+            yield FieldChange(at, seen, want, b.effect.of(None, None, want or seen), b.hides())
+
+
 def _pairs(new: list[Any], old: list[Any]) -> list[tuple[Any, Any]]:
     return [*zip(new, old, strict=False), *((None, extra) for extra in old[len(new) :])]
 
@@ -106,9 +122,8 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
         elif b.name not in want.model_fields_set:
             if old is not None and old != b.default and said is None and not (b.xml and b.xml.lasting):
                 update[b.name] = b.default
-        elif b.repeated and b.key and new:
-            before = {b.item_key(item): item for item in old or []}
-            update[b.name] = [with_cleared(item, before.get(b.item_key(item))) for item in new]
+        elif b.repeated and (b.key or b.one_or_more) and new:
+            update[b.name] = [with_cleared(item, before) for item, before in b.paired(new, old or [])]
         elif b.sections and not b.repeated and isinstance(new, Section):
             update[b.name] = with_cleared(new, old, said)
     return want.model_copy(update=update) if update else want
@@ -137,14 +152,22 @@ def leaving(want: S, seen: Section, path: Sequence[str]) -> S:
         left.model_fields_set.discard(b.name)
         return left
     if b.repeated and b.key:
-        items, present = ({b.item_key(i): i for i in found or []} for found in (value, here))
+        keyed, present = ({b.item_key(i): i for i in found or []} for found in (value, here))
         key, *inner = rest
-        if key in items and key in present and inner:
-            items[key] = leaving(items[key], present[key], inner)
+        if key in keyed and key in present and inner:
+            keyed[key] = leaving(keyed[key], present[key], inner)
         else:
-            items.pop(key, None)
-            items |= {key: present[key]} if key in present else {}
-        return want.model_copy(update={b.name: list(items.values())})
+            keyed.pop(key, None)
+            keyed |= {key: present[key]} if key in present else {}
+        return want.model_copy(update={b.name: list(keyed.values())})
+    if b.one_or_more:
+        # one alone has no number
+        number, *inner = rest if rest[0].isdecimal() else ("0", *rest)
+        if not inner:
+            return leaving(want, seen, [name])
+        pairs = enumerate(b.paired(value or [], here or []))
+        items = [leaving(w, s, inner) if str(n) == number and s else w for n, (w, s) in pairs]
+        return want.model_copy(update={b.name: items})
     if isinstance(value, Section) and isinstance(here, Section):
         return want.model_copy(update={b.name: leaving(value, here, rest)})
     return want

@@ -154,6 +154,8 @@ def _patch_items(node: etree._Element, b: Binding, items: list[Any], lookup: Any
     if b.key:
         known = {b.item_key(value): found for value, found in zip(values, present, strict=True)}
         kept = [known.get(b.item_key(item)) for item in items]
+    elif b.one_or_more:
+        kept = [found for _, found in b.paired(items, present)]
     else:
         kept = _in_place(items, values, present)
     for found in present:

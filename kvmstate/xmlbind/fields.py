@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Unpack, cast
 
+from pydantic import BeforeValidator, WrapSerializer
+
 from kvmstate.model.field import Told, field
-from kvmstate.xmlbind.binding import Keyed, Sensitive, Xml
+from kvmstate.xmlbind.binding import Keyed, OneOrMore, Sensitive, Xml
 from kvmstate.xmlbind.codecs import Element, Scalar
 
 
@@ -34,10 +36,25 @@ def xml(path: str, codec: Scalar | Element | None = None, *, default: Any = None
     return _declared(path, codec, default, told)
 
 
-def xml_list(path: str, codec: Scalar | Element | None = None, *, key: str = "", **told: Unpack[Place]) -> Any:
+def xml_list(
+    path: str, codec: Scalar | Element | None = None, *, key: str = "", one_or_more: bool = False, **told: Unpack[Place]
+) -> Any:
     """Declare a list of the elements at `path`, empty by default. Its items are told apart by the field `key` of
-    theirs, and by their order without one."""
-    return _declared(path, codec, [], told, *([Keyed(key)] if key else []))
+    theirs, and by their order without one. Of `one_or_more` the only item may be written without a list."""
+    marks = [Keyed(key)] if key else [OneOrMore(), _AS_LIST, _AS_WRITTEN] if one_or_more else []
+    return _declared(path, codec, [], told, *marks)
+
+
+def _listed(value: Any) -> Any:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _alone(value: Any, dump: Any) -> Any:
+    items = dump(value)
+    return items[0] if isinstance(items, list) and len(items) == 1 else items
+
+
+_AS_LIST, _AS_WRITTEN = BeforeValidator(_listed), WrapSerializer(_alone)
 
 
 def _declared(path: str, codec: Scalar | Element | None, default: Any, told: Place, *marks: object) -> Any:

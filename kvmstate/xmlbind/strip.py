@@ -49,7 +49,9 @@ def _strip_items(
     node: etree._Element, b: Binding, spec: Section, lookup: Any
 ) -> list[tuple[etree._Element, etree._Element]]:
     """Takes the items out of `node`: what is left of each, and its parent."""
-    items, left, wholly = getattr(spec, b.name), [], True
+    items, left = getattr(spec, b.name), []
+    # among others of their tag they keep their place
+    wholly = len(items) == len(b.path.find_all(node))
     for found, item in zip(b.find_all(node), items, strict=True):
         parent = found.getparent()
         assert parent is not None

@@ -21,14 +21,9 @@ _CELL = "cpu/numa/cell"
 
 def faults(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
     """Why libvirt would take these and make something else of them, or refuse them."""
-    if "q35" in (spec.machine or ""):
-        for index, disk in enumerate(spec.disks):
-            if disk.bus == "ide":
-                yield Fault(
-                    ("disks", index, "bus"),
-                    f"disks[{disk.name}].bus is ide, which a q35 machine does not have",
-                    "write bus: sata, and a target such as sda",
-                )
+    for alias, (b, _) in devices.items():
+        for index, item in enumerate(items(spec, b)):
+            yield from item.faults(spec, (alias, index) if b.repeated else (alias,))
     yield from _boot_orders(spec, devices)
     if spec.rest is not None and not any("numa" in path for path in spec.xml):
         yield from _against_cells(spec, spec.rest)

@@ -12,8 +12,8 @@ from pydantic import model_validator
 from kvmstate.kind import Fault, Image, Plug, Spec
 from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
-from kvmstate.kinds.virtual_machine.devices.base import device, devices, registry
-from kvmstate.kinds.virtual_machine.devices.channel import GUEST_AGENT
+from kvmstate.kinds.virtual_machine.devices.base import devices, registry
+from kvmstate.kinds.virtual_machine.devices.channel import GUEST_AGENT, Channel
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
 from kvmstate.kinds.virtual_machine.devices.graphics import Graphics
 from kvmstate.kinds.virtual_machine.devices.interface import Interface
@@ -180,7 +180,8 @@ class VirtualMachineSpec(Spec):
     interfaces: list[Interface] = devices(Interface)
     graphics: list[Graphics] = devices(Graphics)
     serials: list[Serial] = devices(Serial, doc="Serial consoles.")
-    rng: Rng | None = device(Rng)
+    rng: list[Rng] = devices(Rng)
+    channels: list[Channel] = devices(Channel, doc="Ports of the guest's that lead to its host.")
     guest_agent: bool | None = xml(
         "devices", GUEST_AGENT, same=same_flag, whole=True, doc="A channel for the QEMU guest agent."
     )
@@ -227,8 +228,6 @@ VOLATILE = (
     "devices//alias[not(starts-with(@name, 'ua-'))]",
     "devices/*[@type='pty']/source",
     "devices/*/@tty",
-    "devices/channel[@type='unix']/source",
-    "devices/channel/target/@state",
     "seclabel[@type='dynamic']",
     *(f"devices/{section.tag}/{path}" for _, section in DEVICES.values() for path in section.volatile),
 )

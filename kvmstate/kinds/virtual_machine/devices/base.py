@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar, Unpack
 
 from lxml import etree
 from pydantic import Field
 
+from kvmstate.kind import Fault
 from kvmstate.model.effect import Cost, Effect
 from kvmstate.model.field import Told
 from kvmstate.xmlbind import Binding, Element, Section, bindings, xml, xml_list
@@ -32,7 +33,8 @@ class Owner:
 class Device(Section):
     """An element below <devices>.
 
-    `tag` is its name there, `key` the field that tells several apart, and `plug` what it costs to attach or detach one.
+    `tag` is its name there, `key` the field that tells several apart (without one, their place does), and `plug` what
+    it costs to attach or detach one.
     One that changes in a running machine is exchanged in its `swaps`: those of its children that may differ.
     `volatile` are XPaths, from its element, of what a running machine's XML says anew with every start.
     """
@@ -49,6 +51,10 @@ class Device(Section):
         """The devices with what is derived for them, such as names, of those that the machine has (`seen`)."""
         return wanted
 
+    def faults(self, machine: Any, at: tuple[str | int, ...]) -> Iterable[Fault]:
+        """What does not go with the rest of the machine's spec; `at` is the device's path in it."""
+        return ()
+
     @classmethod
     def settle(cls, root: etree._Element) -> None:
         """Take out of a machine's XML what depended on devices that were changed, for libvirt to choose anew."""
@@ -64,8 +70,9 @@ def device(section: type[Device], **told: Unpack[Told]) -> Any:
 
 
 def devices(section: type[Device], **told: Unpack[Told]) -> Any:
-    """Declare the field of devices that a machine may have several of."""
-    return xml_list(f"devices/{section.tag}", key=section.key, whole=True, **_cost(section), **told)
+    """Declare the field of devices that a machine may have several of; without a key, it may be written as one."""
+    path = f"devices/{section.tag}"
+    return xml_list(path, key=section.key, one_or_more=not section.key, whole=True, **_cost(section), **told)
 
 
 def _cost(section: type[Device]) -> Any:

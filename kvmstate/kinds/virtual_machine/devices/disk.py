@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, Literal
 
 from lxml import etree
 from pydantic import model_validator
 
+from kvmstate.kind import Fault
 from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of
 from kvmstate.model.effect import Effect, When
 from kvmstate.model.reference import VolumeRef
@@ -155,6 +156,14 @@ class Disk(Device):
         if self.target and self.bus and not self.target.startswith(BUS_PREFIX[self.bus]):
             raise ValueError(f"a target on bus {self.bus} starts with {BUS_PREFIX[self.bus]}, unlike {self.target}")
         return self
+
+    def faults(self, machine: Any, at: tuple[str | int, ...]) -> Iterator[Fault]:
+        if self.bus == "ide" and "q35" in (machine.machine or ""):
+            yield Fault(
+                (*at, "bus"),
+                f"disks[{self.name}].bus is ide, which a q35 machine does not have",
+                "write bus: sata, and a target such as sda",
+            )
 
     @classmethod
     def completed(cls, wanted: Sequence[Any], seen: Sequence[Any], owner: Owner) -> Sequence[Any]:

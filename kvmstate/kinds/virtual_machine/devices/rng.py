@@ -11,6 +11,7 @@ class Rng(Device):
     """Entropy for the guest."""
 
     tag = "rng"
+    key = ""
     made_with = {"@model": "virtio", "backend/@model": "random"}
 
     source: str | None = xml(
