@@ -55,11 +55,12 @@ def still(change: Change, host: Host, entry: Entry | None, project: str) -> Chan
         return change
     # what paths mean may have changed with it
     host.forget()
-    if change.desired is None:
-        return replace(change, observed=seen)
     kind = BY_WORD[change.id.kind]
-    resource, entry = unsealed(host, change.desired, seen, entry)
-    now = compare(kind, resource, seen, entry, project, change.uuid, hide=host.sealing.match)
+    now = replace(change, observed=seen)
+    if change.desired:
+        resource, entry = unsealed(host, change.desired, seen, entry)
+        now = compare(kind, resource, seen, entry, project, change.uuid, hide=host.sealing.match)
+    now = kind.ops.checked(host, now, entry)
     shown = {_said(kind, f) for f in (*change.fields, *change.active_fields)}
     more = [f.where for f in (*now.fields, *now.active_fields) if _said(kind, f) not in shown]
     if now.blocked or more or now.action not in (change.action, Action.NOOP):

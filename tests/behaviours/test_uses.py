@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import pytest
@@ -16,7 +17,7 @@ from kvmstate.app import Session
 from kvmstate.apply import Event, EventKind, open_store
 from kvmstate.host import open_host
 from kvmstate.kinds import BY_NAME
-from kvmstate.model.resource import Metadata, Resource, ResourceId
+from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
 from kvmstate.plan import Options
 
 pytestmark = pytest.mark.real
@@ -26,11 +27,14 @@ LAN = resource("Network", "lan", ips=[{"address": "192.168.96.1/24"}])
 DATA = resource("Volume", "data", {"deletion": "delete"}, pool="images", capacity="1MiB")
 
 
-NOTHING_BUT_A_POOL = Resource(
-    ResourceId("pool", "images"),
-    BY_NAME["StoragePool"].adapter.validate_python(pool()["spec"]),
-    Metadata(name="images"),
-)
+def declared(document: dict[str, Any]) -> Resource:
+    kind, name = BY_NAME[document["kind"]], document["metadata"]["name"]
+    spec = kind.adapter.validate_python(document["spec"])
+    lifecycle = Lifecycle.model_validate(document.get("lifecycle", {}))
+    return Resource(ResourceId(kind.word, spec.id_name(name)), spec, Metadata(name=name), lifecycle)
+
+
+NOTHING_BUT_A_POOL = declared(pool())
 
 
 def domain(name: str, devices: str = "", os: str = "") -> str:
@@ -435,3 +439,66 @@ def test_a_volume_whose_pool_stops_after_the_plan_stays_the_projects(
     assert project.path("images/data").exists()
     project.converge(pool(), options=("--prune",))
     assert not project.path("images/data").exists()
+
+
+def laid_elsewhere(project: Project, connection: libvirt.virConnect) -> None:
+    """As a backup program does it: nothing but the machine leads to the overlay."""
+    shell(project, "mkdir -p elsewhere")
+    layer(project, "elsewhere/data.backup", f"{FOLDER}/images/data")
+    machine = connection.lookupByName("web")
+    connection.defineXML(machine.XMLDesc(0).replace(f"{FOLDER}/images/data", f"{FOLDER}/elsewhere/data.backup"))
+
+
+def committed(project: Project, connection: libvirt.virConnect) -> None:
+    shell(project, "qemu-img commit -q -d elsewhere/data.backup; rm elsewhere/data.backup")
+    machine = connection.lookupByName("web")
+    connection.defineXML(machine.XMLDesc(0).replace(f"{FOLDER}/elsewhere/data.backup", f"{FOLDER}/images/data"))
+
+
+WEB = idle("web", {"deletion": "delete"}, state="stopped", disks=[{"name": "root", "volume": "images/data"}])
+LETS_GO = {
+    "it goes": [],
+    "it is without the disk": [idle("web", state="stopped", disks=[])],
+    "its disk has another volume": [
+        idle("web", state="stopped", disks=[{"name": "root", "volume": "images/new"}]),
+        resource("Volume", "new", pool="images", capacity="1MiB"),
+    ],
+}
+ELSEWHERE = f"its disk root is {FOLDER}/elsewhere/data.backup by now, in no storage pool, and it lies on volume"
+
+
+@pytest.mark.parametrize("after", LETS_GO)
+def test_a_machine_does_not_let_go_of_what_a_backup_has_laid_elsewhere(
+    project: Project, connection: libvirt.virConnect, after: str
+) -> None:
+    project.converge(pool(), DATA, WEB)
+    laid_elsewhere(project, connection)
+    project.write(pool(), *LETS_GO[after])
+    for _ in range(2):
+        applied = project.apply("--prune")
+        assert applied.code == 1
+        assert f"blocked: {ELSEWHERE} images/data" in applied.out
+        assert "blocked: in use by virtual machine web" in applied.out
+        assert project.path("images/data").exists()
+    committed(project, connection)
+    project.converge(options=("--prune",))
+    assert not project.path("images/data").exists()
+
+
+@pytest.mark.parametrize("after", LETS_GO)
+def test_what_a_backup_lays_elsewhere_after_the_plan_counts_too(
+    project: Project, connection: libvirt.virConnect, after: str
+) -> None:
+    project.converge(pool(), DATA, WEB)
+    wanted = (NOTHING_BUT_A_POOL, *map(declared, LETS_GO[after]))
+    options = Options(prune=True)
+    with open_host(project.uri) as host:
+        session = Session(host, open_store(host, project.name), wanted)
+        plan = session.plan(options)
+        assert not plan.blocked
+        laid_elsewhere(project, connection)
+        result = session.apply(plan, options, lambda event: None, parallelism=1)
+    failed = {str(change.id): error.message for change, error in result.failed}
+    assert failed["domain/web"].startswith(f"domain/web has changed since the plan was made: {ELSEWHERE}")
+    assert "elsewhere/data.backup" in connection.lookupByName("web").XMLDesc(0)
+    assert project.path("images/data").exists()

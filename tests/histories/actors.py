@@ -33,17 +33,21 @@ NO_METADATA = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
 Actor = Callable[["Histories", int], None]
 
 
-def chosen(found: list[Any], number: int) -> Any:
+def chosen(world: Histories, kind: str, found: list[Any], number: int) -> Any:
+    """While a plan waits to be carried out, one that it is about."""
+    found = [each for each in found if f"{kind}/{each.name()}" in world.at_stake] or found
     return sorted(found, key=lambda each: str(each.name()))[number % len(found)] if found else None
 
 
 def machine_of(world: Histories, number: int) -> Any:
-    return chosen([d for d in world.connection.listAllDomains() if d.name() in world.own_machines], number)
+    found = [d for d in world.connection.listAllDomains() if d.name() in world.own_machines]
+    return chosen(world, "domain", found, number)
 
 
 def volume_of(world: Histories, number: int) -> Any:
     pools = [p for p in world.connection.listAllStoragePools() if p.name() == "images" and p.isActive()]
-    return chosen([v for p in pools for v in p.listAllVolumes() if v.name() in world.own_volumes], number)
+    found = [v for p in pools for v in p.listAllVolumes() if v.name() in world.own_volumes]
+    return chosen(world, "volume/images", found, number)
 
 
 def config(domain: Any) -> Any:
@@ -92,23 +96,35 @@ def attaches_a_volume_to_another(world: Histories, number: int) -> None:
         theirs = world.connection.lookupByName("theirs")
         taken = {d.find("target").get("dev") for d in config(theirs).iterfind("devices/disk")}
         if target := min({"vdx", "vdy", "vdz"} - taken, default=""):
-            theirs.attachDeviceFlags(disk(volume.path(), format_, target), CONFIG)
+            gets(world, theirs, disk(volume.path(), format_, target))
+
+
+def gets(world: Histories, domain: Any, device: str) -> None:
+    if world.is_real:
+        # nobody is told of it
+        domain.attachDeviceFlags(device, CONFIG)
+        return
+    root = config(domain)
+    root.find("devices").append(document(device))
+    world.connection.defineXML(to_text(root))
 
 
 def lets_go_of_volumes(world: Histories, number: int) -> None:
-    theirs = world.connection.lookupByName("theirs")
-    for each in config(theirs).findall("devices/disk"):
-        theirs.detachDeviceFlags(to_text(each), CONFIG)
+    root = config(world.connection.lookupByName("theirs"))
+    for each in root.findall("devices/disk"):
+        root.find("devices").remove(each)
+    world.connection.defineXML(to_text(root))
 
 
 def plugs_another_in(world: Histories, number: int) -> None:
-    network = f"n{number % 2 + 1}"
-    world.connection.networkLookupByName(network)
-    world.connection.lookupByName("theirs").attachDeviceFlags(
-        f"<interface type='network'><mac address='52:54:00:00:99:{number % 200:02x}'/><source network='{network}'/>"
-        "</interface>",
-        CONFIG,
-    )
+    own = [n for n in world.connection.listAllNetworks() if n.name() in world.own_networks]
+    if (network := chosen(world, "network", own, number)) is not None:
+        gets(
+            world,
+            world.connection.lookupByName("theirs"),
+            f"<interface type='network'><mac address='52:54:00:00:99:{number % 200:02x}'/>"
+            f"<source network='{network.name()}'/></interface>",
+        )
 
 
 def starts_or_stops_another(world: Histories, number: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("machine", "ledger")
+pytest.register_assert_rewrite("machine", "ledger", "unasked")
 
 
 @pytest.fixture(autouse=True)

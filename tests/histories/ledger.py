@@ -73,6 +73,13 @@ class Ledger:
                 with suppress(subprocess.CalledProcessError):
                     self.write(path)
 
+    def layers(self) -> list[Path]:
+        return [path for path in self.files() if backing(path)]
+
+    def is_needed(self, path: Path) -> bool:
+        """Whether it is a layer with marks that must not get lost."""
+        return path.exists() and backing(path) is not None and bool(self.marks(path) - self.released)
+
     def marks(self, path: Path) -> set[int]:
         """Those in the file itself."""
         return {int(number) for number in _MARK.findall(path.read_bytes())}

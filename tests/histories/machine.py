@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import re
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -24,11 +25,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from ledger import Ledger, chain
+from unasked import Configured, configured, unasked
 
 from kvmstate.app import Session
 from kvmstate.apply import open_store
 from kvmstate.host import Host, domains, pools, uses
 from kvmstate.kinds import BY_NAME
+from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
 from kvmstate.plan import Options
 
@@ -94,6 +97,7 @@ EXPLAINED: dict[str, set[str] | None] = {
         "lays_an_overlay_without_metadata",
     },
     r"in use by (volume images/[abc]\.s\d|snapshot s\d)": {"snapshot_command"},
+    "by now, in no storage pool, and it lies on volume images/": {"lays_an_overlay_without_metadata"},
     "another one of this name|it exists on the host, and this project does not own it": {
         "makes_one_of_the_same_name",
         "unmounts_or_mounts",
@@ -103,7 +107,7 @@ EXPLAINED: dict[str, set[str] | None] = {
 
 STEPS = ["declare_network", "declare_volume", "declare_volume", "declare_machine", "declare_machine", "take_out"]
 STEPS += ["take_out", "touch_machine", "touch_network", "touch_storage", "somebody_acts", "somebody_acts"]
-STEPS += ["somebody_acts", "apply_among_others", "apply_among_others", "apply_among_others", "finish"]
+STEPS += ["somebody_acts", "apply_among_others", "apply_among_others", "asks_first", "asks_first", "finish"]
 
 
 class Histories(RuleBasedStateMachine):
@@ -112,7 +116,7 @@ class Histories(RuleBasedStateMachine):
     root: Path
     # libvirt's test driver resizes no volumes, plugs no devices, and a running network loses there what is defined
     is_real: bool
-    own_machines, own_volumes = MACHINES, VOLUMES
+    own_machines, own_volumes, own_networks = MACHINES, VOLUMES, NETWORKS
     lenient = staticmethod(lambda: EVERYTHING)
 
     def __init__(self) -> None:
@@ -128,6 +132,8 @@ class Histories(RuleBasedStateMachine):
         self.done: list[str] = []
         self.overlays = 0
         self.strangers: set[int] = set()
+        # addresses of what a plan that waits is about
+        self.at_stake: set[str] = set()
         if self.is_real:
             for name in ("images", "second", "elsewhere"):
                 self.folder(name).mkdir(parents=True)
@@ -176,6 +182,11 @@ class Histories(RuleBasedStateMachine):
         if self.is_real:
             self.ledger.write_new(self.busy())
             self.views = self.seen_by_machines()
+            self.led_to = self.leads_to()
+            for path in {*self.ledger.layers()} - self.led_to:
+                # whoever led to it has gone by somebody's hand
+                if path.parent == self.folder("elsewhere"):
+                    self.ledger.release(path)
 
     def foreign(self) -> dict[str, Any]:
         """What is not the project's, with what it looks like; of machines also which run of theirs it is."""
@@ -203,6 +214,15 @@ class Histories(RuleBasedStateMachine):
                     if used in there or (self.is_real and used.startswith("/") and self.ledger.is_there(Path(used))):
                         found.add((domain.name(), used))
         return found
+
+    def leads_to(self) -> set[Path]:
+        """The layers that some machine, or a snapshot, leads to."""
+        texts = [self.busy()]
+        for domain in self.connection.listAllDomains():
+            texts.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+            texts += [snapshot.getXMLDesc() for snapshot in domain.listAllSnapshots()]
+        named = [path for path in self.ledger.layers() if f"'{path}'" in " ".join(texts)]
+        return {below for path in named for below in chain(path)}
 
     def busy(self) -> str:
         """The XML of all that runs: it names the files that QEMUs have open."""
@@ -430,6 +450,30 @@ class Histories(RuleBasedStateMachine):
             self.apply(Meddled(acts, killed, before), EVERYTHING)
         self.nothing_is_lost()
 
+    def asks_first(self, data: st.DataObject) -> None:
+        """Something is taken out, and others act while the plan waits for an answer."""
+        self.take_out(data)
+        acting = data.draw(st.lists(st.sampled_from(self.actors), min_size=1, max_size=2))
+        number = data.draw(st.integers(0, 199))
+        own = [ResourceId("domain", name) for name in MACHINES] + [ResourceId("network", name) for name in NETWORKS]
+        own += [ResourceId("volume", f"images/{name}") for name in VOLUMES]
+        self.look_around()
+
+        def waits(session: Session, plan: Plan) -> None:
+            self.at_stake = {str(change.id) for change in plan.todo}
+            for actor in acting:
+                actors.act(self, actor, number)
+            self.at_stake = set()
+            seen.append((session.host, configured(session.host, own)))
+
+        seen: list[tuple[Host, Configured]] = []
+        plan, _ = self.apply(Meddled({}), EVERYTHING, waits)
+        self.nothing_is_lost()
+        if not any(change.unknown for change in plan.changes):
+            # what is seen of it on the way is planned, and done, then
+            host, before = seen[0]
+            assert unasked(plan, before, configured(host, own)) == []
+
     def finish(self, _: object = None) -> None:
         """Nobody acts any more: it comes to an end."""
         if self.is_real:
@@ -482,6 +526,8 @@ class Histories(RuleBasedStateMachine):
         if not self.is_real:
             return
         assert self.ledger.lost() == []
+        let_go = {path for path in self.led_to - self.leads_to() if self.ledger.is_needed(path)}
+        assert {path for path in let_go if path.parent == self.folder("elsewhere")} == set()
         assert self.ledger.cut_off() == []
         views = self.seen_by_machines()
         resources = {str(r.id): r.spec for r in self.resources()}
@@ -503,7 +549,9 @@ class Histories(RuleBasedStateMachine):
     def master(self, tap: str) -> str:
         raise NotImplementedError
 
-    def apply(self, fuse: Meddled, options: Options) -> Any:
+    def apply(
+        self, fuse: Meddled, options: Options, waits: Callable[[Session, Plan], None] = lambda session, plan: None
+    ) -> Any:
         """The plan, and what became of it."""
         host = Host(Flaky(self.connection, fuse), self.uri)
         try:
@@ -511,6 +559,7 @@ class Histories(RuleBasedStateMachine):
                 session = Session(host, open_store(host, PROJECT), tuple(self.resources()))
                 plan = session.plan(options)
                 self.allow_what_manifests_allow()
+                waits(session, plan)
                 return plan, session.apply(plan, options, lambda event: None, parallelism=1)
         finally:
             host.uses.close()
