@@ -20,6 +20,7 @@ from kvmstate.model.identity import Claim
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import Options, make_drift, make_plan
+from kvmstate.plan.dependants import with_dependants
 from kvmstate.plan.planner import Locate, check_references
 from kvmstate.plan.saved import SavedPlan, restored, saved
 from kvmstate.snapshots import underway
@@ -39,6 +40,7 @@ class Session:
         inventory = self.store.inventory
         plan = make_plan(self.host, self.resources, inventory, options, self.locate, only)
         plan = with_owners(without_the_too_large(plan, inventory), self.host)
+        plan = replace(plan, changes=with_dependants(plan.changes))
         notes = list(plan.notes)
         notes += [
             f"part {part} of the record is damaged and will be kept as kvmstate:{inventory.project}:damaged-{part}-…; "

@@ -18,6 +18,7 @@ from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, Resourc
 from kvmstate.plan import agreement, moves, orphans, sharing
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
+from kvmstate.plan.dependants import with_dependants
 from kvmstate.plan.known import alarms, known
 from kvmstate.plan.select import matching, select
 from kvmstate.plan.unseal import recorded, unsealed
@@ -106,9 +107,13 @@ def make_plan(
     for id_, problems in (hidden | missing).items():
         changes[id_] = replace(changes[id_], blocked=problems[0].message, hint=problems[0].hint)
     _say_what_goes(host, changes, inventory)
+    if any(c.blocked or c.suspended for c in changes.values()):
+        # what is blocked with what it needs, does not let go of anything
+        changes |= {change.id: change for change in with_dependants(order(changes, desired, inventory))}
     keep_used(host, changes)
     with_moved_pools(changes)
-    ordered, left_out = select(order(changes, desired, inventory), options.targets, options.excludes)
+    ordered = with_dependants(order(changes, desired, inventory))
+    ordered, left_out = select(ordered, options.targets, options.excludes)
     try:
         _check_deletes(ordered, desired, options)
         check_share(ordered, desired, inventory, options.max_delete_share, options.meant, only is not None)

@@ -98,6 +98,11 @@ EXPLAINED: dict[str, set[str] | None] = {
     },
     r"in use by (volume images/[abc]\.s\d|snapshot s\d)": {"snapshot_command"},
     "by now, in no storage pool, and it lies on volume images/": {"lays_an_overlay_without_metadata"},
+    "needs volume/images/[abc], which is blocked: ": {
+        "makes_one_of_the_same_name",
+        "unmounts_or_mounts",
+        "deletes_a_volume",
+    },
     "another one of this name|it exists on the host, and this project does not own it": {
         "makes_one_of_the_same_name",
         "unmounts_or_mounts",
