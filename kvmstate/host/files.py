@@ -51,7 +51,7 @@ def below(file: File) -> list[tuple[str, str | None]]:
     more than paths there, which libvirt hands on as they are."""
     text = file.backing or ""
     if text.startswith("json:"):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             return [(normal(f"/{path}"), None) for path in _filenames(json.loads(text.removeprefix("json:")))]
     if text.startswith("file:"):
         return [(normal(f"/{text.removeprefix('file:')}"), None)]

@@ -13,6 +13,7 @@ from lxml import etree
 
 from kvmstate.host import domains
 from kvmstate.host.objects import Domain
+from kvmstate.model.untrusted import DAMAGE, expect, from_json
 from kvmstate.xmlbind import document, to_text
 
 _URI = "https://kvmstate.dev/xmlns/dropped/1.0"
@@ -47,9 +48,15 @@ def _set(domain: Domain, paths: Iterable[str]) -> None:
 
 
 def read(domain: Domain) -> frozenset[str]:
+    """None where somebody else has written there: what it says then gives no leave to delete anything."""
     text = domains.xml(domain)
     node = document(text).find(f"metadata/{{{_URI}}}dropped") if _URI in text else None
-    return frozenset(json.loads(node.get("files") or "[]") if node is not None else ())
+    if node is None:
+        return frozenset()
+    try:
+        return frozenset(expect(from_json(node.get("files") or "[]"), list, str))
+    except DAMAGE:
+        return frozenset()
 
 
 def end(domain: Domain) -> None:
