@@ -7,6 +7,7 @@ Independent resources go in parallel, one worker each; a failure stops only what
 from __future__ import annotations
 
 import enum
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -30,7 +31,9 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.model.uri import HIDDEN
 from kvmstate.plan import pending, remained
+from kvmstate.xmlbind import secrets, secrets_in_xml
 
 SIGNALS_SECONDS = 0.5
 # After these nothing more can be written, not even to the record.
@@ -136,6 +139,7 @@ def apply_plan(
                     emit(Event(EventKind.DONE, change))
                 elif isinstance(error, KvmstateError):
                     broken[change.id] = "failed"
+                    _hide_secrets(error, change)
                     lost = lost or _LOST.get(type(error), "")
                     result.failed.append((change, error))
                     emit(Event(EventKind.FAILED, change, error.message, error.hint))
@@ -146,6 +150,17 @@ def apply_plan(
     if emit.failure:
         raise emit.failure
     return result
+
+
+def _hide_secrets(error: KvmstateError, change: Change) -> None:
+    """libvirt and QEMU repeat what they were told, such as an argument that they do not know."""
+    found = secrets(change.desired.written, BY_WORD[change.id.kind].sections) if change.desired else set()
+    if change.observed:
+        found |= secrets_in_xml(change.observed.xml)
+    for secret in sorted(found, key=len, reverse=True):
+        # not what is too short to be told from other words, nor the name of an option
+        if len(secret) > 3 and not re.fullmatch(r"--?[a-z_-]+", secret):
+            error.message, error.hint = (text.replace(secret, HIDDEN) for text in (error.message, error.hint))
 
 
 class _Teller:

@@ -23,7 +23,7 @@ from kvmstate.host.hints import (
     hint_for,
 )
 from kvmstate.host.reasons import keep_reasons
-from kvmstate.model.uri import meant, redacted, without_secrets
+from kvmstate.model.uri import HIDDEN, meant, redacted, without_secrets
 
 keep_reasons()
 
@@ -73,11 +73,17 @@ _WRAPPING = (
     (r"-(?:device|blockdev|netdev|object|chardev) \{[^\n]*\}: ", ""),
 )
 
+# What QEMU's arguments, and XML, call a secret
+_NAMED = re.compile(
+    r"""(?i)(\b[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|cookie)\w*["']?\s*[=:]\s*)"""
+    r"""("[^"]*"|'[^']*'|(?<==)[^\s,;'"<>]+)"""
+)
+
 
 def readable(message: str) -> str:
     for pattern, instead in _WRAPPING:
         message = re.sub(pattern, instead, message)
-    return message.strip()
+    return _NAMED.sub(rf"\1{HIDDEN}", without_secrets(message)).strip()
 
 
 def translate(error: libvirt.libvirtError) -> HostError:

@@ -154,3 +154,24 @@ def test_a_lost_key_changes_nothing(project: Project, connection: libvirt.virCon
     connection.secretLookupByUsage(libvirt.VIR_SECRET_USAGE_TYPE_CEPH, "kvmstate:key").setValue(b"short", 0)
     said = project.plan()
     assert (said.code, "key of kvmstate's hashes of secrets is damaged" in said.err) == (1, True), said
+
+
+def test_what_qemu_says_of_its_arguments_is_not_repeated(project: Project, connection: libvirt.virConnect) -> None:
+    """With and without a name that tells what it is."""
+    xml = {
+        "./qemu:commandline/qemu:arg[1]/@value": "-fw_cfg",
+        "./qemu:commandline/qemu:arg[2]/@value": "opt-1st-secret",
+    }
+    web = idle("web")
+    web["spec"]["xml"] = xml
+    project.write(web)
+    failed = project.apply()
+    assert failed.code == 1, failed
+    assert "QEMU did not start" in failed.out, failed
+    said = [failed, project.apply("--json"), project.plan("--json")]
+    xml["./qemu:commandline/qemu:arg[2]/@value"] = "opt-2nd-secret"
+    project.write(web)
+    said += [project.apply(), project.kvmstate("status", "--json")]
+    for run in said:
+        assert "-secret" not in str(run)
+    assert "-fw_cfg" in failed.out

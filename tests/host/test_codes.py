@@ -112,3 +112,24 @@ def test_a_guess_tells_no_secret() -> None:
         pass
     assert "did you mean qemu+ssh://root:***@kvm1/system" in failed.value.hint
     assert "hunter2" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "cannot open qemu+ssh://me:s3cret@h/system?x=s3cret",
+        "unsupported configuration: <graphics type='vnc' passwd='s3cret'/>",
+        'Parameter "password": "s3cret" is too long',
+        "-object secret,id=a,data=b,my-password=s3cret,x: no such thing",
+        "curl: https://h/image?sig=s3cret: 404",
+    ],
+)
+def test_what_libvirt_repeats_of_secrets_is_not_told(said: str) -> None:
+    told = translate(german(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, said))
+    assert "s3cret" not in str(told)
+    assert "***" in told.message
+
+
+def test_secrets_of_libvirts_own_are_named() -> None:
+    said = "Secret not found: no secret with matching uuid '5f9a'"
+    assert translate(german(libvirt.VIR_ERR_NO_SECRET, libvirt.VIR_FROM_SECRET, said)).message == said
