@@ -15,14 +15,14 @@ from weakref import WeakKeyDictionary
 
 import libvirt
 
-from kvmstate.errors import NotFound
+from kvmstate.errors import ConnectionFailed, NotFound
 from kvmstate.host.faults import faults, unreachable
 from kvmstate.host.liveness import Watched
 from kvmstate.host.lookup import HostLookup
 from kvmstate.host.objects import Connection
 from kvmstate.host.sight import Blind, Local, Sight, Ssh
 from kvmstate.model.reference import VolumeRef
-from kvmstate.model.uri import redacted
+from kvmstate.model.uri import misspelt, redacted
 from kvmstate.xmlbind import document
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ def open_host(uri: str | None) -> Iterator[Host]:
     # libvirt prints every error on stderr unless told otherwise
     libvirt.registerErrorHandler(lambda *_: None, None)
     uri = uri or default_uri()
+    if wrong := misspelt(uri):
+        raise ConnectionFailed(f"cannot connect to {redacted(uri)}: {wrong[0]}", wrong[1])
     try:
         watched = Watched(uri, is_local(uri))
     except libvirt.libvirtError as error:

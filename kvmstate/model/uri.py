@@ -72,7 +72,9 @@ def check(uri: str) -> str:
     allowed = _PARAMETERS[transport or ("tls" if parts.netloc else "unix")]
     for name, value in parameters(parts.query):
         if name not in allowed:
-            known = f"it may say {', '.join(allowed)}; " if allowed else ""
+            guess = nearest(name, allowed)
+            known = f"did you mean {guess}=? " if guess else ""
+            known += f"it may say {', '.join(allowed)}; " if allowed else ""
             raise Refused(f"a file may not say {name or 'this'}= of a connection", f"{known}{_INSTEAD}")
         if not re.fullmatch(allowed[name], value):
             raise Refused(f"{name}= of a connection cannot be {value!r}")
@@ -141,6 +143,23 @@ def _secrets(uri: str) -> list[str]:
 
 _KNOWN_DRIVERS = ("qemu", "test", "xen", "lxc", "vbox", "bhyve", "ch", "vz", "openvz", "esx", "gsx", "vpx", "hyperv")
 _KNOWN_TRANSPORTS = ("unix", "ssh", "tls", "tcp", "ext", "libssh", "libssh2")
+# https://libvirt.org/uri.html#transport-configuration, by transport; any of them takes `name` and `auth` as well
+_OF_SSH = ("socket", "netcat", "keyfile", "mode", "proxy")
+_OF_LIBSSH = (*_OF_SSH, "known_hosts", "known_hosts_verify", "sshauth")
+_OF_TRANSPORT = {
+    "": ("socket", "mode"),
+    "unix": ("socket", "mode"),
+    "ssh": (*_OF_SSH, "command", "no_verify", "no_tty"),
+    "libssh": _OF_LIBSSH,
+    "libssh2": _OF_LIBSSH,
+    "tls": ("pkipath", "no_verify", "tls_priority"),
+    "ext": ("command",),
+    "tcp": (),
+}
+# The remaining ones that libvirt knows; `root` is that of qemu:///embed
+_KNOWN_PARAMETERS = {"name", "auth", "no_sanity", "root"}.union(*_OF_TRANSPORT.values())
+# Those whose parameters are the transport's alone
+_PLAIN_DRIVERS = ("qemu", "test", "xen", "lxc", "bhyve", "ch", "vz")
 # A driver and how to get there, then a colon, slashes or both, as they were meant
 _SHAPE = re.compile(r"([A-Za-z]\w*)(?:\+(\w*))?(:?/+|:)([^?#]*)(.*)", re.ASCII | re.DOTALL)
 _ONLY_HOST = re.compile(r"(?:[\w.-]+@)?(?:[A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:]+\])(?::\d+)?", re.ASCII)
@@ -167,6 +186,22 @@ def meant(uri: str) -> str:
         path = nearest(path.strip("/"), ("system", "session")) or "system"
     found = f"{driver}{'+' + transport if transport else ''}://{place}/{path}{more}"
     return "" if found == uri or (between == ":/" and found.replace(":///", ":/", 1) == uri) else found
+
+
+def misspelt(uri: str) -> tuple[str, str] | None:
+    """What is wrong with a parameter that libvirt does not know, and would pass over without a word, and what to do."""
+    head, mark, rest = uri.partition("://")
+    driver, _, transport = head.lower().partition("+")
+    if not mark or driver not in _PLAIN_DRIVERS or transport not in _OF_TRANSPORT:
+        return None
+    takes = _OF_TRANSPORT[transport or ("" if rest.startswith("/") else "tls")]
+    for name, _ in parameters(rest.partition("#")[0].partition("?")[2]):
+        if name and name.lower() not in _KNOWN_PARAMETERS:
+            guess = nearest(name, takes) or nearest(name, sorted(_KNOWN_PARAMETERS))
+            hint = f"did you mean {guess}=? " if guess else ""
+            hint += f"It takes {', '.join(takes)}" if takes else "It takes none"
+            return f"libvirt does not know the parameter {name}=", f"{hint}; see https://libvirt.org/uri.html"
+    return None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

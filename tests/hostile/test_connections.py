@@ -9,7 +9,7 @@ import pytest
 from bounds import bounded
 from saved import SAVED
 
-from kvmstate.model.uri import Refused, check, redacted, without_secrets
+from kvmstate.model.uri import Refused, check, misspelt, redacted, without_secrets
 
 EVIL = (
     "qemu+ssh://nohost.invalid/system?command={}",
@@ -153,3 +153,33 @@ def test_a_password_in_a_file_is_refused_and_not_repeated(evil: Path) -> None:
     assert done.code == 1, done
     assert "kvmstate.yaml:2:" in done.err, done
     assert "hunter2" not in done.err, done
+
+
+@pytest.mark.parametrize(
+    ("uri", "said", "hint"),
+    [
+        ("qemu+unix:///system?sokcet=/run/x", "sokcet=", "did you mean socket=? It takes socket, mode"),
+        ("qemu:///system?socket=/run/x&mod=direct", "mod=", "did you mean mode=?"),
+        ("qemu+ssh://h/system?keyfil=/k", "keyfil=", "did you mean keyfile=?"),
+        ("qemu://h/system?pki_path=/k", "pki_path=", "did you mean pkipath=?"),
+        ("qemu+tcp://h/system?colour=blue", "colour=", "It takes none"),
+        ("qemu+ssh://h/system?keyfile=/k&KeyFile=/k&name=qemu:///system", "", ""),
+        ("esx://h/?auto_answer=1", "", ""),
+        ("qemu:///embed?root=/x", "", ""),
+        ("laptop", "", ""),
+    ],
+)
+def test_a_parameter_that_libvirt_would_pass_over_is_told(uri: str, said: str, hint: str) -> None:
+    wrong, mend = misspelt(uri) or ("", "")
+    assert (said in wrong, hint in mend) == (True, True), (wrong, mend)
+    assert bool(wrong) == bool(said)
+
+
+def test_another_host_than_was_meant_is_not_asked(tmp_path: Path) -> None:
+    """Without the parameter it would be the host of this machine's own socket."""
+    (tmp_path / "kvmstate.yaml").write_text("project: shop\n")
+    (tmp_path / "m.yaml").write_text("# nothing\n")
+    done = bounded("plan", str(tmp_path), "-c", "test+unix:///default?sokcet=/nowhere", cwd=tmp_path)
+    assert done.code == 1, done
+    assert "libvirt does not know the parameter sokcet=" in done.err
+    assert "did you mean socket=?" in done.err
