@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, 
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
@@ -61,7 +60,7 @@ class Session:
         """The plan of all manifests, with notes on what no policy looks after any more."""
         return replace(plan, notes=(*plan.notes, *self.policies.leftovers()))
 
-    def saved(self, plan: Plan, options: Options) -> dict[str, Any]:
+    def saved(self, plan: Plan, options: Options) -> dict[str, object]:
         """The plan as the content of a file; see `kvmstate.plan.saved`."""
         whose = (self.store.identity, self.store.recorded)
         return saved(plan, self.host, self.store.inventory, options, [p.resource for p in self.policies.all], whose)

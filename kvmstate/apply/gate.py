@@ -8,7 +8,6 @@ it, and who uses it. "Interrupted" is recorded here, when the deed begins.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from kvmstate.apply.inventory import Store
 from kvmstate.apply.owners import Owners
@@ -33,7 +32,7 @@ class Gate:
         self._host, self._store = host, store
         self._owners = Owners(host, plan.project)
         self._shown = {change.id for change in plan.todo if change.action in _DELETES}
-        self._made: dict[Any, str] = {}
+        self._made: dict[object, str] = {}
         if self._shown:
             host.uses.hear()
 

@@ -20,7 +20,6 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import cache
-from typing import Any
 
 from kvmstate.apply.keep import VALUE_MAX, Keep, open_keep
 from kvmstate.errors import HostError
@@ -128,7 +127,7 @@ class Store:
     def sealed(self, entry: Entry) -> Entry:
         """As it is recorded: with hashes for secrets."""
         sections = BY_WORD[entry.id.kind].sections
-        specs: list[dict[str, Any]] = []
+        specs: list[dict[str, object]] = []
         for spec in entry.specs:
             if (hidden := sealed(spec, self._keep.hide, sections)) not in specs:
                 specs.append(hidden)
@@ -374,7 +373,7 @@ def _read_header(value: bytes, project: str, repair: bool) -> Identity | None:
     )
 
 
-def _dump(entry: Entry) -> dict[str, Any]:
+def _dump(entry: Entry) -> dict[str, object]:
     return {
         "id": str(entry.id),
         "uuid": entry.uuid,
@@ -398,7 +397,7 @@ def _lifecycle(text: str) -> Lifecycle:
     return Lifecycle.model_validate_json(text)
 
 
-def _load(value: dict[str, Any]) -> Entry:
+def _load(value: dict[str, object]) -> Entry:
     return Entry(
         ResourceId.parse(expect(value["id"], str)),
         expect(value["uuid"], str),

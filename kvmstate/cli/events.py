@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -77,7 +77,7 @@ def _follow(asked: Client, last: int, as_json: bool) -> None:
             time.sleep(AGAIN)
 
 
-def _show(events: list[dict[str, Any]], as_json: bool) -> None:
+def _show(events: list[dict[str, object]], as_json: bool) -> None:
     from kvmstate.views.events import line
 
     for event in events:
@@ -95,7 +95,7 @@ def _utc(since: str) -> str:
     return since
 
 
-def _left(project: str, since: str) -> list[dict[str, Any]]:
+def _left(project: str, since: str) -> list[dict[str, object]]:
     """What a daemon that has ended left on disk."""
     from kvmstate.reconcile.journal import kept
 

@@ -167,7 +167,7 @@ def kind_of(schema: Schema, root: Schema) -> str:
     return {"string": "text"}.get(str(schema.get("type")), str(schema.get("type", "any")))
 
 
-def _facts(found: Found) -> Iterator[tuple[str, Any]]:
+def _facts(found: Found) -> Iterator[tuple[str, object]]:
     schema, choices = found.schema, list(options(found.schema, found.root))
     if schema.get("default") not in (None, [], {}):
         yield "Default", _plain(schema["default"])
@@ -184,7 +184,7 @@ def _facts(found: Found) -> Iterator[tuple[str, Any]]:
         yield "XML", found.xml
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {_plain(part)}" for name, part in value.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -16,7 +16,7 @@ from kvmstate.errors import UsageError
 if TYPE_CHECKING:
     from kvmstate.sources.git import Git, GitSource
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 SECRET = SecretFile(path_type=Path, exists=True, dir_okay=False, readable=True)
 

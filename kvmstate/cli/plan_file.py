@@ -41,7 +41,7 @@ def check_out(path: Path) -> None:
         raise UsageError(f"{path} exists and is not a saved plan", "choose another file: it would be overwritten")
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
+def write(path: Path, content: dict[str, object]) -> None:
     """In one go, readable by its owner only. Raises UsageError when it cannot be written."""
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -20,7 +20,7 @@ from kvmstate.model.printable import harmless
 if TYPE_CHECKING:
     from kvmstate.service.units import Secret, Service
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 # what is not known here is for `kvmstate run`
 _RUN = {"ignore_unknown_options": True}
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kvmstate.plan import Options
     from kvmstate.plan.saved import SavedPlan
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 UNNAMED = "say --project NAME, or write a kvmstate.yaml that names it (`kvmstate init` does)"
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,7 +30,7 @@ UNTOLD = 60.0
 WAIT = 25.0
 
 # Text for people, and the object for --json
-Drawing = tuple[str, dict[str, Any]]
+Drawing = tuple[str, dict[str, object]]
 Draw = Callable[[Drawing], None]
 
 
@@ -82,13 +82,13 @@ def watch_daemon(client: Client, draw: Draw) -> None:
             state = _await(client, state)
 
 
-def _await(client: Client, state: dict[str, Any]) -> dict[str, Any]:
+def _await(client: Client, state: dict[str, object]) -> dict[str, object]:
     from kvmstate.web.client import NotRunning
 
     while True:
         time.sleep(AGAIN)
         try:
-            found: dict[str, Any] = client.get("/status")
+            found: dict[str, object] = client.get("/status")
         except NotRunning:
             continue
         return found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lxml import etree
 
 from kvmstate.kind.spec import Spec
 from kvmstate.kind.stamps import stamp
 from kvmstate.model.change import Change
-from kvmstate.model.reference import Unlocated
+from kvmstate.model.reference import Lookup, Unlocated
 from kvmstate.xmlbind import (
     Difference,
     Section,
@@ -28,7 +28,7 @@ S = TypeVar("S", bound=Spec)
 Sec = TypeVar("Sec", bound=Section)
 
 
-def written(change: Change, node: etree._Element, lookup: Any, project: str | None = None) -> etree._Element:
+def written(change: Change, node: etree._Element, lookup: Lookup, project: str | None = None) -> etree._Element:
     """`node` as the change wants it: fields, remainder, overrides, name, UUID and, with `project`, the owner's stamp.
 
     What has a remainder gets no stamp: it says all that there shall be.
@@ -58,7 +58,7 @@ def emptied(spec: S) -> S:
 
 
 def _emptied(section: Sec, parts: Set[str], at: str) -> Sec:
-    update: dict[str, Any] = {}
+    update: dict[str, object] = {}
     for b in bindings(type(section)):
         value, here = getattr(section, b.name), f"{at}{b.alias}"
         if b.name not in section.model_fields_set:

@@ -61,7 +61,7 @@ class Kind:
     brackets: tuple[str, str] = ("[", "]")
     also: tuple[str, ...] = ()
     decided: frozenset[str] = frozenset()
-    images: Callable[[str, Mapping[str, Any]], Iterable[tuple[VolumeRef | str, str | None]]] = lambda name, spec: ()
+    images: Callable[[str, Mapping[str, object]], Iterable[tuple[VolumeRef | str, str | None]]] = lambda name, spec: ()
     is_policy: bool = False
     expand: Callable[[Resource], Iterable[Resource]] | None = None
 
@@ -77,10 +77,10 @@ class Kind:
     @cached_property
     def sections(self) -> tuple[type[Section], ...]:
         """Those members that are Sections."""
-        specs: tuple[type[Any], ...] = self.specs
+        specs: tuple[type[object], ...] = self.specs
         return tuple(spec for spec in specs if issubclass(spec, Section))
 
-    def _members(self, annotation: Any) -> tuple[type[Declaration], ...]:
+    def _members(self, annotation: object) -> tuple[type[Declaration], ...]:
         if isinstance(annotation, type):
             return (annotation,) if issubclass(annotation, Declaration) else ()
         return tuple(member for arg in get_args(annotation) for member in self._members(arg))
@@ -173,7 +173,7 @@ class Ops:
 
     names: Callable[[Host], set[str]]
     observe: Callable[[Host, Set[str]], Mapping[str, Observed | Unseen]]
-    portable: Callable[[Observed, Host], tuple[Any, etree._Element]]
+    portable: Callable[[Observed, Host], tuple[object, etree._Element]]
     complete: Callable[[Resource, Observed | None, str], Any]
     steps: Callable[[Change, Context], list[Step]]
     adopted: Callable[[Change, Context], list[Step]] = lambda change, at: []

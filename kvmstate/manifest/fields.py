@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -18,7 +18,7 @@ def fields(model: Model) -> dict[str, FieldInfo]:
     return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
-def models(annotation: Any) -> Iterator[Model]:
+def models(annotation: object) -> Iterator[Model]:
     """Every model that a value of this type may be, or hold as an item."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
         if issubclass(annotation, BaseModel):
@@ -29,7 +29,7 @@ def models(annotation: Any) -> Iterator[Model]:
             yield from models(arg)
 
 
-def literals(annotation: Any) -> tuple[Any, ...]:
+def literals(annotation: object) -> tuple[object, ...]:
     """The values of every Literal in a type."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from kvmstate.errors import ManifestErrors, Problem
 from kvmstate.manifest import references
@@ -22,7 +21,7 @@ MAX_ALL_BYTES = 32 << 20
 def load(
     paths: Sequence[Path],
     *,
-    values: Mapping[str, Any] | None = None,
+    values: Mapping[str, object] | None = None,
     skip: Collection[Path] = (),
     project: Path | None = None,
     reach: Reach | None = None,
@@ -67,7 +66,7 @@ def load(
 
 
 def _rendered(
-    templates: list[Source], values: Mapping[str, Any], problems: list[Problem]
+    templates: list[Source], values: Mapping[str, object], problems: list[Problem]
 ) -> tuple[dict[str, str], Reads]:
     if not templates:
         return {}, frozenset()

@@ -75,7 +75,7 @@ class Refused(Exception):
 class Composer:
     """Nodes of one document from a stream of events; what is wrong goes to `report`."""
 
-    def __init__(self, events: Iterator[Any], first_line: int, report: Callable[..., None]) -> None:
+    def __init__(self, events: Iterator[object], first_line: int, report: Callable[..., None]) -> None:
         self.events, self.first_line, self.report = events, first_line, report
         self.anchors: dict[str, Node | None] = {}
         self.count = 0
@@ -144,7 +144,7 @@ class Composer:
         self.report(f"the tag {tag[:60]} is not supported", *self.place(event), hint)
         return ""
 
-    def _scalar(self, event: Any, tag: str) -> Any:
+    def _scalar(self, event: Any, tag: str) -> object:
         text = event.value
         # only an escape can bring one in: the text itself was searched as a whole
         if event.style == '"' and (bad := _UNUSABLE.search(text)):
@@ -192,7 +192,7 @@ class Composer:
                 pairs.setdefault(name, pair)
         return pairs
 
-    def _merge(self, event: Any, value: Node) -> list[Node]:
+    def _merge(self, event: object, value: Node) -> list[Node]:
         sources = value.value if isinstance(value.value, list) else [value]
         if all(isinstance(source.value, dict) for source in sources):
             return sources

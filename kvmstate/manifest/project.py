@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
@@ -139,7 +139,7 @@ class Project:
     named: bool = False
     connection: str | None = None
     paths: tuple[Path, ...] = (Path("."),)
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, object] = field(default_factory=dict)
     prune: bool = False
     max_delete_share: float = 1 / 3
     environment: str | None = None
@@ -147,7 +147,7 @@ class Project:
     skip: tuple[Path, ...] = ()
     moves: tuple[Move, ...] = ()
     set_values: tuple[str, ...] = ()
-    values_files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    values_files: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     reconcile: Reconcile = field(default_factory=Reconcile)
     reach: Reach = field(default_factory=lambda: Reach.of([Path(".")]))
 
@@ -231,7 +231,7 @@ def load_project(
     named = [base / name for name in (*declared.values, *chosen.values)]
     others = [base / name for other in declared.environments.values() for name in other.values]
     files = _values(named, values_files, reach)
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for over in (*files.values(), assignments(set_values)):
         values = merge(values, over)
     return Project(
@@ -267,9 +267,9 @@ def _read(file: Path, reach: Reach) -> ProjectFile:
     return project
 
 
-def _values(named: Sequence[Path], given: Sequence[Path], reach: Reach) -> dict[str, dict[str, Any]]:
+def _values(named: Sequence[Path], given: Sequence[Path], reach: Reach) -> dict[str, dict[str, object]]:
     """By file; the later file is the later entry."""
-    values: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, object]] = {}
     problems: list[Problem] = []
     for path, where in (*((path, reach) for path in named), *((path, None) for path in given)):
         label = os.path.normpath(path)

@@ -6,7 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any
 
 from kvmstate.errors import Problem
 from kvmstate.kind import Reference, references
@@ -115,7 +114,7 @@ def _files(item: Loaded, reach: Reach | None) -> Iterator[Problem]:
             yield item.problem(f"{value}: {problem}", path, hint)
 
 
-def local_files(spec: Any) -> Iterator[str]:
+def local_files(spec: object) -> Iterator[str]:
     """The local files that a spec names."""
     if isinstance(spec, Section) and _names_files(type(spec)):
         for section, name, _ in _naming_files(spec, ()):
@@ -125,7 +124,7 @@ def local_files(spec: Any) -> Iterator[str]:
 def _naming_files(section: Section, at: tuple[str | int, ...]) -> Iterator[tuple[Section, str, tuple[str | int, ...]]]:
     """Each field that names a local file: what it is in, its name there, and its path in the spec."""
     for name, info in type(section).model_fields.items():
-        value: Any = getattr(section, name)
+        value: object = getattr(section, name)
         path = (*at, info.alias or name)
         if isinstance(value, Section):
             yield from _naming_files(value, path)

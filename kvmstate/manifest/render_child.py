@@ -40,7 +40,7 @@ class Folder(BaseLoader):
         self.root = os.path.realpath(root)
         self.read: set[str] = set()
 
-    def get_source(self, environment: Any, template: str) -> tuple[str, str, None]:
+    def get_source(self, environment: object, template: str) -> tuple[str, str, None]:
         path = os.path.realpath(template)
         if os.path.commonpath([path, self.root]) != self.root:
             raise TemplateNotFound(template, "templates may include only what is inside the manifests' folder")
@@ -59,7 +59,7 @@ class Folder(BaseLoader):
         return text, template, None
 
 
-def shown(value: Any) -> Any:
+def shown(value: object) -> object:
     """What is null in values is nothing in a text, not the word None."""
     return "" if value is None else value
 
@@ -79,7 +79,7 @@ class Environment(SandboxedEnvironment):
         assert isinstance(self.loader, Folder)
         return near if os.path.exists(near) else os.path.join(self.loader.root, template)
 
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> object:
         """Refuse the two operators that make much of little with a message of their own."""
         sizes = [value for value in (left, right) if isinstance(value, int)]
         if operator == "*" and len(sizes) == 1 and not isinstance(left, float) and not isinstance(right, float):
@@ -107,7 +107,7 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def render(path: str, root: str, values: Any) -> dict[str, Any]:
+def render(path: str, root: str, values: object) -> dict[str, Any]:
     loader = Folder(root)
     environment = Environment(
         loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=shown

@@ -99,7 +99,7 @@ def _declared(model: type[Section], name: str) -> bool:
     return any(isinstance(mark, Cost) for mark in model.model_fields[name].metadata)
 
 
-def _tidy(node: Any, inside: str = "") -> Any:
+def _tidy(node: object, inside: str = "") -> Any:
     """Without pydantic's titles and null defaults; units named in descriptions, where editors show them."""
     if isinstance(node, list):
         return [_tidy(item) for item in node]

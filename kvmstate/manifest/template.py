@@ -25,7 +25,7 @@ MOST_STOPPED = 3
 
 
 def render(
-    templates: Sequence[Source], values: Mapping[str, Any], problems: list[Problem]
+    templates: Sequence[Source], values: Mapping[str, object], problems: list[Problem]
 ) -> tuple[dict[str, str], Reads]:
     """The text of each template by its source's label; those that fail are missing and in `problems`. And what values
     they read."""
@@ -56,7 +56,7 @@ def render(
 
 
 def _child(
-    templates: Sequence[Source], values: Mapping[str, Any], seconds: float, room: int
+    templates: Sequence[Source], values: Mapping[str, object], seconds: float, room: int
 ) -> Iterator[dict[str, Any]]:
     """One answer a template, up to the first that had to be stopped."""
     pairs = [(os.path.abspath(source.path or ""), os.path.abspath(source.root)) for source in templates]
@@ -83,7 +83,7 @@ def _child(
             return  # cut off in the middle
 
 
-def _problem(source: Source, answer: dict[str, Any], values: Mapping[str, Any]) -> Problem:
+def _problem(source: Source, answer: dict[str, Any], values: Mapping[str, object]) -> Problem:
     here = os.path.abspath(source.path or "")
     file = source.label if answer["file"] == here else shown(answer["file"])
     message, hint = answer["error"], ""
@@ -93,7 +93,7 @@ def _problem(source: Source, answer: dict[str, Any], values: Mapping[str, Any]) 
     return Problem(f"template: {message}", file, line, 1 if line else 0, "", hint)
 
 
-def _undefined(message: str, values: Mapping[str, Any]) -> tuple[str, str]:
+def _undefined(message: str, values: Mapping[str, object]) -> tuple[str, str]:
     match = re.fullmatch(r"'dict object' has no attribute '(.*)'", message)
     if match:
         close = nearest(match[1], _names(values))
@@ -104,6 +104,6 @@ def _undefined(message: str, values: Mapping[str, Any]) -> tuple[str, str]:
     return message, ""
 
 
-def _names(values: Mapping[str, Any]) -> set[str]:
+def _names(values: Mapping[str, object]) -> set[str]:
     nested = [_names(value) for value in values.values() if isinstance(value, Mapping)]
     return set(values).union(*nested)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -161,7 +161,7 @@ def _conversion(kind: str, node: Node, known: list[str]) -> str:
     return ""
 
 
-def _bound(kind: str, context: dict[str, Any], node: Node) -> str:
+def _bound(kind: str, context: dict[str, object], node: Node) -> str:
     words = {
         "greater_than": ("must be more than {}", "gt"),
         "greater_than_equal": ("must be at least {}", "ge"),

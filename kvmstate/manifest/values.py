@@ -47,7 +47,7 @@ def read_mapping(path: Path, label: str, reach: Reach | None = None) -> tuple[No
     return (documents[0] if documents else empty), reader.problems
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
     """`over` on `base`: mappings are merged, all else is replaced."""
     merged = dict(base)
     for key, value in over.items():
@@ -56,9 +56,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def assignments(texts: Iterable[str]) -> dict[str, Any]:
+def assignments(texts: Iterable[str]) -> dict[str, object]:
     """`a.b=c` as {"a": {"b": "c"}}; scalars are YAML's. Raises UsageError."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         keys = name.split(".")

@@ -29,7 +29,7 @@ def project_file(name: str, id_: str, connection: str | None) -> str:
     )
 
 
-def _document(resource: Resource) -> dict[str, Any]:
+def _document(resource: Resource) -> dict[str, object]:
     spec = resource.spec.model_dump(exclude_unset=True)
     if remainder := spec.pop("remainder", None):
         spec["remainder"] = remainder.rstrip("\n") + "\n"
@@ -67,7 +67,7 @@ def _size(dumper: yaml.SafeDumper, value: Bytes) -> yaml.Node:
     return dumper.represent_data(int(value)) if plain else _string(dumper, text)
 
 
-def _mapping(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
+def _mapping(dumper: yaml.SafeDumper, value: dict[str, object]) -> yaml.Node:
     """On one line where it is short and flat."""
     flat = all(not isinstance(v, dict | list) and "\n" not in str(v) for v in value.values())
     short = sum(len(f"{k}: {v}, ") for k, v in value.items()) < _FLOW
@@ -75,7 +75,7 @@ def _mapping(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
     return dumper.represent_mapping("tag:yaml.org,2002:map", value.items(), flow_style=flat and short and not top)
 
 
-def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
+def _list(dumper: yaml.SafeDumper, value: list[object]) -> yaml.Node:
     flat = all(not isinstance(v, dict | list) and "\n" not in str(v) for v in value)
     return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=flat and len(str(value)) < _FLOW)
 
@@ -86,5 +86,5 @@ _Dumper.add_representer(dict, _mapping)
 _Dumper.add_representer(list, _list)
 
 
-def _text(value: dict[str, Any]) -> str:
+def _text(value: dict[str, object]) -> str:
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH))

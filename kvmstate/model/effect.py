@@ -16,7 +16,7 @@ class Effect(enum.IntEnum):
     REPLACE = 3
     REFUSED = 4
 
-    def of(self, old: Any, new: Any, want: Any = None, active: Any = None) -> Effect:
+    def of(self, old: object, new: object, want: object = None, active: object = None) -> Effect:
         """The cost of going from `old` to `new` in the section `want`, while `active` is what runs."""
         return self
 
@@ -36,7 +36,7 @@ class Scaling:
     shrink: Effect
     limit: str | None = None
 
-    def of(self, old: Any, new: Any, want: Any = None, active: Any = None) -> Effect:
+    def of(self, old: object, new: Any, want: object = None, active: object = None) -> Effect:
         if old is None or new is None:
             return self.shrink
         limit = getattr(active, self.limit, None) if self.limit else None
@@ -57,11 +57,11 @@ class When:
     """
 
     field: str
-    values: tuple[Any, ...]
+    values: tuple[object, ...]
     then: Effect
     otherwise: Effect
 
-    def of(self, old: Any, new: Any, want: Any = None, active: Any = None) -> Effect:
+    def of(self, old: object, new: object, want: object = None, active: object = None) -> Effect:
         return self.then if getattr(want, self.field, None) in self.values else self.otherwise
 
     @property

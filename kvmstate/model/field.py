@@ -44,13 +44,13 @@ class Told(Limits, total=False):
 
     required: bool
     doc: str
-    examples: list[Any]
+    examples: list[object]
     effect: Cost
     ref: str
     local: bool
 
 
-def field(default: Any = None, *marks: object, **told: Unpack[Told]) -> Any:
+def field(default: object = None, *marks: object, **told: Unpack[Told]) -> Any:
     """Declare a field that is in no XML, with its default unless it is `required`; see `Told`."""
     doc, required = told.pop("doc", ""), told.pop("required", False)
     effect, ref, local = told.pop("effect", None), told.pop("ref", None), told.pop("local", False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from kvmstate.model.resource import Lifecycle, ResourceId
 
@@ -23,7 +22,7 @@ class Entry:
 
     id: ResourceId
     uuid: str
-    specs: tuple[dict[str, Any], ...] = ()
+    specs: tuple[dict[str, object], ...] = ()
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     incomplete: bool = False
     digest: str = ""
@@ -35,7 +34,7 @@ class Entry:
     pending: tuple[str, ...] = ()
     orphaned: bool = False
 
-    def beginning(self, spec: dict[str, Any]) -> Entry:
+    def beginning(self, spec: dict[str, object]) -> Entry:
         return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec), digest="")
 
 

@@ -8,7 +8,7 @@ See https://libvirt.org/formatdomain.html#memory-allocation
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
 
@@ -40,7 +40,7 @@ class Bytes(int):
         return f"{int(self)} bytes"
 
 
-def parse_size(text: Any) -> int:
+def parse_size(text: object) -> int:
     """Bytes in `text`, a whole number of bytes or a number with a unit. Raises ValueError."""
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         return text
@@ -58,7 +58,7 @@ def parse_size(text: Any) -> int:
     return int(value)
 
 
-def _written_size(text: Any, info: ValidationInfo) -> int:
+def _written_size(text: object, info: ValidationInfo) -> int:
     """As `parse_size`; a person also says the unit of anything below 1 MiB. Raises ValueError."""
     size = parse_size(text)
     plain = isinstance(text, int) or str(text).strip().replace(".", "").isdigit()
@@ -69,7 +69,7 @@ def _written_size(text: Any, info: ValidationInfo) -> int:
     return size
 
 
-def parse_duration(text: Any) -> int:
+def parse_duration(text: object) -> int:
     """Seconds in `text`. Raises ValueError."""
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic import model_validator
 
@@ -19,7 +19,7 @@ class VolumeRef(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _short(cls, value: Any) -> Any:
+    def _short(cls, value: object) -> object:
         if isinstance(value, str):
             pool, slash, name = value.partition("/")
             if not slash:

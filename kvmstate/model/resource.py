@@ -142,9 +142,9 @@ class Resource:
         return f"{self.id} (of {self.origin.by}): {message}" if self.origin.by else message
 
     @cached_property
-    def written(self) -> dict[str, Any]:
+    def written(self) -> dict[str, object]:
         """The spec as its manifest wrote it: what is recorded, to compare with the next time."""
-        said: dict[str, Any] = self.spec.model_dump(mode="json", exclude_unset=True)
+        said: dict[str, object] = self.spec.model_dump(mode="json", exclude_unset=True)
         return said
 
 
@@ -165,7 +165,7 @@ class Observed:
     xml: str
     active_xml: str | None
     calls: Mapping[str, Any]
-    read: Callable[[Observed], tuple[Any, Any | None]] = field(repr=False, compare=False)
+    read: Callable[[Observed], tuple[object, object | None]] = field(repr=False, compare=False)
     volatile: re.Pattern[str] | None = None
     persistent: bool = True
     saved_xml: str | None = None
@@ -207,9 +207,9 @@ class Observed:
         return self._specs[0]
 
     @property
-    def active(self) -> Any | None:
+    def active(self) -> object | None:
         return self._specs[1]
 
     @cached_property
-    def _specs(self) -> tuple[Any, Any | None]:
+    def _specs(self) -> tuple[object, object | None]:
         return self.read(self)

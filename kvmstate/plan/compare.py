@@ -164,7 +164,7 @@ def _has_passed(b: Binding, spec: Spec, xml: str, last: list[Spec]) -> bool:
 
 
 def _running(
-    spec: Spec, last: list[Spec], active: Any, entry: Entry, observed: Observed, beside: tuple[FieldChange, ...]
+    spec: Spec, last: list[Spec], active: object, entry: Entry, observed: Observed, beside: tuple[FieldChange, ...]
 ) -> Iterator[FieldChange]:
     """Where what runs is not as it should be; `beside` are the differences of what is defined to the remainder."""
     xml = observed.active_xml or observed.xml

@@ -67,7 +67,7 @@ class SavedPlan:
     host_id: str
     prune: bool
     resources: tuple[Resource, ...]
-    record: Mapping[str, Any]
+    record: Mapping[str, object]
     observed: Mapping[str, Any]
     uuids: Mapping[str, str]
     changes: Mapping[str, str]
@@ -263,7 +263,7 @@ def _differences(then: Observed, now: Observed) -> list[FieldChange]:
     return []
 
 
-def _was_seen(value: Any) -> dict[str, Any] | None:
+def _was_seen(value: Any) -> dict[str, object] | None:
     """What `_seen` made. Raises KeyError and TypeError."""
     if value is None:
         return None
@@ -286,13 +286,13 @@ def _seen(observed: Observed | None, hide: Hide) -> dict[str, Any] | None:
     }
 
 
-def _steady(kind: Kind, seen: Mapping[str, Any]) -> dict[str, Any]:
+def _steady(kind: Kind, seen: Mapping[str, Any]) -> dict[str, object]:
     """All of it, but what changes on its own."""
     xml = {part: without(seen[part], kind.volatile) if seen[part] else None for part in ("xml", "active_xml")}
     return {**seen, **xml}
 
 
-def _record(entry: Entry | None, hide: Hide) -> Any:
+def _record(entry: Entry | None, hide: Hide) -> object:
     """As JSON has it. What was seen to agree since (`digest`) changes nothing."""
     if entry is None:
         return None
@@ -308,7 +308,7 @@ def _digest(change: Change, hide: Hide) -> str:
     return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
 
 
-def _dumped(resource: Resource, hide: Hide) -> dict[str, Any]:
+def _dumped(resource: Resource, hide: Hide) -> dict[str, object]:
     parts: dict[str, BaseModel] = {"metadata": resource.metadata, "lifecycle": resource.lifecycle}
     dumped = {name: part.model_dump(mode="json", exclude_unset=True) for name, part in parts.items()}
     spec = sealed(resource.written, hide, BY_WORD[resource.id.kind].sections)

@@ -28,7 +28,7 @@ MACHINE = "domain"
 MAKES = (Action.CREATE, Action.REPLACE)
 # The resource, the path of its field, what is wrong, and what to do
 Told = tuple[Resource, tuple[str | int, ...], str, str]
-Naming = Callable[[Any], str]
+Naming = Callable[[object], str]
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _naming(host: Host, desired: Mapping[ResourceId, Resource]) -> Naming:
             return posixpath.normpath(image)
         return posixpath.join(where[image.pool], image.name) if image.pool in where else ""
 
-    def words(image: Any) -> str:
+    def words(image: object) -> str:
         if not isinstance(image, str):
             return f"volume {image}"
         path = posixpath.normpath(image)
@@ -185,7 +185,7 @@ def _naming(host: Host, desired: Mapping[ResourceId, Resource]) -> Naming:
             return f"volume {ref}"
         return f"volume {folders[folder]}/{file}" if folder in folders else path
 
-    def name(image: Any) -> str:
+    def name(image: object) -> str:
         said, path = words(image), place(image)
         keys = [said, *(host.uses.names(path) if path else ())]
         found = next((called[key] for key in keys if key in called), said)
@@ -293,10 +293,10 @@ def _counts(host: Host, layer: Layer) -> bool:
     return True
 
 
-def _backing(resource: Resource | None) -> Any:
+def _backing(resource: Resource | None) -> object:
     return _layer(resource.spec) if resource else None
 
 
-def _layer(spec: Declaration | None) -> Any:
+def _layer(spec: Declaration | None) -> object:
     """What it is a layer over."""
     return next((image.image for image in spec.images() if image.layer), None) if spec else None

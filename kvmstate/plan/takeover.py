@@ -95,7 +95,7 @@ class _Takeover:
         slim = self._valid(_undefaulted(spec))
         return slim if self._faithful(slim, self.whole) else spec
 
-    def _valid(self, values: dict[str, Any]) -> Spec:
+    def _valid(self, values: dict[str, object]) -> Spec:
         """The spec of all values that a manifest may have. Raises HostError when what is required is not among them."""
         while True:
             try:
@@ -106,7 +106,7 @@ class _Takeover:
             else:
                 return spec
 
-    def _smaller(self, values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    def _smaller(self, values: dict[str, object], error: ValidationError) -> dict[str, object]:
         """Without a field that is wrong; of several that do not go together, without one of them."""
         first = error.errors(include_url=False)[0]
         at = _locate(values, first["loc"])
@@ -116,7 +116,7 @@ class _Takeover:
                 return dict(smaller)
         raise HostError(f"no manifest can say it: {'.'.join(map(str, at)) or 'spec'}: {first['msg']}")
 
-    def _better(self, values: dict[str, Any], first: Any) -> bool:
+    def _better(self, values: dict[str, object], first: Any) -> bool:
         try:
             self.kind.adapter.validate_python({"remainder": self.whole, **values})
         except ValidationError as error:
@@ -180,12 +180,12 @@ class _Remembered:
         return self._lookup.path_of(pool, name)
 
 
-def _values(spec: Any) -> dict[str, Any]:
-    values: dict[str, Any] = spec.model_dump(exclude_unset=True, exclude={"remainder"}, warnings=False)
+def _values(spec: Any) -> dict[str, object]:
+    values: dict[str, object] = spec.model_dump(exclude_unset=True, exclude={"remainder"}, warnings=False)
     return values
 
 
-def _undefaulted(spec: Section) -> dict[str, Any]:
+def _undefaulted(spec: Section) -> dict[str, object]:
     """The values that are not what the fields' own defaults are."""
     values = _values(spec)
     section: type[Section] = type(spec)
@@ -205,7 +205,7 @@ def _undefaulted(spec: Section) -> dict[str, Any]:
     return values
 
 
-def _locate(values: Any, loc: Path) -> Path:
+def _locate(values: object, loc: Path) -> Path:
     """The part of an error's place that is a path into the values; a union's members have steps of their own."""
     path: list[str | int] = []
     for step in loc:

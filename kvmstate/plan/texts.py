@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
 
 from kvmstate.model.printable import one_line
 from kvmstate.model.reference import VolumeRef
@@ -17,7 +16,7 @@ MOST_LINES = 30
 _AROUND = 24
 
 
-def shown(value: Any, key: str | None = None) -> str:
+def shown(value: object, key: str | None = None) -> str:
     """A field's value: sizes with their unit, sections as `field value, field value`.
 
     `key` tells this item of a list apart, and was said already.
@@ -41,18 +40,18 @@ def shown(value: Any, key: str | None = None) -> str:
     return _cut(one_line(public(value)))
 
 
-def _named(name: str, value: Any, sensitive: bool) -> str:
+def _named(name: str, value: object, sensitive: bool) -> str:
     text = SENSITIVE if sensitive else f"({shown(value)})" if isinstance(value, Section) else shown(value)
     return f"{one_line(name)} {text}"
 
 
-def public(value: Any) -> str:
+def public(value: object) -> str:
     """Text without what URLs in it hold of secrets."""
     text = str(value)
     return without_secrets(text) if "://" in text else text
 
 
-def is_long(value: Any) -> bool:
+def is_long(value: object) -> bool:
     return isinstance(value, str) and (len(value) > LONG or "\n" in value)
 
 

@@ -36,7 +36,7 @@ def may_hold_secrets(spec: Any, text: str) -> bool:
     return "://" in text or holds_secrets(spec)
 
 
-def recorded(host: Host, resource: Resource) -> dict[str, Any] | None:
+def recorded(host: Host, resource: Resource) -> dict[str, object] | None:
     """The spec as the record has it; None where its secrets cannot be there, as the host has no key yet."""
     sections = BY_WORD[resource.id.kind].sections
     if not secrets(resource.written, sections):

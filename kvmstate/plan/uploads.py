@@ -6,7 +6,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from typing import Any
 
 from kvmstate.errors import PlanError
 from kvmstate.model.change import Action, Change
@@ -14,7 +13,7 @@ from kvmstate.model.change import Action, Change
 _KIND = "sha256"
 
 
-def noted(change: Change) -> dict[str, Any] | None:
+def noted(change: Change) -> dict[str, object] | None:
     """The digest of the file that a change uploads, and how the file looked then; None where it uploads none, or where
     the manifest has its checksum. Raises PlanError when it cannot be read."""
     path = uploaded(change)
@@ -29,7 +28,7 @@ def uploaded(change: Change) -> str:
     return content.file or ""
 
 
-def same(path: str, known: Mapping[str, Any]) -> bool:
+def same(path: str, known: Mapping[str, object]) -> bool:
     """Whether a file has the content that was noted. One that nobody has written to since is not read again. Raises
     PlanError when it cannot be read."""
     with_digest = {"digest": known["digest"]}
@@ -41,12 +40,12 @@ def same(path: str, known: Mapping[str, Any]) -> bool:
     return bool(_read(path)["digest"] == known["digest"])
 
 
-def checksum(known: Mapping[str, Any]) -> str:
+def checksum(known: Mapping[str, object]) -> str:
     """What was noted, as manifests write it."""
     return str(known["digest"])
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str) -> dict[str, object]:
     try:
         # what is no file of bytes shall not make it wait
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:

@@ -23,7 +23,7 @@ def log_to_stderr(status: StatusStore, as_json: bool) -> None:
         draw = structlog.processors.JSONRenderer()
     priority = PRIORITY if is_journald(sys.stderr) else {}
 
-    def last(logger: Any, name: str, event: Any) -> str:
+    def last(logger: object, name: str, event: Any) -> str:
         return f"{priority.get(event['level'], '')}{draw(logger, name, event)}"
 
     structlog.configure(

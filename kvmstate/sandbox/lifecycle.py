@@ -103,7 +103,7 @@ def _answers(path: Path) -> bool:
     """Whether libvirtd serves its clients, which it does only after all its drivers are up.
 
     The question is the shortest of libvirt's protocol, the list of its ways to log in: length, program,
-    version, procedure 66 (auth list), type call, serial, status. Any answer will do.
+    version, procedure 66 (auth list), type call, serial, status. object answer will do.
     """
     question = struct.pack(">IIIIiIi", 28, 0x20008086, 1, 66, 0, 0, 0)
     with socket.socket(socket.AF_UNIX) as client:

@@ -112,7 +112,7 @@ def _origin(images: Images, machine: Machine, path: str) -> str:
 def leftovers(images: Images, machine: Machine) -> list[Image]:
     """What a dead run or a revert has left behind, and nothing refers to: overlays without data, made here for
     snapshots that the machine still has, on its snapshots' files, or for snapshots that it never had, on its disks'
-    chains; and what was dropped, data and all. Any other file may be somebody's data."""
+    chains; and what was dropped, data and all. object other file may be somebody's data."""
     below, chains = _below(images, machine)
     names = "|".join(re.escape(snapshot.name) for snapshot in machine.snapshots)
     made_here = re.compile(rf"\.({names})(~\d+)?{re.escape(SUFFIX)}$")

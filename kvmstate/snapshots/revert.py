@@ -261,7 +261,7 @@ def _settings(root: etree._Element) -> set[str]:
 def _device(node: etree._Element) -> str | None:
     target, mac, source = node.find("target"), node.find("mac"), node.find("source")
     if node.tag == "interface" and mac is not None:
-        where: dict[Any, Any] = dict(source.attrib) if source is not None else {}
+        where: dict[Any, object] = dict(source.attrib) if source is not None else {}
         return f"interface {mac.get('address')} {where.get('network') or where.get('bridge') or ''}".rstrip()
     if node.tag == "disk" and target is not None:
         return f"disk {target.get('dev')}"

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
@@ -68,7 +67,7 @@ class JsonLines:
             if now - self._told.get(id_, since) < PROGRESS_SECONDS:
                 return
             self._told[id_] = now
-        hook: dict[str, Any] = {"resource": resource(event.change), "actions": ACTIONS[event.change.action]}
+        hook: dict[str, object] = {"resource": resource(event.change), "actions": ACTIONS[event.change.action]}
         hook["elapsed_seconds"] = round(now - since, 3)
         if event.text:
             hook["text"] = event.text
@@ -99,6 +98,6 @@ def say_error(error: KvmstateError, address: str = "") -> None:
         _say("diagnostic", f"error: {problem['message']}", "error", diagnostic=problem)
 
 
-def _say(type_: str, text: str, level: str = "info", **more: Any) -> None:
+def _say(type_: str, text: str, level: str = "info", **more: object) -> None:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     click.echo(json.dumps({"@level": level, "@message": text, "@timestamp": now, "type": type_, **more}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from kvmstate.doctor import Finding, Severity
 from kvmstate.model.printable import harmless
@@ -32,7 +31,7 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"Doctor: {', '.join(words)}." if words else "Doctor: nothing is wrong."
 
 
-def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
+def as_json(findings: Sequence[Finding]) -> dict[str, object]:
     return {
         "format_version": FORMAT_VERSION,
         "findings": [

@@ -30,7 +30,7 @@ ACTIONS = {
 _HAPPENED = {Action.CREATE: ["delete"], Action.ADOPT: ["delete", "create"], Action.REPLACE: ["delete", "create"]}
 
 
-def plan_object(plan: Plan, drift: Plan) -> dict[str, Any]:
+def plan_object(plan: Plan, drift: Plan) -> dict[str, object]:
     """`plan --json`. `drift` is live against last applied."""
     return {
         **_head(plan),
@@ -42,7 +42,7 @@ def plan_object(plan: Plan, drift: Plan) -> dict[str, Any]:
     }
 
 
-def drift_object(drift: Plan) -> dict[str, Any]:
+def drift_object(drift: Plan) -> dict[str, object]:
     """`drift --json`."""
     found = _drifted(drift)
     return {**_head(drift), "resource_drift": found, "summary": {"drifted": len(found), "total": len(drift.changes)}}
@@ -66,7 +66,7 @@ def resource(change: Change) -> dict[str, str]:
     return {"address": str(change.id), "kind": kind.name, "type": kind.word, "name": change.id.name}
 
 
-def _head(plan: Plan) -> dict[str, Any]:
+def _head(plan: Plan) -> dict[str, object]:
     return {
         "format_version": FORMAT_VERSION,
         "kvmstate_version": __version__,
@@ -75,7 +75,7 @@ def _head(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: Change) -> dict[str, object]:
     before = _live(change)
     after = None if change.action is Action.DELETE else overlaid(before, change.spec) if change.spec else before
     waiting = () if change.restarts or change.action not in (Action.NOOP, Action.UPDATE) else change.waiting
@@ -90,15 +90,15 @@ def _change(change: Change) -> dict[str, Any]:
     }
 
 
-def _live(change: Change) -> Any:
+def _live(change: Change) -> object:
     return with_unseen(change.observed.config, change.spec, change.fields) if change.observed else None
 
 
-def _drifted(drift: Plan) -> list[dict[str, Any]]:
+def _drifted(drift: Plan) -> list[dict[str, object]]:
     return [_drift(change) for change in drift.changes if change.action is not Action.NOOP]
 
 
-def _drift(change: Change) -> dict[str, Any]:
+def _drift(change: Change) -> dict[str, object]:
     after = _live(change)
     before = overlaid(after, change.spec)
     actions = _HAPPENED.get(change.action, ["update"])
@@ -106,8 +106,8 @@ def _drift(change: Change) -> dict[str, Any]:
 
 
 def _difference(
-    change: Change, actions: list[str], before: Any, after: Any, fields: tuple[FieldChange, ...], told: Any
-) -> dict[str, Any]:
+    change: Change, actions: list[str], before: object, after: object, fields: tuple[FieldChange, ...], told: Any
+) -> dict[str, object]:
     (old, old_marks), (new, new_marks) = plain(before), plain(after)
     return {
         "actions": actions,
@@ -119,15 +119,15 @@ def _difference(
     }
 
 
-def _field(change: Change, field: FieldChange) -> dict[str, Any]:
+def _field(change: Change, field: FieldChange) -> dict[str, object]:
     return _told(field, field.old, field.new, effect_here(change, field))
 
 
-def _happened(change: Change, field: FieldChange) -> dict[str, Any]:
+def _happened(change: Change, field: FieldChange) -> dict[str, object]:
     return _told(field, field.new, field.old, None)
 
 
-def _told(field: FieldChange, before: Any, after: Any, effect: Effect | None) -> dict[str, Any]:
+def _told(field: FieldChange, before: object, after: object, effect: Effect | None) -> dict[str, object]:
     (old, old_mark), (new, new_mark) = plain(before, hides(field)), plain(after, hides(field))
     told = {"path": field.where, "before": old, "after": new, "sensitive": bool(old_mark or new_mark)}
     return told if effect is None else {**told, "effect": str(effect)}

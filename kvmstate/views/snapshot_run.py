@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from kvmstate.kind.policy import Outcome, Policy
 from kvmstate.kinds import POLICIES
@@ -64,7 +63,7 @@ def summary(policies: Sequence[Policy], outcomes: Sequence[Outcome], now: dateti
         yield f"Snapshots: {created} created, {deleted} deleted{back}, {failed} failed."
 
 
-def as_json(policies: Sequence[Policy], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> dict[str, Any]:
+def as_json(policies: Sequence[Policy], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> dict[str, object]:
     return {
         "format_version": FORMAT_VERSION,
         "errored": any(outcome.errors for outcome in outcomes),
@@ -89,7 +88,7 @@ def as_json(policies: Sequence[Policy], outcomes: Sequence[Outcome], now: dateti
     }
 
 
-def _domain(outcome: Outcome) -> dict[str, Any]:
+def _domain(outcome: Outcome) -> dict[str, object]:
     return {
         "address": str(outcome.target.id),
         "created": outcome.created or None,

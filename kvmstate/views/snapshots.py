@@ -116,13 +116,13 @@ def _when(snapshot: Snapshot) -> str:
     return f"{datetime.fromtimestamp(snapshot.created, UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
-def as_json(machines: Iterable[Machine], images: Images | None = None) -> dict[str, Any]:
+def as_json(machines: Iterable[Machine], images: Images | None = None) -> dict[str, object]:
     """`images` adds each disk's chain, the file that is written to first."""
     return {"format_version": FORMAT_VERSION, "machines": [_machine(machine, images) for machine in machines]}
 
 
-def _machine(machine: Machine, images: Images | None) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _machine(machine: Machine, images: Images | None) -> dict[str, object]:
+    found: dict[str, object] = {
         "name": machine.name,
         "state": machine.state,
         "snapshots": [snapshot_as_json(snapshot) for snapshot in machine.snapshots],
@@ -141,7 +141,7 @@ def _machine(machine: Machine, images: Images | None) -> dict[str, Any]:
     return found
 
 
-def snapshot_as_json(snapshot: Snapshot) -> dict[str, Any]:
+def snapshot_as_json(snapshot: Snapshot) -> dict[str, object]:
     record = Record.read(snapshot.description)
     return {
         "name": snapshot.name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
@@ -52,7 +51,7 @@ def render(table: list[Row]) -> str:
     return "\n".join(aligned([head, *((r.address, r.state, r.sync, r.note) for r in table)]))
 
 
-def as_json(plan: Plan, table: list[Row]) -> dict[str, Any]:
+def as_json(plan: Plan, table: list[Row]) -> dict[str, object]:
     return {
         "format_version": FORMAT_VERSION,
         "project": plan.project,

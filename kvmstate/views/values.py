@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -12,7 +11,7 @@ from kvmstate.plan.texts import SENSITIVE, public
 from kvmstate.xmlbind import Section, bindings, is_secret
 
 
-def plain(value: Any, secret: bool = False) -> tuple[Any, Any]:
+def plain(value: object, secret: bool = False) -> tuple[object, object]:
     """The value as JSON, and the same shape with true where something sensitive was taken out (false: nowhere)."""
     if value is None:
         return None, False
@@ -33,13 +32,13 @@ def plain(value: Any, secret: bool = False) -> tuple[Any, Any]:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value, False
 
 
-def _joined(pairs: dict[str, tuple[Any, Any]]) -> tuple[dict[str, Any], Any]:
+def _joined(pairs: dict[str, tuple[object, object]]) -> tuple[dict[str, object], object]:
     return {k: item for k, (item, _) in pairs.items()}, {k: mark for k, (_, mark) in pairs.items() if mark} or False
 
 
-def summary(spec: Section) -> dict[str, Any]:
+def summary(spec: Section) -> dict[str, object]:
     """What a row of a table has room for: values as they are, of lists how many they have, and no sections."""
-    told: dict[str, Any] = {}
+    told: dict[str, object] = {}
     for b in bindings(type(spec)):
         value = getattr(spec, b.name) if b.name in spec.model_fields_set else None
         if isinstance(value, list):
@@ -49,11 +48,11 @@ def summary(spec: Section) -> dict[str, Any]:
     return told
 
 
-def overlaid(seen: Any, want: Any) -> Any:
+def overlaid(seen: object, want: object) -> object:
     """`seen` as it is once it is as `want` says: what the manifest does not own stays."""
     if not isinstance(seen, Section) or type(seen) is not type(want):
         return want
-    update: dict[str, Any] = {}
+    update: dict[str, object] = {}
     for b in bindings(type(want)):
         new, old = getattr(want, b.name), getattr(seen, b.name)
         if b.name not in want.model_fields_set or (new is None and b.xml and b.xml.lasting):
@@ -70,12 +69,12 @@ def overlaid(seen: Any, want: Any) -> Any:
     return seen.model_copy(update=update)
 
 
-def with_unseen(seen: Any, want: Any, fields: Iterable[FieldChange]) -> Any:
+def with_unseen(seen: object, want: object, fields: Iterable[FieldChange]) -> object:
     """`seen` with what no observation tells (overrides, content): as wanted, but for what `fields` says it was."""
     if not isinstance(seen, Section) or type(seen) is not type(want):
         return seen
     old = {field.path: field.old for field in fields}
-    update: dict[str, Any] = {}
+    update: dict[str, object] = {}
     for b in bindings(type(want)):
         if b.xml is not None or b.name not in want.model_fields_set or b.name in seen.model_fields_set:
             continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,5 +26,5 @@ def text(said: str, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> Answe
     return Answer(f"{said}\n".encode(), status, headers=headers)
 
 
-def as_json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+def as_json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
     return Answer(json.dumps(value, indent=2).encode() + b"\n", status, "application/json")

@@ -189,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
             said = one_line(f"{type(error).__name__}: {error}")
             return text(f"this is a bug in kvmstate, please report it: {said}", HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Requests are no news."""
 
     def version_string(self) -> str:

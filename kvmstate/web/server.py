@@ -93,7 +93,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             time.sleep(0.1)
             raise
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: Any, client_address: object) -> None:
         if self._free.acquire(blocking=False):
             try:
                 super().process_request(request, client_address)
@@ -114,7 +114,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         finally:
             self._free.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """Of a connection: the client has gone, or has been given up. What fails in `answer` is answered."""
 
 

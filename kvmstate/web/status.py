@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from kvmstate import __version__
 from kvmstate.model.resource import Resource, ResourceId
@@ -16,7 +15,7 @@ from kvmstate.xmlbind import Section
 FORMAT_VERSION = "1.0"
 
 
-def status(state: State, only: ResourceId | None = None) -> dict[str, Any]:
+def status(state: State, only: ResourceId | None = None) -> dict[str, object]:
     """All resources in short, or `only` one of them in full. Raises ValueError for one that is not there."""
     if only and only not in state.resources:
         raise ValueError(f"the daemon knows no {only}")
@@ -57,7 +56,7 @@ def why_not_ready(state: State) -> list[str]:
     return found + [c.value[0] for c in (ConditionType.HOST, ConditionType.BUG) if c in state.conditions]
 
 
-def _resource(resource: ResourceStatus, desired: Resource | None, whole: bool) -> dict[str, Any]:
+def _resource(resource: ResourceStatus, desired: Resource | None, whole: bool) -> dict[str, object]:
     spec = desired.spec if desired else None
     return {
         "address": str(resource.id),
@@ -75,7 +74,7 @@ def _resource(resource: ResourceStatus, desired: Resource | None, whole: bool) -
     }
 
 
-def _plan(plan: Planned, pending: bool) -> dict[str, Any]:
+def _plan(plan: Planned, pending: bool) -> dict[str, object]:
     """What was last to be done about a resource; while it is pending, its fields differ from the manifest."""
     return {
         "time": time(plan.time),
@@ -87,7 +86,7 @@ def _plan(plan: Planned, pending: bool) -> dict[str, Any]:
     }
 
 
-def _pass(done: ReconcileResult) -> dict[str, Any]:
+def _pass(done: ReconcileResult) -> dict[str, object]:
     return {**vars(done), "started": time(done.started), "seconds": round(done.seconds, 4)}
 
 

@@ -32,7 +32,7 @@ class Xml:
 
     path: str = "."
     codec: Scalar | Element | None = None
-    same: Callable[[Any, Any], bool] | None = None
+    same: Callable[[object, object], bool] | None = None
     shared: bool = False
     lasting: bool = False
     passing: bool = False
@@ -105,7 +105,7 @@ class Binding:
     local: bool
     sensitive: Sensitive | None
     scalar: Scalar
-    default: Any
+    default: object
 
     @cached_property
     def path(self) -> Path:
@@ -129,7 +129,7 @@ class Binding:
             want = want.strip()
         return bool(want == seen or (self.xml and self.xml.same and self.xml.same(want, seen)))
 
-    def hides(self, *values: Any) -> bool:
+    def hides(self, *values: object) -> bool:
         """Whether any of these values is not to be shown."""
         mark = self.sensitive
         told = [value for value in values if value is not None]
@@ -160,7 +160,7 @@ class Binding:
         """Whether there are elements of this tag that are something else."""
         return any(section.only for section in self.sections)
 
-    def item_key(self, item: Any) -> str:
+    def item_key(self, item: object) -> str:
         """What tells an item of the list from the others: what is not in the XML is as the key's default says."""
         assert self.key is not None
         value = getattr(item, self.key)
@@ -176,7 +176,7 @@ class Binding:
             yield from ((item, next(rest, None)) for item in items)
 
     @cached_property
-    def _key_default(self) -> Any:
+    def _key_default(self) -> object:
         return next((b.default for section in self.sections for b in bindings(section) if b.name == self.key), None)
 
 
@@ -215,7 +215,7 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
     return tuple(found)
 
 
-def _flatten(annotation: Any) -> Iterator[Any]:
+def _flatten(annotation: object) -> Iterator[object]:
     """Every type in an annotation: `list[Disk] | None` holds list, Disk and NoneType."""
     origin = get_origin(annotation)
     if origin is Literal:

@@ -13,12 +13,13 @@ from typing import Any
 from lxml import etree
 
 from kvmstate.model.quantity import Bytes
+from kvmstate.model.reference import Lookup
 
 
 @dataclass(frozen=True)
 class Scalar:
-    read: Callable[[str], Any]
-    write: Callable[[Any], str]
+    read: Callable[[str], object]
+    write: Callable[[object], str]
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,11 @@ def size(default_unit: str) -> Element:
     """An amount of bytes with a `unit` attribute; written in `default_unit`, rounded up to it."""
     step = UNITS[default_unit]
 
-    def read(node: etree._Element, lookup: Any) -> Bytes | None:
+    def read(node: etree._Element, lookup: Lookup) -> Bytes | None:
         text = (node.text or "").strip()
         return Bytes(int(text) * UNITS[node.get("unit", default_unit)]) if text else None
 
-    def write(node: etree._Element, value: int | None, lookup: Any) -> None:
+    def write(node: etree._Element, value: int | None, lookup: Lookup) -> None:
         if value is None:
             parent = node.getparent()
             if parent is not None:
@@ -93,10 +94,10 @@ def same_flag(want: bool, seen: bool | None) -> bool:
 def present(tag: str) -> Element:
     """A child element that means yes by being there, such as `<readonly/>`."""
 
-    def read(node: etree._Element, lookup: Any) -> bool | None:
+    def read(node: etree._Element, lookup: Lookup) -> bool | None:
         return True if node.find(tag) is not None else None
 
-    def write(node: etree._Element, value: bool | None, lookup: Any) -> None:
+    def write(node: etree._Element, value: bool | None, lookup: Lookup) -> None:
         found = node.find(tag)
         if value and found is None:
             etree.SubElement(node, tag)

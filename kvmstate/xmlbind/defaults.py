@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kvmstate.xmlbind.binding import Binding, Section, bindings
 
 S = TypeVar("S", bound=Section)
 
 
-def with_defaults(want: S, seen: Any = None, whole: bool = True) -> S:
+def with_defaults(want: S, seen: object = None, whole: bool = True) -> S:
     """`want`, which owns the defaults that say something (not None, nor what is empty) as if it named them.
 
     A `lasting` one is for what is made only: what there is, as `seen` tells, has it, or has another one that stays.
     Of what is not the `whole`, as more of it stands beside it, only what is in no XML has defaults; sections below do.
     """
-    update: dict[str, Any] = {}
+    update: dict[str, object] = {}
     for b in _concerned(type(want)):
         value, here = getattr(want, b.name), getattr(seen, b.name, None)
         if b.name not in want.model_fields_set:

@@ -18,7 +18,7 @@ from kvmstate.xmlbind.overrides import is_secret
 S = TypeVar("S", bound=Section)
 
 
-def diff(want: Any, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> Iterator[FieldChange]:
+def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = ()) -> Iterator[FieldChange]:
     """What would have to change for `seen` to be as `want` says.
 
     `active` is the running configuration beside it: it bounds what can be changed live (`Scaling.limit`).
@@ -49,7 +49,7 @@ def diff(want: Any, seen: Any, active: Any = None, at: tuple[str, ...] = ()) -> 
             yield FieldChange(here, old, new, b.effect.of(old, new, want, active), b.hides(old, new))
 
 
-def _nothing(value: Any) -> bool:
+def _nothing(value: object) -> bool:
     """libvirt drops elements that say nothing, such as `<dns/>`, but for those that do by being there."""
     if isinstance(value, Section):
         said = (inner for inner in bindings(type(value)) if inner.name in value.model_fields_set)
@@ -58,7 +58,7 @@ def _nothing(value: Any) -> bool:
 
 
 def _diff_items(
-    b: Binding, new: list[Any], old: list[Any], active: list[Any], here: tuple[str, ...]
+    b: Binding, new: list[object], old: list[object], active: list[object], here: tuple[str, ...]
 ) -> Iterator[FieldChange]:
     news, olds, actives = ({b.item_key(i): i for i in items} for items in (new, old, active))
     for key in [*news, *(k for k in olds if k not in news)]:
@@ -98,7 +98,7 @@ def _owned(item: Section) -> dict[str, Any]:
     return {name: getattr(item, name) for name in item.model_fields_set}
 
 
-def _seen_as(want: Section | None, seen: Section) -> dict[str, Any] | None:
+def _seen_as(want: Section | None, seen: Section) -> dict[str, object] | None:
     return {name: getattr(seen, name) for name in want.model_fields_set} if want is not None else None
 
 
@@ -109,7 +109,7 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
     """
     if last is None or type(want) is not type(last):
         return want
-    update: dict[str, Any] = {}
+    update: dict[str, object] = {}
     for b in bindings(type(want)):
         if b.name not in last.model_fields_set:
             continue

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from lxml import etree
 
+from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind.binding import Binding, Section, bindings, variant
 from kvmstate.xmlbind.codecs import Element, Scalar
 from kvmstate.xmlbind.path import parse_path
@@ -52,7 +53,7 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
 
     What libvirt says is taken as it is: values are converted, not validated.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for b in bindings(cls):
         if b.xml is None:
             continue
@@ -72,7 +73,7 @@ def _blank(cls: type[Section]) -> Section:
     return cls.model_construct(_fields_set=set(), **{b.name: None if b.holds else b.default for b in bindings(cls)})
 
 
-def read(b: Binding, node: etree._Element, lookup: Any = None) -> Any:
+def read(b: Binding, node: etree._Element, lookup: Any = None) -> object:
     """The value of a field in the element that its path leads to; None when it says nothing."""
     if b.sections:
         section = parse(variant(b.sections, node), node, lookup)
@@ -146,7 +147,7 @@ def _switch(node: etree._Element, b: Binding, value: Section) -> etree._Element:
     return node
 
 
-def _patch_items(node: etree._Element, b: Binding, items: list[Any], lookup: Any) -> None:
+def _patch_items(node: etree._Element, b: Binding, items: list[object], lookup: Lookup) -> None:
     present = b.find_all(node)
     values = [read(b, found, lookup) for found in present]
     parent = b.path.parent().ensure(node)
@@ -173,7 +174,7 @@ def _patch_items(node: etree._Element, b: Binding, items: list[Any], lookup: Any
         _write_item(child, b, item, lookup)
 
 
-def _in_place(items: list[Any], values: list[Any], present: list[etree._Element]) -> list[etree._Element | None]:
+def _in_place(items: list[object], values: list[object], present: list[etree._Element]) -> list[etree._Element | None]:
     """Of a list whose items have no key, those at the beginning that say what is wanted keep what else they have."""
     kept: list[etree._Element | None] = [None] * len(items)
     for number, (item, value, found) in enumerate(zip(items, values, present, strict=False)):

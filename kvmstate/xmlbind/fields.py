@@ -28,7 +28,7 @@ class Place(Told, total=False):
 _PLACE = frozenset(Xml.__dataclass_fields__)
 
 
-def xml(path: str, codec: Scalar | Element | None = None, *, default: Any = None, **told: Unpack[Place]) -> Any:
+def xml(path: str, codec: Scalar | Element | None = None, *, default: object = None, **told: Unpack[Place]) -> Any:
     """Declare a field that lives at `path` in its section's element; see `Xml` and `Told`.
 
     Unless it is `required`, it may be left out, and is its default (None) then.
@@ -57,7 +57,7 @@ def _alone(value: Any, dump: Any) -> Any:
 _AS_LIST, _AS_WRITTEN = BeforeValidator(_listed), WrapSerializer(_alone)
 
 
-def _declared(path: str, codec: Scalar | Element | None, default: Any, told: Place, *marks: object) -> Any:
+def _declared(path: str, codec: Scalar | Element | None, default: object, told: Place, *marks: object) -> object:
     said: dict[str, Any] = {**told}
     place = {name: said.pop(name) for name in _PLACE & said.keys()}
     return field(default, Xml(path, codec, **place), *marks, said.pop("sensitive", None), **cast("Told", said))

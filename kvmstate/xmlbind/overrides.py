@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from lxml import etree
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -33,7 +33,7 @@ def is_secret(path: str) -> bool:
     return bool(_SECRET.search(re.sub(r"\[[^\]]*\]", "", path)))
 
 
-def holds_secret(path: str, *values: Any) -> bool:
+def holds_secret(path: str, *values: object) -> bool:
     """Whether a value at this path may be one, or is XML that has one in it."""
     texts = (value for value in values if isinstance(value, str) and "<" in value)
     return is_secret(path) or any(map(_SECRET_IN_XML.search, texts))
@@ -46,7 +46,7 @@ def _check(value: dict[str, str | None]) -> dict[str, str | None]:
     return value
 
 
-def _texts(value: Any) -> Any:
+def _texts(value: object) -> object:
     """Numbers and booleans as libvirt writes them."""
     if not isinstance(value, dict):
         return value

@@ -43,7 +43,7 @@ NeededRemainder = Annotated[_Text, _DESCRIBED, _SHOWN, Effect.RESTART]
 Difference = tuple[tuple[str, ...], str | None, str | None]
 
 
-def meaning(node: etree._Element) -> Any:
+def meaning(node: etree._Element) -> object:
     """Equal for documents that say the same: libvirt regards the order of elements among those of one tag only."""
     children = sorted(((str(child.tag), meaning(child)) for child in node), key=lambda pair: pair[0])
     tail = node.tail if node.tail and node.tail.strip() else ""

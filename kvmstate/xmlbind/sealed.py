@@ -43,7 +43,7 @@ class Seal:
         return PREFIX + digest(self._key, secret.encode(errors="surrogatepass"), "sha256").hex()[:32]
 
 
-def is_sealed(value: Any) -> bool:
+def is_sealed(value: object) -> bool:
     """Whether a hash stands anywhere in a value of JSON."""
     if isinstance(value, dict):
         return any(map(is_sealed, value.values()))
@@ -52,7 +52,7 @@ def is_sealed(value: Any) -> bool:
     return isinstance(value, str) and PREFIX in value and HASH.search(value) is not None
 
 
-def sealed(value: Any, hide: Hide, sections: tuple[type[Section], ...] = ()) -> Any:
+def sealed(value: object, hide: Hide, sections: tuple[type[Section], ...] = ()) -> Any:
     """A value of JSON, as the dump of one of these `sections` is, with its secrets hidden."""
     if isinstance(value, dict):
         named = _by_alias(sections)
@@ -62,7 +62,7 @@ def sealed(value: Any, hide: Hide, sections: tuple[type[Section], ...] = ()) -> 
     return _hidden_in_urls(value, hide) if isinstance(value, str) else value
 
 
-def _member(name: str, value: Any, hide: Hide, declared: tuple[Binding, ...]) -> Any:
+def _member(name: str, value: object, hide: Hide, declared: tuple[Binding, ...]) -> object:
     if isinstance(value, str):
         marked = [b.sensitive for b in declared if b.hides(value)]
         if any(mark and mark.document for mark in marked):
@@ -127,12 +127,12 @@ def hides(field: FieldChange) -> bool:
     )
 
 
-def sealed_fields(fields: Iterable[FieldChange], hide: Hide) -> list[tuple[Any, ...]]:
+def sealed_fields(fields: Iterable[FieldChange], hide: Hide) -> list[tuple[object, ...]]:
     """Differences as JSON, without secrets."""
     return [(f.path, *(_plain(v, hide, hides(f)) for v in (f.old, f.new)), str(f.effect)) for f in fields]
 
 
-def _plain(value: Any, hide: Hide, secret: bool = False) -> Any:
+def _plain(value: object, hide: Hide, secret: bool = False) -> object:
     if isinstance(value, Section):
         dump = value.model_dump(mode="json", exclude_unset=True, warnings=False)
         return sealed(dump, hide, (type(value),))
@@ -171,7 +171,7 @@ def holds_secrets(spec: Section) -> bool:
     return False
 
 
-def secrets(value: Any, sections: tuple[type[Section], ...] = ()) -> set[str]:
+def secrets(value: object, sections: tuple[type[Section], ...] = ()) -> set[str]:
     """Those in a value of JSON; see `sealed`."""
     found = _Found()
     sealed(value, found, sections)
@@ -184,7 +184,7 @@ def secrets_in_xml(text: str) -> set[str]:
     return found
 
 
-def by_hash(value: Any, seal: Seal, sections: tuple[type[Section], ...] = ()) -> dict[str, str]:
+def by_hash(value: object, seal: Seal, sections: tuple[type[Section], ...] = ()) -> dict[str, str]:
     """The secrets in a value of JSON, and the texts that they are in, by what stands for them."""
     hidden = sealed(value, seal, sections)
     return {seal(secret): secret for secret in secrets(value, sections)} | dict(_pairs(hidden, value))
@@ -210,7 +210,7 @@ class _Found(set[str]):
         return secret
 
 
-def opened(value: Any, known: Mapping[str, str], sections: tuple[type[Section], ...] = ()) -> Any:
+def opened(value: object, known: Mapping[str, str], sections: tuple[type[Section], ...] = ()) -> Any:
     """A value of JSON with those secrets and texts in place that are `known` by what stands for them."""
     if isinstance(value, dict):
         named = _by_alias(sections)
@@ -222,7 +222,7 @@ def opened(value: Any, known: Mapping[str, str], sections: tuple[type[Section], 
     return value
 
 
-def _opened_member(value: Any, known: Mapping[str, str], declared: tuple[Binding, ...]) -> Any:
+def _opened_member(value: object, known: Mapping[str, str], declared: tuple[Binding, ...]) -> object:
     if isinstance(value, str) and value not in known and any(b.sensitive and b.sensitive.document for b in declared):
         return opened(value, {name: secret.translate(_QUOTED) for name, secret in known.items()})
     return opened(value, known, tuple(section for b in declared for section in b.sections))

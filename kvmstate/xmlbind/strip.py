@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from lxml import etree
 
+from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind.binding import Binding, Section, bindings
 from kvmstate.xmlbind.document import patch
 from kvmstate.xmlbind.remainder import meaning
@@ -40,13 +41,13 @@ def strip(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
     return rest
 
 
-def owning(spec: S, *names: str, **values: Any) -> S:
+def owning(spec: S, *names: str, **values: object) -> S:
     """`spec` with these fields alone as its own, and others set to these values."""
     return cast("S", type(spec).model_construct({*names, *values}, **{n: getattr(spec, n) for n in names}, **values))
 
 
 def _strip_items(
-    node: etree._Element, b: Binding, spec: Section, lookup: Any
+    node: etree._Element, b: Binding, spec: Section, lookup: Lookup
 ) -> list[tuple[etree._Element, etree._Element]]:
     """Takes the items out of `node`: what is left of each, and its parent."""
     items, left = getattr(spec, b.name), []
@@ -66,7 +67,7 @@ def _strip_items(
     return [] if wholly else left
 
 
-def _reduce(node: etree._Element, spec: Section, lookup: Any, kept: etree._Element | None = None) -> None:
+def _reduce(node: etree._Element, spec: Section, lookup: Lookup, kept: etree._Element | None = None) -> None:
     """`kept` is what must stay, as empty as it may be; of a whole document, what is not touched is set apart."""
     written = patch(etree.Element(node.tag), spec, lookup)
     apart: list[tuple[etree._Element, etree._Element]] = []

@@ -16,7 +16,7 @@ from kvmstate.model.printable import one_line
 if TYPE_CHECKING:
     from kvmstate.host import Host
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 
 def plain(name: str) -> str:
@@ -24,7 +24,7 @@ def plain(name: str) -> str:
     return name.removeprefix("domain/")
 
 
-def _plain(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+def _plain(_context: click.Context, _parameter: click.Parameter, value: Any) -> object:
     return plain(value) if isinstance(value, str) else tuple(map(plain, value))
 
 

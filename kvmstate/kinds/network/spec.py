@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from lxml import etree
 from pydantic import model_validator
@@ -14,11 +14,12 @@ from kvmstate.kinds.network import rules
 from kvmstate.model.address import IpAddress, IpInterface, Mac
 from kvmstate.model.effect import Effect
 from kvmstate.model.field import field
+from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, Section, xml, xml_list
 from kvmstate.xmlbind.codecs import ON_OFF, same_case
 
 
-def _read_ip(node: etree._Element, lookup: Any) -> str | None:
+def _read_ip(node: etree._Element, lookup: Lookup) -> str | None:
     address = node.get("address")
     if address is None:
         return None
@@ -32,7 +33,7 @@ def _classful(address: str) -> str:
     return "8" if first < 128 else "16" if first < 192 else "24"
 
 
-def _write_ip(node: etree._Element, value: str | None, lookup: Any) -> None:
+def _write_ip(node: etree._Element, value: str | None, lookup: Lookup) -> None:
     if value is None:
         return
     interface = ipaddress.ip_interface(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, tzinfo
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -41,7 +41,7 @@ class Retention(Model):
 
 
 # What of a local time is the same for all that one rule counts as one. The hour that comes twice is two hours.
-_BUCKETS: dict[str, Callable[[datetime], Any]] = {
+_BUCKETS: dict[str, Callable[[datetime], object]] = {
     "keep_last": lambda at: object(),
     "hourly": lambda at: (at.date(), at.hour, at.utcoffset()),
     "daily": lambda at: at.date(),
@@ -57,7 +57,7 @@ def judge(
     """What becomes of each, newest first. Days and the like are those of `zone`; of what is kept no more than `most`
     stay, the newest."""
     newest_first = sorted(taken, key=lambda snapshot: (snapshot.at, snapshot.name), reverse=True)
-    counted: dict[str, tuple[int, Any]] = {}
+    counted: dict[str, tuple[int, object]] = {}
     verdicts: list[Verdict] = []
     for index, snapshot in enumerate(newest_first):
         reasons = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import replace
-from typing import Any
 
 from lxml import etree
 
@@ -27,6 +26,7 @@ from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
+from kvmstate.model.reference import Lookup
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots import underway
 from kvmstate.snapshots.chain import frozen_lately
@@ -85,7 +85,7 @@ def _with_secrets(seen: Observed, domain: Domain) -> Observed:
         return seen
 
 
-def _read(seen: Observed, lookup: Any) -> tuple[VirtualMachineSpec, VirtualMachineSpec | None]:
+def _read(seen: Observed, lookup: Lookup) -> tuple[VirtualMachineSpec, VirtualMachineSpec | None]:
     def spec(node: etree._Element) -> VirtualMachineSpec:
         return parse(VirtualMachineSpec, node, lookup).model_copy(update=seen.calls)
 
@@ -98,7 +98,7 @@ def _settled(
 ) -> VirtualMachineSpec:
     """The active configuration without what libvirt only spells out in it."""
     active = spec(node)
-    update: dict[str, Any] = {}
+    update: dict[str, object] = {}
     if config.cpu and config.cpu.mode in ("host-model", "maximum") and _is_expanded(node):
         # to a custom model and its features when the domain starts
         update["cpu"] = config.cpu
@@ -118,7 +118,7 @@ def _is_expanded(node: etree._Element) -> bool:
 def complete(resource: Resource, observed: Observed | None, project: str) -> VirtualMachineSpec:
     spec: VirtualMachineSpec = resource.spec
     seen: VirtualMachineSpec | None = observed.config if observed else _remembered(spec)
-    update: dict[str, Any] = {}
+    update: dict[str, object] = {}
     if spec.state == "ignore":
         update["state"] = observed.config.state if observed else "stopped"
     for name in ("memory", "cpus"):

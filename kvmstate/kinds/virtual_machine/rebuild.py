@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import secrets
 from collections.abc import Collection, Iterator
-from typing import Any
 
 from lxml import etree
 
@@ -40,7 +39,7 @@ def _define(host: Host, made: Domain | None, node: etree._Element, validate: boo
     return domains.redefine(domains.configuration(made), to_text(node), validate)
 
 
-def _controllers(node: etree._Element) -> list[Any]:
+def _controllers(node: etree._Element) -> list[object]:
     return [meaning(controller) for controller in node.iterfind("devices/controller")]
 
 

@@ -23,7 +23,7 @@ from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
-from kvmstate.model.reference import VolumeRef
+from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.xmlbind import Element, Section, Sensitive, xml
 from kvmstate.xmlbind.codecs import same_flag, same_path, size
 
@@ -41,14 +41,14 @@ def _same_machine(want: str, seen: str | None) -> bool:
     return bool(want and seen and re.fullmatch(rf"{re.escape(family)}-.+", seen))
 
 
-def _read_firmware(node: etree._Element, lookup: Any) -> str | None:
+def _read_firmware(node: etree._Element, lookup: Lookup) -> str | None:
     """A running domain, and one defined with a loader of its own, shows the loader instead of the attribute."""
     loader = node.find("loader")
     efi = node.get("firmware") == "efi" or (loader is not None and loader.get("type") == "pflash")
     return "efi" if efi else "bios"
 
 
-def _write_firmware(node: etree._Element, value: str | None, lookup: Any) -> None:
+def _write_firmware(node: etree._Element, value: str | None, lookup: Lookup) -> None:
     if value == "efi":
         if _read_firmware(node, lookup) != "efi":
             node.set("firmware", "efi")
@@ -59,22 +59,22 @@ def _write_firmware(node: etree._Element, value: str | None, lookup: Any) -> Non
             node.remove(child)
 
 
-def _read_cpus(node: etree._Element, lookup: Any) -> int:
+def _read_cpus(node: etree._Element, lookup: Lookup) -> int:
     return int(node.get("current") or node.text or 1)
 
 
-def _write_cpus(node: etree._Element, value: int | None, lookup: Any) -> None:
+def _write_cpus(node: etree._Element, value: int | None, lookup: Lookup) -> None:
     if value is None or value == int(node.text or 0):
         node.attrib.pop("current", "")
     else:
         node.set("current", str(value))
 
 
-def _read_max_cpus(node: etree._Element, lookup: Any) -> int:
+def _read_max_cpus(node: etree._Element, lookup: Lookup) -> int:
     return int(node.text or 1)
 
 
-def _write_max_cpus(node: etree._Element, value: int | None, lookup: Any) -> None:
+def _write_max_cpus(node: etree._Element, value: int | None, lookup: Lookup) -> None:
     if value is None:
         return
     if (current := node.get("current")) and int(current) >= value:

@@ -13,18 +13,18 @@ from kvmstate.kind import Image, Spec
 from kvmstate.model.effect import Effect, Scaling, When
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
-from kvmstate.model.reference import VolumeRef
+from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.model.resource import Name
 from kvmstate.xmlbind import Element, Remainder, Section, xml
 from kvmstate.xmlbind.codecs import size
 
 
-def _read_backing(node: etree._Element, lookup: Any) -> Any:
+def _read_backing(node: etree._Element, lookup: Lookup) -> object:
     path = node.findtext("path")
     return lookup.volume_at(path) if path else None
 
 
-def _write_backing(node: etree._Element, value: Any, lookup: Any) -> None:
+def _write_backing(node: etree._Element, value: object, lookup: Any) -> None:
     if value is None:
         return
     for child in list(node):
@@ -44,7 +44,7 @@ def _same_format(want: str | None, seen: str | None) -> bool:
     return want == seen or {want, seen} == {"raw", "iso"}
 
 
-def _on_creation_only(want: Any, seen: Any) -> bool:
+def _on_creation_only(want: object, seen: object) -> bool:
     """What is allocated grows as the guest writes: that is no difference."""
     return seen is not None
 

@@ -12,7 +12,6 @@ import smtplib
 import ssl
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -39,11 +38,11 @@ def sender(to: Notification, credentials: Credentials) -> tuple[str, Sender]:
     return f"{to.type} {where}", lambda notice: _post(to, credentials, body(notice))
 
 
-def as_object(notice: Notice) -> dict[str, Any]:
+def as_object(notice: Notice) -> dict[str, object]:
     return {"format_version": FORMAT_VERSION, **vars(notice), "time": notice.time.isoformat().replace("+00:00", "Z")}
 
 
-def _slack(notice: Notice) -> dict[str, Any]:
+def _slack(notice: Notice) -> dict[str, object]:
     text = as_text(notice)[:SLACK_MAX]
     # https://api.slack.com/reference/surfaces/formatting#escaping
     for char, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
@@ -63,7 +62,7 @@ def as_text(notice: Notice) -> str:
     return harmless("\n".join(lines))
 
 
-def _post(to: Webhook | Slack, credentials: Credentials, body: dict[str, Any]) -> None:
+def _post(to: Webhook | Slack, credentials: Credentials, body: dict[str, object]) -> None:
     url = to.url if isinstance(to, Webhook) and to.url else credentials.read(to.url_file or "")
     token = credentials.read(to.token_file) if isinstance(to, Webhook) and to.token_file else ""
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:

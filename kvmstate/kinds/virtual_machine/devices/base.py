@@ -12,6 +12,7 @@ from pydantic import Field
 from kvmstate.kind import Fault
 from kvmstate.model.effect import Cost, Effect
 from kvmstate.model.field import Told
+from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Binding, Element, Section, bindings, xml, xml_list
 from kvmstate.xmlbind.path import parse_path
 
@@ -47,7 +48,7 @@ class Device(Section):
     volatile: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def completed(cls, wanted: Sequence[Any], seen: Sequence[Any], owner: Owner) -> Sequence[Any]:
+    def completed(cls, wanted: Sequence[object], seen: Sequence[object], owner: Owner) -> Sequence[object]:
         """The devices with what is derived for them, such as names, of those that the machine has (`seen`)."""
         return wanted
 
@@ -92,7 +93,7 @@ def registry(spec: type[Section]) -> Devices:
     return {b.alias: (b, section) for b in bindings(spec) if (section := class_of(b))}
 
 
-def items(spec: Any, binding: Binding) -> list[Any]:
+def items(spec: object, binding: Binding) -> list[Any]:
     """The devices of one field."""
     value = getattr(spec, binding.name, None)
     return list(value or ()) if binding.repeated else [] if value is None else [value]
@@ -101,14 +102,14 @@ def items(spec: Any, binding: Binding) -> list[Any]:
 def named(fallback: str, known: Callable[[str], str] = str) -> Element:
     """The name of a device: its user alias, or what is `known` of the text at `fallback` when it has none."""
 
-    def read(node: etree._Element, lookup: Any) -> str | None:
+    def read(node: etree._Element, lookup: Lookup) -> str | None:
         alias = parse_path("alias/@name").text(node) or ""
         if alias.startswith("ua-"):
             return alias.removeprefix("ua-")
         text = parse_path(fallback).text(node)
         return known(text) if text else None
 
-    def write(node: etree._Element, value: str | None, lookup: Any) -> None:
+    def write(node: etree._Element, value: str | None, lookup: Lookup) -> None:
         if value is not None and read(node, lookup) != value:
             parse_path("alias/@name").set(node, f"ua-{value}")
 

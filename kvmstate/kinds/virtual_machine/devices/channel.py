@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from kvmstate.kind import Fault
 from kvmstate.kinds.virtual_machine.devices.base import Device
+from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, xml
 from kvmstate.xmlbind.path import parse_path
 
@@ -49,11 +50,11 @@ class Channel(Device):
         return self
 
 
-def _read_agent(node: etree._Element, lookup: Any) -> bool | None:
+def _read_agent(node: etree._Element, lookup: Lookup) -> bool | None:
     return True if _agent(node) is not None else None
 
 
-def _write_agent(node: etree._Element, value: bool | None, lookup: Any) -> None:
+def _write_agent(node: etree._Element, value: bool | None, lookup: Lookup) -> None:
     channel = _agent(node)
     if value and channel is None:
         channel = etree.SubElement(node, "channel", type="unix")

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from kvmstate.kind import Fault
 from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of
 from kvmstate.model.effect import Effect, When
-from kvmstate.model.reference import VolumeRef
+from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.xmlbind import Element, disk_source, xml
 from kvmstate.xmlbind.codecs import present, same_flag, same_path
 
@@ -22,7 +22,7 @@ MEDIUM = When("device", ("cdrom",), then=Effect.LIVE, otherwise=Effect.RESTART)
 BUS_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd", "ide": "hd"}
 
 
-def _path(disk: etree._Element, lookup: Any) -> str:
+def _path(disk: etree._Element, lookup: Lookup) -> str:
     """The file or device that a disk shows, also when the XML names a volume; empty where nobody knows."""
     source = disk_source.read(disk)
     if source is None:
@@ -31,7 +31,7 @@ def _path(disk: etree._Element, lookup: Any) -> str:
     return found[1] if found else source.path
 
 
-def _read_volume(node: etree._Element, lookup: Any) -> VolumeRef | None:
+def _read_volume(node: etree._Element, lookup: Lookup) -> VolumeRef | None:
     source = disk_source.read(parent_of(node))
     if source is None or lookup is None:
         return None
@@ -40,7 +40,7 @@ def _read_volume(node: etree._Element, lookup: Any) -> VolumeRef | None:
     return lookup.volume_at(source.path) if source.path else None
 
 
-def _write_volume(node: etree._Element, value: VolumeRef | None, lookup: Any) -> None:
+def _write_volume(node: etree._Element, value: VolumeRef | None, lookup: Lookup) -> None:
     if value is None:
         parent_of(node).remove(node)
         return
@@ -48,33 +48,33 @@ def _write_volume(node: etree._Element, value: VolumeRef | None, lookup: Any) ->
     disk_source.write(parent_of(node), source.type, source.path, source.format)
 
 
-def _read_file(node: etree._Element, lookup: Any) -> str | None:
+def _read_file(node: etree._Element, lookup: Lookup) -> str | None:
     path = _path(parent_of(node), lookup)
     return lookup.original(path)[0] if path and lookup else path or None
 
 
-def _write_file(node: etree._Element, value: str | None, lookup: Any) -> None:
+def _write_file(node: etree._Element, value: str | None, lookup: Lookup) -> None:
     if value is None:
         parent_of(node).remove(node)
     else:
         disk_source.write(parent_of(node), "block" if value.startswith("/dev/") else "file", value, None)
 
 
-def _read_format(driver: etree._Element, lookup: Any) -> str | None:
+def _read_format(driver: etree._Element, lookup: Lookup) -> str | None:
     found, path = driver.get("type"), _path(parent_of(driver), lookup)
     return lookup.original(path, found)[1] if path and found and lookup else found
 
 
-def _write_format(driver: etree._Element, value: str | None, lookup: Any) -> None:
+def _write_format(driver: etree._Element, value: str | None, lookup: Lookup) -> None:
     if value and _read_format(driver, lookup) != value:
         driver.set("type", value)
 
 
-def _read_bus(target: etree._Element, lookup: Any) -> str | None:
+def _read_bus(target: etree._Element, lookup: Lookup) -> str | None:
     return target.get("bus")
 
 
-def _write_bus(target: etree._Element, value: str, lookup: Any) -> None:
+def _write_bus(target: etree._Element, value: str, lookup: Lookup) -> None:
     if target.get("bus") != value:
         target.set("bus", value)
         disk = parent_of(target)
@@ -166,7 +166,7 @@ class Disk(Device):
             )
 
     @classmethod
-    def completed(cls, wanted: Sequence[Any], seen: Sequence[Any], owner: Owner) -> Sequence[Any]:
+    def completed(cls, wanted: Sequence[Any], seen: Sequence[object], owner: Owner) -> Sequence[object]:
         """New disks get a device name and a bus; those that exist keep theirs unless the manifest names others."""
         taken = {disk.target for disk in [*wanted, *seen] if disk.target}
         return [disk.model_copy(update=placed(disk, item_named(seen, disk.name), taken)) for disk in wanted]

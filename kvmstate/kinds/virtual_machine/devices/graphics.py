@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from lxml import etree
 
 from kvmstate.kinds.virtual_machine.devices.base import Device
 from kvmstate.model.address import IpAddress
+from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, xml
 
 
-def _read_port(node: etree._Element, lookup: Any) -> int | None:
+def _read_port(node: etree._Element, lookup: Lookup) -> int | None:
     return int(node.get("port", "-1")) if node.get("autoport") != "yes" else None
 
 
-def _write_port(node: etree._Element, value: int | None, lookup: Any) -> None:
+def _write_port(node: etree._Element, value: int | None, lookup: Lookup) -> None:
     node.set("autoport", "no" if value else "yes")
     node.set("port", str(value or -1))
 
 
-def _read_listen(node: etree._Element, lookup: Any) -> str | None:
+def _read_listen(node: etree._Element, lookup: Lookup) -> str | None:
     said, again = node.get("listen"), node.find("listen")
     return said if again is not None and again.get("address") == said else None
 
 
-def _write_listen(node: etree._Element, value: str | None, lookup: Any) -> None:
+def _write_listen(node: etree._Element, value: str | None, lookup: Lookup) -> None:
     node.attrib.pop("listen", "")
     # libvirt says it twice, and refuses two that differ
     for again in node.findall("listen"):

@@ -12,6 +12,7 @@ from pydantic import model_validator
 from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of
 from kvmstate.model.address import Mac
 from kvmstate.model.effect import Effect
+from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, xml
 from kvmstate.xmlbind.codecs import same_case, same_flag
 
@@ -24,12 +25,12 @@ def unnamed(mac: str) -> str:
 def _source(kind: str) -> Element:
     """A network's or bridge's name in <source>, which also decides the interface's type."""
 
-    def read(node: etree._Element, lookup: Any) -> str | None:
+    def read(node: etree._Element, lookup: Lookup) -> str | None:
         # what runs has the type that its network came to, and names the network all the same
         found = "network" if node.get("network") else parent_of(node).get("type")
         return node.get(kind) if found == kind else None
 
-    def write(node: etree._Element, value: str | None, lookup: Any) -> None:
+    def write(node: etree._Element, value: str | None, lookup: Lookup) -> None:
         if value is None:
             if parent_of(node).get("type") == kind:
                 parent_of(node).remove(node)
