@@ -14,16 +14,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host import pools, volumes
 from kvmstate.host.faults import faults
 from kvmstate.host.objects import Pool
+from kvmstate.model.pool_types import PoolType, Volumes, pool_type
 from kvmstate.xmlbind.document import document
 
-# Pools of these types have files in one folder, each under its own name
-FOLDERS = ("dir", "fs", "netfs", "vstorage")
 # For so long what a pool has just been seen to hold is what it holds, in seconds
 _FRESH = 0.5
 
@@ -84,6 +83,15 @@ def read(text: str, path: str = "", pool: str | None = None) -> File:
     )
 
 
+class _Listed(NamedTuple):
+    """A pool, its type, the path of its target, and whether it is active."""
+
+    pool: Pool
+    type: PoolType
+    path: str
+    active: bool
+
+
 class Files:
     """The files of one host, as of the first question about each folder."""
 
@@ -93,42 +101,47 @@ class Files:
         self._refreshed: dict[str, float] = {}
 
     @cached_property
-    def _pools(self) -> list[tuple[Pool, str, str, bool]]:
+    def _pools(self) -> list[_Listed]:
         found = []
         for pool in pools.all_pools(self._connection):
             with suppress(NotFound), faults():
                 root = document(pools.xml(pool))
                 path = root.findtext("target/path") or ""
-                found.append((pool, root.get("type", ""), normal(path) if path else "", pool.active))
+                kind = pool_type(root.get("type", ""))
+                found.append(_Listed(pool, kind, normal(path) if path else "", pool.active))
         return found
 
     @cached_property
     def folders(self) -> dict[str, str]:
         """The names of active pools by the folder that their files are in."""
-        return {path: pool.name for pool, kind, path, active in self._pools if active and kind in FOLDERS}
+        return {each.path: each.pool.name for each in self._of(Volumes.FILES, active=True)}
 
     @cached_property
     def inactive(self) -> dict[str, str]:
         """The names of pools of files that are not active, by folder."""
-        return {path: pool.name for pool, kind, path, active in self._pools if not active and kind in FOLDERS}
+        return {each.path: each.pool.name for each in self._of(Volumes.FILES, active=False)}
 
     @cached_property
     def active(self) -> set[str]:
         """The names of active pools, of any type."""
-        return {pool.name for pool, _, _, active in self._pools if active}
+        return {each.pool.name for each in self._pools if each.active}
 
     @property
     def of_devices(self) -> list[Pool]:
-        """Active pools whose volumes are no files in a folder."""
-        return [pool for pool, kind, _, active in self._pools if active and kind not in FOLDERS]
+        """Active pools whose volumes are block devices."""
+        return [each.pool for each in self._of(Volumes.DEVICES, active=True)]
 
-    def kind_of(self, name: str) -> str:
-        """The type of a pool, such as dir; empty where there is none."""
-        return next((kind for pool, kind, _, _ in self._pools if pool.name == name), "")
+    def _of(self, volumes: Volumes, active: bool) -> Iterator[_Listed]:
+        return (each for each in self._pools if each.type.volumes is volumes and each.active is active)
+
+    def type_of(self, name: str) -> PoolType | None:
+        """The type of a pool; None where there is no such pool."""
+        return next((each.type for each in self._pools if each.pool.name == name), None)
 
     def folder_of(self, name: str) -> str | None:
         """The folder of a pool of files."""
-        return next((path for pool, kind, path, _ in self._pools if pool.name == name and kind in FOLDERS), None)
+        found = (each for each in self._pools if each.pool.name == name and each.type.volumes is Volumes.FILES)
+        return next((each.path for each in found), None)
 
     def file(self, path: str) -> File | None:
         """The file at a path, None where there is none. Raises Unseen, ConnectionFailed."""

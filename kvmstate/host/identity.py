@@ -1,7 +1,7 @@
 """Which file a volume is: what tells it from another one of the same name, and no guest can write.
 
 libvirt tells paths, and a path is reused. A file is told by its inode and by when it was made, as the host's own
-kernel knows them; volumes that are no files, by the key that libvirt gives them.
+kernel knows them; volumes that are no files, by the key that libvirt has of them, as their pool's type says.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable
 
-from kvmstate.host.files import FOLDERS
 from kvmstate.host.sight import Sight
+from kvmstate.model.pool_types import PoolType
 from kvmstate.xmlbind.document import document
 
 # The identity of what cannot be told: it equals nothing
@@ -18,10 +18,12 @@ UNKNOWN = "?"
 _TRIES = 3
 
 
-def identity(sight: Sight, pool_type: str, key: str, text: str, again: Callable[[], str]) -> str:
-    """Of the volume with this XML, which `again` reads anew; UNKNOWN when it cannot be told."""
-    if pool_type not in FOLDERS:
+def identity(sight: Sight, kind: PoolType | None, key: str, text: str, again: Callable[[], str]) -> str:
+    """Of the volume with this XML, in a pool of this type, which `again` reads anew; UNKNOWN when it cannot be told."""
+    if kind is None or kind.identity == "key":
         return f"key:{key}"
+    if kind.identity == "path":
+        return f"key:{document(text).findtext('target/path') or key}"
     changed, path = _changed(text)
     if not changed:
         # libvirt's test driver has no files

@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol
 from lxml import etree
 from pydantic import field_validator
 
+from kvmstate.model.pool_types import PoolType
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Model, Resource
 from kvmstate.xmlbind import Overrides, Remainder, Section, document
@@ -102,6 +103,14 @@ class Declaration(Model):
     def place(self) -> str | None:
         """The folder of the host that its objects are in."""
         return None
+
+    def keeps(self) -> PoolType | None:
+        """How it keeps what is in it."""
+        return None
+
+    def misfits(self, place: PoolType) -> Iterable[Fault]:
+        """What would not work of it in what it is in, which keeps it so."""
+        return ()
 
     def status(self) -> str:
         """What it is doing, or should be doing, in a word."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import libvirt
 import pytest
 from harness import Project, resource, wipe
 from trouble import inside
-
-from kvmstate.kinds.storage_pool.spec import TYPES, DirPool, OtherPool
 
 pytestmark = pytest.mark.real
 
@@ -121,9 +119,3 @@ def test_the_mode_that_a_manifest_asks_for_is_set_at_the_start(project: Project)
     project.path("images").rmdir()
     project.converge(folder_pool(**asked))
     assert mode(project) == "0711"
-
-
-def test_every_type_of_pools_says_whether_its_build_makes_but_a_folder() -> None:
-    known = {name for pool in (DirPool, OtherPool) for name in get_args(pool.model_fields["type"].annotation)}
-    assert set(TYPES) == known
-    assert {name for name, kind in TYPES.items() if kind.makes_folder} == {"dir", "fs", "netfs"}

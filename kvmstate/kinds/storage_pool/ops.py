@@ -12,7 +12,7 @@ from kvmstate.host.objects import Pool
 from kvmstate.kind import Context, Ops, Space
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
-from kvmstate.kinds.storage_pool.spec import TYPES, DirPool, OtherPool, PoolSpec
+from kvmstate.kinds.storage_pool.spec import MEMBERS, DirPool, PoolSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.xmlbind import document, parse, to_text
@@ -40,7 +40,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
 def _read(seen: Observed) -> tuple[PoolSpec, PoolSpec | None]:
     def spec(text: str) -> PoolSpec:
         node = document(text)
-        return parse(variant((OtherPool, DirPool), node), node).model_copy(update=seen.calls)  # type: ignore[return-value]
+        return parse(variant(MEMBERS, node), node).model_copy(update=seen.calls)  # type: ignore[return-value]
 
     return spec(seen.xml), spec(seen.active_xml) if seen.active_xml else None
 
@@ -104,11 +104,11 @@ def steps(change: Change, at: Context) -> list[Step]:
     return todo
 
 
-def _folder(spec: DirPool | OtherPool, defines: bool) -> dict[str, bool]:
+def _folder(spec: PoolSpec, defines: bool) -> dict[str, bool]:
     """What a start does about the pool's folder. Its mode is libvirt's to remember: only what the manifest asks for, or
     what has just been written, is set."""
     asked = isinstance(spec, DirPool) and (defines or spec.target.permissions is not None)
-    return {"makes_folder": TYPES[spec.type].makes_folder, "permissions": asked}
+    return {"makes_folder": spec.keeps().makes_folder, "permissions": asked}
 
 
 def space(observed: Observed) -> Space | None:

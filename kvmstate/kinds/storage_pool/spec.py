@@ -4,45 +4,17 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import Field
 
 from kvmstate.kind import Claim, Fault, Spec
 from kvmstate.model.effect import Effect
 from kvmstate.model.field import field
+from kvmstate.model.pool_types import TYPES, PoolType, pool_type
 from kvmstate.xmlbind import NeededRemainder, Section, xml
 from kvmstate.xmlbind.codecs import same_path
 
-
-@dataclass(frozen=True)
-class PoolType:
-    """What kvmstate must know of a type of pools. `makes_folder`: libvirt's build makes a folder (of `fs` and `netfs`
-    the mount point) and nothing else. That of the other types makes volume groups, labels and the like: never run."""
-
-    makes_folder: bool = False
-
-
-TYPES = {
-    "dir": PoolType(makes_folder=True),
-    "disk": PoolType(),
-    "fs": PoolType(makes_folder=True),
-    "gluster": PoolType(),
-    "iscsi": PoolType(),
-    "iscsi-direct": PoolType(),
-    "logical": PoolType(),
-    "mpath": PoolType(),
-    "netfs": PoolType(makes_folder=True),
-    "rbd": PoolType(),
-    "scsi": PoolType(),
-    "sheepdog": PoolType(),
-    "vstorage": PoolType(),
-    "zfs": PoolType(),
-}
-
-OtherType = Literal["disk", "fs", "gluster", "iscsi", "iscsi-direct", "logical", "mpath", "netfs", "rbd", "scsi",
-                    "sheepdog", "vstorage", "zfs"]  # fmt: skip
 # the root folder, and what is no disk's
 _NO_POOL = {"", "dev", "proc", "run", "sys"}
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*$")]
@@ -75,6 +47,9 @@ class PoolSpec(Spec):
     def status(self) -> str:
         return "active" if self.active else "inactive"
 
+    def keeps(self) -> PoolType:
+        return pool_type(self.type)  # type: ignore[attr-defined]
+
 
 class DirPool(PoolSpec):
     """A folder of the host's. It is made when it is missing, and never removed with the pool."""
@@ -98,6 +73,14 @@ class DirPool(PoolSpec):
         yield Claim(("target", "path"), "the folder", "/" + posixpath.normpath(self.target.path).lstrip("/"))
 
 
+# A section for each type that manifests have fields for
+SECTIONS = (DirPool,)
+if TYPE_CHECKING:
+    OtherType = str
+else:
+    OtherType = Literal[tuple(sorted(TYPES.keys() - {section.xml_variant for section in SECTIONS}))]
+
+
 class OtherPool(PoolSpec):
     """A pool of another type. Its source and target are in `remainder`, as `kvmstate import` writes them."""
 
@@ -110,4 +93,5 @@ class OtherPool(PoolSpec):
 
 
 # `variant` takes the first one for what no other says is its own
-StoragePoolSpec = Annotated[OtherPool | DirPool, Field(discriminator="type")]
+MEMBERS: tuple[type[PoolSpec], ...] = (OtherPool, *SECTIONS)
+StoragePoolSpec: Any = Annotated[Union[MEMBERS], Field(discriminator="type")]  # noqa: UP007

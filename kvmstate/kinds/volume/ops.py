@@ -23,6 +23,7 @@ from kvmstate.kind.steps import Progress, Step, simple
 from kvmstate.kinds.volume import content
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
+from kvmstate.model.pool_types import PoolType
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots.chain import frozen, overlays
@@ -57,7 +58,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
             pool = pools.find(host.connection, pool_name)
             listed = pools.listed(pool, wanted)
             host.lookup.remember(pool_name, listed)
-            kind = host.lookup.files.kind_of(pool_name)
+            kind = host.lookup.files.type_of(pool_name)
             found |= {seen.id.name: seen for seen in host.each(lambda v: _look(host, pool_name, kind, v), listed)}  # noqa: B023
         except NotFound:
             continue
@@ -66,7 +67,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
     return found
 
 
-def _look(host: Host, pool: str, kind: str, volume: Volume) -> Observed:
+def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume) -> Observed:
     """Raises NotFound when the volume has gone."""
 
     def read(seen: Observed) -> tuple[VolumeSpec, None]:
@@ -190,7 +191,7 @@ def users(host: Host, change: Change) -> set[User]:
 
 def _identity(host: Host, pool: str, volume: Handle) -> str:
     assert isinstance(volume, Volume)
-    kind, text = host.lookup.files.kind_of(pool), volumes.xml(volume)
+    kind, text = host.lookup.files.type_of(pool), volumes.xml(volume)
     return identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume))
 
 
