@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -117,6 +118,25 @@ def small_disk(host: Sandbox, path: str, size: str) -> Iterator[None]:
         yield
     finally:
         inside(host, f"umount {path}")
+
+
+@contextmanager
+def programs(host: Sandbox, scripts: dict[str, str]) -> Iterator[Path]:
+    """libvirtd runs these, by their names, instead of its own, and finds a file /dev/there; the log is of their names
+    and arguments."""
+    folder = host.directory / "programs"
+    folder.mkdir(exist_ok=True)
+    log = host.directory / "programs.log"
+    log.write_text("")
+    for name, script in scripts.items():
+        file = folder / name
+        file.write_text(f'#!/bin/sh\necho {name} "$@" >>{log}\n{script}\n')
+        file.chmod(0o755)
+    inside(host, f"mount -t overlay overlay -o lowerdir={folder}:/usr/sbin /usr/sbin && touch /dev/there")
+    try:
+        yield log
+    finally:
+        inside(host, "umount /usr/sbin; rm /dev/there")
 
 
 def answers(host: Sandbox) -> bool:

@@ -9,6 +9,7 @@ from typing import cast
 
 from kvmstate.errors import Problem
 from kvmstate.kind import Claim
+from kvmstate.kinds import parent_of
 from kvmstate.manifest.manifests import Loaded
 from kvmstate.xmlbind import Section, bindings
 
@@ -18,10 +19,15 @@ Path = tuple[str | int, ...]
 def check(items: Iterable[Loaded]) -> Iterator[Problem]:
     """What does not work of each, and what two have that only one can have."""
     claims: list[tuple[Claim, Loaded]] = []
-    for item in items:
+    loaded = {item.resource.id: item for item in items}
+    for item in loaded.values():
         spec = item.resource.spec
         for fault in spec.faults():
             yield item.problem(fault.message, fault.path, fault.hint)
+        above = parent_of(item.resource.id)
+        if above in loaded and (place := loaded[above].resource.spec.keeps()):
+            for fault in spec.misfits(place):
+                yield item.problem(fault.message, fault.path, fault.hint)
         if isinstance(spec, Section):
             yield from _same_keys(item, spec, ())
         claims += ((claim, item) for claim in spec.claims())

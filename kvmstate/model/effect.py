@@ -29,12 +29,14 @@ class Scaling:
     """A cost that depends on direction: vCPUs are added to a running guest, but not taken away.
 
     `limit` names the sibling field whose value in the *running* configuration bounds growth: past it,
-    growing costs what shrinking does.
+    growing costs what shrinking does. `fixed` names a property of the section: where it is true nothing can be resized,
+    and growing takes a replacement.
     """
 
     grow: Effect
     shrink: Effect
     limit: str | None = None
+    fixed: str | None = None
 
     def of(self, old: object, new: Any, want: object = None, active: object = None) -> Effect:
         if old is None or new is None:
@@ -42,11 +44,12 @@ class Scaling:
         limit = getattr(active, self.limit, None) if self.limit else None
         if new < old or (limit is not None and new > limit):
             return self.shrink
-        return self.grow
+        return Effect.REPLACE if self.fixed and getattr(want, self.fixed, False) else self.grow
 
     def __str__(self) -> str:
         bound = f" up to {self.limit}" if self.limit else ""
-        return f"grow: {self.grow}{bound}, shrink: {self.shrink}"
+        other = f" or {Effect.REPLACE}" if self.fixed else ""
+        return f"grow: {self.grow}{bound}{other}, shrink: {self.shrink}"
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import libvirt
 import pytest
 from harness import Project, resource, wipe
-from trouble import inside
+from trouble import programs
 
 pytestmark = pytest.mark.real
 
@@ -31,27 +30,9 @@ PROGRAMS = {
 }
 
 
-@contextmanager
-def programs(host: Any) -> Iterator[Path]:
-    """libvirtd runs these; the log is of their names and arguments."""
-    folder = host.directory / "programs"
-    folder.mkdir(exist_ok=True)
-    log = host.directory / "programs.log"
-    log.write_text("")
-    for name, script in PROGRAMS.items():
-        file = folder / name
-        file.write_text(f'#!/bin/sh\necho {name} "$@" >>{log}\n{script}\n')
-        file.chmod(0o755)
-    inside(host, f"mount -t overlay overlay -o lowerdir={folder}:/usr/sbin /usr/sbin && touch /dev/there")
-    try:
-        yield log
-    finally:
-        inside(host, "umount /usr/sbin; rm /dev/there")
-
-
 @pytest.fixture
 def ran(project: Project) -> Iterator[Path]:
-    with programs(project.host) as log:
+    with programs(project.host, PROGRAMS) as log:
         yield log
         # stopping takes them, too
         wipe(project.uri)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import libvirt
 import pytest
 
 from kvmstate.kinds.storage_pool.spec import MEMBERS, PoolSpec
 from kvmstate.model.pool_types import IMAGES, TYPES, Can, Volumes, pool_type
 from kvmstate.xmlbind import document
+
+DOCS = Path(__file__).parents[2] / "docs" / "pools.md"
+KNOWN_BY = {"inode": "inode and time of birth", "key": "the storage's own key", "path": "its path alone"}
+VERBS = {"make": Can.CREATE, "fill": Can.UPLOAD, "grow": Can.RESIZE, "delete": Can.DELETE, "wipe": Can.WIPE}
 
 
 def named(section: type[PoolSpec]) -> list[str]:
@@ -17,6 +24,32 @@ def named(section: type[PoolSpec]) -> list[str]:
 def test_every_type_has_one_section() -> None:
     assert sorted(name for section in MEMBERS for name in named(section)) == sorted(TYPES)
     assert all(named(section) == [section.xml_variant] for section in MEMBERS if section.xml_variant)
+
+
+def table() -> Iterator[str]:
+    """As the documentation has it."""
+    typed = {section.xml_variant for section in MEMBERS}
+    heads = ("type", "fields", "volumes", "formats", *VERBS, "sparse", "rounding", "known by")
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for name, row in sorted(TYPES.items()):
+        formats = ", ".join(row.formats or ("raw",)) + (", layers" if Can.LAYER in row.can else "")
+        unit = f"{row.unit >> 20} MiB" if row.unit >> 20 else f"{row.unit >> 10} KiB" if row.unit >> 10 else "512 bytes"
+        flags = [name in typed, *(verb in row.can for verb in VERBS.values()), row.sparse]
+        fields, *can = ["yes" if flag else "" for flag in flags]
+        cells = (f"`{name}`", fields, row.volumes.value, formats, *can, unit, KNOWN_BY[row.identity])
+        yield f"| {' | '.join(cells)} |"
+
+
+def test_the_documentation_has_this_table(request: pytest.FixtureRequest) -> None:
+    """`pytest --regenerate` on this file writes it anew."""
+    text = DOCS.read_text(encoding="utf-8")
+    before, rest = text.split("\n|", 1)
+    after = rest[rest.rindex("|\n") + 2 :]
+    wanted = "\n".join([before, *table(), ""]) + after
+    if request.config.getoption("--regenerate"):
+        DOCS.write_text(wanted, encoding="utf-8")
+    assert text == wanted
 
 
 def test_a_start_makes_but_folders() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,15 @@ from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.objects import Handle, Pool, Volume
 from kvmstate.host.permit import Permit
 from kvmstate.host.volumes import QCOW2_V3
-from kvmstate.kind import Context, Ops
+from kvmstate.kind import Context, Fault, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Progress, Step, simple
 from kvmstate.kinds.volume import content
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
-from kvmstate.model.pool_types import PoolType
+from kvmstate.model.effect import Effect
+from kvmstate.model.inventory import Entry
+from kvmstate.model.pool_types import Can, PoolType, Volumes
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots.chain import frozen, overlays
@@ -72,6 +74,7 @@ def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume) -> Obser
 
     def read(seen: Observed) -> tuple[VolumeSpec, None]:
         spec = parse(VolumeSpec, document(seen.xml), host.lookup).model_copy(update=seen.calls)
+        spec = spec.kept_in(kind) if kind else spec
         if "format" not in spec.model_fields_set:
             # of logical volumes and the like libvirt tells none
             spec = spec.model_copy(update={"format": "raw"})
@@ -87,7 +90,7 @@ def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume) -> Obser
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> VolumeSpec:
     spec: VolumeSpec = resource.spec
-    return spec
+    return spec.kept_in(observed.config.kept, observed.config.capacity) if observed else spec
 
 
 def portable(observed: Observed, host: Host) -> tuple[VolumeSpec, etree._Element]:
@@ -150,7 +153,11 @@ def steps(change: Change, at: Context) -> list[Step]:
         if spec.format == "qcow2" and not spec.remainder:
             # libvirt's own default is version 2, which has no bitmaps and discards nothing into layers
             parse_path("target/compat").set(node, QCOW2_V3)
-        _set_name_and_size(node, name, spec, source, host)
+        kept = host.lookup.files.type_of(pool_name) or spec.kept
+        if not kept.formats and not spec.remainder:
+            # there is no word for it, and libvirt refuses or forgets the one that it is given
+            parse_path("target/format").remove(node)
+        _set_name_and_size(node, name, spec.kept_in(kept), source, host)
         volume = volumes.create(pool(), to_text(node))
         host.known[VolumeRef(pool=pool_name, name=name)] = spec.format
         at.gate.made(change, _identity(host, pool_name, volume))
@@ -197,8 +204,8 @@ def _identity(host: Host, pool: str, volume: Handle) -> str:
 
 def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.Source | None, host: Host) -> None:
     node.find("name").text = name
-    if node.find("allocation") is None:
-        # libvirt would reserve all of a raw volume at once
+    if node.find("allocation") is None and spec.kept.sparse:
+        # libvirt would reserve all of a raw volume at once; a logical one with less is lost when it has filled that
         parse_path("allocation").set(node, "0")
     if source:
         with source.open() as stream:
@@ -207,7 +214,9 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.S
             raise HostError(
                 f"capacity is less than what the content needs ({capacity} bytes)", "raise capacity or leave it out"
             )
-        parse_path("capacity").set(node, str(capacity))
+        # what cannot grow after the upload has its size from the beginning
+        whole = max(capacity, spec.capacity or 0) if spec.fixed else capacity
+        parse_path("capacity").set(node, f"{whole:d}")
     elif not spec.capacity and spec.backing:
         base = volumes.find(pools.find(host.connection, spec.backing.pool), spec.backing.name)
         parse_path("capacity").set(node, document(volumes.xml(base)).findtext("capacity") or "0")
@@ -237,11 +246,37 @@ def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Per
 
 def unwritten(observed: Observed) -> bool:
     """Whether nothing has ever been written to a volume: a raw file has no blocks then, and a qcow2 image its header
-    and three tables of one cluster (of 64 KiB) each."""
+    and three tables of one cluster (of 64 KiB) each. Of what is no file nobody can tell."""
+    if observed.config.kept.volumes is not Volumes.FILES:
+        return False
     root = document(observed.xml)
     if parse_path("target/format/@type").text(root) == "qcow2":
         return int(root.findtext("physical") or FRESH) < FRESH
     return int(root.findtext("allocation") or 1) == 0
+
+
+def checked(host: Host, change: Change, entry: Entry | None) -> Change:
+    """What libvirt would refuse in a pool of this type, said before anything is done."""
+    place = None
+    if change.action in (Action.CREATE, Action.REPLACE, Action.DELETE):
+        place = host.lookup.files.type_of(change.id.name.partition("/")[0])
+    why = next(_refused(change, place), None) if place else None
+    return replace(change, blocked=why.message, hint=why.hint) if why else change
+
+
+def _refused(change: Change, place: PoolType) -> Iterator[Fault]:
+    where = f"a pool of type {place.name}"
+    if change.blocked:
+        if any(f.path == ("capacity",) and f.effect is Effect.REPLACE for f in change.fields):
+            hint = "grow it with the storage's own tools, and refresh the pool; or lifecycle.replace: allow"
+            yield Fault(("capacity",), f"libvirt cannot grow a volume in {where}", f"{hint} (what it holds is lost)")
+        return
+    if change.action is not Action.CREATE and Can.DELETE not in place.can:
+        yield Fault((), f"libvirt deletes no volume in {where}", "lifecycle.deletion: orphan lets it go, and it stays")
+    if change.action is not Action.DELETE:
+        if Can.CREATE not in place.can:
+            yield Fault((), f"libvirt makes no volume in {where}", "make it where the storage is, and refresh the pool")
+        yield from change.spec.misfits(place)
 
 
 OPS = Ops(
@@ -254,4 +289,5 @@ OPS = Ops(
     users=users,
     identity=lambda host, id_, volume: _identity(host, id_.name.partition("/")[0], volume),
     unwritten=unwritten,
+    checked=checked,
 )

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from lxml import etree
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
-from kvmstate.kind import Image, Spec
+from kvmstate.kind import Fault, Image, Spec
 from kvmstate.model.effect import Effect, Scaling, When
 from kvmstate.model.field import field
-from kvmstate.model.quantity import Size
+from kvmstate.model.pool_types import Can, PoolType, pool_type
+from kvmstate.model.quantity import Bytes, Size
 from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.model.resource import Name
 from kvmstate.xmlbind import Element, Remainder, Section, xml
@@ -35,8 +36,8 @@ def _write_backing(node: etree._Element, value: object, lookup: Any) -> None:
 
 
 def _same_capacity(want: int | None, seen: int | None) -> bool:
-    """Images hold whole sectors of 512 bytes. One that is not wanted any more stays as it is."""
-    return want is None or (seen is not None and -(-want // 512) * 512 == seen)
+    """One that is not wanted any more stays as it is."""
+    return want is None or want == seen
 
 
 def _same_format(want: str | None, seen: str | None) -> bool:
@@ -89,8 +90,9 @@ class VolumeSpec(Spec):
         "capacity",
         size("bytes"),
         same=_same_capacity,
-        effect=Scaling(grow=Effect.LIVE, shrink=Effect.REFUSED),
-        doc="What the guest sees. Default: that of the content or the backing volume.",
+        effect=Scaling(grow=Effect.LIVE, shrink=Effect.REFUSED, fixed="fixed"),
+        doc="What the guest sees; the pool may round it up. Default: that of the content or the backing volume. In a "
+        "pool that cannot resize, such as a logical one, more is a replacement.",
     )
     allocation: Size | None = xml(
         "allocation",
@@ -111,6 +113,40 @@ class VolumeSpec(Spec):
     content: Content | None = field(
         effect=Effect.REPLACE, doc="What it holds at first. Without: empty, or the backing volume's."
     )
+    # of its pool, once it is known
+    _kept: PoolType = PrivateAttr(default=pool_type(""))
+
+    @property
+    def kept(self) -> PoolType:
+        """The type of the pool that it is in; one that rules nothing out as long as nobody has looked."""
+        return self._kept
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it cannot be resized where it is."""
+        return Can.RESIZE not in self.kept.can
+
+    def kept_in(self, place: PoolType, seen: int | None = None) -> VolumeSpec:
+        """As it is in a pool of this type, where it has a capacity of `seen` bytes: more by a rounding is the same."""
+        want = self.capacity
+        rounded = want is not None and seen is not None and 0 < seen - want < place.unit
+        spec = self.model_copy(update={"capacity": Bytes(seen or 0)} if rounded else None)
+        spec._kept = place
+        return spec
+
+    def misfits(self, place: PoolType) -> Iterator[Fault]:
+        if self.remainder:
+            # what was imported may be as it is
+            return
+        where = f"a pool of type {place.name}"
+        if self.backing and Can.LAYER not in place.can:
+            yield Fault(("backing",), f"{where} has no layers over other volumes", "take backing out")
+        elif not place.knows(self.format):
+            yield Fault(("format",), f"{where} has no {self.format} volumes", "write format: raw")
+        if self.content and Can.UPLOAD not in place.can:
+            yield Fault(("content",), f"libvirt writes no content into {where}", "take it out, and fill it by hand")
+        if not place.sparse and self.allocation is not None and self.allocation < (self.capacity or 0):
+            yield Fault(("allocation",), f"{where} reserves all of a volume at once", "leave allocation out")
 
     def id_name(self, name: str) -> str:
         return f"{self.pool}/{name}"
