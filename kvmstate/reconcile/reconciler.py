@@ -169,12 +169,13 @@ class Reconciler:
             self._queue.forget(Task.EVERYTHING)
             every = jittered(self.project.reconcile.interval)
             self._queue.add(Task.EVERYTHING, after=every)
-            next_window = self.project.reconcile.next_window(started)
-            next_look = started + timedelta(seconds=every)
             first = not self._status.state.ready
-            pools = spaces(gated.plan)
             self._status.update(
-                ready=True, next_sync=next_look, next_window=next_window, pools=pools, notes=gated.plan.notes
+                ready=True,
+                next_sync=started + timedelta(seconds=every),
+                next_window=self.project.reconcile.next_window(started),
+                pools=spaces(gated.plan),
+                notes=gated.plan.notes,
             )
             if first:
                 self._status.record_event("Ready", f"{len(gated.plan.changes)} resources were looked at")

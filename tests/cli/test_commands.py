@@ -17,6 +17,12 @@ from kvmstate.model.printable import harmless
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "manifest" / "cases"
 NETWORK = "apiVersion: kvmstate/v1\nkind: Network\nmetadata: {name: lan}\nspec: {}\n"
+POLICY = """\
+apiVersion: kvmstate/v1
+kind: SnapshotPolicy
+metadata: {name: nightly}
+spec: {selector: {names: ["*"]}, every: 1d, retention: {daily: 7}}
+"""
 
 
 def kvmstate(*args: str, cwd: Path, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
@@ -98,12 +104,12 @@ def test_usage_errors_exit_1(args: list[str], said: str, tmp_path: Path) -> None
 
 
 def test_what_is_not_needed_is_not_imported(tmp_path: Path) -> None:
-    (tmp_path / "m.yaml").write_text(NETWORK)
+    (tmp_path / "m.yaml").write_text(f"{NETWORK}---\n{POLICY}")
     script = (
         "import sys\nfrom kvmstate.cli import run\n"
         "assert run(['--version']) == run(['--help']) == run(['plan', '--help']) == 0\n"
         "assert not {'pydantic', 'yaml', 'lxml'} & set(sys.modules)\n"
-        "assert run(['validate', 'm.yaml']) == 0\n"
+        "assert run(['validate', 'm.yaml']) == run(['graph', 'm.yaml']) == 0\n"
         "print(sorted({'libvirt', 'rich', 'structlog', 'jinja2', 'watchdog'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,11 +78,12 @@ def test_pages_are_drawn_without_asking_the_host(
     until(lambda: counting.quiet(0.3), "it has seen all that events told of")
     asked = counting.calls.copy()
     assert asked.total() > 10
-    for _ in range(5):
+    for _ in range(20):
         said = json.loads(ask(at(daemon), "/status?resource=domain/web")[1])
         for path in ("/", "/healthz", "/readyz", "/status", "/metrics", "/events"):
             assert ask(at(daemon), path)[0] == 200
-    assert counting.calls - asked in (Counter(), Counter(keepalive=1))
+    # it may be told of something meanwhile, or close a connection: but no page has it ask, not even one of them
+    assert (counting.calls - asked).total() < 10
     (shown,) = said["resources"]
     assert (shown["state"], shown["summary"]["disks"]) == ("stopped", 1)
     assert shown["spec"]["disks"] == [{"name": "root", "volume": {"pool": "images", "name": "web"}}]

@@ -1,23 +1,23 @@
-"""A snapshot policy at work: see `kvmstate.kind.policy`."""
+"""A snapshot policy at work: see `kvmstate.kind.policy`. What it selects, and when it is due, is told without libvirt,
+which is loaded with what works on a host."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from kvmstate.host import Host
 from kvmstate.kind.policy import Gauge, Outcome, Told, Work
 from kvmstate.kind.steps import Precaution
-from kvmstate.kinds.snapshot_policy import left
-from kvmstate.kinds.snapshot_policy.protect import precaution
-from kvmstate.kinds.snapshot_policy.run import Run
 from kvmstate.kinds.snapshot_policy.spec import BeforeChange, SnapshotPolicySpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Observed, Resource
 from kvmstate.model.schedule import time_zone
-from kvmstate.snapshots.of_policies import of_policies
+
+if TYPE_CHECKING:
+    from kvmstate.host import Host
 
 
 class Policy:
@@ -36,10 +36,15 @@ class Policy:
         return self._spec.when.next(after).astimezone(time_zone(self._spec.time_zone))
 
     def run(self, work: Work, target: Resource, observed: Observed | None) -> Outcome:
+        from kvmstate.kinds.snapshot_policy.run import Run
+
         outcome = Run(self.resource, work).outcome(target, observed)
         return replace(outcome, events=tuple(_told(outcome)))
 
     def before(self, work: Work, change: Change) -> Precaution:
+        from kvmstate.kinds.snapshot_policy.protect import precaution
+        from kvmstate.kinds.snapshot_policy.run import Run
+
         wanted = self._around(change)
         return precaution(Run(self.resource, work), change, wanted) if wanted else Precaution()
 
@@ -76,6 +81,9 @@ class Policy:
 
     @staticmethod
     def leftovers(host: Host, project: str, resources: Iterable[Resource]) -> Iterator[str]:
+        from kvmstate.kinds.snapshot_policy import left
+        from kvmstate.snapshots.of_policies import of_policies
+
         return left.notes(of_policies(host, project), resources)
 
 
