@@ -116,6 +116,23 @@ def named(fallback: str, known: Callable[[str], str] = str) -> Element:
     return Element(read, write)
 
 
+def placing(attribute: str) -> Element:
+    """An attribute that decides which bus a device is on: with another one its address goes, for libvirt to choose."""
+
+    def read(node: etree._Element, lookup: Any) -> str | None:
+        return node.get(attribute)
+
+    def write(node: etree._Element, value: str | None, lookup: Any) -> None:
+        if value is None or node.get(attribute) == value:
+            return
+        node.set(attribute, value)
+        parent = parent_of(node)
+        for place in (node if parent.tag == "devices" else parent).findall("address"):
+            drop(place)
+
+    return Element(read, write)
+
+
 def parent_of(node: etree._Element) -> etree._Element:
     """The device that this is a child of."""
     parent = node.getparent()

@@ -11,7 +11,7 @@ from lxml import etree
 from pydantic import model_validator
 
 from kvmstate.kind import Fault
-from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of
+from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of, placing
 from kvmstate.model.effect import Effect, When
 from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.xmlbind import Element, disk_source, xml
@@ -70,23 +70,9 @@ def _write_format(driver: etree._Element, value: str | None, lookup: Lookup) -> 
         driver.set("type", value)
 
 
-def _read_bus(target: etree._Element, lookup: Lookup) -> str | None:
-    return target.get("bus")
-
-
-def _write_bus(target: etree._Element, value: str, lookup: Lookup) -> None:
-    if target.get("bus") != value:
-        target.set("bus", value)
-        disk = parent_of(target)
-        for place in disk.findall("address"):
-            # on the old bus
-            disk.remove(place)
-
-
 VOLUME = Element(_read_volume, _write_volume)
 FILE = Element(_read_file, _write_file)
 FORMAT = Element(_read_format, _write_format)
-BUS = Element(_read_bus, _write_bus)
 
 
 class Disk(Device):
@@ -119,7 +105,7 @@ class Disk(Device):
     format: Literal["raw", "qcow2"] | None = xml(
         "driver/@type", FORMAT, lasting=True, doc="Of what is in the file. A volume knows its own."
     )
-    bus: Literal["virtio", "sata", "scsi", "ide", "usb"] | None = xml("target/@bus", BUS, lasting=True)
+    bus: Literal["virtio", "sata", "scsi", "ide", "usb"] | None = xml("target/@bus", placing("bus"), lasting=True)
     target: str | None = xml(
         "target/@dev",
         lasting=True,
