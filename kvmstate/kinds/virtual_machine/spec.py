@@ -12,13 +12,14 @@ from pydantic import model_validator
 from kvmstate.kind import Fault, Image, Plug, Spec
 from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
-from kvmstate.kinds.virtual_machine.devices.base import devices, registry
+from kvmstate.kinds.virtual_machine.devices.base import device, devices, registry
 from kvmstate.kinds.virtual_machine.devices.channel import GUEST_AGENT, Channel
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
 from kvmstate.kinds.virtual_machine.devices.graphics import Graphics
 from kvmstate.kinds.virtual_machine.devices.interface import Interface
 from kvmstate.kinds.virtual_machine.devices.rng import Rng
 from kvmstate.kinds.virtual_machine.devices.serial import Serial
+from kvmstate.kinds.virtual_machine.devices.watchdog import Watchdog
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.field import field
@@ -181,6 +182,7 @@ class VirtualMachineSpec(Spec):
     graphics: list[Graphics] = devices(Graphics)
     serials: list[Serial] = devices(Serial, doc="Serial consoles.")
     rng: list[Rng] = devices(Rng)
+    watchdog: Watchdog | None = device(Watchdog)
     channels: list[Channel] = devices(Channel, doc="Ports of the guest's that lead to its host.")
     guest_agent: bool | None = xml(
         "devices", GUEST_AGENT, same=same_flag, whole=True, doc="A channel for the QEMU guest agent."

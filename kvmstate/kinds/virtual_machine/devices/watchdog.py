@@ -1,0 +1,21 @@
+"""The watchdog: https://libvirt.org/formatdomain.html#watchdog-device"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kvmstate.kinds.virtual_machine.devices.base import Device, placing
+from kvmstate.xmlbind import xml
+
+
+class Watchdog(Device):
+    """A timer that the guest keeps resetting: when it no longer does, something is done about it."""
+
+    tag = "watchdog"
+    # itco is a part of q35's chipset, which libvirt adds by itself
+    only = {"model": ("i6300esb", "ib700", "diag288")}
+
+    model: Literal["i6300esb", "ib700", "diag288"] = xml("@model", placing("model"), default="i6300esb")
+    action: Literal["reset", "shutdown", "poweroff", "pause", "none", "dump", "inject-nmi"] = xml(
+        "@action", default="reset", doc="What is done to the machine when the guest does not answer."
+    )
