@@ -158,7 +158,7 @@ class Binding:
     @cached_property
     def _picks(self) -> bool:
         """Whether there are elements of this tag that are something else."""
-        return any(section.only for section in self.sections)
+        return any(section.only or "is_one" in vars(section) for section in self.sections)
 
     def item_key(self, item: object) -> str:
         """What tells an item of the list from the others: what is not in the XML is as the key's default says."""
