@@ -19,6 +19,7 @@ from kvmstate.kinds.virtual_machine.devices.graphics import Graphics
 from kvmstate.kinds.virtual_machine.devices.interface import Interface
 from kvmstate.kinds.virtual_machine.devices.rng import Rng
 from kvmstate.kinds.virtual_machine.devices.serial import Serial
+from kvmstate.kinds.virtual_machine.devices.tpm import Tpm
 from kvmstate.kinds.virtual_machine.devices.watchdog import Watchdog
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
@@ -183,6 +184,7 @@ class VirtualMachineSpec(Spec):
     serials: list[Serial] = devices(Serial, doc="Serial consoles.")
     rng: list[Rng] = devices(Rng)
     watchdog: Watchdog | None = device(Watchdog)
+    tpm: Tpm | None = device(Tpm)
     channels: list[Channel] = devices(Channel, doc="Ports of the guest's that lead to its host.")
     guest_agent: bool | None = xml(
         "devices", GUEST_AGENT, same=same_flag, whole=True, doc="A channel for the QEMU guest agent."
