@@ -1,0 +1,36 @@
+"""Commands that talk to no host do not load what talks to hosts: they answer at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOADED = """
+import sys
+from kvmstate.cli import run
+run({words!r})
+print(sorted(name for name in sys.modules if name in {heavy!r}))
+"""
+HEAVY = {
+    "libvirt",
+    "kvmstate.host",
+    "kvmstate.apply",
+    "rich",
+    "prometheus_client",
+    "watchdog",
+    "structlog",
+    "http.server",
+}
+
+
+@pytest.mark.parametrize(
+    "words", [["--version"], ["validate", "manifests"], ["graph", "manifests"], ["explain", "vm.disks"]], ids=" ".join
+)
+def test_what_needs_no_host_loads_no_libvirt(words: list[str]) -> None:
+    program = LOADED.format(words=words, heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout[-500:]
