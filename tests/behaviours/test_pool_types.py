@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import libvirt
 import pytest
 
-from kvmstate.kinds.storage_pool.spec import MEMBERS, PoolSpec
+from kvmstate.kinds.storage_pool.spec import MEMBERS, FileSystemType, PoolSpec
 from kvmstate.model.pool_types import IMAGES, TYPES, Can, Volumes, pool_type
 from kvmstate.xmlbind import document
 
@@ -82,3 +83,5 @@ def test_libvirt_has_these_types_and_formats(connection: libvirt.virConnect) -> 
         else:
             # it has none, or one that it does not list
             assert row.formats in ((), ("raw",)), row.name
+    formats = listed.iterfind("pool[@type='fs']/poolOptions/enum[@name='sourceFormatType']/value")
+    assert {value.text for value in formats} == {*get_args(FileSystemType)}

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kvmstate.kind import Claim, Fault, Spec
 from kvmstate.model.effect import Effect
@@ -17,6 +17,10 @@ from kvmstate.xmlbind.codecs import same_path
 
 # the root folder, and what is no disk's
 _NO_POOL = {"", "dev", "proc", "run", "sys"}
+# fmt: off
+FileSystemType = Literal["auto", "ext2", "ext3", "ext4", "gfs", "gfs2", "hfs+", "iso9660", "ocfs2", "udf", "ufs",
+                         "vfat", "vmfs", "xfs"]
+# fmt: on
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*$")]
 
 
@@ -63,18 +67,68 @@ class DirPool(PoolSpec):
         return posixpath.normpath(self.target.path)
 
     def faults(self) -> Iterator[Fault]:
-        path, at = self.target.path, ("target", "path")
-        if {".", ".."} & {*path.split("/")}:
-            yield Fault(at, f"{path} goes by way of . or ..", f"write {posixpath.normpath(path)}")
-        elif posixpath.normpath(path).lstrip("/") in _NO_POOL:
-            yield Fault(at, f"{path} is not a folder for volumes", "such as /var/lib/libvirt/images")
+        yield from _faults(self.target.path)
 
     def claims(self) -> Iterator[Claim]:
-        yield Claim(("target", "path"), "the folder", "/" + posixpath.normpath(self.target.path).lstrip("/"))
+        yield _claim(("target", "path"), "the folder", self.target.path)
+
+
+class FileSystem(Section):
+    device: AbsolutePath = xml("device/@path", same=same_path, required=True, effect=Effect.REPLACE,
+                               doc="A block device of the host, whose file system is there already.")  # fmt: skip
+    format: FileSystemType | None = xml("format/@type", doc="Default: auto, as mount finds it.")
+
+
+class MountPoint(Section):
+    path: AbsolutePath = xml("path", same=same_path, required=True, effect=Effect.REPLACE, doc="A folder of the host.")
+
+
+class FsPool(PoolSpec):
+    """A file system on a block device, which is mounted as long as the pool is active. It is never made."""
+
+    xml_variant: ClassVar[str] = "fs"
+
+    type: Literal["fs"] = xml("@type", required=True, effect=Effect.REPLACE)
+    source: FileSystem | None = xml("source", doc="What is mounted: needed, unless remainder has it.")
+    target: MountPoint | None = xml(
+        "target", doc="Where it is mounted, needed, unless remainder has it; the folder is made when it is missing."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> FsPool:
+        if not self.remainder and not (self.source and self.target):
+            raise ValueError(f"a pool of type fs needs {'target' if self.source else 'source'}")
+        return self
+
+    def place(self) -> str | None:
+        return posixpath.normpath(self.target.path) if self.target else None
+
+    def faults(self) -> Iterator[Fault]:
+        if self.target:
+            yield from _faults(self.target.path)
+
+    def claims(self) -> Iterator[Claim]:
+        if self.target:
+            yield _claim(("target", "path"), "the folder", self.target.path)
+        if self.source:
+            yield _claim(("source", "device"), "the device", self.source.device)
+
+
+def _faults(path: str) -> Iterator[Fault]:
+    """What is wrong with a folder for volumes."""
+    at = ("target", "path")
+    if {".", ".."} & {*path.split("/")}:
+        yield Fault(at, f"{path} goes by way of . or ..", f"write {posixpath.normpath(path)}")
+    elif posixpath.normpath(path).lstrip("/") in _NO_POOL:
+        yield Fault(at, f"{path} is not a folder for volumes", "such as /var/lib/libvirt/images")
+
+
+def _claim(at: tuple[str, ...], what: str, path: str) -> Claim:
+    return Claim(at, what, "/" + posixpath.normpath(path).lstrip("/"))
 
 
 # A section for each type that manifests have fields for
-SECTIONS = (DirPool,)
+SECTIONS = (DirPool, FsPool)
 if TYPE_CHECKING:
     OtherType = str
 else:
