@@ -144,6 +144,14 @@ def update_dhcp_host(network: Network, command: int, text: str, ip_index: int) -
 
 def undefine(network: Network, permit: Permit) -> None:
     permit.check(network)
+    ran = is_active(network)
     stop(network)
+    try:
+        # stopping takes its time
+        permit.check(network)
+    except HostError:
+        if ran:
+            start(network)
+        raise
     with faults():
         network.raw.undefine()

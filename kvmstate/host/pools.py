@@ -126,7 +126,16 @@ def set_autostart(pool: Pool, value: bool) -> None:
 def undefine(pool: Pool, permit: Permit) -> None:
     """Forget the pool. Its folder and volumes stay."""
     permit.check(pool)
+    with faults():
+        ran = pool.raw.isActive()
     stop(pool)
+    try:
+        # stopping takes its time
+        permit.check(pool)
+    except HostError:
+        if ran:
+            start(pool)
+        raise
     with faults():
         pool.raw.undefine()
 

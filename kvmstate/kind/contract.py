@@ -169,6 +169,7 @@ class Ops:
     judge      changes what the plan does to those of this kind, by what it does to others
     removed    deletions that say what goes and what stays; gets the specs that were applied last, by address
     space      what is left of a place for data
+    followed   the resource, when what it refers to has moved: gets what is observed, and the old addresses by new ones
     """
 
     names: Callable[[Host], set[str]]
@@ -188,6 +189,9 @@ class Ops:
         lambda changes, host, said: changes
     )
     space: Callable[[Observed], Space | None] = lambda observed: None
+    followed: Callable[[Resource, Observed | None, Mapping[ResourceId, ResourceId]], Resource] = (
+        lambda resource, observed, origins: resource
+    )
 
 
 class Gate(Protocol):

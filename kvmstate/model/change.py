@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kvmstate.model.effect import Effect
@@ -105,6 +105,15 @@ class Change:
         """Whether the object is there, and all of it is as it should be."""
         nothing = self.action is Action.NOOP and not (self.fields or self.active_fields or self.reason)
         return nothing and self.desired is not None and self.observed is not None
+
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the object has its old name yet."""
+        return self.moved_from is not None and self.observed is not None and self.observed.id != self.id
+
+    def waits(self, why: str) -> Change:
+        """Nothing is done now, and that is no fault of anybody's."""
+        return replace(self, action=Action.NOOP, fields=(), active_fields=(), reason=why)
 
     @property
     def running(self) -> bool:

@@ -16,7 +16,7 @@ _CHANGES = (Action.CREATE, Action.UPDATE, Action.REPLACE)
 def with_dependants(changes: Iterable[Change]) -> tuple[Change, ...]:
     """The changes, which are in the order of their needs."""
     ordered = tuple(changes)
-    if not any(map(_stays, ordered)):
+    if not any(_stays(change) or _waits(change) for change in ordered):
         return ordered
     judged: dict[ResourceId, Change] = {}
     for change in ordered:
@@ -40,12 +40,19 @@ def _judged(change: Change, judged: dict[ResourceId, Change]) -> Change:
         for id_ in sorted({ref.target for ref in references(change.spec)} & judged.keys()):
             if _stays(judged[id_]) and _is_needed(change, judged[id_]):
                 return _needing(change, judged[id_])
+            if _waits(judged[id_]):
+                return change.waits(f"waits for {id_}: {judged[id_].reason}")
     return change
 
 
 def _stays(needed: Change) -> bool:
     """Whether nothing is done to it although something should."""
     return bool(needed.blocked) or needed.suspended
+
+
+def _waits(needed: Change) -> bool:
+    """Whether it is there under its new name later."""
+    return needed.is_renamed and needed.action is Action.NOOP
 
 
 def _is_needed(change: Change, needed: Change) -> bool:
@@ -57,7 +64,7 @@ def _is_needed(change: Change, needed: Change) -> bool:
     if BY_WORD[needed.id.kind].holds_data:
         # what is there, and is not known to be the project's, holds somebody's data
         return (starts or comes) and (needed.observed is None or needed.action is Action.ADOPT)
-    return (comes and needed.observed is None) or (starts and not needed.running)
+    return (comes and (needed.observed is None or needed.is_renamed)) or (starts and not needed.running)
 
 
 def _needing(change: Change, needed: Change) -> Change:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from kvmstate.kind import references
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Inventory
@@ -48,6 +49,13 @@ def follow(
     return Moved(replace(inventory, entries=entries), seen, origins)
 
 
+def followers(desired: Iterable[Resource], moved: Moved) -> Iterator[Resource]:
+    """What refers to something that has moved, and may be told apart by its name: it stays what it is."""
+    for resource in desired if moved.origins else ():
+        if any(ref.target in moved.origins for ref in references(resource.spec)):
+            yield BY_WORD[resource.id.kind].ops.followed(resource, moved.observed.get(resource.id), moved.origins)
+
+
 def judge(change: Change, old: ResourceId) -> Change:
     """The change of what has a new name, with its renaming; whether and when that can be done."""
     said = f"{old} has moved to {change.id}"
@@ -67,7 +75,7 @@ def judge(change: Change, old: ResourceId) -> Change:
         return replace(change, action=Action.UPDATE, blocked=f"{said}: it cannot be renamed while it runs", hint=hint)
     if change.running and change.lifecycle.restart == "whenOff":
         waits = f"{said}: it is renamed, and changed otherwise, once it is off; lifecycle.restart: now does it at once"
-        return replace(change, action=Action.NOOP, fields=(), active_fields=(), reason=waits)
+        return change.waits(waits)
     return replace(change, action=Action.UPDATE, reason=f"{said}; restarts for that" if change.running else said)
 
 

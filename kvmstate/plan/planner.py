@@ -86,6 +86,7 @@ def make_plan(
     inventory = replace(inventory, entries={**inventory.entries, **back})
     moved = moves.follow(options.moves, desired, inventory, observed)
     inventory = moved.inventory
+    desired |= {r.id: r for r in moves.followers(desired.values(), moved)}
     missing, hidden = _dangling(host, desired, scope, locate, moved.origins.values())
     if missing and not options.lenient:
         raise ManifestErrors([problem for problems in missing.values() for problem in problems])
@@ -107,7 +108,7 @@ def make_plan(
     for id_, problems in (hidden | missing).items():
         changes[id_] = replace(changes[id_], blocked=problems[0].message, hint=problems[0].hint)
     _say_what_goes(host, changes, inventory)
-    if any(c.blocked or c.suspended for c in changes.values()):
+    if moved.origins or any(c.blocked or c.suspended for c in changes.values()):
         # what is blocked with what it needs, does not let go of anything
         changes |= {change.id: change for change in with_dependants(order(changes, desired, inventory))}
     keep_used(host, changes)

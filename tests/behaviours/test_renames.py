@@ -7,9 +7,10 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import Guest, Project, pool, resource
+from harness import Guest, Project, idle, pool, resource
 
 from kvmstate.cli import run
+from kvmstate.xmlbind import document
 
 pytestmark = pytest.mark.real
 
@@ -134,3 +135,77 @@ def test_a_move_to_another_kind_is_refused_with_its_place(project: Project) -> N
     assert done.code == 1
     assert "kvmstate.yaml:4:" in done.err
     assert "domain/web and network/web are of different kinds" in done.err
+
+
+# What may be renamed while it runs, and what not: "now" restarts, "whenOff" waits, "never" refuses
+PAIRS = [
+    (network_says, machine_says) for network_says in ("now", "whenOff", "never") for machine_says in ("now", "whenOff")
+]
+
+
+def office(says: str, name: str) -> dict[str, Any]:
+    return resource("Network", name, {"restart": says}, ips=[{"address": "192.168.77.1/24"}])
+
+
+def on(says: str, name: str, net: str, nic: dict[str, str], **spec: Any) -> dict[str, Any]:
+    return idle(name, {"restart": says}, interfaces=[{"network": net, **nic}], **spec)
+
+
+def nic_of(connection: libvirt.virConnect, name: str) -> set[tuple[str, str]]:
+    """The MAC address and the network of a machine's interface, as it is defined and as it runs."""
+    domain = connection.lookupByName(name)
+    found = set()
+    for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
+        nic = document(domain.XMLDesc(flags)).find("devices/interface")
+        found.add((nic.find("mac").get("address"), nic.find("source").get("network")))
+    return found
+
+
+@pytest.mark.parametrize("nic", [{}, {"name": "nic"}], ids=["nameless", "named"])
+@pytest.mark.parametrize("renames_machine", [False, True], ids=["", "and the machine"])
+@pytest.mark.parametrize(("network_says", "machine_says"), PAIRS)
+def test_a_network_is_renamed_with_the_running_machines_on_it_or_waits(
+    project: Project,
+    connection: libvirt.virConnect,
+    network_says: str,
+    machine_says: str,
+    renames_machine: bool,
+    nic: dict[str, str],
+) -> None:
+    project.converge(office(network_says, "lan"), on(machine_says, "web", "lan", nic))
+    [(mac, _)] = nic_of(connection, "web")
+    name = "web-1" if renames_machine else "web"
+    pairs = [("network/lan", "network/office"), ("domain/web", "domain/web-1")]
+    moved(project, *pairs[: 2 if renames_machine else 1])
+    project.write(office(network_says, "office"), on(machine_says, name, "office", nic))
+    applied = project.apply("--prune")
+    assert "failed" not in applied.out + applied.err, applied
+    if network_says == "now" and (machine_says == "now" or not renames_machine):
+        assert applied.code == 0, applied
+    else:
+        # nothing is half done: the machine finds its network with its next start, too
+        assert applied.code == (1 if network_says == "never" else 0), applied
+        assert nic_of(connection, "web") == {(mac, "lan")}
+        connection.lookupByName("web").destroy()
+        connection.lookupByName("web").create()
+        connection.lookupByName("web").destroy()
+        connection.networkLookupByName("lan").destroy()
+    project.converge(options=("--prune",))
+    assert nic_of(connection, name) == {(mac, "office")}
+    assert connection.lookupByName(name).isActive()
+    assert [(n.name(), n.isActive()) for n in connection.listAllNetworks()] == [("office", 1)]
+
+
+def test_a_new_machine_waits_for_the_network_that_is_renamed_later(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(office("whenOff", "lan"))
+    moved(project, ("network/lan", "network/office"))
+    project.write(office("whenOff", "office"), on("now", "web", "office", {}), idle("db", state="stopped"))
+    planned = project.plan()
+    assert "waits for network/office: network/lan has moved to network/office" in planned.out
+    assert project.apply().code == 0
+    assert [domain.name() for domain in connection.listAllDomains()] == ["db"]
+    connection.networkLookupByName("lan").destroy()
+    project.converge()
+    assert connection.lookupByName("web").isActive()

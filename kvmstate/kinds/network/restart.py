@@ -28,12 +28,13 @@ def judge(at: Scene) -> None:
         if change.id.kind == NETWORK:
             entry = at.inventory.get(id_)
             begun = entry is not None and len(entry.specs) > 1
-            at.changes[id_] = judged(change, at.host, running, begun, partial(_goes_on, at, id_))
+            change = judged(change, at.host, running, begun, partial(_goes_on, at, id_))
+            at.changes[id_] = _still_named(at, change)
 
 
 def _goes_on(at: Scene, network: ResourceId, name: str) -> bool | None:
     """Whether a machine is to go on using a network; None of one that no manifest declares."""
-    machine = ResourceId(MACHINE, name)
+    machine = _now(at, name)
     if (left := at.changes.get(machine)) and left.action is Action.DELETE and not left.blocked:
         return False
     wanted = at.desired.get(machine)
@@ -41,6 +42,31 @@ def _goes_on(at: Scene, network: ResourceId, name: str) -> bool | None:
         return None
     on = any(ref.target == network for ref in references(wanted.spec))
     return bool(wanted.spec.runs and (on or any(plug.bridge for plug in wanted.spec.plugs())))
+
+
+def _now(at: Scene, name: str) -> ResourceId:
+    """The address of a machine that is called so on the host."""
+    machine = ResourceId(MACHINE, name)
+    return next((id_ for id_, change in at.changes.items() if change.moved_from == machine), machine)
+
+
+def _still_named(at: Scene, change: Change) -> Change:
+    """A network is renamed when all machines of the project that name it are changed with it: those that are not would
+    look for it in vain at their next start."""
+    if change.blocked or not change.is_renamed or change.action is Action.NOOP:
+        return change
+    assert change.moved_from
+    for name in plugs.naming(at.host, change.moved_from.name):
+        if (machine := at.changes.get(_now(at, name))) is None or machine.action is Action.DELETE:
+            continue
+        if machine.blocked or machine.suspended:
+            why = f"{machine.id}, which names it, is {'blocked' if machine.blocked else 'suspended'}"
+            return replace(change, blocked=f"{change.moved_from} cannot be renamed: {why}", hint=machine.hint)
+        if machine.action is Action.NOOP:
+            return change.waits(
+                f"{change.moved_from} has moved to {change.id}: it is renamed together with {machine.id}"
+            )
+    return change
 
 
 def judged(change: Change, host: Host, running: plugs.Running, begun: bool, uses: Uses) -> Change:
@@ -52,7 +78,7 @@ def judged(change: Change, host: Host, running: plugs.Running, begun: bool, uses
     name, seen = change.id.name, change.observed
     if change.blocked or change.action not in (Action.NOOP, Action.CREATE, Action.UPDATE) or change.spec is None:
         return change
-    if change.moved_from and seen and seen.id != change.id:
+    if change.moved_from and change.is_renamed:
         old = change.moved_from.name
         if strangers := [machine for machine in plugs.naming(host, old) if uses(machine) is None]:
             return replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 
 from lxml import etree
@@ -19,6 +19,7 @@ from kvmstate.kinds.virtual_machine import checked, live
 from kvmstate.kinds.virtual_machine.above import keep_layers_elsewhere, keep_what_lies_above
 from kvmstate.kinds.virtual_machine.defaults import base
 from kvmstate.kinds.virtual_machine.devices.base import Owner, item_named, items
+from kvmstate.kinds.virtual_machine.devices.interface import named_interfaces
 from kvmstate.kinds.virtual_machine.portable import portable, secrets
 from kvmstate.kinds.virtual_machine.rebuild import rebuild
 from kvmstate.kinds.virtual_machine.removed import removed
@@ -275,6 +276,24 @@ def judged(host: Host, change: Change, entry: Entry | None) -> Change:
     return replace(change, blocked=error.message, hint=error.hint)
 
 
+def followed(resource: Resource, observed: Observed | None, origins: Mapping[ResourceId, ResourceId]) -> Resource:
+    """Interfaces that are called after a network stay the same ones when that is renamed."""
+    spec: VirtualMachineSpec = resource.spec
+    if observed is None:
+        return resource
+    onward = {old.name: new.name for new, old in origins.items()}
+    seen = [
+        nic.model_copy(update={"network": onward[nic.network]}) if nic.network in onward else nic
+        for nic in observed.config.interfaces
+    ]
+    kept = {nic.name for nic in seen if nic.network in onward.values()}
+    named = [
+        wanted if nic.name not in kept else wanted.model_copy(update={"name": nic.name})
+        for wanted, nic in zip(spec.interfaces, named_interfaces(spec.interfaces, seen), strict=True)
+    ]
+    return replace(resource, spec=spec.model_copy(update={"interfaces": named}))
+
+
 OPS = Ops(
     names,
     observe,
@@ -285,5 +304,6 @@ OPS = Ops(
     secrets,
     taken=lambda host, uuid: domains.has(host.connection, uuid),
     checked=judged,
+    followed=followed,
     removed=removed,
 )
