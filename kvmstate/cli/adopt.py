@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvmstate.cli.options import split_addresses
-from kvmstate.cli.session import claim_options, host_options, lock_option, opened
+from kvmstate.cli.session import claim_options, empty_option, host_options, lock_option, opened
 from kvmstate.errors import UsageError
 from kvmstate.model.printable import harmless
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("adopt")
 @host_options
+@empty_option
 @claim_options
 @lock_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")

@@ -10,6 +10,7 @@ import click
 from kvmstate.cli import plan_file
 from kvmstate.cli.session import (
     claim_options,
+    deletion_options,
     host_options,
     json_option,
     lock_option,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 @click.command("apply")
 @host_options
+@deletion_options
 @claim_options
 @lock_option
 @selection_options

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from kvmstate.cli import colour, plan_file
-from kvmstate.cli.session import claim_options, host_options, json_option, opened, selection_options
+from kvmstate.cli.session import claim_options, deletion_options, host_options, json_option, opened, selection_options
 from kvmstate.errors import UsageError
 from kvmstate.model.printable import harmless
 
 
 @click.command("plan")
 @host_options
+@deletion_options
 @claim_options
 @selection_options
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 0: nothing to do; 2: changes; 1: error.")

@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from kvmstate.cli.options import split_addresses
-from kvmstate.cli.session import host_options, lock_option, opened, parallelism_option
+from kvmstate.cli.session import empty_option, host_options, lock_option, opened, parallelism_option
 from kvmstate.errors import UsageError
 
 
 @click.command("recreate")
 @host_options
+@empty_option
 @lock_option
 @parallelism_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")

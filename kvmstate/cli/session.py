@@ -41,7 +41,18 @@ class Opened:
 
 
 def host_options(command: F) -> F:
-    """PATH..., -c, --project, --env, --values, --set and what limits deletions; see `opened`."""
+    """PATH..., -c, --project, --env, --values, --set; see `opened`."""
+    for decorate in (connect_option, project_option, manifest_options):
+        command = decorate(command)
+    return command
+
+
+def empty_option(command: F) -> F:
+    return click.option("--allow-empty", is_flag=True, help="Accept manifests that declare nothing.")(command)
+
+
+def deletion_options(command: F) -> F:
+    """Whether what left the manifests is deleted, and how much of it; with `empty_option`."""
     for decorate in (
         click.option(
             "--max-deletes",
@@ -55,11 +66,8 @@ def host_options(command: F) -> F:
             callback=_share,
             help="Refuse to delete more of what is owned, such as 50%. Default: as kvmstate.yaml says, else a third.",
         ),
-        click.option("--allow-empty", is_flag=True, help="Accept manifests that declare nothing."),
+        empty_option,
         click.option("--prune/--no-prune", default=None, help="Delete what is owned and left the manifests."),
-        connect_option,
-        project_option,
-        manifest_options,
     ):
         command = decorate(command)
     return command
@@ -155,9 +163,9 @@ def warn(warnings: tuple[str, ...]) -> None:
 
 @contextmanager
 def opened(
-    prune: bool | None,
-    allow_empty: bool,
-    max_deletes: int | None,
+    prune: bool | None = None,
+    allow_empty: bool = False,
+    max_deletes: int | None = None,
     max_delete_share: float | None = None,
     lock_timeout: int | None = None,
     repair: bool = False,

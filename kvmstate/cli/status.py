@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from kvmstate.cli.session import Opened
     from kvmstate.model.plan import Plan
 
-FORGOTTEN = ("prune", "allow_empty", "max_deletes", "max_delete_share")
-
 
 @click.command("status")
 @host_options
@@ -50,7 +48,7 @@ def command(as_json: bool, watch: bool, daemon: str | None, token_file: Path | N
     from kvmstate.cli.watch import screen, watch_daemon, watch_host
     from kvmstate.web.client import NotRunning
 
-    asked = inputs(**{name: value for name, value in given.items() if name not in FORGOTTEN})
+    asked = inputs(**given)
     with screen(as_json) as draw:
         try:
             watch_daemon(client(daemon, token_file, asked.project().name), draw)

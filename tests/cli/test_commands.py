@@ -229,3 +229,17 @@ def test_a_share_that_is_not_one_is_told_what_one_looks_like(said: str, tmp_path
     assert done.returncode == 1
     assert "maxDeleteShare: expected a share such as 50%; found" in done.stderr
     assert "in quotes" not in done.stderr
+
+
+LIMITS = ("--prune", "--max-deletes=1", "--max-delete-share=50%")
+NONE_THERE = [(command, option) for command in ("status", "drift", "adopt", "recreate", "destroy") for option in LIMITS]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [*NONE_THERE, *((command, "--allow-empty") for command in ("status", "drift", "destroy"))]
+)
+def test_what_limits_deletions_is_an_option_only_where_it_counts(command: str, option: str, tmp_path: Path) -> None:
+    done = kvmstate(command, option, cwd=tmp_path)
+    assert (done.returncode, "no such option" in done.stderr.lower()) == (1, True), done
+    for other in ("plan", "apply"):
+        assert option.partition("=")[0] in kvmstate(other, "--help", cwd=tmp_path).stdout

@@ -44,7 +44,7 @@ def command(now: datetime, dry_run: bool, as_json: bool, lock_timeout: int, **gi
     from kvmstate.views import snapshot_run as view
 
     outcomes = []
-    with opened(None, False, 0, lock_timeout=None if dry_run else lock_timeout, **given) as at:
+    with opened(lock_timeout=None if dry_run else lock_timeout, **given) as at:
         policies = at.session.policies.all
         for outcome in at.session.policies.run(now, dry_run, _say):
             outcomes.append(outcome)
