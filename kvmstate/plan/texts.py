@@ -32,12 +32,14 @@ def shown(value: object, key: str | None = None) -> str:
         said = [(b.alias, v, b.hides(v)) for b in parts if (v := getattr(value, b.name)) is not None and v != []]
         if key is not None and any(name == "volume" for name, _, _ in said):
             said = [part for part in said if part[0] != "file"]
-        return ", ".join(_named(*part) for part in said if key is None or str(part[1]) != key)
+        news = [part for part in said if key is None or str(part[1]) != key]
+        # of what has nothing but its name there is that to say
+        return ", ".join(_named(*part) for part in news or said) or "{}"
     if isinstance(value, list):
         return "[" + "; ".join(shown(item) for item in value) + "]"
     if isinstance(value, dict):
         return "{" + "; ".join(_named(name, item, is_secret(name)) for name, item in value.items()) + "}"
-    return _cut(one_line(public(value)))
+    return _cut(one_line(public(value))) or '""'
 
 
 def _named(name: str, value: object, sensitive: bool) -> str:
