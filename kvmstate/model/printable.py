@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def harmless(text: str) -> str:
     """Control, direction and invisible characters spelled out (`\\x1b`, `\\u202e`); lines stay lines."""
@@ -15,3 +17,10 @@ def harmless(text: str) -> str:
 def one_line(text: str) -> str:
     """As `harmless`, with line breaks spelled out too."""
     return harmless(text).replace("\n", "\\n")
+
+
+def in_words(word: str) -> str:
+    """A state as JSON and metrics call it, such as RestartPending, for people."""
+    if word == "LeftManifests":
+        return "left the manifests"
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", word).lower()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from kvmstate.errors import KvmstateError
 from kvmstate.kind import Space
 from kvmstate.kind.policy import Gauge
+from kvmstate.model.printable import in_words
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan.reasons import Planned
 from kvmstate.sources.revision import Revision
@@ -221,7 +222,7 @@ class StatusStore:
         bad = {Sync.FAILING, Sync.BLOCKED, Sync.DRIFTED}
         if now.sync is Sync.IN_SYNC:
             if before and before.sync is not Sync.IN_SYNC:
-                was = f"it was {before.sync.value}" + (f": {before.message}" if before.message else "")
+                was = f"it was {in_words(before.sync.value)}" + (f": {before.message}" if before.message else "")
                 self.record_event("Recovered" if before.sync in bad else "InSync", was, now.id)
         elif before is None or (before.sync, before.message) != (now.sync, now.message):
             self.record_event(now.sync.value, now.message, now.id, warning=now.sync in bad, hint=now.hint)

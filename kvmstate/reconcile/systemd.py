@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kvmstate.model.printable import one_line
+from kvmstate.model.printable import in_words, one_line
 from kvmstate.reconcile.status_store import State, StatusStore, Sync
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def status(state: State) -> str:
     if not state.ready:
         return "the first pass is under way"
     counts = state.counts()
-    said = ", ".join(f"{counts[sync]} {sync.value}" for sync in Sync if counts[sync]) or "nothing is declared"
+    said = ", ".join(f"{counts[sync]} {in_words(sync.value)}" for sync in Sync if counts[sync]) or "nothing is declared"
     for sync in _NAMED:
         for resource in state.resources.values():
             if resource.sync is sync:

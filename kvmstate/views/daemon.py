@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from kvmstate.model.printable import one_line
+from kvmstate.model.printable import in_words, one_line
 from kvmstate.views.text import aligned
 
 
@@ -45,7 +45,7 @@ def _row(resource: dict[str, Any]) -> tuple[str, ...]:
     tried = (
         f" (tried {resource['failures']} times, again {_time(resource['next_try'])})" if resource["next_try"] else ""
     )
-    return resource["address"], resource["sync"], _time(resource["since"]), resource["message"] + tried
+    return resource["address"], in_words(resource["sync"]), _time(resource["since"]), resource["message"] + tried
 
 
 def _time(text: str | None) -> str:

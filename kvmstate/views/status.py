@@ -6,16 +6,17 @@ from dataclasses import asdict, dataclass
 
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
+from kvmstate.model.printable import in_words
 from kvmstate.views.text import aligned
 
 FORMAT_VERSION = "1.0"
 _SYNC = {
-    Action.CREATE: "missing",
-    Action.UPDATE: "differs",
-    Action.REPLACE: "differs",
-    Action.DELETE: "left the manifests",
-    Action.FORGET: "left the manifests",
-    Action.ADOPT: "not owned",
+    Action.CREATE: "Missing",
+    Action.UPDATE: "Differs",
+    Action.REPLACE: "Differs",
+    Action.DELETE: "LeftManifests",
+    Action.FORGET: "LeftManifests",
+    Action.ADOPT: "NotOwned",
 }
 
 
@@ -34,11 +35,11 @@ def rows(plan: Plan) -> list[Row]:
 
 def _row(change: Change, waits: bool) -> Row:
     seen = change.observed
-    sync = _SYNC.get(change.action) or ("unknown" if seen is None else "restart pending" if waits else "in sync")
+    sync = _SYNC.get(change.action) or ("Unknown" if seen is None else "RestartPending" if waits else "InSync")
     if change.suspended:
-        sync = "suspended"
+        sync = "Suspended"
     elif change.action is Action.NOOP and change.desired is None:
-        sync = "left the manifests"
+        sync = "LeftManifests"
     fields = change.shown or (change.waiting if waits else ())
     note = change.blocked or change.reason or ", ".join(f.where for f in fields if seen is not None)
     return Row(str(change.id), seen.state if seen else "-", sync, note)
@@ -48,7 +49,7 @@ def render(table: list[Row]) -> str:
     if not table:
         return "This project owns nothing here, and its manifests declare nothing."
     head = ("RESOURCE", "STATE", "SYNC", "NOTE")
-    return "\n".join(aligned([head, *((r.address, r.state, r.sync, r.note) for r in table)]))
+    return "\n".join(aligned([head, *((r.address, r.state, in_words(r.sync), r.note) for r in table)]))
 
 
 def as_json(plan: Plan, table: list[Row]) -> dict[str, object]:

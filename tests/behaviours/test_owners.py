@@ -115,7 +115,7 @@ def test_addresses_choose_what_is_adopted(project: Project, connection: libvirt.
     assert adopted.code == 0, adopted
     assert adopted.out.endswith("Resources: 0 added, 0 changed, 0 destroyed, 2 adopted.\n")
     rows = json.loads(project.kvmstate("status", "--json").out)["resources"]
-    assert [row["address"] for row in rows if row["sync"] in ("not owned", "missing")] == ["network/new", "network/wan"]
+    assert [row["address"] for row in rows if row["sync"] in ("NotOwned", "Missing")] == ["network/new", "network/wan"]
     for address, said in (
         ("network/lan", "network/lan cannot be adopted: project shop owns it already"),
         ("network/new", "network/new cannot be adopted: it is not on the host"),

@@ -199,7 +199,7 @@ def test_its_state_has_a_word(kind: Kind, runs: bool) -> None:
     [row] = status.rows(Plan(PROJECT, on.uri, (change,)))
     words = {"volume": {False: "present", True: "present"}, "domain": {False: "stopped", True: "running"}}
     assert row.state == words.get(kind.word, {False: "inactive", True: "active"})[runs]
-    assert row.sync == "in sync"
+    assert row.sync == "InSync"
 
 
 @every_kind

@@ -199,11 +199,11 @@ def test_status_is_watched_without_a_daemon(
 ) -> None:
     project.converge(resource("Network", "lan"))
     watcher = watch("status", "--watch")
-    watcher.shows(lambda state: network(state, "in sync"), "all is well")
+    watcher.shows(lambda state: network(state, "InSync"), "all is well")
     connection.networkLookupByName("lan").destroy()
-    watcher.shows(lambda state: network(state, "differs"), "what somebody did on the host")
+    watcher.shows(lambda state: network(state, "Differs"), "what somebody did on the host")
     project.write(resource("Network", "lan", {"suspend": True}))
-    watcher.shows(lambda state: network(state, "suspended"), "what changed in the files")
+    watcher.shows(lambda state: network(state, "Suspended"), "what changed in the files")
     project.write({"kind": "Nonsense"})
     watcher.shows(lambda state: bool(state.get("errored")), "what is wrong in the files")
 

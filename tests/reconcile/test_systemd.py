@@ -90,7 +90,7 @@ def test_it_is_ready_after_the_first_pass_reloads_and_stops(
     assert not manager.said("READY")
     (tmp_path / "host.xml").write_text("<node/>")
     manager.until(lambda message: message.get("READY") == "1")
-    assert manager.said("STATUS")[-1] == "1 InSync"
+    assert manager.said("STATUS")[-1] == "1 in sync"
     assert "EXTEND_TIMEOUT_USEC" not in manager.until(lambda message: "WATCHDOG" in message)
 
     before = time.monotonic_ns() // 1000
@@ -161,7 +161,7 @@ def test_without_a_service_manager_nothing_is_said_and_nothing_fails(tmp_path: P
                     (c := ResourceId("domain", "c")): ResourceStatus(c, Sync.FAILING, "no\nsuch file"),
                 },
             ),
-            "1 InSync, 1 Waiting, 1 Failing; domain/c: no\\nsuch file",
+            "1 in sync, 1 waiting, 1 failing; domain/c: no\\nsuch file",
         ),
         (
             State(ready=True, conditions={ConditionType.HOST: (datetime.now(UTC), ConnectionFailed("gone"))}),

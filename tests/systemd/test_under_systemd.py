@@ -51,7 +51,7 @@ def test_it_is_ready_after_the_first_pass_and_runs_with_little(box: Box, unit: U
     unit.becomes("active")
     # ready is not only started
     assert unit.project in box.run("virsh net-list --name")
-    assert 'Status: "1 InSync"' in box.run(f"systemctl status {unit.name}")
+    assert 'Status: "1 in sync"' in box.run(f"systemctl status {unit.name}")
 
     pid = unit["MainPID"]
     assert box.run(f"ps -o user= -p {pid}") == "kvmstate"
