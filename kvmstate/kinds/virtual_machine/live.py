@@ -14,7 +14,7 @@ from kvmstate.host import Host, domains
 from kvmstate.host.objects import Domain
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.virtual_machine.spec import DEVICES
-from kvmstate.model.change import Change, FieldChange
+from kvmstate.model.change import Change, FieldChange, Key
 from kvmstate.xmlbind import document, parse, to_text
 
 Handler = Callable[[Host, Domain, Change, FieldChange], None]
@@ -32,19 +32,19 @@ def handler(path: Sequence[str]) -> Handler:
     """What changes this field of a running machine. Raises KeyError when nothing does."""
     if path[0] not in DEVICES:
         return HANDLERS[".".join(path)]
-    return _plug if len(path) == _depth(path) else _update
+    return _plug if path == _place(path) else _update
 
 
-def _depth(path: Sequence[str]) -> int:
-    """How much of a path names a device."""
-    return 2 if DEVICES[path[0]][0].repeated else 1
+def _place(path: Sequence[str]) -> Sequence[str]:
+    """What of a path names a device: its field, and which of several it is."""
+    return path[:2] if any(isinstance(part, Key) for part in path[1:2]) else path[:1]
 
 
 def ordered(fields: Iterable[FieldChange]) -> list[FieldChange]:
     """What goes, goes first: its bus, name or address may be needed by what comes. One step a device."""
     seen, found = set(), []
     for field in sorted(fields, key=lambda f: f.new is not None):
-        key = field.path[: _depth(field.path)] if field.path[0] in DEVICES else field.path
+        key = _place(field.path) if field.path[0] in DEVICES else field.path
         if key not in seen:
             seen.add(key)
             found.append(field)
@@ -54,10 +54,12 @@ def ordered(fields: Iterable[FieldChange]) -> list[FieldChange]:
 def _device(text: str, field: FieldChange) -> etree._Element | None:
     """The device in this XML that the field is of."""
     b, section = DEVICES[field.path[0]]
-    root = document(text)
-    if not b.repeated:
-        return b.find(root)
-    return next((node for node in b.find_all(root) if b.item_key(parse(section, node)) == field.path[1]), None)
+    nodes, (_, *which) = b.find_all(document(text)), _place(field.path)
+    if not which:
+        return next(iter(nodes), None)
+    if not b.key:
+        return next(iter(nodes[int(which[0]) :]), None)
+    return next((node for node in nodes if b.item_key(parse(section, node)) == which[0]), None)
 
 
 def _plug(host: Host, domain: Domain, change: Change, field: FieldChange) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar, Unpack
+from typing import Annotated, Any, ClassVar, Unpack
 
 from lxml import etree
 from pydantic import Field
@@ -15,8 +15,6 @@ from kvmstate.model.field import Told
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Binding, Element, Section, bindings, xml, xml_list
 from kvmstate.xmlbind.path import parse_path
-
-D = TypeVar("D", bound="Device")
 
 # Devices are told apart by libvirt's user aliases, which must start with ua-
 # (https://libvirt.org/formatdomain.html#devices); those made without one, by what libvirt knows them by.
@@ -35,7 +33,7 @@ class Device(Section):
     """An element below <devices>.
 
     `tag` is its name there, `key` the field that tells several apart (without one, their place does), and `plug` what
-    it costs to attach or detach one.
+    it costs to attach or detach one; a new machine has PCIe ports for those that come and go while it runs.
     One that changes in a running machine is exchanged in its `swaps`: those of its children that may differ.
     `volatile` are XPaths, from its element, of what a running machine's XML says anew with every start.
     """
@@ -80,17 +78,12 @@ def _cost(section: type[Device]) -> Any:
     return {} if section.plug is Effect.RESTART else {"effect": section.plug}
 
 
-def class_of(binding: Binding) -> type[Any] | None:
-    """The device that a field of the machine holds, if it holds any."""
-    return next((section for section in binding.sections if issubclass(section, Device)), None)
-
-
 Devices = Mapping[str, tuple[Binding, type[Device]]]
 
 
 def registry(spec: type[Section]) -> Devices:
     """By manifest spelling: the fields of a spec that hold devices."""
-    return {b.alias: (b, section) for b in bindings(spec) if (section := class_of(b))}
+    return {b.alias: (b, section) for b in bindings(spec) for section in b.sections if issubclass(section, Device)}
 
 
 def items(spec: object, binding: Binding) -> list[Any]:
@@ -119,10 +112,10 @@ def named(fallback: str, known: Callable[[str], str] = str) -> Element:
 def placing(attribute: str) -> Element:
     """An attribute that decides which bus a device is on: with another one its address goes, for libvirt to choose."""
 
-    def read(node: etree._Element, lookup: Any) -> str | None:
+    def read(node: etree._Element, lookup: Lookup) -> str | None:
         return node.get(attribute)
 
-    def write(node: etree._Element, value: str | None, lookup: Any) -> None:
+    def write(node: etree._Element, value: str | None, lookup: Lookup) -> None:
         if value is None or node.get(attribute) == value:
             return
         node.set(attribute, value)
