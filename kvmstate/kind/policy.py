@@ -57,7 +57,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Told:
-    """What the daemon says of an outcome: `reason` is one CamelCase word, as of Kubernetes' events."""
+    """What the daemon says of an outcome: `reason` is one CamelCase word, as of Kubernetes' events; who wants to hear
+    of failures is told of a `warning`."""
 
     reason: str
     message: str

@@ -53,7 +53,12 @@ class Scheduler:
                 outcomes.append(outcome)
                 for event in outcome.events:
                     self._status.record_event(
-                        event.reason, event.message, outcome.target.id, warning=event.warning, hint=event.hint
+                        event.reason,
+                        event.message,
+                        outcome.target.id,
+                        warning=event.warning,
+                        hint=event.hint,
+                        failure=event.warning,
                     )
             self._status.update(gauges=session.policies.metrics(outcomes))
         self._queue.forget(Task.POLICIES)

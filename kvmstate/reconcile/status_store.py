@@ -55,7 +55,8 @@ class ResourceStatus:
 @dataclass(frozen=True)
 class Event:
     """An event in Kubernetes' sense: `reason` is one CamelCase word, `warning` its type; `resource` is an address, or
-    empty for what concerns the whole project. `revision` is that of the manifests in force."""
+    empty for what concerns the whole project. `revision` is that of the manifests in force. A `failure` is news for who
+    wants to hear of failures, whatever its reason is."""
 
     time: datetime
     reason: str
@@ -64,6 +65,7 @@ class Event:
     warning: bool = False
     revision: str = ""
     hint: str = ""
+    failure: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,14 +170,14 @@ class StatusStore:
         warning: bool = False,
         hint: str = "",
         revision: Revision | None = None,
+        failure: bool = False,
     ) -> None:
         """Something happened, under the revision in force or because of another one."""
         with self._lock:
             revision = revision or self._state.revision
             commit = revision.commit if revision else ""
-            happened = Event(
-                datetime.now(UTC), reason, message, str(resource) if resource else "", warning, commit, hint
-            )
+            address = str(resource) if resource else ""
+            happened = Event(datetime.now(UTC), reason, message, address, warning, commit, hint, failure)
             self._events.append(happened)
         for tell in self._tell:
             tell(happened)

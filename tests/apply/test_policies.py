@@ -29,6 +29,7 @@ from kvmstate.model.resource import Lifecycle, Metadata, Observed, Resource, Res
 from kvmstate.plan import Options, saved
 from kvmstate.reconcile.desired import Desired, Source
 from kvmstate.reconcile.metrics import Metrics
+from kvmstate.reconcile.notify.notices import Notice, notice
 from kvmstate.reconcile.reconciler import Reconciler
 from kvmstate.reconcile.scheduler import Scheduler
 from kvmstate.reconcile.status_store import State, StatusStore
@@ -64,7 +65,8 @@ class Backup:
 
     def run(self, work: Work, target: Resource, observed: Observed | None) -> Outcome:
         if observed is None:
-            return Outcome(self.resource, target, errors=(HostError("it is not there", "make it"),))
+            failed = Told("BackupFailed", "it is not there", warning=True, hint="make it")
+            return Outcome(self.resource, target, errors=(HostError(failed.message, failed.hint),), events=(failed,))
         copy = f"{target.id.name}-{work.now:%H}"
         if not work.dry:
             self.log.append(f"{self.resource.id}: {copy}")
@@ -225,16 +227,31 @@ def test_a_saved_plan_has_it() -> None:
         assert [str(policy.resource.id) for policy in opened.policies.all] == ["backup/nightly"]
 
 
-def test_the_daemon_runs_it_when_it_is_due_tells_of_it_and_counts() -> None:
-    converge(machine("web"))
+def daemon(*resources: Resource) -> tuple[StatusStore, WorkQueue, Scheduler]:
+    """As much of it as runs policies."""
     project = Project(name="shop")
-    desired = Desired(project, (machine("web"), backup("nightly")))
+    desired = Desired(project, resources)
     status, queue = StatusStore(State(ready=True)), WorkQueue()
     source = Source(lambda: project, lambda: desired, uri=lambda project: URI)
     reconciler = Reconciler(source, status, queue, threading.Event())
     reconciler.project = project
     reconciler.use(desired, changed=False)
-    scheduler = Scheduler(status, queue, reconciler)
+    return status, queue, Scheduler(status, queue, reconciler)
+
+
+def test_the_daemon_tells_who_wants_to_hear_of_failures() -> None:
+    status, _, scheduler = daemon(machine("web"), backup("nightly"))
+    heard: list[Notice | None] = []
+    status.subscribe(lambda event: heard.append(notice(event, "shop", URI)))
+    scheduler.run_due(NOW)
+    (told,) = heard
+    assert told
+    assert (told.topic, told.reason, told.about, told.hint) == ("failure", "BackupFailed", "domain/web", "make it")
+
+
+def test_the_daemon_runs_it_when_it_is_due_tells_of_it_and_counts() -> None:
+    converge(machine("web"))
+    status, queue, scheduler = daemon(machine("web"), backup("nightly"))
     for minutes, count in ((0, 1), (59, 1), (61, 2), (90, 2)):
         # the clock did not jump: nobody looked meanwhile
         scheduler._last = NOW + timedelta(minutes=minutes)

@@ -16,7 +16,6 @@ _TOPICS: dict[str, Topic] = {
     Sync.DRIFTED.value: "drift",
     Sync.FAILING.value: "failure",
     Sync.BLOCKED.value: "failure",
-    "SnapshotFailed": "failure",
     "EventsNotKept": "failure",
     "ListenFailed": "failure",
     "Recovered": "recovery",
@@ -54,7 +53,7 @@ Sender = Callable[[Notice], None]
 
 
 def notice(event: Event, project: str, host: str) -> Notice | None:
-    topic = _TOPICS.get(event.reason)
+    topic = _TOPICS.get(event.reason) or ("failure" if event.failure else None)
     if topic is None:
         return None
     about = event.resource or _ABOUT.get(event.reason, event.reason)
