@@ -20,7 +20,7 @@ from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host import pools, volumes
 from kvmstate.host.faults import faults
 from kvmstate.host.objects import Pool
-from kvmstate.model.pool_types import PoolType, Volumes, pool_type
+from kvmstate.model.pool_types import PoolType, Volumes, image_format, pool_type
 from kvmstate.xmlbind.document import document
 
 # For so long what a pool has just been seen to hold is what it holds, in seconds
@@ -75,7 +75,7 @@ def read(text: str, path: str = "", pool: str | None = None) -> File:
     times = [root.findtext(f"target/timestamps/{name}") or "" for name in ("ctime", "mtime")]
     return File(
         path or normal(root.findtext("target/path") or ""),
-        (format_.get("type") if format_ is not None else None) or "raw",
+        image_format(format_.get("type", "raw")) if format_ is not None else "raw",
         root.findtext("backingStore/path") or None,
         (below.get("type") if below is not None else None) or "raw",
         (*times, root.findtext("capacity") or ""),

@@ -13,6 +13,7 @@ from kvmstate.host import domains, pools, snapshots, volumes
 from kvmstate.host.faults import faults
 from kvmstate.host.files import Files, normal
 from kvmstate.host.objects import Volume
+from kvmstate.model.pool_types import image_format
 from kvmstate.model.reference import VolumeRef, VolumeSource
 from kvmstate.xmlbind import disk_source
 from kvmstate.xmlbind.document import document
@@ -130,7 +131,7 @@ class HostLookup:
             )
         format_ = self._known.get(ref) or ""
         probed = node.find("target/format")
-        if not format_ and (probed is None or probed.get("type") in (None, "raw", "iso", "unknown")):
+        if not format_ and (probed is None or image_format(probed.get("type", "raw")) in ("raw", "iso", "unknown")):
             # it would be raw in any case: what is not marked as anything else
             format_ = "raw"
         return VolumeSource(kind, node.findtext("target/path") or "", _USED_AS.get(format_, format_))

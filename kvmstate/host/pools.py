@@ -17,7 +17,7 @@ from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host.faults import described, faults
 from kvmstate.host.objects import Pool, Volume
 from kvmstate.host.permit import Configuration, Permit
-from kvmstate.xmlbind.document import to_text
+from kvmstate.xmlbind.document import document, to_text
 
 # So many are looked up one by one; for more it is quicker to list all
 FEW = 5
@@ -87,15 +87,23 @@ def start(pool: Pool, makes_folder: bool = False, permissions: bool = False) -> 
         _create(pool)
     except ConnectionFailed:
         raise
-    except HostError as error:
-        if not makes_folder or (error.errno != ENOENT and _NO_MOUNT_POINT not in error.message):
+    except HostError:
+        # mount.nfs, mount.cifs and others each have words of their own for it
+        if not makes_folder or not _lacks_folder(pool):
             raise
         _build(pool)
         _create(pool)
 
 
-# mount(8)'s words, which libvirt runs without a locale
-_NO_MOUNT_POINT = "mount point does not exist"
+def _lacks_folder(pool: Pool) -> bool:
+    """Whether it is certain that there is none."""
+    try:
+        stop(look(pool.raw.connect(), document(xml(pool)).findtext("target/path") or ""))
+    except NotFound:
+        return True
+    except HostError:
+        pass
+    return False
 
 
 def _build(pool: Pool) -> None:

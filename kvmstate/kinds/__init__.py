@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kvmstate.kind import Kind
 from kvmstate.kinds.network.spec import NetworkSpec
 from kvmstate.kinds.snapshot_policy.spec import SnapshotPolicySpec
+from kvmstate.kinds.storage_pool.spec import VOLATILE as POOL_VOLATILE
 from kvmstate.kinds.storage_pool.spec import StoragePoolSpec
 from kvmstate.kinds.virtual_machine.spec import VOLATILE, VirtualMachineSpec, machine_images
 from kvmstate.kinds.volume.spec import VolumeSpec, volume_images
@@ -39,7 +40,7 @@ ALL_KINDS = (
         "A place where libvirt keeps volumes, such as a directory.",
         StoragePoolSpec,
         "pools",
-        volatile=("capacity", "allocation", "available"),
+        volatile=POOL_VOLATILE,
         cannot_rename=(
             "libvirt cannot rename a storage pool, and its name is part of its volumes' addresses",
             "declare the pool under both names with the same target, or keep the old name",

@@ -88,6 +88,15 @@ TYPES = {
 }  # fmt: skip
 
 
+# Where libvirt's XML has the format of an image, it has the type of a partition: to QEMU all of them are raw
+PARTITIONS = ("none", "linux", "fat16", "fat32", "linux-swap", "linux-lvm", "linux-raid", "extended")
+
+
+def image_format(said: str) -> str:
+    """The format of an image, of what a volume's XML says."""
+    return "raw" if said in PARTITIONS else said
+
+
 def pool_type(name: str) -> PoolType:
     """The row of a type. Of one that is newer than this table nothing is ruled out, but what needs to be known."""
     return TYPES.get(name) or PoolType(name, Volumes.DEVICES, Can.ALL, IMAGES, sparse=True)

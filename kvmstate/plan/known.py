@@ -10,6 +10,7 @@ from kvmstate.host import Host
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Change
 from kvmstate.model.inventory import Inventory
+from kvmstate.model.pool_types import image_format
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Resource, ResourceId
 
@@ -46,7 +47,7 @@ def alarms(host: Host, changes: Iterable[Change]) -> Iterator[str]:
         kind = BY_WORD[change.id.kind]
         if kind.holds_data and change.observed and host.known.get(_ref(change.id.name)) == "raw":
             probed = _FORMAT.search(change.observed.xml)
-            if probed and probed[1] not in _RAW:
+            if probed and image_format(probed[1]) not in _RAW:
                 yield (
                     f"{change.id} was made as raw, and its content looks like {probed[1]} by now: its guest may have "
                     "written that to reach other files of the host. It is still used as raw; look into the guest"

@@ -19,6 +19,7 @@ from kvmstate.errors import HostError, NotFound, Unseen
 from kvmstate.host import Host, domains, pools, snapshots, volumes
 from kvmstate.host.connection import lasting
 from kvmstate.host.objects import Connection, Domain, Volume
+from kvmstate.model.pool_types import image_format
 from kvmstate.snapshots import dropped, underway
 from kvmstate.xmlbind import disk_source, document, to_text
 from kvmstate.xmlbind.path import parse_path
@@ -406,7 +407,7 @@ def image_of(pool: str, volume: Volume) -> Image:
     return Image(
         path=root.findtext("target/path") or "",
         volume=f"{pool}/{root.findtext('name')}",
-        format=(format_.get("type") if format_ is not None else None) or "raw",
+        format=image_format(format_.get("type", "raw")) if format_ is not None else "raw",
         capacity=capacity,
         allocation=int(root.findtext("allocation") or 0),
         physical=int(root.findtext("physical") or capacity),

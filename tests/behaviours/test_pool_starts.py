@@ -72,8 +72,8 @@ def folder_pool(active: bool = True, **target: Any) -> dict[str, Any]:
     return resource("StoragePool", "images", type="dir", active=active, target={"path": path, **target})
 
 
-def mode(project: Project) -> str:
-    return oct(project.path("images").stat().st_mode)[-4:]
+def mode(project: Project, name: str = "images") -> str:
+    return oct(project.path(name).stat().st_mode)[-4:]
 
 
 def test_a_start_makes_a_folder_that_is_missing_and_leaves_one_that_is_there(project: Project) -> None:
@@ -100,3 +100,26 @@ def test_the_mode_that_a_manifest_asks_for_is_set_at_the_start(project: Project)
     project.path("images").rmdir()
     project.converge(folder_pool(**asked))
     assert mode(project) == "0711"
+
+
+# as mount runs it, with the server's folder and the mount point
+NFS = """
+[ -d "$2" ] || { echo "mount.nfs: mount point $2 does not exist" >&2; exit 32; }
+exec mount -i -t tmpfs "$1" "$2\""""
+
+
+def test_a_mount_point_that_is_missing_is_made_whatever_mount_calls_that(project: Project) -> None:
+    there = "/var/lib/libvirt/behaviours/shared"
+    source = "<host name='127.0.0.1'/><dir path='/srv/shared'/><format type='nfs'/>"
+    xml = f"<pool type='netfs'><source>{source}</source><target><path>{there}</path></target></pool>"
+    shared = resource("StoragePool", "shared", type="netfs", remainder=xml)
+    with programs(project.host, {"mount.nfs": NFS}) as log:
+        project.converge(shared, resource("Volume", "one", pool="shared", capacity="1MiB"))
+        # what fails for another reason is not built
+        project.converge(resource("StoragePool", "shared", type="netfs", active=False, remainder=xml))
+        project.path("shared").chmod(0o750)
+        (log.parent / "programs" / "mount.nfs").write_text("#!/bin/sh\necho denied >&2; exit 32\n")
+        project.write(shared)
+        assert project.apply().code == 1
+        assert mode(project, "shared") == "0750"
+        wipe(project.uri)

@@ -8,10 +8,18 @@ from typing import get_args
 
 import libvirt
 import pytest
+from in_memory import AnyPermit, MemoryHost
+from scene import PROJECT, resource, seen
 
+from kvmstate.errors import HostError
+from kvmstate.kind import Context
+from kvmstate.kinds import BY_WORD
 from kvmstate.kinds.storage_pool.spec import MEMBERS, FileSystemType, PoolSpec
-from kvmstate.model.pool_types import IMAGES, TYPES, Can, Volumes, pool_type
-from kvmstate.xmlbind import document
+from kvmstate.kinds.volume.spec import volume_images
+from kvmstate.model.change import Action, Change
+from kvmstate.model.pool_types import IMAGES, PARTITIONS, TYPES, Can, Volumes, pool_type
+from kvmstate.model.reference import VolumeRef
+from kvmstate.xmlbind import document, to_text
 
 DOCS = Path(__file__).parents[2] / "docs" / "pools.md"
 KNOWN_BY = {"inode": "inode and time of birth", "key": "the storage's own key", "path": "its path alone"}
@@ -72,12 +80,38 @@ def test_of_a_type_that_nobody_knows_nothing_is_ruled_out() -> None:
     assert all(pool_type("new").knows(format_) for format_ in IMAGES)
 
 
+@pytest.mark.parametrize("said", ["none", "linux", "linux-lvm"])
+def test_the_type_of_a_partition_is_no_format_of_an_image(said: str) -> None:
+    partition = f"<volume><target><format type='{said}'/></target></volume>"
+    assert [*volume_images("hdd/sdz1", {"remainder": partition})] == [(VolumeRef(pool="hdd", name="sdz1"), "raw")]
+
+
+def test_where_a_disk_has_room_is_not_imported() -> None:
+    room = "<freeExtent start='1' end='2'/><freeExtent start='3' end='4'/>"
+    source = f"<source><device path='/dev/sdz'>{room}</device><format type='gpt'/></source>"
+    host = MemoryHost(f"<pool type='disk'><name>hdd</name>{source}<target><path>/dev</path></target></pool>")
+    _, node = BY_WORD["pool"].ops.portable(seen(host, "pool/hdd"), host)
+    assert to_text(node).count("freeExtent") == 0
+    assert node.find("source/device") is not None
+
+
+def test_what_cannot_be_made_in_a_pool_that_the_plan_did_not_know_is_told_in_words() -> None:
+    host = MemoryHost("<pool type='iscsi'><name>luns</name><target><path>/dev/disk/by-path</path></target></pool>")
+    wanted = resource("volume/luns/one", format="raw")
+    made = Change(wanted.id, Action.CREATE, desired=wanted, spec=wanted.spec)
+    [create] = BY_WORD["volume"].ops.steps(made, Context(host, PROJECT, AnyPermit()))
+    with pytest.raises(HostError, match="libvirt makes no volume in a pool of type iscsi"):
+        create.run(lambda done, total: None)
+
+
 @pytest.mark.real
 def test_libvirt_has_these_types_and_formats(connection: libvirt.virConnect) -> None:
     listed = document(connection.getStoragePoolCapabilities())
     assert {node.get("type") for node in listed.iterfind("pool")} <= {*TYPES}
     for node in listed.iterfind("pool"):
         row = TYPES[node.get("type", "")]
+        if node.get("type") == "disk":
+            assert {value.text for value in node.iterfind("volOptions//value")} == {*PARTITIONS}
         if formats := {value.text for value in node.iterfind("volOptions//value")}:
             assert {*row.formats} == {*IMAGES} & formats, row.name
         else:

@@ -12,12 +12,11 @@ from kvmstate.host.objects import Pool
 from kvmstate.kind import Context, Ops, Space
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
-from kvmstate.kinds.storage_pool.spec import MEMBERS, DirPool, PoolSpec
+from kvmstate.kinds.storage_pool.spec import MEMBERS, VOLATILE, DirPool, PoolSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
-from kvmstate.xmlbind import document, parse, to_text
+from kvmstate.xmlbind import document, parse, to_text, without
 from kvmstate.xmlbind.binding import variant
-from kvmstate.xmlbind.path import parse_path
 
 BASE = "<pool><name/></pool>"
 
@@ -51,9 +50,7 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Poo
 
 
 def portable(observed: Observed, host: Host) -> tuple[PoolSpec, etree._Element]:
-    node = document(observed.xml)
-    for path in ("capacity", "allocation", "available"):
-        parse_path(path).remove(node)
+    node = document(without(observed.xml, VOLATILE))
     if (source := node.find("source")) is not None and not len(source) and not source.attrib:
         node.remove(source)
     if not pools.find(host.connection, observed.id.name).persistent:

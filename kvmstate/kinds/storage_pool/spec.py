@@ -15,6 +15,8 @@ from kvmstate.model.pool_types import TYPES, PoolType, pool_type
 from kvmstate.xmlbind import NeededRemainder, Section, xml
 from kvmstate.xmlbind.codecs import same_path
 
+# How full it is, and where there is room
+VOLATILE = ("capacity", "allocation", "available", "source/device/freeExtent")
 # the root folder, and what is no disk's
 _NO_POOL = {"", "dev", "proc", "run", "sys"}
 # fmt: off

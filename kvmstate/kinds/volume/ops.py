@@ -154,6 +154,9 @@ def steps(change: Change, at: Context) -> list[Step]:
             # libvirt's own default is version 2, which has no bitmaps and discards nothing into layers
             parse_path("target/compat").set(node, QCOW2_V3)
         kept = host.lookup.files.type_of(pool_name) or spec.kept
+        # the plan could not tell, where the pool has been made since
+        for why in _refused(replace(change, action=Action.CREATE), kept):
+            raise HostError(why.message, why.hint)
         if not kept.formats and not spec.remainder:
             # there is no word for it, and libvirt refuses or forgets the one that it is given
             parse_path("target/format").remove(node)

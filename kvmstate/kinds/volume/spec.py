@@ -12,12 +12,12 @@ from pydantic import PrivateAttr, model_validator
 from kvmstate.kind import Fault, Image, Spec
 from kvmstate.model.effect import Effect, Scaling, When
 from kvmstate.model.field import field
-from kvmstate.model.pool_types import Can, PoolType, pool_type
+from kvmstate.model.pool_types import Can, PoolType, image_format, pool_type
 from kvmstate.model.quantity import Bytes, Size
 from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.model.resource import Name
 from kvmstate.xmlbind import Element, Remainder, Section, xml
-from kvmstate.xmlbind.codecs import size
+from kvmstate.xmlbind.codecs import Scalar, size
 
 
 def _read_backing(node: etree._Element, lookup: Lookup) -> object:
@@ -80,6 +80,7 @@ class VolumeSpec(Spec):
     pool: Name = field(required=True, ref="pool", effect=Effect.REPLACE, doc="The storage pool that it is in.")
     format: Literal["raw", "qcow2", "iso"] = xml(
         "target/format/@type",
+        Scalar(image_format, str),
         default="qcow2",
         same=_same_format,
         recorded=True,
@@ -178,7 +179,7 @@ _FORMAT = re.compile(r"<format type=['\"]([\w-]+)['\"]")
 def _format(remainder: str | None, said: str | None) -> str:
     if remainder and not said:
         # without a format it is made as raw, and of logical volumes and the like libvirt tells none
-        return found[1] if (found := _FORMAT.search(remainder)) else "raw"
+        return image_format(found[1]) if (found := _FORMAT.search(remainder)) else "raw"
     return said or "qcow2"
 
 
