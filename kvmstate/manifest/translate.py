@@ -15,6 +15,9 @@ from kvmstate.manifest.scalars import describe
 from kvmstate.manifest.suggest import hint, nearest
 from kvmstate.manifest.text import MAX_PROBLEMS
 from kvmstate.model.quantity import WRITTEN
+from kvmstate.model.uri import without_secrets
+from kvmstate.xmlbind import is_secret
+from kvmstate.xmlbind.sealed import has_secrets
 
 _YES_NO = {
     **dict.fromkeys(("yes", "y", "on", "1", "enabled"), "true"),
@@ -60,8 +63,21 @@ def explain(
         return "this field is required", owner.line, owner.column, about or "", path
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return _tag(error, node, path)
-    message, said = _message(error, node, _known(_models_at(steps, candidates, root)))
+    models = _models_at(steps, candidates, root)
+    if any(is_secret(str(step)) for step in steps) or any(map(has_secrets, models)):
+        node = _unsaid(node)
+    message, said = _message(error, node, _known(models))
     return message, node.line, node.column, said, path
+
+
+def _unsaid(node: Node) -> Node:
+    """In place of what may be a secret, or was meant to be a part of something that has one."""
+    return node if isinstance(node.value, dict | list) else Node(Unsaid(), node.line, node.column)
+
+
+class Unsaid:
+    def __repr__(self) -> str:
+        return "(sensitive value)"
 
 
 def spell(path: Iterable[str | int]) -> str:
@@ -70,9 +86,14 @@ def spell(path: Iterable[str | int]) -> str:
 
 
 def found(node: Node) -> str:
-    """What stands in the manifest, shortened."""
+    """What stands in the manifest, shortened, and without secrets."""
+    if isinstance(node.value, Unsaid):
+        return repr(node.value)
     if isinstance(node.value, str):
-        text = node.value if len(node.value) <= 60 else node.value[:57] + "…"
+        if is_secret(node.value):
+            return describe(node.value)
+        value = without_secrets(node.value)
+        text = value if len(value) <= 60 else value[:57] + "…"
         return repr(text)
     if isinstance(node.value, bool | int | float):
         return node.raw[:60]
@@ -125,7 +146,7 @@ def _message(error: ErrorDetails, node: Node, known: list[str]) -> tuple[str, st
     kind, context, value = error["type"], error.get("ctx", {}), node.value
     if kind == "literal_error":
         expected = _quoted(str(context.get("expected", "")))
-        return f"expected {_one_of(expected)}; found {found(node)}", hint(node.raw or value, expected, "")
+        return f"expected {_one_of(expected)}; found {found(node)}", hint(node.raw or str(value), expected, "")
     if kind in ("value_error", "assertion_error"):
         text = error["msg"].split(", ", 1)[-1]
         said = getattr(context.get("error"), "hint", "")

@@ -155,6 +155,11 @@ def _hiding(section: type[Section]) -> tuple[Binding, ...]:
     )
 
 
+def has_secrets(model: type[BaseModel]) -> bool:
+    """Whether a field of its own may be a secret."""
+    return issubclass(model, Section) and any(b.sensitive for b in bindings(model))
+
+
 def holds_secrets(spec: Section) -> bool:
     """Whether a field of it is a secret, or a path; URLs are not looked into."""
     for b in _hiding(type(spec)):
