@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from lxml import etree
 from pydantic import field_validator
@@ -37,8 +37,7 @@ class Claim:
     value: str | IPv4Network | IPv6Network
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """A volume, or a file, that a resource uses; a `layer` lies on it."""
 
     path: tuple[str | int, ...]
@@ -48,8 +47,7 @@ class Image:
     layer: bool = False
 
 
-@dataclass(frozen=True)
-class Plug:
+class Plug(NamedTuple):
     """An interface of a guest, on a network or a bridge of the host."""
 
     path: tuple[str | int, ...]

@@ -11,7 +11,7 @@ from kvmstate.errors import Problem
 from kvmstate.kind import Claim
 from kvmstate.kinds import parent_of
 from kvmstate.manifest.manifests import Loaded
-from kvmstate.xmlbind import Section, bindings
+from kvmstate.xmlbind import Binding, Section, bindings
 
 Path = tuple[str | int, ...]
 
@@ -36,8 +36,8 @@ def check(items: Iterable[Loaded]) -> Iterator[Problem]:
 
 def _same_keys(item: Loaded, section: Section, at: Path) -> Iterator[Problem]:
     """Items of a list are told apart by their key: of two with one key, one would be lost."""
-    for b in bindings(type(section)):
-        value = getattr(section, b.name) if b.key or any(_has_keys(below) for below in b.sections) else None
+    for b in _with_keys(type(section)):
+        value = getattr(section, b.name)
         if isinstance(value, Section):
             yield from _same_keys(item, value, (*at, b.alias))
         seen: dict[tuple[str, object], int] = {}
@@ -47,7 +47,7 @@ def _same_keys(item: Loaded, section: Section, at: Path) -> Iterator[Problem]:
                 own = getattr(child, name)
                 if own is not None and (first := seen.setdefault((name, own), index)) != index:
                     yield item.problem(f"{own} stands twice: here and in {b.alias}[{first}]", (*path, name))
-            if isinstance(child, Section) and _has_keys(type(child)):
+            if isinstance(child, Section) and _with_keys(type(child)):
                 yield from _same_keys(item, child, path)
 
 
@@ -58,8 +58,9 @@ def _apart(section: type[Section], key: str | None) -> tuple[str, ...]:
 
 
 @cache
-def _has_keys(section: type[Section]) -> bool:
-    return any(b.key or any(_has_keys(below) for below in b.sections) for b in bindings(section))
+def _with_keys(section: type[Section]) -> tuple[Binding, ...]:
+    """The fields that are such lists, or hold some."""
+    return tuple(b for b in bindings(section) if b.key or any(_with_keys(below) for below in b.sections))
 
 
 def _claimed_twice(claims: list[tuple[Claim, Loaded]]) -> Iterator[Problem]:

@@ -28,10 +28,10 @@ def digest(host: Host, resource: Resource, seen: Observed) -> str:
         seen.uuid,
         *whole.steady,
     ]
-    told = json.dumps(said)
+    told = "".join(f"{len(part)}:{part}" for part in said)
     if whole is not seen and (seal := host.sealing.known()):
         told = seal(told)
-    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(told.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def holds(entry: Entry | None, now: str) -> bool:

@@ -150,8 +150,10 @@ def _of_nobody(change: Change, project: str) -> Change:
 
 def _edited(inventory: Inventory, lifecycles: Mapping[ResourceId, Lifecycle]) -> Inventory:
     """The record, with these lifecycles in place of those that were applied."""
+    if not lifecycles:
+        return inventory
     edited = {id_: replace(e, lifecycle=lifecycles.get(id_, e.lifecycle)) for id_, e in inventory.entries.items()}
-    return replace(inventory, entries=edited) if lifecycles else inventory
+    return replace(inventory, entries=edited)
 
 
 def _kept_back(change: Change, error: PlanError) -> Change:

@@ -21,6 +21,8 @@ def select(
     changes: tuple[Change, ...], targets: Sequence[str], excludes: Sequence[str]
 ) -> tuple[tuple[Change, ...], tuple[ResourceId, ...]]:
     """What stays of an ordered plan, and what is left out. Raises PlanError for an address that names nothing."""
+    if not targets and not excludes:
+        return changes, ()
     by_id = {change.id: change for change in changes}
     named = _named(by_id, targets, "--target")
     kept = _closure(named, lambda id_: by_id[id_].needs) if targets else set(by_id)

@@ -7,8 +7,7 @@ import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvmstate.errors import NotFound, Unseen
 from kvmstate.host import Host, domains, pools, volumes
@@ -31,8 +30,7 @@ Told = tuple[Resource, tuple[str | int, ...], str, str]
 Naming = Callable[[object], str]
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """A disk that is written to. `place` is its path in the manifest."""
 
     machine: str
@@ -208,7 +206,7 @@ def _uses(machine: str, spec: Declaration | None, name: Naming) -> Iterator[Use]
 
 
 def _may_come(change: Change) -> bool:
-    if change.desired is None or change.blocked:
+    if change.desired is None or change.blocked or not (change.fields or change.action in MAKES):
         return False
     images = [image for image in change.desired.spec.images() if image.writes]
     return bool(images) and (

@@ -241,6 +241,6 @@ def machine_images(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[VolumeR
     """The volumes and files of its disks."""
     for disk in spec.get("disks") or ():
         if volume := disk.get("volume"):
-            yield VolumeRef.model_validate(volume), None
+            yield VolumeRef.model_construct(pool=volume["pool"], name=volume["name"]), None
         elif path := disk.get("file"):
             yield path, None

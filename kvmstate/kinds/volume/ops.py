@@ -20,7 +20,6 @@ from kvmstate.host.volumes import QCOW2_V3
 from kvmstate.kind import Context, Fault, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Progress, Step, simple
-from kvmstate.kinds.volume import content
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.effect import Effect
@@ -34,6 +33,7 @@ from kvmstate.xmlbind.path import parse_path
 
 if TYPE_CHECKING:
     from kvmstate.host.uses import User
+    from kvmstate.kinds.volume.content import Source
 
 # A qcow2 image with any data has at least so many bytes
 FRESH = 4 * 65536
@@ -145,7 +145,12 @@ def steps(change: Change, at: Context) -> list[Step]:
                 volumes.delete(volumes.find(pool(), name), permit)
 
         todo.append(simple("delete", delete))
-    source = content.Source(spec.content, change.checksum) if spec.content else None
+    source: Source | None = None
+    if spec.content:
+        # few plans need it, and what fetches contents takes time to load
+        from kvmstate.kinds.volume.content import Source
+
+        source = Source(spec.content, change.checksum)
 
     def create() -> None:
         # what tells one volume from another (`Change.uuid`) is not for its XML, which has no UUID
@@ -205,7 +210,7 @@ def _identity(host: Host, pool: str, volume: Handle) -> str:
     return identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume))
 
 
-def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: content.Source | None, host: Host) -> None:
+def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | None, host: Host) -> None:
     node.find("name").text = name
     if node.find("allocation") is None and spec.kept.sparse:
         # libvirt would reserve all of a raw volume at once; a logical one with less is lost when it has filled that

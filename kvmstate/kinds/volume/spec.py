@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from lxml import etree
@@ -115,7 +116,7 @@ class VolumeSpec(Spec):
         effect=Effect.REPLACE, doc="What it holds at first. Without: empty, or the backing volume's."
     )
     # of its pool, once it is known
-    _kept: PoolType = PrivateAttr(default=pool_type(""))
+    _kept: PoolType = PrivateAttr(default_factory=partial(pool_type, ""))
 
     @property
     def kept(self) -> PoolType:
