@@ -105,8 +105,10 @@ def test_one_that_exists_is_imported_with_its_fields(
     made.create()
     made.createXML("<volume><name>disk</name><capacity>4096</capacity></volume>")
     folder = tmp_path / "imported"
-    imported = kvmstate("import", "pool/data", "volume/data/disk", "-c", project.uri, "-o", str(folder))
+    imported = kvmstate("import", "--all", "-c", project.uri, "-o", str(folder))
     assert imported.code == 0, imported
+    # and not lost+found, which is the file system's
+    assert [path.name for path in (folder / "volumes" / "data").iterdir()] == ["disk.yaml"]
     spec = yaml.safe_load((folder / "pools" / "data.yaml").read_text(encoding="utf-8"))["spec"]
     said = {name: spec[name] for name in ("type", "source", "target")}
     assert said == {"type": "fs", "source": {"device": there, "format": "auto"}, "target": {"path": MOUNTED_AT}}

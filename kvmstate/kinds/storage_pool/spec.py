@@ -36,28 +36,69 @@ class Permissions(Section):
     group: int | None = xml("group", ge=0, doc="Numeric group id.")
 
 
-class Target(Section):
+class Folder(Section):
     path: AbsolutePath = xml("path", same=same_path, required=True, effect=Effect.REPLACE, doc="A folder of the host.")
+
+
+class Target(Folder):
     permissions: Permissions | None = xml(
         "permissions", doc="Of the folder, set when the pool is started; without them one that exists stays as it is."
     )
 
 
 class PoolSpec(Spec):
-    """What pools of every type have."""
+    """What pools of every type have. Of the sections that are `needed` a remainder may have all as well: it did before
+    there were fields for them."""
 
     element: ClassVar[str] = "pool"
+    needed: ClassVar[tuple[str, ...]] = ()
     active: bool = field(True, effect=Effect.LIVE, doc="Whether the pool is started.")
     autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
+    if TYPE_CHECKING:
+        type: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> PoolSpec:
+        missing = [name for name in self.needed if getattr(self, name) is None]
+        if missing and not self.remainder:
+            raise ValueError(f"a pool of type {self.type} needs {missing[0]}")
+        return self
 
     def status(self) -> str:
         return "active" if self.active else "inactive"
 
     def keeps(self) -> PoolType:
-        return pool_type(self.type)  # type: ignore[attr-defined]
+        return pool_type(self.type)
 
 
-class DirPool(PoolSpec):
+class FolderPool(PoolSpec):
+    """What pools of files have, which are in one folder."""
+
+    if TYPE_CHECKING:
+        target: Folder | Target | None
+
+    def place(self) -> str | None:
+        return posixpath.normpath(self.target.path) if self.target else None
+
+    def faults(self) -> Iterator[Fault]:
+        if not self.target:
+            return
+        path, at = self.target.path, ("target", "path")
+        if {".", ".."} & {*path.split("/")}:
+            yield Fault(at, f"{path} goes by way of . or ..", f"write {posixpath.normpath(path)}")
+        elif posixpath.normpath(path).lstrip("/") in _NO_POOL:
+            yield Fault(at, f"{path} is not a folder for volumes", "such as /var/lib/libvirt/images")
+
+    def claims(self) -> Iterator[Claim]:
+        if self.target:
+            yield _claim(("target", "path"), "the folder", self.target.path)
+
+
+def _claim(at: tuple[str, ...], what: str, path: str) -> Claim:
+    return Claim(at, what, "/" + posixpath.normpath(path).lstrip("/"))
+
+
+class DirPool(FolderPool):
     """A folder of the host's. It is made when it is missing, and never removed with the pool."""
 
     xml_variant: ClassVar[str] = "dir"
@@ -65,68 +106,34 @@ class DirPool(PoolSpec):
     type: Literal["dir"] = xml("@type", required=True, effect=Effect.REPLACE)
     target: Target = xml("target", required=True)
 
-    def place(self) -> str:
-        return posixpath.normpath(self.target.path)
-
-    def faults(self) -> Iterator[Fault]:
-        yield from _faults(self.target.path)
-
-    def claims(self) -> Iterator[Claim]:
-        yield _claim(("target", "path"), "the folder", self.target.path)
-
 
 class FileSystem(Section):
-    device: AbsolutePath = xml("device/@path", same=same_path, required=True, effect=Effect.REPLACE,
-                               doc="A block device of the host, whose file system is there already.")  # fmt: skip
+    device: AbsolutePath = xml(
+        "device/@path",
+        same=same_path,
+        required=True,
+        effect=Effect.REPLACE,
+        doc="A block device of the host, whose file system is there already.",
+    )
     format: FileSystemType | None = xml("format/@type", doc="Default: auto, as mount finds it.")
 
 
-class MountPoint(Section):
-    path: AbsolutePath = xml("path", same=same_path, required=True, effect=Effect.REPLACE, doc="A folder of the host.")
-
-
-class FsPool(PoolSpec):
+class FsPool(FolderPool):
     """A file system on a block device, which is mounted as long as the pool is active. It is never made."""
 
     xml_variant: ClassVar[str] = "fs"
+    needed = ("source", "target")
 
     type: Literal["fs"] = xml("@type", required=True, effect=Effect.REPLACE)
     source: FileSystem | None = xml("source", doc="What is mounted: needed, unless remainder has it.")
-    target: MountPoint | None = xml(
-        "target", doc="Where it is mounted, needed, unless remainder has it; the folder is made when it is missing."
+    target: Folder | None = xml(
+        "target", doc="Where it is mounted: needed, unless remainder has it. The folder is made when it is missing."
     )
 
-    @model_validator(mode="after")
-    def _whole(self) -> FsPool:
-        if not self.remainder and not (self.source and self.target):
-            raise ValueError(f"a pool of type fs needs {'target' if self.source else 'source'}")
-        return self
-
-    def place(self) -> str | None:
-        return posixpath.normpath(self.target.path) if self.target else None
-
-    def faults(self) -> Iterator[Fault]:
-        if self.target:
-            yield from _faults(self.target.path)
-
     def claims(self) -> Iterator[Claim]:
-        if self.target:
-            yield _claim(("target", "path"), "the folder", self.target.path)
+        yield from super().claims()
         if self.source:
             yield _claim(("source", "device"), "the device", self.source.device)
-
-
-def _faults(path: str) -> Iterator[Fault]:
-    """What is wrong with a folder for volumes."""
-    at = ("target", "path")
-    if {".", ".."} & {*path.split("/")}:
-        yield Fault(at, f"{path} goes by way of . or ..", f"write {posixpath.normpath(path)}")
-    elif posixpath.normpath(path).lstrip("/") in _NO_POOL:
-        yield Fault(at, f"{path} is not a folder for volumes", "such as /var/lib/libvirt/images")
-
-
-def _claim(at: tuple[str, ...], what: str, path: str) -> Claim:
-    return Claim(at, what, "/" + posixpath.normpath(path).lstrip("/"))
 
 
 # A section for each type that manifests have fields for

@@ -43,10 +43,15 @@ VOLATILE = re.compile(r"<(timestamps|allocation|physical|clusterSize|compat|feat
 
 
 def names(host: Host) -> set[str]:
-    """Those of active pools, without the files of snapshots: they come and go with these."""
+    """Those of active pools, without the files of snapshots, which come and go with these, and without what a file
+    system keeps in its root for itself."""
     every, passing = pools.all_pools(host.connection), overlays(host)
     listed = ((pool, volume) for pool in every for volume in pools.volumes(pool))
-    return {f"{pool.name}/{volume.name}" for pool, volume in listed if not passing or volume.path not in passing}
+    return {f"{pool.name}/{volume.name}" for pool, volume in listed if _counts(volume, passing)}
+
+
+def _counts(volume: Volume, passing: Set[str]) -> bool:
+    return volume.name != "lost+found" and (not passing or volume.path not in passing)
 
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
