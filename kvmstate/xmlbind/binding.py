@@ -53,6 +53,10 @@ class OneOrMore:
     """Marks a list that may be written as its only item. Its items are told apart by their place."""
 
 
+class Only(list[Any]):
+    """One item where a list may stand: what there is beyond the first is not its concern."""
+
+
 @dataclass(frozen=True)
 class Sensitive:
     """Marks a text that is a secret: no output ever shows it, and the host's record and saved plans have its hash.
@@ -165,6 +169,10 @@ class Binding:
         assert self.key is not None
         value = getattr(item, self.key)
         return str(self._key_default if value is None else value)
+
+    def alike(self, items: Any, value: object) -> Any:
+        """The items, as a list or as the only one, as `value` is."""
+        return Only(items) if isinstance(value, Only) else items
 
     def paired(self, items: Iterable[Any], others: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         """Each item of the list, with the one of another such list that is the same thing, or None."""

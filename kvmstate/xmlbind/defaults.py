@@ -25,7 +25,7 @@ def with_defaults(want: S, seen: object = None, whole: bool = True) -> S:
         elif b.repeated:
             items = [with_defaults(item, there) for item, there in b.paired(value or (), here or ())]
             if any(item is not before for item, before in zip(items, value or (), strict=True)):
-                update[b.name] = items
+                update[b.name] = b.alike(items, value)
         elif isinstance(value, Section):
             below = with_defaults(value, here if type(here) is type(value) else None)
             if below is not value:

@@ -11,7 +11,7 @@ from lxml import etree
 
 from kvmstate.model.change import FieldChange, Key
 from kvmstate.model.reference import Unlocated
-from kvmstate.xmlbind.binding import Binding, Section, bindings
+from kvmstate.xmlbind.binding import Binding, Only, Section, bindings
 from kvmstate.xmlbind.document import read
 from kvmstate.xmlbind.overrides import is_secret
 
@@ -35,7 +35,7 @@ def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = (
         elif b.sections and not b.repeated and new is not None and type(new) is type(old):
             yield from diff(new, old, getattr(active, b.name, None), here)
         elif b.one_or_more:
-            yield from _diff_places(b, new or [], old or [], getattr(active, b.name, None) or [], here)
+            yield from _diff_places(b, new, old or [], getattr(active, b.name, None) or [], here)
         elif b.repeated and b.sections:
             if [_owned(item) for item in new or []] != [_seen_as(w, s) for w, s in _pairs(new or [], old or [])]:
                 yield FieldChange(here, old, new, b.effect.of(old, new), b.hides(old, new))
@@ -81,6 +81,7 @@ def _diff_places(
     b: Binding, new: list[Any], old: list[Any], active: list[Any], here: tuple[str, ...]
 ) -> Iterator[FieldChange]:
     """One of which there is no other is named as if it were no list."""
+    old = old[:1] if isinstance(new, Only) else old
     alone = len(new) <= 1 and len(old) <= 1
     for index, (want, seen, runs) in enumerate(zip_longest(new, old, active[: max(len(new), len(old))])):
         at = here if alone else (*here, Key(str(index)))
@@ -121,9 +122,9 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
                 update[b.name] = {**(new or {}), **gone}
         elif b.name not in want.model_fields_set:
             if old is not None and old != b.default and said is None and not (b.xml and b.xml.lasting):
-                update[b.name] = b.default
+                update[b.name] = b.alike(b.default, old)
         elif b.repeated and (b.key or b.one_or_more) and new:
-            update[b.name] = [with_cleared(item, before) for item, before in b.paired(new, old or [])]
+            update[b.name] = b.alike([with_cleared(item, before) for item, before in b.paired(new, old or [])], new)
         elif b.sections and not b.repeated and isinstance(new, Section):
             update[b.name] = with_cleared(new, old, said)
     return want.model_copy(update=update) if update else want
@@ -167,7 +168,7 @@ def leaving(want: S, seen: Section, path: Sequence[str]) -> S:
             return leaving(want, seen, [name])
         pairs = enumerate(b.paired(value or [], here or []))
         items = [leaving(w, s, inner) if str(n) == number and s else w for n, (w, s) in pairs]
-        return want.model_copy(update={b.name: items})
+        return want.model_copy(update={b.name: b.alike(items, value)})
     if isinstance(value, Section) and isinstance(here, Section):
         return want.model_copy(update={b.name: leaving(value, here, rest)})
     return want

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from lxml import etree
 
 from kvmstate.model.reference import Lookup
-from kvmstate.xmlbind.binding import Binding, Section, bindings, variant
+from kvmstate.xmlbind.binding import Binding, Only, Section, bindings, variant
 from kvmstate.xmlbind.codecs import Element, Scalar
 from kvmstate.xmlbind.path import parse_path
 
@@ -98,7 +98,7 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
         if value is None and b.xml.lasting:
             continue
         if b.repeated:
-            _patch_items(node, b, value or [], lookup)
+            _patch_items(node, b, [] if value is None else value, lookup)
         elif b.sections and value is not None:
             patch(_switch(_ensure(node, b, type(value)), b, value), value, lookup)
         elif b.xml.shared:
@@ -148,7 +148,7 @@ def _switch(node: etree._Element, b: Binding, value: Section) -> etree._Element:
 
 
 def _patch_items(node: etree._Element, b: Binding, items: list[object], lookup: Lookup) -> None:
-    present = b.find_all(node)
+    present = b.find_all(node)[: 1 if isinstance(items, Only) else None]
     values = [read(b, found, lookup) for found in present]
     parent = b.path.parent().ensure(node)
     place = max((parent.index(found) + 1 for found in present), default=len(parent))

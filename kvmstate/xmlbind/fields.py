@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Unpack, cast
 
-from pydantic import BeforeValidator, WrapSerializer
+from pydantic import WrapSerializer, WrapValidator
 
 from kvmstate.model.field import Told, field
-from kvmstate.xmlbind.binding import Keyed, OneOrMore, Sensitive, Xml
+from kvmstate.xmlbind.binding import Keyed, OneOrMore, Only, Sensitive, Xml
 from kvmstate.xmlbind.codecs import Element, Scalar
 
 
@@ -45,8 +45,10 @@ def xml_list(
     return _declared(path, codec, [], told, *marks)
 
 
-def _listed(value: Any) -> Any:
-    return [] if value is None else value if isinstance(value, list) else [value]
+def _listed(value: Any, validate: Any) -> Any:
+    if value is None or (isinstance(value, list) and not isinstance(value, Only)):
+        return validate(value or [])
+    return Only(validate(value if isinstance(value, list) else [value]))
 
 
 def _alone(value: Any, dump: Any) -> Any:
@@ -54,7 +56,7 @@ def _alone(value: Any, dump: Any) -> Any:
     return items[0] if isinstance(items, list) and len(items) == 1 else items
 
 
-_AS_LIST, _AS_WRITTEN = BeforeValidator(_listed), WrapSerializer(_alone)
+_AS_LIST, _AS_WRITTEN = WrapValidator(_listed), WrapSerializer(_alone)
 
 
 def _declared(path: str, codec: Scalar | Element | None, default: object, told: Place, *marks: object) -> object:

@@ -16,6 +16,7 @@ from kvmstate.xmlbind import (
     patch,
     to_text,
     with_cleared,
+    with_defaults,
     xml,
     xml_list,
 )
@@ -68,7 +69,13 @@ def test_how_it_is_said(said: Any, motors: list[Motor], written: Any) -> None:
         # of several each has a number
         ([{}, {"power": 2}], "<motor/><motor power='1'/>", [("motor[1].power", 1, 2)]),
         ([{}, {"power": 2}], "<motor/>", [("motor[1]", None, Motor(power=2))]),
-        ({}, "<motor/><motor power='1'/>", [("motor[1]", Motor(power=1), None)]),
+        ([{}], "<motor/><motor power='1'/>", [("motor[1]", Motor(power=1), None)]),
+        # who says one says nothing of others
+        ({}, "<motor/><motor power='1'/>", []),
+        ({"power": 2}, "<motor/><motor power='1'/>", [("motor.power", None, 2)]),
+        # but who says none
+        (None, "<motor/><motor power='1'/>", [("motor[0]", Motor(), None), ("motor[1]", Motor(power=1), None)]),
+        ([], "<motor/><motor/>", [("motor[0]", Motor(), None), ("motor[1]", Motor(), None)]),
     ],
 )
 def test_differences(want: Any, seen: str, expected: list[Any]) -> None:
@@ -83,7 +90,9 @@ def test_differences(want: Any, seen: str, expected: list[Any]) -> None:
         ("<motor old=''/>", {"fuel": "wood"}, "<motor old=''><fuel>wood</fuel></motor>"),
         ("<motor old=''/>", {}, "<motor old=''/>"),
         ("<end/>", {}, "<end/><motor model='new'/>"),
-        ("<motor old='1'/><motor old='2'/><end/>", {"power": 1}, "<motor old='1' power='1'/><end/>"),
+        ("<motor old='1'/><motor old='2'/><end/>", [{"power": 1}], "<motor old='1' power='1'/><end/>"),
+        ("<motor old='1'/><motor old='2'/>", {"power": 1}, "<motor old='1' power='1'/><motor old='2'/>"),
+        ("<motor/><motor/><end/>", [], "<end/>"),
         ("<motor old='1'/><end/>", [{}, {"power": 1}], "<motor old='1'/><motor model='new' power='1'/><end/>"),
         ("<motor/><end/>", None, "<end/>"),
     ],
@@ -113,3 +122,10 @@ def test_what_is_ignored_differs_no_more(path: list[str], differs: list[str]) ->
 def test_what_has_left_is_cleared() -> None:
     cleared = with_cleared(boat([{"power": 1}, {"power": 2}]), boat({"fuel": "wood", "power": 1}))
     assert [item.model_dump(exclude_unset=True) for item in cleared.motor] == [{"power": 1, "fuel": None}, {"power": 2}]
+
+
+@pytest.mark.parametrize(("last", "left"), [({}, "<motor old='2'/>"), ([{}], "")])
+def test_what_has_left_goes_as_far_as_it_was_said(last: Any, left: str) -> None:
+    node = document("<boat><motor old='1'/><motor old='2'/></boat>")
+    patch(node, with_cleared(Boat(), with_defaults(boat(last))))
+    assert to_text(node) == to_text(document(f"<boat>{left}</boat>"))

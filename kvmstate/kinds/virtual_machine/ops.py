@@ -130,7 +130,8 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
     owner = Owner(project, resource.id.name)
     for b, device in DEVICES.values():
         if b.repeated and b.name in spec.model_fields_set:
-            update[b.name] = [*device.completed(items(spec, b), items(seen, b), owner)]
+            wanted = getattr(spec, b.name)
+            update[b.name] = b.alike([*device.completed(wanted, items(seen, b), owner)], wanted)
     return spec.model_copy(update=update)
 
 
