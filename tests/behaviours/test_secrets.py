@@ -175,3 +175,49 @@ def test_what_qemu_says_of_its_arguments_is_not_repeated(project: Project, conne
     for run in said:
         assert "-secret" not in str(run)
     assert "-fw_cfg" in failed.out
+
+
+def test_what_leaves_a_remainder_goes_though_the_record_has_hashes(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    def rest(*env: str, about: str = "first") -> dict[str, Any]:
+        args = "".join(f"<qemu:env name='{name}' value='{name}-secret'/>" for name in env)
+        return resource(
+            "VirtualMachine",
+            "web",
+            memory="64MiB",
+            state="stopped",
+            remainder="<domain type='qemu'><os><type arch='x86_64' machine='q35'>hvm</type></os>"
+            f"<description>{about}</description>"
+            f"<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>{args}</qemu:commandline>"
+            "</domain>",
+        )
+
+    def has() -> list[str]:
+        text = connection.lookupByName("web").XMLDesc()
+        return [name for name in ("ONE", "TWO", "THREE") if f"'{name}' value='{name}-secret'" in text]
+
+    project.converge(rest("ONE", "TWO"))
+    assert "-secret" not in json.dumps(recorded(connection))
+    # not of the project
+    text = connection.lookupByName("web").XMLDesc()
+    theirs = "<qemu:env name='THREE' value='THREE-secret'/></qemu:commandline>"
+    connection.defineXML(text.replace("</qemu:commandline>", theirs))
+    project.converge(rest("ONE", "TWO", about="other"))
+    assert has() == ["ONE", "TWO", "THREE"]
+    project.write(rest("TWO", about="other"))
+    changed = project.plan()
+    assert (changed.code, "-secret" in str(changed)) == (2, False), changed
+    project.converge()
+    assert has() == ["TWO", "THREE"]
+
+
+def test_a_look_makes_no_key(project: Project, connection: libvirt.virConnect) -> None:
+    project.write(machine(passwd="ours"))
+    assert project.plan().code == 2
+    assert project.kvmstate("status").code == 0
+    assert connection.listAllSecrets() == []
+    project.converge(resource("Network", "lan"))
+    assert "kvmstate:key" not in [each.usageID() for each in connection.listAllSecrets()], "nothing is secret"
+    project.converge(machine(passwd="ours"))
+    assert "kvmstate:key" in [each.usageID() for each in connection.listAllSecrets()]
