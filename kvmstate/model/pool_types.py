@@ -74,7 +74,8 @@ TYPES = {
         PoolType("vstorage", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True),
         # extents of 4 MiB, unless the group was made with others
         PoolType("logical", _DEVICES, _MADE | Can.WIPE, unit=4 << 20),
-        PoolType("disk", _DEVICES, _MADE | Can.WIPE, identity="path"),
+        # cylinders of up to 255 * 63 sectors, where the label is dos
+        PoolType("disk", _DEVICES, _MADE | Can.WIPE, unit=8 << 20, identity="path"),
         # its key is the path until the pool is refreshed, and another one then
         PoolType("zfs", _DEVICES, _MADE, unit=16 << 10, identity="path", sparse=True),
         PoolType("iscsi", _DEVICES, Can.UPLOAD | Can.WIPE),
