@@ -325,6 +325,8 @@ WITH_FILES: tuple[Actor, ...] = (
     *(takes_a_snapshot, lays_an_overlay_without_metadata, commits_an_overlay_back, makes_a_checkpoint),
     *(moves_a_disk_to_another_file, unmounts_or_mounts),
 )
+# What a plan that waits has not seen
+IN_THE_WAY = (makes_one_of_the_same_name, attaches_a_volume_to_another, plugs_another_in, redefines)
 BETWEEN: tuple[Actor, ...] = (snapshot_command,)
 
 

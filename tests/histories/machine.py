@@ -98,6 +98,7 @@ EXPLAINED: dict[str, set[str] | None] = {
     },
     r"in use by (volume images/[abc]\.s\d|snapshot s\d)": {"snapshot_command"},
     "by now, in no storage pool, and it lies on volume images/": {"lays_an_overlay_without_metadata"},
+    "by now, by somebody's hand: back on volume images/": {"moves_a_disk_to_another_file", "snapshot_command"},
     "needs volume/images/[abc], which is blocked: ": {
         "makes_one_of_the_same_name",
         "unmounts_or_mounts",
@@ -112,7 +113,10 @@ EXPLAINED: dict[str, set[str] | None] = {
 
 STEPS = ["declare_network", "declare_volume", "declare_volume", "declare_machine", "declare_machine", "take_out"]
 STEPS += ["take_out", "touch_machine", "touch_network", "touch_storage", "somebody_acts", "somebody_acts"]
-STEPS += ["somebody_acts", "apply_among_others", "apply_among_others", "asks_first", "asks_first", "finish"]
+STEPS += ["somebody_acts", "apply_among_others", "apply_among_others", *["asks_first"] * 3, "finish"]
+
+
+EDITS = ["take_a_volume_out", "take_a_volume_out", "take_out", "declare_machine"]
 
 
 class Histories(RuleBasedStateMachine):
@@ -340,7 +344,13 @@ class Histories(RuleBasedStateMachine):
         }
 
     def take_out(self, data: st.DataObject) -> None:
-        declared = getattr(self, data.draw(st.sampled_from(["networks", "volumes", "machines"])))
+        self.take_one_out(data, data.draw(st.sampled_from(["networks", "volumes", "machines"])))
+
+    def take_a_volume_out(self, data: st.DataObject) -> None:
+        self.take_one_out(data, "volumes")
+
+    def take_one_out(self, data: st.DataObject, what: str) -> None:
+        declared = getattr(self, what)
         if free := sorted(declared.keys() - self.used_by_running()):
             del declared[data.draw(st.sampled_from(free))]
 
@@ -456,9 +466,9 @@ class Histories(RuleBasedStateMachine):
         self.nothing_is_lost()
 
     def asks_first(self, data: st.DataObject) -> None:
-        """Something is taken out, and others act while the plan waits for an answer."""
-        self.take_out(data)
-        acting = data.draw(st.lists(st.sampled_from(self.actors), min_size=1, max_size=2))
+        """Something is taken out or edited, and others act while the plan waits for an answer."""
+        getattr(self, data.draw(st.sampled_from(EDITS)))(data)
+        acting = data.draw(st.lists(st.sampled_from((*actors.IN_THE_WAY * 3, *self.actors)), min_size=1, max_size=2))
         number = data.draw(st.integers(0, 199))
         own = [ResourceId("domain", name) for name in MACHINES] + [ResourceId("network", name) for name in NETWORKS]
         own += [ResourceId("volume", f"images/{name}") for name in VOLUMES]

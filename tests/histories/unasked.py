@@ -12,7 +12,7 @@ from kvmstate.model.resource import ResourceId
 from kvmstate.plan.planner import observe
 
 # These follow others
-_FOLLOW = {"max_memory": "memory", "max_cpus": "cpus"}
+_FOLLOW = {"maxMemory": "memory", "maxCpus": "cpus"}
 # How much of it a guest or libvirt has filled tells nothing
 _FILLED = {"allocation"}
 Configured = dict[ResourceId, tuple[str, dict[str, Any]]]
@@ -40,5 +40,5 @@ def unasked(plan: Plan, before: Configured, after: Configured) -> list[str]:
         if change and (change.action is Action.NOOP or change.blocked):
             shown = set()
         differ = {name for name in fields.keys() | now.keys() if fields.get(name) != now.get(name)}
-        found += [f"{id_}: {name}" for name in sorted(differ) if _FOLLOW.get(name, name) not in shown]
+        found += [f"{id_}: {name}" for name in sorted(differ) if not shown & {name, _FOLLOW.get(name)}]
     return found

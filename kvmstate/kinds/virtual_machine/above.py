@@ -5,11 +5,14 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+from kvmstate.errors import Unseen
 from kvmstate.host import Host
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
+from kvmstate.model.reference import VolumeRef
 from kvmstate.xmlbind import document, parse
 
 _SOURCE = ("volume", "file")
@@ -73,3 +76,51 @@ def _left(change: Change) -> Iterator[tuple[str, str]]:
     for disk in parse(VirtualMachineSpec, document(change.observed.xml)).disks if goes or names else ():
         if disk.file and (goes or disk.name in names):
             yield str(disk.name), disk.file
+
+
+def keep_what_was_written_elsewhere(host: Host, change: Change, entry: Entry | None) -> Change:
+    """Block a change that would put a machine back onto an image that it has left by somebody's hand, such as a block
+    copy: what it has written since is in the other one only."""
+    if change.blocked or change.observed is None or change.desired is None or entry is None or not entry.specs:
+        return change
+    listed: Any = entry.specs[0].get("disks") or ()
+    before = {said["name"]: _image(said.get("volume"), said.get("file")) for said in listed}
+    wanted = {disk.name: _image(disk.volume, disk.file) for disk in change.desired.spec.disks}
+    restarts = change.active_fields if change.restarts else ()
+    for field in (*change.fields, *restarts):
+        if field.path[0] != "disks" or field.path[2:3] not in (("volume",), ("file",)) or field.where in entry.pending:
+            continue
+        name = str(field.path[1])
+        xml = change.observed.xml if field in change.fields else change.observed.active_xml or ""
+        now = next((disk for disk in parse(VirtualMachineSpec, document(xml)).disks if disk.name == name), None)
+        path = now.file if now and now.device != "cdrom" and not now.read_only else None
+        image = wanted.get(name)
+        if image and image == before.get(name) and path and path != _place(host, image) and _is_there(host, path):
+            words = image if isinstance(image, str) else f"volume {image}"
+            keeps = f"volume: {ref}" if (ref := host.lookup.volume_at(path)) else f"file: {path}"
+            return replace(
+                change,
+                blocked=f"its disk {name} is {path} by now, by somebody's hand: back on {words} the machine would "
+                "be without what it has written since, which would stay behind in that file",
+                hint=f"to keep it, write `{keeps}` into the manifest; to go back all the same, give the disk its old "
+                "file by hand (`virsh edit`)",
+            )
+    return change
+
+
+def _image(volume: object, file: str | None) -> VolumeRef | str | None:
+    return VolumeRef.model_validate(volume) if volume else file
+
+
+def _place(host: Host, image: VolumeRef | str) -> str:
+    """The path, also in a pool that is not active."""
+    if isinstance(image, str):
+        return image
+    return posixpath.join(host.lookup.files.folder_of(image.pool) or "", image.name)
+
+
+def _is_there(host: Host, path: str) -> bool:
+    try:
+        return host.lookup.files.file(path) is not None
+    except Unseen:
+        return True

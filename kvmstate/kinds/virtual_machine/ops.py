@@ -16,7 +16,11 @@ from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp_element, stamping
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.virtual_machine import checked, live
-from kvmstate.kinds.virtual_machine.above import keep_layers_elsewhere, keep_what_lies_above
+from kvmstate.kinds.virtual_machine.above import (
+    keep_layers_elsewhere,
+    keep_what_lies_above,
+    keep_what_was_written_elsewhere,
+)
 from kvmstate.kinds.virtual_machine.defaults import base
 from kvmstate.kinds.virtual_machine.devices.base import Owner, item_named, items
 from kvmstate.kinds.virtual_machine.devices.interface import named_interfaces
@@ -268,7 +272,8 @@ def adopted(change: Change, at: Context) -> list[Step]:
 
 def judged(host: Host, change: Change, entry: Entry | None) -> Change:
     """What a revert that was cut off has left off, is not started on disks that nobody chose."""
-    change, seen = keep_layers_elsewhere(host, keep_what_lies_above(host, change, entry)), change.observed
+    change = keep_what_was_written_elsewhere(host, keep_what_lies_above(host, change, entry), entry)
+    change, seen = keep_layers_elsewhere(host, change), change.observed
     if seen is None or seen.running or not (cut_off := underway.read(seen.xml)):
         return change
     error = cut_off.cut_off(change.id.name)
