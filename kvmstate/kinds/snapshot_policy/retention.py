@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, tzinfo
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from kvmstate.kind.policy import Made, Verdict
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Duration
 from kvmstate.model.resource import Model
+
+if TYPE_CHECKING:
+    from kvmstate.kind.policy import Made, Verdict
 
 Count = Annotated[int | None, Field(ge=1, le=10_000)]
 
@@ -58,6 +60,8 @@ def judge(
     stay, the newest."""
     newest_first = sorted(taken, key=lambda snapshot: (snapshot.at, snapshot.name), reverse=True)
     counted: dict[str, tuple[int, object]] = {}
+    from kvmstate.kind.policy import Verdict  # manifests are valid without it
+
     verdicts: list[Verdict] = []
     for index, snapshot in enumerate(newest_first):
         reasons = []
