@@ -116,13 +116,9 @@ def placing(attribute: str) -> Element:
         return node.get(attribute)
 
     def write(node: etree._Element, value: str | None, lookup: Lookup) -> None:
-        before = node.get(attribute)
-        if value is None or before == value:
+        if value is None or node.get(attribute) == value:
             return
         node.set(attribute, value)
-        if before is None:
-            # said in two parts, as by fields and a remainder
-            return
         parent = parent_of(node)
         for place in (node if parent.tag == "devices" else parent).findall("address"):
             drop(place)

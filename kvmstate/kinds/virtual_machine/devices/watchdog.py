@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kvmstate.kinds.virtual_machine.devices.base import Device, placing
+from lxml import etree
+
+from kvmstate.kinds.virtual_machine.devices.base import Device, drop
 from kvmstate.xmlbind import xml
 
 
@@ -15,7 +17,14 @@ class Watchdog(Device):
     # itco is a part of q35's chipset, which libvirt adds by itself
     only = {"model": ("i6300esb", "ib700", "diag288")}
 
-    model: Literal["i6300esb", "ib700", "diag288"] = xml("@model", placing("model"), default="i6300esb")
+    model: Literal["i6300esb", "ib700", "diag288"] = xml("@model", default="i6300esb")
     action: Literal["reset", "shutdown", "poweroff", "pause", "none", "dump", "inject-nmi"] = xml(
         "@action", default="reset", doc="What is done to the machine when the guest does not answer."
     )
+
+    @classmethod
+    def settle(cls, root: etree._Element) -> None:
+        """The others are on no bus where they would have an address."""
+        for place in root.findall("devices/watchdog/address"):
+            if (watchdog := place.getparent()) is not None and watchdog.get("model") in ("ib700", "diag288"):
+                drop(place)
