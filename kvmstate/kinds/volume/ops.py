@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,13 @@ from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.objects import Handle, Pool, Volume
 from kvmstate.host.permit import Permit
 from kvmstate.host.volumes import QCOW2_V3
-from kvmstate.kind import Context, Fault, Ops
+from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Progress, Step, simple
+from kvmstate.kinds.volume.refusals import checked, refused
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
-from kvmstate.model.effect import Effect
-from kvmstate.model.inventory import Entry
-from kvmstate.model.pool_types import Can, PoolType, Volumes
+from kvmstate.model.pool_types import PoolType, Volumes
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots.chain import frozen, overlays
@@ -165,7 +164,7 @@ def steps(change: Change, at: Context) -> list[Step]:
             parse_path("target/compat").set(node, QCOW2_V3)
         kept = host.lookup.files.type_of(pool_name) or spec.kept
         # the plan could not tell, where the pool has been made since
-        for why in _refused(replace(change, action=Action.CREATE), kept):
+        for why in refused(replace(change, action=Action.CREATE), kept):
             raise HostError(why.message, why.hint)
         if not kept.formats and not spec.remainder:
             # there is no word for it, and libvirt refuses or forgets the one that it is given
@@ -266,30 +265,6 @@ def unwritten(observed: Observed) -> bool:
     if parse_path("target/format/@type").text(root) == "qcow2":
         return int(root.findtext("physical") or FRESH) < FRESH
     return int(root.findtext("allocation") or 1) == 0
-
-
-def checked(host: Host, change: Change, entry: Entry | None) -> Change:
-    """What libvirt would refuse in a pool of this type, said before anything is done."""
-    place = None
-    if change.action in (Action.CREATE, Action.REPLACE, Action.DELETE):
-        place = host.lookup.files.type_of(change.id.name.partition("/")[0])
-    why = next(_refused(change, place), None) if place else None
-    return replace(change, blocked=why.message, hint=why.hint) if why else change
-
-
-def _refused(change: Change, place: PoolType) -> Iterator[Fault]:
-    where = f"a pool of type {place.name}"
-    if change.blocked:
-        if any(f.path == ("capacity",) and f.effect is Effect.REPLACE for f in change.fields):
-            hint = "grow it with the storage's own tools, and refresh the pool; or lifecycle.replace: allow"
-            yield Fault(("capacity",), f"libvirt cannot grow a volume in {where}", f"{hint} (what it holds is lost)")
-        return
-    if change.action is not Action.CREATE and Can.DELETE not in place.can:
-        yield Fault((), f"libvirt deletes no volume in {where}", "lifecycle.deletion: orphan lets it go, and it stays")
-    if change.action is not Action.DELETE:
-        if Can.CREATE not in place.can:
-            yield Fault((), f"libvirt makes no volume in {where}", "make it where the storage is, and refresh the pool")
-        yield from change.spec.misfits(place)
 
 
 OPS = Ops(

@@ -1,0 +1,38 @@
+"""What libvirt would refuse to do to a volume in a pool of its type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kvmstate.host import Host
+from kvmstate.kind import Fault
+from kvmstate.model.change import Action, Change
+from kvmstate.model.effect import Effect
+from kvmstate.model.inventory import Entry
+from kvmstate.model.pool_types import Can, PoolType
+
+
+def checked(host: Host, change: Change, entry: Entry | None) -> Change:
+    """What libvirt would refuse in a pool of this type, said before anything is done."""
+    place = None
+    if change.action in (Action.CREATE, Action.REPLACE, Action.DELETE):
+        place = host.lookup.files.type_of(change.id.name.partition("/")[0])
+    why = next(refused(change, place), None) if place else None
+    return replace(change, blocked=why.message, hint=why.hint) if why else change
+
+
+def refused(change: Change, place: PoolType) -> Iterator[Fault]:
+    """Why a pool of this type keeps a change from being made."""
+    where = f"a pool of type {place.name}"
+    if change.blocked:
+        if any(f.path == ("capacity",) and f.effect is Effect.REPLACE for f in change.fields):
+            hint = "grow it with the storage's own tools, and refresh the pool; or lifecycle.replace: allow"
+            yield Fault(("capacity",), f"libvirt cannot grow a volume in {where}", f"{hint} (what it holds is lost)")
+        return
+    if change.action is not Action.CREATE and Can.DELETE not in place.can:
+        yield Fault((), f"libvirt deletes no volume in {where}", "lifecycle.deletion: orphan lets it go, and it stays")
+    if change.action is not Action.DELETE:
+        if Can.CREATE not in place.can:
+            yield Fault((), f"libvirt makes no volume in {where}", "make it where the storage is, and refresh the pool")
+        yield from change.spec.misfits(place)
