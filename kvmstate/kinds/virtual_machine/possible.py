@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lxml import etree
 
 from kvmstate.kind import Fault
-from kvmstate.kinds.virtual_machine.devices.base import Devices, items
+from kvmstate.kinds.virtual_machine.devices.base import Device, Devices, items
 from kvmstate.model.quantity import Bytes
 from kvmstate.xmlbind.codecs import size
 
@@ -19,11 +19,17 @@ MIB = 1 << 20
 _CELL = "cpu/numa/cell"
 
 
-def faults(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
-    """Why libvirt would take these and make something else of them, or refuse them."""
+def placed(spec: VirtualMachineSpec, devices: Devices) -> Iterator[tuple[Device, tuple[str | int, ...]]]:
+    """Each device, and its path in the spec."""
     for alias, (b, _) in devices.items():
         for index, item in enumerate(items(spec, b)):
-            yield from item.faults(spec, (alias, index) if b.repeated else (alias,))
+            yield item, (alias, index) if b.repeated else (alias,)
+
+
+def faults(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
+    """Why libvirt would take these and make something else of them, or refuse them."""
+    for item, at in placed(spec, devices):
+        yield from item.faults(spec, at)
     yield from _boot_orders(spec, devices)
     if spec.rest is not None and not any("numa" in path for path in spec.xml):
         yield from _against_cells(spec, spec.rest)

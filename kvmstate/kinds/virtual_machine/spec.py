@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kind import Fault, Image, Plug, Spec
+from kvmstate.kind import Claim, Fault, Image, Plug, Spec
 from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
 from kvmstate.kinds.virtual_machine.devices.base import device, devices, registry
@@ -20,6 +20,7 @@ from kvmstate.kinds.virtual_machine.devices.interface import Interface
 from kvmstate.kinds.virtual_machine.devices.rng import Rng
 from kvmstate.kinds.virtual_machine.devices.serial import Serial
 from kvmstate.kinds.virtual_machine.devices.tpm import Tpm
+from kvmstate.kinds.virtual_machine.devices.vsock import Vsock
 from kvmstate.kinds.virtual_machine.devices.watchdog import Watchdog
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
@@ -185,6 +186,7 @@ class VirtualMachineSpec(Spec):
     rng: list[Rng] = devices(Rng)
     watchdog: Watchdog | None = device(Watchdog)
     tpm: Tpm | None = device(Tpm)
+    vsock: Vsock | None = device(Vsock)
     channels: list[Channel] = devices(Channel, doc="Ports of the guest's that lead to its host.")
     guest_agent: bool | None = xml(
         "devices", GUEST_AGENT, same=same_flag, whole=True, doc="A channel for the QEMU guest agent."
@@ -210,6 +212,10 @@ class VirtualMachineSpec(Spec):
 
     def faults(self) -> Iterable[Fault]:
         return possible.faults(self, DEVICES)
+
+    def claims(self) -> Iterator[Claim]:
+        for item, at in possible.placed(self, DEVICES):
+            yield from item.claims(self, at)
 
     @model_validator(mode="after")
     def _consistent(self) -> VirtualMachineSpec:

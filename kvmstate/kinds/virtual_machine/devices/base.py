@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Unpack
 from lxml import etree
 from pydantic import Field
 
-from kvmstate.kind import Fault
+from kvmstate.kind import Claim, Fault
 from kvmstate.model.effect import Cost, Effect
 from kvmstate.model.field import Told
 from kvmstate.model.reference import Lookup
@@ -52,6 +52,10 @@ class Device(Section):
 
     def faults(self, machine: Any, at: tuple[str | int, ...]) -> Iterable[Fault]:
         """What does not go with the rest of the machine's spec; `at` is the device's path in it."""
+        return ()
+
+    def claims(self, machine: Any, at: tuple[str | int, ...]) -> Iterable[Claim]:
+        """What no device of another machine of the project may have as well."""
         return ()
 
     @classmethod
