@@ -14,7 +14,7 @@ from scene import PROJECT, resource, seen
 from kvmstate.errors import HostError
 from kvmstate.kind import Context
 from kvmstate.kinds import BY_WORD
-from kvmstate.kinds.storage_pool.spec import MEMBERS, FileSystemType, PoolSpec
+from kvmstate.kinds.storage_pool.spec import MEMBERS, FileSystemType, NetFileSystemType, PoolSpec
 from kvmstate.kinds.volume.spec import volume_images
 from kvmstate.model.change import Action, Change
 from kvmstate.model.pool_types import IMAGES, PARTITIONS, TYPES, Can, Volumes, pool_type
@@ -117,5 +117,6 @@ def test_libvirt_has_these_types_and_formats(connection: libvirt.virConnect) -> 
         else:
             # it has none, or one that it does not list
             assert row.formats in ((), ("raw",)), row.name
-    formats = listed.iterfind("pool[@type='fs']/poolOptions/enum[@name='sourceFormatType']/value")
-    assert {value.text for value in formats} == {*get_args(FileSystemType)}
+    for name, field in (("fs", FileSystemType), ("netfs", NetFileSystemType)):
+        formats = listed.iterfind(f"pool[@type='{name}']/poolOptions/enum[@name='sourceFormatType']/value")
+        assert {value.text for value in formats} == {*get_args(field)}

@@ -205,7 +205,7 @@ def test_explain_knows_the_project_file(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_explain_shows_all_members_of_a_union(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain", "StoragePool.type"]) == 0
-    assert capsys.readouterr().out.startswith("StoragePool.type  <dir | fs | disk | gluster | iscsi | ")
+    assert capsys.readouterr().out.startswith("StoragePool.type  <dir | fs | netfs | disk | gluster | iscsi | ")
     assert run(["explain", "pool"]) == 0
     said = capsys.readouterr().out
     one, other = said.index("Fields of type dir:"), said.index("Fields of type disk or gluster or")

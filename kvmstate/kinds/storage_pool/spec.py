@@ -13,7 +13,7 @@ from kvmstate.model.effect import Effect
 from kvmstate.model.field import field
 from kvmstate.model.pool_types import TYPES, PoolType, pool_type
 from kvmstate.xmlbind import NeededRemainder, Section, xml
-from kvmstate.xmlbind.codecs import same_path
+from kvmstate.xmlbind.codecs import same_case, same_path
 
 # How full it is, and where there is room
 VOLATILE = ("capacity", "allocation", "available", "source/device/freeExtent")
@@ -23,6 +23,7 @@ _NO_POOL = {"", "dev", "proc", "run", "sys"}
 FileSystemType = Literal["auto", "ext2", "ext3", "ext4", "gfs", "gfs2", "hfs+", "iso9660", "ocfs2", "udf", "ufs",
                          "vfat", "vmfs", "xfs"]
 # fmt: on
+NetFileSystemType = Literal["auto", "nfs", "glusterfs", "cifs"]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*$")]
 
 
@@ -136,8 +137,53 @@ class FsPool(FolderPool):
             yield _claim(("source", "device"), "the device", self.source.device)
 
 
+class Export(Section):
+    host: str = xml(
+        "host/@name",
+        same=same_case,
+        required=True,
+        pattern=r"^[^-\s/][^\s/]*$",
+        effect=Effect.REPLACE,
+        doc="The server's name or address.",
+    )
+    dir: str = xml(
+        "dir/@path",
+        same=same_path,
+        required=True,
+        pattern=r"^[^\x00-\x1f]+$",
+        effect=Effect.REPLACE,
+        doc="The folder that it exports, or the name of a share (format cifs).",
+    )
+    format: NetFileSystemType | None = xml("format/@type", doc="Default: auto, which is NFS to mount.")
+
+
+class NetFsPool(FolderPool):
+    """A folder that a server exports, which is mounted as long as the pool is active."""
+
+    xml_variant: ClassVar[str] = "netfs"
+    needed = ("source", "target")
+
+    type: Literal["netfs"] = xml("@type", required=True, effect=Effect.REPLACE)
+    source: Export | None = xml("source", doc="What is mounted: needed, unless remainder has it.")
+    target: Folder | None = xml(
+        "target", doc="Where it is mounted: needed, unless remainder has it. The folder is made when it is missing."
+    )
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if self.source and self.source.format in (None, "auto", "nfs") and not self.source.dir.startswith("/"):
+            message = f"{self.source.dir} is not an absolute path"
+            yield Fault(("source", "dir"), message, "a share's name needs format: cifs")
+
+    def claims(self) -> Iterator[Claim]:
+        yield from super().claims()
+        if self.source:
+            export = f"{self.source.host.lower()}:{posixpath.normpath(self.source.dir)}"
+            yield Claim(("source", "dir"), "the export", export)
+
+
 # A section for each type that manifests have fields for
-SECTIONS = (DirPool, FsPool)
+SECTIONS = (DirPool, FsPool, NetFsPool)
 if TYPE_CHECKING:
     OtherType = str
 else:
