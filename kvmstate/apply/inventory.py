@@ -153,6 +153,23 @@ class Store:
         """These orphans are owned again."""
         self.put(*(replace(self._orphans[id_], orphaned=False) for id_ in ids if id_ in self._orphans))
 
+    def remember(self, orphans: Iterable[Entry]) -> None:
+        """These were let go, and stayed on the host; what is owned is not among them."""
+        with self._lock:
+            for entry in orphans:
+                if entry.id not in self._entries:
+                    self._orphans[entry.id] = entry
+                    if entry.id not in self._place:
+                        self._place[entry.id] = max(self._place.values(), default=0)
+                    self._dirty.add(self._place[entry.id])
+
+    def forget(self, ids: Iterable[ResourceId]) -> None:
+        """These orphans are another project's to take up again."""
+        with self._lock:
+            for id_ in ids:
+                if self._orphans.pop(id_, None):
+                    self._dirty.add(self._place[id_])
+
     def hand(self, ids: Iterable[ResourceId], project: str) -> None:
         """These are the other project's from the next flush on, whose record must say by then that they come from here.
 

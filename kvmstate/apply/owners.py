@@ -43,14 +43,17 @@ def _named(change: Change, project: str, owners: Owners) -> Change:
         return replace(change, blocked=why, hint="that project has to release it first") if why else change
     if not (change.returns or change.action is Action.ADOPT) or change.observed is None:
         return change
-    if owner := owners.of(change):
+    if found := owners.of(change):
+        owner, entry = found
+        alias = f", as {entry.id}" if entry.id != change.id else ""
+        instead = f"declare it as {entry.id}" if alias else "choose another name"
         return replace(
             change,
             action=Action.ADOPT,
             owner=owner,
-            blocked=f"it is owned by project {owner}",
-            hint=f"choose another name, or hand it over: `kvmstate transfer {change.id} --to {project}` in the folder "
-            f"of project {owner}",
+            blocked=f"it is owned by project {owner}{alias}",
+            hint=f"{instead}, {'and' if alias else 'or'} hand it over: `kvmstate transfer {entry.id} --to {project}` "
+            f"in the folder of project {owner}",
         )
     stamp = stamped_by(change.observed.xml)
     if stamp == project and not change.returns:
@@ -94,22 +97,22 @@ class Owners:
         return [(other, entry) for other, owned in records.items() for entry in owned.entries.values()]
 
     @cached_property
-    def _by_uuid(self) -> dict[str, str]:
-        return {entry.uuid: other for other, entry in self._entries if entry.uuid not in ("", UNKNOWN)}
+    def _by_uuid(self) -> dict[str, tuple[str, Entry]]:
+        return {entry.uuid: (other, entry) for other, entry in self._entries if entry.uuid not in ("", UNKNOWN)}
 
     @cached_property
-    def _by_path(self) -> dict[str, str]:
+    def _by_path(self) -> dict[str, tuple[str, Entry]]:
         """Volumes of which the record does not say more."""
         found = {}
         for other, entry in self._entries:
             kind = BY_WORD[entry.id.kind]
             pool = kind.parent_of(entry.id) if entry.uuid in ("", UNKNOWN) else None
             if pool and (there := self._host.lookup.path_of(pool.name, kind.local_name(entry.id))):
-                found[normal(there[1])] = other
+                found[normal(there[1])] = other, entry
         return found
 
-    def of(self, change: Change) -> str | None:
-        """The other project that owns this object, under whatever address."""
+    def of(self, change: Change) -> tuple[str, Entry] | None:
+        """The other project that owns this object, and what it has on record, under whatever address."""
         seen = change.observed
         if seen is None:
             return None
@@ -118,8 +121,8 @@ class Owners:
 
     def of_removed(self, change: Change) -> str:
         """Why a deletion would take something from another project; empty when it does not."""
-        if owner := self.of(change):
-            return f"project {owner} owns it"
+        if found := self.of(change):
+            return f"project {found[0]} owns it"
         for other, entry in self._entries:
             if parent_of(entry.id) == change.id:
                 return f"project {other} owns {entry.id} in it"

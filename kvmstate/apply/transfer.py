@@ -25,8 +25,11 @@ from kvmstate.plan.compare import last_applied
 from kvmstate.plan.planner import observe
 
 
-def transfer(source: Store, target: Store, entries: Sequence[Entry]) -> None:
-    """Raises UsageError when the new owner has one of these addresses on record already, HostError and Locked."""
+def transfer(source: Store, target: Store, entries: Sequence[Entry], orphans: Sequence[Entry] = ()) -> None:
+    """With what the old owner has let go, and the new one may take up again in its place: `orphans`.
+
+    Raises UsageError when the new owner has one of these addresses on record already, HostError and Locked.
+    """
     known = target.inventory
     if clash := next((entry.id for entry in entries if known.get(entry.id)), None):
         raise UsageError(
@@ -36,8 +39,10 @@ def transfer(source: Store, target: Store, entries: Sequence[Entry]) -> None:
         # a project that is renamed
         target.identity = source.recorded
     target.put(*(replace(entry, handed_from=source.project) for entry in entries))
+    target.remember(orphans)
     target.flush()
     source.hand([entry.id for entry in entries], target.project)
+    source.forget(entry.id for entry in orphans)
     source.flush()
     target.put(*entries)
     target.flush()

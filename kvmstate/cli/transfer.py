@@ -75,13 +75,15 @@ def command(
         done = {id_ for address in addresses for id_ in matching(known, address)}
         left = [a for a in addresses if matching(giving.inventory.entries, a) or not matching(known, a)]
         entries = list(giving.inventory.entries.values()) if every else marks.owned(giving, left)
-        if every and not entries:
+        orphans = [*giving.inventory.orphans.values()] if every else []
+        if every and not entries and not orphans:
             raise UsageError(f"project {owner} owns nothing on this host")
-        for entry in entries:
-            click.echo(harmless(f"  {entry.id}: {owner} -> {target}"))
-        if entries and not auto_approve:
+        for entry in (*entries, *orphans):
+            stays = "   (let go before; it stays on the host)" if entry.orphaned else ""
+            click.echo(harmless(f"  {entry.id}: {owner} -> {target}{stays}"))
+        if (entries or orphans) and not auto_approve:
             approve(f"Do you want project {target} to own these on {host.uri}?")
-        transfer(giving, taking, entries)
+        transfer(giving, taking, entries, orphans)
         stamp(host, [*entries, *(known[id_] for id_ in sorted(done))], taking)
     click.echo(harmless(f"\n{len(entries)} handed over: they are to be declared in the manifests of {target} now."))
     return 0

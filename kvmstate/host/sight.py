@@ -22,6 +22,8 @@ _AT_FDCWD, _BASIC_AND_BIRTH = -100, 0x7FF | 0x800
 _ANSWER_SECONDS = 20
 # An image's header ends within its first cluster, which is at most so long, and mostly at once
 _HEADER = 65536
+# So many bytes, up to the last of its incompatible features
+_FEATURES = 80
 # So many questions fit into a pipe while nobody reads the answers
 _AT_ONCE = 50
 
@@ -146,16 +148,27 @@ class Ssh(Blind):
     def inodes(self, paths: Collection[str]) -> dict[str, list[Inode]]:
         found: dict[str, list[Inode]] = {path: [] for path in paths}
         with self._lock, suppress(OSError, ValueError):
-            if paths and not self._tried:
-                self._tried = True
-                self._shell = self._start()
+            shell = self._opened() if paths else None
             asked = iter(found)
             while some := [*islice(asked, _AT_ONCE)]:
-                for path, said in zip(some, self._ask(self._shell, some) if self._shell else (), strict=False):
-                    if said != "-":
+                look = [f"stat -L -c '%i|%w|%z' -- {shlex.quote(path)} 2>/dev/null || echo -" for path in some]
+                for path, said in zip(some, self._say(shell, look) if shell else (), strict=False):
+                    if said not in ("", "-"):
                         number, born, changed = said.split("|")
                         found[path] = [Inode(int(number), _ns(born), _ns(changed))]
         return found
+
+    def data_file(self, path: str) -> str:
+        """What is no file, and no block device with an image, is not waited for."""
+        with self._lock, suppress(OSError, ValueError, struct.error):
+            if shell := self._opened():
+                name = shlex.quote(path)
+                shown = f"od -An -v -tx1 -N {{}} -- {name} 2>/dev/null | tr -d ' \\n'"
+                # few images have any: most are told by the beginning of their header
+                many = f"case $({shown.format(_FEATURES)}) in 514649fb*[4567cdef]) {shown.format(_HEADER)};; esac"
+                [said] = self._say(shell, [f"{{ test -f {name} || test -b {name}; }} && {many}; echo"])
+                return _data_file(bytes.fromhex(said))
+        return ""
 
     def close(self) -> None:
         if self._shell:
@@ -176,17 +189,24 @@ class Ssh(Blind):
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
         )
 
-    def _ask(self, shell: subprocess.Popen[str], paths: Collection[str]) -> list[str]:
+    def _opened(self) -> subprocess.Popen[str] | None:
+        if not self._tried:
+            self._tried = True
+            self._shell = self._start()
+        return self._shell
+
+    def _say(self, shell: subprocess.Popen[str], commands: Collection[str]) -> list[str]:
+        """The line that each command answers with."""
         assert shell.stdin
         assert shell.stdout
         # one that does not answer is ended, which ends the wait
         timer = threading.Timer(_ANSWER_SECONDS, shell.kill)
         timer.start()
         try:
-            for path in paths:
-                shell.stdin.write(f"stat -L -c '%i|%w|%z' -- {shlex.quote(path)} 2>/dev/null || echo -\n")
+            for command in commands:
+                shell.stdin.write(f"{command}\n")
             shell.stdin.flush()
-            return [shell.stdout.readline().strip() or "-" for _ in paths]
+            return [shell.stdout.readline().strip() for _ in commands]
         finally:
             timer.cancel()
 

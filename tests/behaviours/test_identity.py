@@ -102,7 +102,9 @@ def test_the_same_file_by_another_pool_belongs_to_its_owner(
     other.write({**DATA, "spec": {**DATA["spec"], "pool": "alias"}})
     adopted = other.kvmstate("adopt", "--auto-approve")
     assert adopted.code == 1
-    assert "it is owned by project shop" in adopted.out
+    assert "it is owned by project shop, as volume/images/data" in adopted.out
+    hint = "declare it as volume/images/data, and hand it over: `kvmstate transfer volume/images/data --to other`"
+    assert f"hint: {hint} in the folder of project shop" in adopted.out
     assert project.path("images/data").exists()
     connection.storagePoolLookupByName("alias").destroy()
 

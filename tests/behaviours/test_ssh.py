@@ -7,10 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import libvirt
 import pytest
 from harness import Guest, Project, idle, pool, resource, until
 from ssh_server import Server
 from trouble import IMAGE, stalling_download
+
+from kvmstate import sandbox
 
 pytestmark = pytest.mark.real
 
@@ -85,3 +88,27 @@ def test_a_server_that_is_not_there_is_explained(project: Project) -> None:
     planned = project.plan("-c", "qemu+ssh://root@127.0.0.1:9/system?no_tty=1")
     assert planned.code == 1
     assert "hint: no ssh server listens there: check name and port" in planned.err
+
+
+def test_the_data_file_of_an_image_is_seen_over_ssh(project: Project, server: Server) -> None:
+    """libvirt does not tell of it."""
+    there = ("-c", server.uri())
+    data = resource("Volume", "data", {"deletion": "delete"}, pool="images", format="raw", capacity="1MiB")
+    project.write(pool(), data)
+    assert project.apply(*there).code == 0
+    folder = "/var/lib/libvirt/behaviours"
+    made = f"mkdir -p {folder}/elsewhere && cd {folder}/elsewhere && ln ../images/data other && rm -f top"
+    create = "qemu-img create -q -f qcow2 -o data_file=other,data_file_raw=on top 1M"
+    sandbox.execute(project.host, ["sh", "-ec", f"{made} && {create}"])
+    text = (
+        "<domain type='qemu'><name>user</name><memory unit='MiB'>32</memory><os><type>hvm</type></os><devices>"
+        f"<disk type='file'><driver name='qemu' type='qcow2'/><source file='{folder}/elsewhere/top'/>"
+        "<target dev='vda' bus='virtio'/></disk></devices></domain>"
+    )
+    connection = libvirt.open(project.uri)
+    connection.defineXML(text)
+    connection.close()
+    project.write(pool())
+    planned = project.plan("--prune", *there)
+    assert "blocked: in use by virtual machine user" in planned.out
+    assert project.path("images/data").exists()

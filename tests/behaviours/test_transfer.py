@@ -78,6 +78,34 @@ def test_a_project_is_renamed(project: Project, connection: libvirt.virConnect) 
     assert not [s for s in connection.listAllSecrets() if s.usageID().startswith("kvmstate:shop:")]
 
 
+def test_what_a_renamed_project_has_let_go_is_taken_up_by_its_new_name(
+    project: Project, lab: Project, connection: libvirt.virConnect
+) -> None:
+    kept = resource("Volume", "kept", pool="images", format="raw", capacity="1MiB")
+    project.converge(pool(), kept, LAN)
+    project.converge(pool(), LAN, options=("--prune",))
+    done = transfer(project, "--all", "--to", "lab")
+    assert done.code == 0, done
+    assert "volume/images/kept: shop -> lab   (let go before; it stays on the host)" in done.out
+    lab.write(pool(), kept, LAN)
+    assert "it was left on the host, and is this project's again" in lab.plan().out
+    lab.converge()
+    project.write(pool(), kept, LAN)
+    assert "it is owned by project lab" in project.plan().out
+
+
+def test_a_project_with_nothing_but_what_it_has_let_go_is_renamed(
+    project: Project, lab: Project, connection: libvirt.virConnect
+) -> None:
+    kept = resource("Volume", "kept", pool="images", format="raw", capacity="1MiB")
+    project.converge(pool() | {"lifecycle": {"deletion": "orphan"}}, kept)
+    project.write()
+    assert project.kvmstate("destroy", YES).code == 0
+    assert transfer(project, "--all", "--to", "lab").code == 0
+    lab.converge(pool(), kept)
+    assert transfer(project, "--all", "--to", "lab").code == 1
+
+
 def test_what_is_refused(project: Project, lab: Project, tmp_path: Path) -> None:
     project.converge(LAN)
     file = lab.folder / "kvmstate.yaml"
