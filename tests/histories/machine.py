@@ -80,6 +80,8 @@ EXPLAINED: dict[str, set[str] | None] = {
     "cannot change without deleting it and making it anew": None,
     "it was left on the host, and .* would replace it": None,
     "preventDestroy (forbids|protects)": None,
+    # somebody has made the same edit twice, and between an apply and its look at what it did
+    "was applied, and the difference remained": {"redefines"},
     # of one that was kept when it left the manifests
     "capacity cannot shrink": None,
     "in use by virtual machine m[12]$": None,
