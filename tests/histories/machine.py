@@ -92,6 +92,8 @@ EXPLAINED: dict[str, set[str] | None] = {
         "applies_a_second_project",
     },
     "in use by volume images2/layer-|volume images2/layer-.* is a layer over": {"applies_a_second_project"},
+    # what a running machine's layer lies on is open, and its machine counts as one that writes to it
+    r"virtual machine s1 writes to volume images/|qemu-img resize (.|\n)*lock": {"applies_a_second_project"},
     r"volume images/[abc]\.backup.* is a layer over": {"takes_a_snapshot", "lays_an_overlay_without_metadata"},
     r"volume images/[abc]\.s\d.* is a layer over": {"snapshot_command"},
     r"in use by (volume images/[abc]\.backup|snapshot backup)": {
