@@ -230,16 +230,16 @@ def test_a_change_by_hand_of_what_no_field_says_is_drift(taken: Takeover, connec
 def test_an_edit_of_the_remainder_is_applied_and_fields_count_more(
     taken: Takeover, connection: libvirt.virConnect
 ) -> None:
-    small(connection, devices="<watchdog model='i6300esb' action='reset'/>")
+    small(connection, devices="<sound model='ich6'/>")
     assert taken.take("--all").code == 0
-    taken.edit("machines/small", 'action="reset"', 'action="poweroff"')
+    taken.edit("machines/small", 'model="ich6"', 'model="ich9"')
     taken.edit("machines/small", "  cpu:", "  title: from the field\n  cpu:")
     taken.edit("machines/small", "<features>", "<title>from the remainder</title><features>")
     plan = taken.plan()
-    assert "remainder[devices/watchdog/@action]:  reset -> poweroff" in plan.out
+    assert "remainder[devices/sound/@model]:  ich6 -> ich9" in plan.out
     assert (applied := taken.apply()).code == 0, applied
     text = connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-    assert "action='poweroff'" in text
+    assert "model='ich9'" in text
     assert "<title>from the field</title>" in text
     assert taken.plan().code == 0
 

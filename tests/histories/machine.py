@@ -91,6 +91,7 @@ EXPLAINED: dict[str, set[str] | None] = {
         "plugs_another_in",
         "applies_a_second_project",
     },
+    "virtual machine theirs writes to volume images/": {"attaches_a_volume_to_another"},
     "in use by volume images2/layer-|volume images2/layer-.* is a layer over": {"applies_a_second_project"},
     # what a running machine's layer lies on is open, and its machine counts as one that writes to it
     r"virtual machine s1 writes to volume images/|qemu-img resize (.|\n)*lock": {"applies_a_second_project"},
