@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -89,7 +90,7 @@ class _Key:
     @staticmethod
     def _make_file(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_name(f"key.{os.getpid()}.tmp")
+        temporary = path.with_name(f"key.{os.getpid()}-{threading.get_ident()}.tmp")
         temporary.unlink(missing_ok=True)
         try:
             with open(temporary, "xb", opener=for_its_owner) as file:

@@ -85,12 +85,16 @@ def spell(path: Iterable[str | int]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
+# A longer text is not looked through for secrets, and not shown
+_SHOWN = 4096
+
+
 def found(node: Node) -> str:
     """What stands in the manifest, shortened, and without secrets."""
     if isinstance(node.value, Unsaid):
         return repr(node.value)
     if isinstance(node.value, str):
-        if is_secret(node.value):
+        if len(node.value) > _SHOWN or is_secret(node.value):
             return describe(node.value)
         value = without_secrets(node.value)
         text = value if len(value) <= 60 else value[:57] + "…"

@@ -29,8 +29,8 @@ _SECRET_IN_XML = re.compile(
 
 def is_secret(path: str) -> bool:
     """Whether the value at this path may be a secret (`./devices/graphics/@passwd`), which no output shows."""
-    # conditions in brackets only say which element
-    return bool(_SECRET.search(re.sub(r"\[[^\]]*\]", "", path)))
+    # conditions in brackets only say which element; of brackets that nobody closes the time stays that of one look
+    return bool(_SECRET.search(re.sub(r"\[[^][]*\]", "", path)))
 
 
 def holds_secret(path: str, *values: object) -> bool:

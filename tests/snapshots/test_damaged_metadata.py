@@ -6,6 +6,7 @@ import pytest
 from in_memory import MemoryHost, Thing
 
 from kvmstate.host import files
+from kvmstate.host.objects import Domain
 from kvmstate.snapshots import dropped
 from kvmstate.xmlbind.document import to_text
 
@@ -23,12 +24,12 @@ def machine(listed: str) -> Thing:
 
 
 def test_whole_notes_are_read() -> None:
-    assert dropped.read(machine('["/a", "/b"]')) == {"/a", "/b"}
+    assert dropped.read(Domain(machine('["/a", "/b"]'))) == {"/a", "/b"}
 
 
 @pytest.mark.parametrize("listed", BROKEN)
 def test_broken_notes_of_dropped_files_name_none(listed: str) -> None:
-    assert dropped.read(machine(listed)) == frozenset()
+    assert dropped.read(Domain(machine(listed))) == frozenset()
 
 
 @pytest.mark.parametrize("listed", BROKEN)
