@@ -11,16 +11,87 @@ from kvmstate.model.effect import Effect
 from kvmstate.model.resource import Lifecycle, Observed, Resource, ResourceId
 
 
-class Action(enum.Enum):
-    """What happens to a resource; the value is the symbol that a plan shows."""
+@dataclass(frozen=True)
+class Legend:
+    """What an action is called, everywhere.
 
-    NOOP = " "
-    CREATE = "+"
-    UPDATE = "~"
-    REPLACE = "-/+"
-    DELETE = "-"
-    ADOPT = "="
-    FORGET = "."
+    `symbol` and `will` stand in plans, `doing` and `done` in an apply. `actions` are those of JSON, `happened` those of
+    drift: what must have happened on the host that this action would correct it. `counts` are Terraform's; `tally`
+    counts what Terraform does not know. `sync` is the resource's state until the action is carried out, `event` the
+    reason of a daemon's event after it.
+    """
+
+    symbol: str
+    will: str
+    doing: str
+    done: str
+    actions: tuple[str, ...]
+    happened: tuple[str, ...] = ("update",)
+    counts: tuple[str, ...] = ()
+    tally: tuple[str, str] | None = None
+    sync: str = ""
+    event: str = ""
+
+
+_ANEW = ("delete", "create")
+
+
+class Action(enum.Enum):
+    """What happens to a resource; the value says what it is called."""
+
+    NOOP = Legend(" ", "stays as it is", "", "", ("no-op",))
+    CREATE = Legend(
+        "+", "will be created", "Creating...", "Creation complete", ("create",), ("delete",), ("add",), sync="Missing"
+    )
+    UPDATE = Legend(
+        "~",
+        "will be updated in place",
+        "Modifying...",
+        "Modifications complete",
+        ("update",),
+        counts=("change",),
+        sync="Differs",
+    )
+    REPLACE = Legend(
+        "-/+",
+        "will be replaced",
+        "Replacing...",
+        "Replacement complete",
+        _ANEW,
+        _ANEW,
+        ("add", "destroy"),
+        sync="Differs",
+    )
+    DELETE = Legend(
+        "-",
+        "will be destroyed",
+        "Destroying...",
+        "Destruction complete",
+        ("delete",),
+        counts=("destroy",),
+        sync="LeftManifests",
+        event="Deleted",
+    )
+    ADOPT = Legend(
+        "=",
+        "will be adopted",
+        "Adopting...",
+        "Adoption complete",
+        ("adopt",),
+        _ANEW,
+        tally=("adopt", "adopted"),
+        sync="NotOwned",
+    )
+    FORGET = Legend(
+        ".",
+        "will be forgotten",
+        "Forgetting...",
+        "Forgotten",
+        ("forget",),
+        tally=("forget", "forgotten"),
+        sync="LeftManifests",
+        event="Forgotten",
+    )
 
 
 class Key(str):

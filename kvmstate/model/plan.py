@@ -44,10 +44,4 @@ class Plan:
 
     def counts(self) -> Counter[str]:
         """add, change and destroy, as Terraform counts: a replacement is one of each."""
-        names = {
-            Action.CREATE: ("add",),
-            Action.UPDATE: ("change",),
-            Action.REPLACE: ("add", "destroy"),
-            Action.DELETE: ("destroy",),
-        }
-        return Counter(name for c in self.todo for name in names.get(c.action, ()))
+        return Counter(name for c in self.todo for name in c.action.value.counts)

@@ -15,15 +15,6 @@ from kvmstate.xmlbind import hides
 # Told in one line; and kept
 MOST_FIELDS = 5
 MOST_KEPT = 20
-WHAT = {
-    Action.CREATE: "will be created",
-    Action.UPDATE: "will be updated in place",
-    Action.REPLACE: "will be replaced",
-    Action.DELETE: "will be destroyed",
-    Action.ADOPT: "will be adopted",
-    Action.FORGET: "will be forgotten",
-    Action.NOOP: "stays as it is",
-}
 _COST = {
     Effect.LIVE: "live",
     Effect.RESTART: "restart required",
@@ -95,7 +86,8 @@ def planned(change: Change, fields: Sequence[FieldChange] = ()) -> Planned | Non
 def brief(change: Change) -> str:
     """A change in one line, such as `cpus: 1 -> 2 (live), disks[data]: + …`; of many fields the first ones."""
     if change.action not in (Action.UPDATE, Action.ADOPT, Action.NOOP):
-        return WHAT[change.action].removeprefix("will be ") + (f": {change.reason}" if change.reason else "")
+        what: str = change.action.value.will
+        return what.removeprefix("will be ") + (f": {change.reason}" if change.reason else "")
     rows = [row(change, f, lines=False) for f in change.shown]
     told = [f"{r.name}: {r.text or '...'}" + (f" ({r.cost})" if r.cost else "") for r in rows[:MOST_FIELDS]]
     more = f" and {len(rows) - MOST_FIELDS} more" if len(rows) > MOST_FIELDS else ""

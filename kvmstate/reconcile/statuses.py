@@ -67,5 +67,4 @@ def event_of(change: Change, before: Entry | None, sealed: Callable[[Entry], Ent
     says how an entry is recorded."""
     wanted = before and change.desired and sealed(replace(before, specs=(change.desired.written,)))
     same = bool(before and wanted and before.specs == wanted.specs)
-    reasons = {Action.DELETE: "Deleted", Action.FORGET: "Forgotten"}
-    return reasons.get(change.action, "DriftCorrected" if same else "Applied"), brief(change)
+    return change.action.value.event or ("DriftCorrected" if same else "Applied"), brief(change)

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Any
 
@@ -18,15 +19,6 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.printable import harmless, one_line
 from kvmstate.model.resource import ResourceId
 from kvmstate.views.plan import render
-
-_DOING = {
-    Action.CREATE: ("Creating...", "Creation complete"),
-    Action.UPDATE: ("Modifying...", "Modifications complete"),
-    Action.REPLACE: ("Replacing...", "Replacement complete"),
-    Action.DELETE: ("Destroying...", "Destruction complete"),
-    Action.ADOPT: ("Adopting...", "Adoption complete"),
-    Action.FORGET: ("Forgetting...", "Forgotten"),
-}
 
 
 class Lines:
@@ -94,14 +86,14 @@ class Lines:
             self._bars.remove_task(task)
         if event.kind is EventKind.STARTED:
             self._since[id_] = time.monotonic()
-            self._say(f"{id_}: {_DOING[event.change.action][0]}")
+            self._say(f"{id_}: {event.change.action.value.doing}")
         elif event.kind is EventKind.STEP:
             self._steps[id_] = event.text
             if self._bars is not None:
                 self._say(f"{id_}:   {event.text}", dim=True)
         elif event.kind is EventKind.DONE:
             took = time.monotonic() - self._since.pop(id_, time.monotonic())
-            self._say(f"{id_}: {_DOING[event.change.action][1]} after {took:.1f}s")
+            self._say(f"{id_}: {event.change.action.value.done} after {took:.1f}s")
         elif event.kind is EventKind.FAILED:
             self._since.pop(id_, None)
             self._say(f"{id_}: failed: {event.text}", colour="red")
@@ -155,15 +147,12 @@ def not_kept(result: Result) -> list[tuple[KvmstateError, str]]:
 def headline(result: Result, verb: str = "Apply") -> str:
     added, changed, destroyed = counts(result)
     head = f"{verb} complete!" if result.ok and not result.left else f"{verb} incomplete."
-    actions = [change.action for change in result.done]
-    others = ((Action.ADOPT, "adopted"), (Action.FORGET, "forgotten"))
-    more = "".join(f", {actions.count(action)} {word}" for action, word in others if action in actions)
+    done = Counter(change.action for change in result.done)
+    more = "".join(f", {done[a]} {a.value.tally[1]}" for a in Action if a.value.tally and done[a])
     return f"{head} Resources: {added} added, {changed} changed, {destroyed} destroyed{more}."
 
 
 def counts(result: Result) -> tuple[int, int, int]:
     """Resources added, changed and destroyed, as Terraform counts them."""
-    actions = [change.action for change in result.done]
-    added = sum(a in (Action.CREATE, Action.REPLACE) for a in actions)
-    destroyed = sum(a in (Action.DELETE, Action.REPLACE) for a in actions)
-    return added, sum(a is Action.UPDATE for a in actions), destroyed
+    found = Counter(name for change in result.done for name in change.action.value.counts)
+    return found["add"], found["change"], found["destroy"]

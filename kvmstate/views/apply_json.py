@@ -21,7 +21,7 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
 from kvmstate.views import apply, rows
 from kvmstate.views.diagnostics import FORMAT_VERSION, diagnostics
-from kvmstate.views.plan_json import ACTIONS, resource, summary
+from kvmstate.views.plan_json import resource, summary
 
 PROGRESS_SECONDS = 1.0
 _TYPES = {
@@ -51,8 +51,12 @@ class JsonLines:
     def plan(self, plan: Plan) -> None:
         for change in plan.changes:
             if change.action is not Action.NOOP:
-                text = f"{change.id}: plan to {' and '.join(ACTIONS[change.action])}"
-                told = {"resource": resource(change), "actions": ACTIONS[change.action], "action_reason": change.reason}
+                text = f"{change.id}: plan to {' and '.join(change.action.value.actions)}"
+                told = {
+                    "resource": resource(change),
+                    "actions": change.action.value.actions,
+                    "action_reason": change.reason,
+                }
                 _say("planned_change", text, change={**told, "blocked": change.blocked, "hint": change.hint})
         _say("change_summary", rows.summary(plan), changes={**summary(plan), "operation": "plan"})
 
@@ -67,7 +71,7 @@ class JsonLines:
             if now - self._told.get(id_, since) < PROGRESS_SECONDS:
                 return
             self._told[id_] = now
-        hook: dict[str, object] = {"resource": resource(event.change), "actions": ACTIONS[event.change.action]}
+        hook: dict[str, object] = {"resource": resource(event.change), "actions": event.change.action.value.actions}
         hook["elapsed_seconds"] = round(now - since, 3)
         if event.text:
             hook["text"] = event.text

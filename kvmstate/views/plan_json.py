@@ -17,18 +17,6 @@ from kvmstate.views.diagnostics import FORMAT_VERSION
 from kvmstate.views.values import overlaid, plain, with_unseen
 from kvmstate.xmlbind import hides
 
-ACTIONS = {
-    Action.NOOP: ["no-op"],
-    Action.CREATE: ["create"],
-    Action.UPDATE: ["update"],
-    Action.REPLACE: ["delete", "create"],
-    Action.DELETE: ["delete"],
-    Action.ADOPT: ["adopt"],
-    Action.FORGET: ["forget"],
-}
-# What must have happened on the host that this would mend it.
-_HAPPENED = {Action.CREATE: ["delete"], Action.ADOPT: ["delete", "create"], Action.REPLACE: ["delete", "create"]}
-
 
 def plan_object(plan: Plan, drift: Plan) -> dict[str, object]:
     """`plan --json`. `drift` is live against last applied."""
@@ -53,8 +41,7 @@ def summary(plan: Plan) -> dict[str, int]:
     actions = [change.action for change in plan.todo]
     return {
         **{name: counts[name] for name in ("add", "change", "destroy")},
-        "adopt": actions.count(Action.ADOPT),
-        "forget": actions.count(Action.FORGET),
+        **{action.value.tally[0]: actions.count(action) for action in Action if action.value.tally},
         "blocked": len(plan.blocked),
         "restart_pending": len(plan.waiting),
         "left_out": len(plan.left_out),
@@ -82,7 +69,7 @@ def _change(change: Change) -> dict[str, object]:
     return {
         **resource(change),
         **({"previous_address": str(change.moved_from)} if change.moved_from else {}),
-        "change": _difference(change, ACTIONS[change.action], before, after, change.shown, _field),
+        "change": _difference(change, list(change.action.value.actions), before, after, change.shown, _field),
         "action_reason": change.reason,
         "blocked": change.blocked,
         "hint": change.hint,
@@ -101,7 +88,7 @@ def _drifted(drift: Plan) -> list[dict[str, object]]:
 def _drift(change: Change) -> dict[str, object]:
     after = _live(change)
     before = overlaid(after, change.spec)
-    actions = _HAPPENED.get(change.action, ["update"])
+    actions = list(change.action.value.happened)
     return {**resource(change), "change": _difference(change, actions, before, after, change.shown, _happened)}
 
 

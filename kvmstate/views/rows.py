@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import one_line
-from kvmstate.plan.reasons import MOST_FIELDS, WHAT, Row, row
+from kvmstate.plan.reasons import MOST_FIELDS, Row, row
 from kvmstate.plan.saved import Stale
 from kvmstate.plan.texts import SENSITIVE, shown
 from kvmstate.xmlbind import hides
@@ -36,13 +37,13 @@ def items(plan: Plan, waiting: bool = True) -> list[Item]:
 def _item(change: Change, waits: bool) -> Item | None:
     if change.action is Action.NOOP and not (change.blocked or change.reason or waits):
         return None
-    verb = "blocked" if change.blocked else WHAT[change.action]
+    verb = "blocked" if change.blocked else change.action.value.will
     rows: tuple[Row, ...] = ()
     if change.action is Action.NOOP:
         rows = tuple(row(change, f, "restart required") for f in change.waiting)
     elif change.action is not Action.DELETE:
         rows = tuple(row(change, f) for f in change.shown)
-    symbol = "!" if change.blocked else change.action.value
+    symbol = "!" if change.blocked else change.action.value.symbol
     return Item(
         change.action,
         symbol,
@@ -65,9 +66,9 @@ def summary(plan: Plan) -> str:
     if not plan.todo:
         return ("No changes." if not blocked else "Plan: nothing can be done.") + tail
     line = f"Plan: {counts['add']} to add, {counts['change']} to change, {counts['destroy']} to destroy.{tail}"
-    forgotten = sum(c.action is Action.FORGET for c in plan.todo)
-    adopted = sum(c.action is Action.ADOPT for c in plan.todo)
-    return line + (f" {forgotten} to forget." if forgotten else "") + (f" {adopted} to adopt." if adopted else "")
+    others = Counter(change.action for change in plan.todo)
+    more = ((others[action], action.value.tally) for action in Action)
+    return line + "".join(f" {count} to {tally[0]}." for count, tally in more if tally and count)
 
 
 def notes(plan: Plan) -> list[str]:

@@ -10,14 +10,6 @@ from kvmstate.model.printable import in_words
 from kvmstate.views.text import aligned
 
 FORMAT_VERSION = "1.0"
-_SYNC = {
-    Action.CREATE: "Missing",
-    Action.UPDATE: "Differs",
-    Action.REPLACE: "Differs",
-    Action.DELETE: "LeftManifests",
-    Action.FORGET: "LeftManifests",
-    Action.ADOPT: "NotOwned",
-}
 
 
 @dataclass(frozen=True)
@@ -35,7 +27,7 @@ def rows(plan: Plan) -> list[Row]:
 
 def _row(change: Change, waits: bool) -> Row:
     seen = change.observed
-    sync = _SYNC.get(change.action) or ("Unknown" if seen is None else "RestartPending" if waits else "InSync")
+    sync = change.action.value.sync or ("Unknown" if seen is None else "RestartPending" if waits else "InSync")
     if change.suspended:
         sync = "Suspended"
     elif change.action is Action.NOOP and change.desired is None:

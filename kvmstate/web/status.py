@@ -8,7 +8,6 @@ from kvmstate import __version__
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan.reasons import Planned
 from kvmstate.reconcile.status_store import ConditionType, ReconcileResult, ResourceStatus, State
-from kvmstate.views.plan_json import ACTIONS
 from kvmstate.views.values import plain, summary
 from kvmstate.xmlbind import Section
 
@@ -79,7 +78,7 @@ def _plan(plan: Planned, pending: bool) -> dict[str, object]:
     return {
         "time": time(plan.time),
         "pending": pending,
-        "actions": ACTIONS[plan.action],
+        "actions": list(plan.action.value.actions),
         "reason": plan.reason,
         "fields": [{"path": row.name, "change": row.symbol, "text": row.text, "cost": row.cost} for row in plan.rows],
         "fields_left_out": plan.more,
