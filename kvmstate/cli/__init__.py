@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import json
 import os
 import re
 import signal
@@ -16,8 +15,10 @@ import click
 
 from kvmstate import __version__
 from kvmstate.cli import output
+from kvmstate.cli.formats import asked
 from kvmstate.errors import KvmstateError, UsageError
 from kvmstate.model.printable import harmless, one_line
+from kvmstate.views.formats import Output
 
 # pydantic would look through all installed packages for plugins of its own with every start
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -57,6 +58,8 @@ COMMANDS = {
 # Those that do something beside saying it; and of `snapshot` those that do not
 ACTING = {"apply", "destroy", "adopt", "import", "run", "service", "unlock", "sandbox", "init"}
 ACTING |= {"suspend", "resume", "confirm"}
+# what carries a plan out
+STREAMS = ("apply", "destroy", "adopt", "recreate")
 LOOKS = (["list"], ["tree"], ["show"])
 # The signal that has interrupted this process; who answers no has interrupted it as well
 _signal: int = signal.SIGINT
@@ -167,7 +170,7 @@ def run(args: list[str] | None = None) -> int:
     if _is_stream(args):
         from kvmstate.views.apply_json import say_version
 
-        say_version()
+        say_version(asked(args))
     try:
         code = cli.main(args, prog_name="kvmstate", standalone_mode=False)
         sys.stdout.flush()
@@ -196,19 +199,19 @@ def run(args: list[str] | None = None) -> int:
 
 
 def _is_stream(args: Sequence[str]) -> bool:
-    """Whether JSON comes as one object a line, not as one in all."""
-    return args[:1] == ["apply"] and "--json" in args
+    """Whether it prints one object after the other, not one in all."""
+    return args[:1] in [[name] for name in STREAMS] and asked(args).structured
 
 
 def complain(error: KvmstateError, args: Sequence[str] = ()) -> None:
-    """Print an error and its hint to stderr; with --json as diagnostics to stdout, in the shape of the command."""
-    if "--json" in args:
+    """Print an error and its hint to stderr; for programs as diagnostics to stdout, in the shape of the command."""
+    if (fmt := asked(args)).structured:
         from kvmstate.views import apply_json, diagnostics
 
         if _is_stream(args):
-            apply_json.say_error(error)
+            apply_json.say_error(fmt, error)
         else:
-            click.echo(json.dumps(diagnostics.failed(error), indent=2))
+            click.echo(fmt.whole(Output(lambda: diagnostics.failed(error), lambda: "")))
         return
     click.echo(click.style("error: ", fg="red", bold=True) + harmless(error.message), err=True, color=colour())
     if error.hint:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmstate.cli.formats import format_option
 from kvmstate.cli.options import split_addresses
 from kvmstate.cli.session import claim_options, empty_option, host_options, lock_option, opened
 from kvmstate.errors import UsageError
 from kvmstate.model.printable import harmless
+from kvmstate.views.formats import Format
 
 if TYPE_CHECKING:
     from kvmstate.cli.session import Opened
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 @empty_option
 @claim_options
 @lock_option
+@format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
-def command(auto_approve: bool, paths: tuple[Path, ...], **given: Any) -> int:
+def command(auto_approve: bool, fmt: Format, paths: tuple[Path, ...], **given: Any) -> int:
     """Take ownership of objects on the host that the manifests declare and this project does not own.
 
     Nothing on the host changes but the record of who owns what, and the project's stamp in the <metadata> of machines
@@ -45,7 +48,7 @@ def command(auto_approve: bool, paths: tuple[Path, ...], **given: Any) -> int:
             found = _chosen(plan, found, addresses)
         adopted = tuple(c if c.owner else dataclasses.replace(c, blocked="", hint="") for c in found)
         plan = dataclasses.replace(plan, changes=adopted)
-        code = carry_out(at, plan, auto_approve, 1, f"Do you want project {plan.project} to own these?")
+        code = carry_out(at, plan, auto_approve, 1, f"Do you want project {plan.project} to own these?", fmt)
         _identify(at)
         return code
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvmstate.cli import plan_file
+from kvmstate.cli.formats import format_option
 from kvmstate.cli.session import (
     claim_options,
     deletion_options,
     host_options,
-    json_option,
     lock_option,
     opened,
     opened_saved,
@@ -20,6 +20,7 @@ from kvmstate.cli.session import (
     selection_options,
 )
 from kvmstate.errors import PlanError
+from kvmstate.views.formats import Format
 
 if TYPE_CHECKING:
     from kvmstate.app import Session
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 @lock_option
 @selection_options
 @parallelism_option
-@json_option
+@format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
-def command(auto_approve: bool, parallelism: int, as_json: bool, paths: tuple[Path, ...], **given: Any) -> int:
+def command(auto_approve: bool, parallelism: int, fmt: Format, paths: tuple[Path, ...], **given: Any) -> int:
     """Plan, ask, and carry the plan out.
 
     PATH may be a plan saved with `plan --out`: exactly that is carried out, without asking, or nothing at all when the
@@ -49,13 +50,13 @@ def command(auto_approve: bool, parallelism: int, as_json: bool, paths: tuple[Pa
         with opened_saved(found.plan, given["connect"], given["lock_timeout"]) as at:
             from kvmstate.cli.approve import carry_out
 
-            return carry_out(at, _restored(at.session, found), True, parallelism, "", as_json, exact=True)
+            return carry_out(at, _restored(at.session, found), True, parallelism, "", fmt, exact=True)
     with opened(paths=paths, **given) as at:
         from kvmstate.cli.approve import carry_out
 
         plan = at.session.plan(at.options)
         question = f"Do you want to make these changes on {plan.host}?"
-        return carry_out(at, plan, auto_approve, parallelism, question, as_json)
+        return carry_out(at, plan, auto_approve, parallelism, question, fmt)
 
 
 def _restored(session: Session, found: plan_file.Found) -> Plan:

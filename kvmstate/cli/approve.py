@@ -18,9 +18,10 @@ from kvmstate.errors import UsageError
 from kvmstate.model.plan import Plan
 from kvmstate.model.stopping import stopping
 from kvmstate.views.apply import Lines
+from kvmstate.views.formats import TEXT, Format
 
 if TYPE_CHECKING:
-    from kvmstate.views.apply_json import JsonLines
+    from kvmstate.views.apply_json import Stream
 
 
 def carry_out(
@@ -29,7 +30,7 @@ def carry_out(
     auto_approve: bool,
     parallelism: int,
     question: str,
-    as_json: bool = False,
+    fmt: Format = TEXT,
     exact: bool = False,
     verb: str = "Apply",
 ) -> int:
@@ -38,29 +39,29 @@ def carry_out(
 
     `exact`: the plan and nothing that becomes known on the way. `verb`: what is said to be complete.
     """
-    view = _json_view() if as_json else Lines(colour(), verb=verb)
+    view = _for_programs(fmt, verb) if fmt.structured else Lines(colour(), verb=verb, fmt=fmt)
     view.plan(plan)
     if plan.todo and not auto_approve:
-        if as_json:
-            raise UsageError("with --json nobody is asked to approve this plan", "say --auto-approve as well")
-        approve(question)
+        approve(question, fmt)
     with _interrupts() as stop, view:
         result = at.session.apply(plan, at.options, view, parallelism, stop, exact)
-    if plan.todo or as_json:
+    if plan.todo or fmt.structured:
         view.outcome(result)
     if not result.ok and stop.number:
         return 128 + stop.number
     return 0 if result.ok and not result.left and not plan.blocked else 1
 
 
-def _json_view() -> JsonLines:
-    from kvmstate.views.apply_json import JsonLines
+def _for_programs(fmt: Format, verb: str) -> Stream:
+    from kvmstate.views.apply_json import Stream
 
-    return JsonLines()
+    return Stream(fmt, verb)
 
 
-def approve(question: str) -> None:
+def approve(question: str, fmt: Format = TEXT) -> None:
     """Raises UsageError when nobody can be asked, Abort for any answer but yes."""
+    if fmt.structured:
+        raise UsageError(f"with --format {fmt.name} nobody is asked to approve this", "say --auto-approve as well")
     if not sys.stdin.isatty():
         raise UsageError("nobody is there to approve this", "--auto-approve carries it out without asking")
     click.echo(f"\n{question}\n  Only 'yes' is accepted to approve.\n")

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
+from kvmstate.cli.formats import format_option
 from kvmstate.cli.session import claim_options, host_options, lock_option, opened, parallelism_option, selection_options
+from kvmstate.views.formats import Format
 
 
 @click.command("destroy")
@@ -17,8 +19,9 @@ from kvmstate.cli.session import claim_options, host_options, lock_option, opene
 @lock_option
 @selection_options
 @parallelism_option
+@format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
-def command(auto_approve: bool, parallelism: int, **given: Any) -> int:
+def command(auto_approve: bool, fmt: Format, parallelism: int, **given: Any) -> int:
     """Delete everything that the project owns on the host, in the reverse order of apply.
 
     Each resource's lifecycle holds: volumes stay unless theirs says deletion: delete, and preventDestroy protects.
@@ -36,5 +39,5 @@ def command(auto_approve: bool, parallelism: int, **given: Any) -> int:
         )
         plan = at.session.plan(at.options)
         return carry_out(
-            at, plan, auto_approve, parallelism, f"Do you want to destroy these on {plan.host}?", verb="Destroy"
+            at, plan, auto_approve, parallelism, f"Do you want to destroy these on {plan.host}?", fmt, verb="Destroy"
         )

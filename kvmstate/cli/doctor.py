@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from kvmstate.cli import colour
+from kvmstate.cli.formats import format_option, show
 from kvmstate.cli.options import connect_option, inputs
+from kvmstate.views.formats import TEXT, Format
 
 
 @click.command("doctor")
 @connect_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@format_option
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 0: nothing is wrong; 2: warnings; 1: errors.")
-def command(connect: str | None, as_json: bool, detailed_exitcode: bool) -> int:
+def command(connect: str | None, fmt: Format, detailed_exitcode: bool) -> int:
     """Examine a host: its libvirt, virtualisation, programs, storage, and what interrupted runs have left.
 
     Exit 0: it will do, though there may be warnings; 1: something essential is missing. Run it on the host itself to
@@ -27,10 +27,10 @@ def command(connect: str | None, as_json: bool, detailed_exitcode: bool) -> int:
     findings = []
     for finding in examine(uri):
         findings.append(finding)
-        if not as_json:
+        if fmt == TEXT:
             text, hue = doctor.line(finding), doctor.COLOURS.get(finding.severity)
             click.echo(click.style(text, fg=hue) if hue else text, color=colour())
-    click.echo(json.dumps(doctor.as_json(findings), indent=2) if as_json else "\n" + doctor.summary(findings))
+    show(fmt, doctor.output(findings))
     worst = {finding.severity for finding in findings}
     if Severity.ERROR in worst:
         return 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,10 @@ import click
 
 from kvmstate.cli import colour
 from kvmstate.cli.daemon import client, daemon_options
+from kvmstate.cli.formats import format_option
 from kvmstate.cli.options import inputs
 from kvmstate.errors import UsageError
+from kvmstate.views.formats import Format, Output
 
 if TYPE_CHECKING:
     from kvmstate.web.client import Client
@@ -27,9 +29,9 @@ AGAIN = 1.0
 @click.argument("path", metavar="[PATH]", default=".", type=click.Path(path_type=Path))
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on.")
 @click.option("--since", metavar="TIME", default="", help="From then on: 2026-11-25T02:30, 2h, or an event's id.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@format_option
 @daemon_options
-def command(path: Path, follow: bool, since: str, as_json: bool, daemon: str | None, token_file: Path | None) -> int:
+def command(path: Path, follow: bool, since: str, fmt: Format, daemon: str | None, token_file: Path | None) -> int:
     """Show what `kvmstate run` has done and seen, for which reason, and under which revision of the manifests.
 
     The daemon is asked; one that does not run has left its events on disk.
@@ -48,15 +50,15 @@ def command(path: Path, follow: bool, since: str, as_json: bool, daemon: str | N
         if not found:
             raise
         click.echo(f"{error.message}; these are from its disk", err=True)
-        _show(found, as_json)
+        _show(found, fmt)
         return 0
-    _show(answer["events"], as_json)
+    _show(answer["events"], fmt)
     if follow:
-        _follow(asked, answer["last"], as_json)
+        _follow(asked, answer["last"], fmt)
     return 0
 
 
-def _follow(asked: Client, last: int, as_json: bool) -> None:
+def _follow(asked: Client, last: int, fmt: Format) -> None:
     from kvmstate.web.client import NotRunning
 
     gone = False
@@ -71,17 +73,17 @@ def _follow(asked: Client, last: int, as_json: bool) -> None:
             time.sleep(AGAIN)
             continue
         gone, last = False, answer["last"]
-        _show(answer["events"], as_json)
+        _show(answer["events"], fmt)
         if not answer["events"] and time.monotonic() - began < AGAIN:
             # too many wait already
             time.sleep(AGAIN)
 
 
-def _show(events: list[dict[str, object]], as_json: bool) -> None:
+def _show(events: list[dict[str, object]], fmt: Format) -> None:
     from kvmstate.views.events import line
 
     for event in events:
-        click.echo(json.dumps(event) if as_json else line(event), color=colour())
+        click.echo(fmt.item(Output(partial(dict, event), partial(line, event))), color=colour())
 
 
 def _utc(since: str) -> str:

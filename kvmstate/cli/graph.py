@@ -6,16 +6,22 @@ from typing import Any
 
 import click
 
+from kvmstate.cli.formats import formats, show
 from kvmstate.cli.options import inputs, manifest_options
+from kvmstate.views.formats import Format
 
 
 @click.command("graph")
 @manifest_options
-@click.option("--format", "as_format", type=click.Choice(["dot", "mermaid"]), default="dot", show_default=True)
-def command(as_format: str, **given: Any) -> int:
+@formats("dot", "mermaid", default="dot")
+def command(fmt: Format, **given: Any) -> int:
     """Draw the references between resources, for Graphviz (DOT) or Mermaid. Talks to no host."""
     from kvmstate.views import graph
 
     resources = inputs(**given).load().manifests.resources
-    click.echo(graph.mermaid(resources) if as_format == "mermaid" else graph.dot(resources))
+    drawn = {"dot": graph.dot, "mermaid": graph.mermaid}.get(fmt.name)
+    if drawn:
+        click.echo(drawn(resources))
+    else:
+        show(fmt, graph.output(resources))
     return 0

@@ -10,11 +10,13 @@ from typing import Any
 import click
 
 from kvmstate.cli import complain
+from kvmstate.cli.formats import format_option, telling
 from kvmstate.cli.init import project_name
 from kvmstate.cli.options import allowed_here, connect_option
 from kvmstate.cli.session import lock_option
 from kvmstate.errors import HostError, UsageError
 from kvmstate.model.printable import harmless
+from kvmstate.views.formats import Format
 
 
 @click.command("import")
@@ -26,6 +28,7 @@ from kvmstate.model.printable import harmless
 @click.option("--force", is_flag=True, help="Overwrite files.")
 @connect_option
 @lock_option
+@format_option
 def command(
     addresses: tuple[str, ...],
     every: bool,
@@ -35,6 +38,7 @@ def command(
     force: bool,
     connect: str | None,
     lock_timeout: int,
+    fmt: Format,
 ) -> int:
     """Write manifests of what exists on a host, and take ownership of it: the next plan is empty.
 
@@ -61,7 +65,7 @@ def command(
     # whichever environment: what is on the host is the same
     claim = None if no_adopt else Claim(known.id if known else "", environment=None)
     uri = connect or (known.connection if known else None)
-    with open_session(uri, name, (), writing=writing, claim=claim) as session:
+    with telling(fmt) as tell, open_session(uri, name, (), writing=writing, claim=claim) as session:
         # what is owned already has another kvmstate.yaml, which has no id
         own_id = "" if known or session.store.inventory.entries else str(uuid.uuid4())
         if own_id and session.store.identity:
@@ -81,7 +85,7 @@ def command(
             files[Path("kvmstate.yaml")] = project_file(name, own_id, _for_a_file(session.host.address))
         folder.write(output, files, force)
         for path in files:
-            click.echo(harmless(f"wrote {output / path}"))
+            tell(f"wrote {output / path}", file=str(output / path))
         # what is owned and not in the manifests counts as to be deleted: be sure that it is there before it is owned
         there = load_project(output, allowed=allowed_here()).load()
         if lost := next((c.id for c in changes if there.get(c.id) is None), None):
@@ -90,12 +94,15 @@ def command(
                 "add the folder to `manifests` in kvmstate.yaml, then `kvmstate adopt`",
             )
         result = None if no_adopt else own(session.host, session.store, changes)
-    for change in changes:
-        if change.reason:
-            click.echo(f"note: {harmless(f'{change.id}: {change.reason}')}")
-    for id_, error in found.refused.items():
-        complain(HostError(f"{id_}: {error.message}", error.hint))
-    click.echo(f"\nImport complete! Resources: {len(changes)} imported, {len(found.refused)} refused.")
+        for change in changes:
+            if change.reason:
+                tell(f"note: {change.id}: {change.reason}", address=str(change.id), note=change.reason)
+        for id_, error in found.refused.items():
+            if fmt.structured:
+                tell(f"error: {id_}: {error.message}", address=str(id_), error=error.message, hint=error.hint)
+            else:
+                complain(HostError(f"{id_}: {error.message}", error.hint))
+        tell(f"\nImport complete! Resources: {len(changes)} imported, {len(found.refused)} refused.")
     return 0 if not found.refused and (result is None or result.ok) else 1
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from kvmstate.cli.formats import Tell, format_option, telling
 from kvmstate.errors import UsageError
-from kvmstate.model.printable import harmless
+from kvmstate.views.formats import Format
 
 TEMPLATES = Path(__file__).with_name("templates")
 FILES = {
@@ -22,7 +23,8 @@ FILES = {
 
 @click.command("init")
 @click.argument("directory", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
-def command(directory: Path) -> None:
+@format_option
+def command(directory: Path, fmt: Format) -> None:
     """Start a project in DIR: kvmstate.yaml and manifests of a network, a pool, a volume and a machine."""
     from kvmstate.cli.schema import FILES as SCHEMAS
     from kvmstate.cli.schema import text
@@ -35,17 +37,22 @@ def command(directory: Path) -> None:
     standing = [name for name in texts if (directory / name).exists()]
     if standing:
         raise UsageError(f"{directory / standing[0]} is there already", "start in an empty folder: kvmstate init DIR")
+    with telling(fmt) as tell:
+        _write(directory, texts, tell)
+        tell("\nNext:")
+        for step in ([] if directory == Path(".") else [f"cd {directory}"]) + ["kvmstate validate", "kvmstate plan"]:
+            tell(f"  {step}", step=step)
+
+
+def _write(directory: Path, texts: dict[str, str], tell: Tell) -> None:
     try:
         for name, content in texts.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             with (directory / name).open("x", encoding="utf-8") as file:
                 file.write(content)
-            click.echo(harmless(f"wrote {directory / name}"))
+            tell(f"wrote {directory / name}", file=str(directory / name))
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from None
-    click.echo("\nNext:")
-    for step in ([] if directory == Path(".") else [f"cd {directory}"]) + ["kvmstate validate", "kvmstate plan"]:
-        click.echo(harmless(f"  {step}"))
 
 
 def project_name(directory: Path) -> str:

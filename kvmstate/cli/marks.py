@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from kvmstate.cli.formats import format_option, telling
 from kvmstate.cli.options import connect_option, inputs
 from kvmstate.cli.session import lock_option
 from kvmstate.errors import UsageError
-from kvmstate.model.printable import harmless
+from kvmstate.views.formats import Format
 
 if TYPE_CHECKING:
     from kvmstate.app import Session
@@ -24,6 +25,7 @@ Command = TypeVar("Command", bound=Callable[..., int])
 
 def _options(command: Command) -> Command:
     for decorate in (
+        format_option,
         # a daemon holds the lock often, and never for long unless it has to
         partial(lock_option, default="30s"),
         connect_option,
@@ -46,7 +48,13 @@ def _options(command: Command) -> Command:
 @_options
 @click.option("--reason", default="", metavar="TEXT", help="Shown wherever it is shown as suspended.")
 def suspend(
-    addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int, reason: str
+    addresses: tuple[str, ...],
+    folder: Path,
+    env: str | None,
+    connect: str | None,
+    lock_timeout: int,
+    reason: str,
+    fmt: Format,
 ) -> int:
     """Leave resources alone, whatever their manifests say, until they are resumed.
 
@@ -58,29 +66,35 @@ def suspend(
 
         entries = marks.owned(session.store, addresses)
         marks.suspend(session.store, entries, myself(), reason)
-    for entry in entries:
-        click.echo(harmless(f"{entry.id} is suspended"))
+    with telling(fmt) as tell:
+        for entry in entries:
+            tell(f"{entry.id} is suspended", address=str(entry.id))
     return 0
 
 
 @click.command("resume")
 @_options
-def resume(addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int) -> int:
+def resume(
+    addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int, fmt: Format
+) -> int:
     """Take resources up again that were suspended; a daemon corrects at once what has changed meanwhile."""
     with _session(folder, env, connect, lock_timeout) as session:
         from kvmstate.apply import marks
 
         entries = marks.owned(session.store, addresses)
         marks.resume(session.store, entries)
-    for entry in entries:
-        said = f"is resumed; it was suspended {entry.suspended}" if entry.suspended else "was not suspended"
-        click.echo(harmless(f"{entry.id} {said}"))
+    with telling(fmt) as tell:
+        for entry in entries:
+            said = f"is resumed; it was suspended {entry.suspended}" if entry.suspended else "was not suspended"
+            tell(f"{entry.id} {said}", address=str(entry.id))
     return 0
 
 
 @click.command("confirm")
 @_options
-def confirm(addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int) -> int:
+def confirm(
+    addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int, fmt: Format
+) -> int:
     """Let resources be deleted that left the manifests, where `prune: confirm` has `kvmstate run` wait for it."""
     loaded = inputs((folder,), env, connect=connect).load()
     if loaded.project.reconcile.prune != "confirm":
@@ -93,8 +107,9 @@ def confirm(addresses: tuple[str, ...], folder: Path, env: str | None, connect: 
         # of everything: what is left may use what is to go
         plan = session.plan(Options(prune=True, moves=loaded.project.moves, lenient=True))
         marks.confirm(session.store, entries, plan.changes)
-    for entry in entries:
-        click.echo(harmless(f"{entry.id} may be deleted"))
+    with telling(fmt) as tell:
+        for entry in entries:
+            tell(f"{entry.id} may be deleted", address=str(entry.id))
     return 0
 
 

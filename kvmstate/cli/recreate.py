@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from kvmstate.cli.formats import format_option
 from kvmstate.cli.options import split_addresses
 from kvmstate.cli.session import empty_option, host_options, lock_option, opened, parallelism_option
 from kvmstate.errors import UsageError
+from kvmstate.views.formats import Format
 
 
 @click.command("recreate")
@@ -18,8 +20,9 @@ from kvmstate.errors import UsageError
 @empty_option
 @lock_option
 @parallelism_option
+@format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
-def command(auto_approve: bool, parallelism: int, paths: tuple[Path, ...], **given: Any) -> int:
+def command(auto_approve: bool, fmt: Format, parallelism: int, paths: tuple[Path, ...], **given: Any) -> int:
     """Make volumes again that were there and are gone, empty or from their content, with what needs to be there first.
 
     PATH... are addresses, such as volume/images/data or 'volume/images/*', and the manifests. A plan never does this by
@@ -39,4 +42,4 @@ def command(auto_approve: bool, parallelism: int, paths: tuple[Path, ...], **giv
         at = dataclasses.replace(at, options=dataclasses.replace(at.options, recreate=addresses))
         plan = at.session.plan(at.options)
         question = f"Do you want to make these again on {plan.host}? What they held is not brought back."
-        return carry_out(at, plan, auto_approve, parallelism, question)
+        return carry_out(at, plan, auto_approve, parallelism, question, fmt)

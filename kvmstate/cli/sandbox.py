@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from kvmstate import sandbox
+from kvmstate.cli.formats import format_option, show
+from kvmstate.views.formats import Format, Output
+from kvmstate.views.text import aligned
 
 _NAME = click.argument("name", default="default")
 _TREE = click.option(
@@ -52,22 +54,13 @@ def stop(name: str) -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list instead of a table.")
-def list_(as_json: bool) -> None:
+@format_option
+def list_(fmt: Format) -> None:
     """List the sandboxes of this user that are running."""
     hosts = sandbox.running()
-    if as_json:
-        rows = [
-            {"name": host.name, "uri": host.uri, "pid": host.pid, "directory": str(host.directory)} for host in hosts
-        ]
-        click.echo(json.dumps(rows, indent=2))
-    elif hosts:
-        width = max(len("NAME"), *(len(host.name) for host in hosts))
-        click.echo(f"{'NAME':<{width}}  {'PID':>7}  URI")
-        for host in hosts:
-            click.echo(f"{host.name:<{width}}  {host.pid:>7}  {host.uri}")
-    else:
-        click.echo("No sandbox is running.", err=True)
+    rows = [{"name": host.name, "uri": host.uri, "pid": host.pid, "directory": str(host.directory)} for host in hosts]
+    lines = aligned([("NAME", "PID", "URI"), *((host.name, str(host.pid), host.uri) for host in hosts)])
+    show(fmt, Output(lambda: rows, lambda: "\n".join(lines) if hosts else "No sandbox is running."))
 
 
 @command.command()

@@ -126,10 +126,6 @@ def _share(context: click.Context, option: click.Parameter, text: str | None) ->
         raise click.BadParameter(f"{text!r}: {error}") from None
 
 
-def json_option(command: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="JSON on stdout; errors too.")(command)
-
-
 def selection_options(command: F) -> F:
     for decorate in (
         click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvmstate.cli.daemon import client, daemon_options
+from kvmstate.cli.formats import format_option, show
 from kvmstate.cli.options import inputs
 from kvmstate.cli.session import host_options, opened
 from kvmstate.errors import PlanError
+from kvmstate.views.formats import Format, Output
 
 if TYPE_CHECKING:
     from kvmstate.cli.session import Opened
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @host_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; with --watch one a line.")
+@format_option
 @click.option("--watch", "-w", is_flag=True, help="Show it anew whenever something changes, until Ctrl-C.")
 @daemon_options
-def command(as_json: bool, watch: bool, daemon: str | None, token_file: Path | None, **given: Any) -> int:
+def command(fmt: Format, watch: bool, daemon: str | None, token_file: Path | None, **given: Any) -> int:
     """List every resource of the project: its state, and whether it is as its manifest says.
 
     With --watch a running daemon tells how it sees them; without one, libvirt's events and the files say when to look.
     """
 
-    def look() -> tuple[str, dict[str, Any]]:
+    def look() -> Output:
         with opened(**{**given, "allow_empty": True, "claimed": False}) as at:
             # what a plan refuses as a whole is told of the resource that it is about
             plan = replace(at, options=replace(at.options, allow_empty=False, lenient=True)).plan()
@@ -38,18 +39,16 @@ def command(as_json: bool, watch: bool, daemon: str | None, token_file: Path | N
         from kvmstate.views import status
         from kvmstate.views.rows import notes
 
-        rows = status.rows(plan)
-        return "\n".join([status.render(rows), *notes(plan)]), status.as_json(plan, rows)
+        return status.output(plan, status.rows(plan), notes(plan))
 
     if not watch:
-        text, said = look()
-        click.echo(json.dumps(said, indent=2) if as_json else text)
+        show(fmt, look())
         return 0
     from kvmstate.cli.watch import screen, watch_daemon, watch_host
     from kvmstate.web.client import NotRunning
 
     asked = inputs(**given)
-    with screen(as_json) as draw:
+    with screen(fmt) as draw:
         try:
             watch_daemon(client(daemon, token_file, asked.project().name), draw)
         except NotRunning:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from kvmstate.cli.formats import format_option, telling
 from kvmstate.cli.options import connect_option, inputs, name_given
 from kvmstate.cli.session import UNNAMED, claim_options, lock_option
 from kvmstate.errors import UsageError
-from kvmstate.model.printable import harmless
+from kvmstate.views.formats import Format
 
 
 @click.command("transfer")
@@ -29,6 +30,7 @@ from kvmstate.model.printable import harmless
 @connect_option
 @claim_options
 @lock_option
+@format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 def command(
     addresses: tuple[str, ...],
@@ -42,6 +44,7 @@ def command(
     change_environment: bool,
     lock_timeout: int,
     auto_approve: bool,
+    fmt: Format,
 ) -> int:
     """Hand what the project owns on a host over to another project of the same host.
 
@@ -68,6 +71,7 @@ def command(
     claim = project.claim(take_ownership, change_environment)
     with (
         open_host(connect or project.connection) as host,
+        telling(fmt) as tell,
         both_writable(host, owner, target, writing(lock_timeout, False), claim) as (giving, taking),
     ):
         known = taking.inventory.entries
@@ -80,10 +84,10 @@ def command(
             raise UsageError(f"project {owner} owns nothing on this host")
         for entry in (*entries, *orphans):
             stays = "   (let go before; it stays on the host)" if entry.orphaned else ""
-            click.echo(harmless(f"  {entry.id}: {owner} -> {target}{stays}"))
+            tell(f"  {entry.id}: {owner} -> {target}{stays}", address=str(entry.id), owner=target)
         if (entries or orphans) and not auto_approve:
-            approve(f"Do you want project {target} to own these on {host.uri}?")
+            approve(f"Do you want project {target} to own these on {host.uri}?", fmt)
         transfer(giving, taking, entries, orphans)
         stamp(host, [*entries, *(known[id_] for id_ in sorted(done))], taking)
-    click.echo(harmless(f"\n{len(entries)} handed over: they are to be declared in the manifests of {target} now."))
+        tell(f"\n{len(entries)} handed over: they are to be declared in the manifests of {target} now.")
     return 0

@@ -7,16 +7,19 @@ from typing import Any
 
 import click
 
+from kvmstate.cli.formats import format_option, telling
 from kvmstate.cli.options import connect_option, inputs, manifest_options, project_option
 from kvmstate.errors import Locked
+from kvmstate.views.formats import Format
 
 
 @click.command("unlock")
 @manifest_options
 @project_option
 @connect_option
+@format_option
 @click.option("--force", is_flag=True, help="Take the lock away even from a run that seems to be alive.")
-def command(force: bool, **given: Any) -> int:
+def command(force: bool, fmt: Format, **given: Any) -> int:
     """Show who holds the project's lock on the host, and remove a lock that nobody holds any more.
 
     A run whose lock is taken away by force notices within seconds, before it changes anything more, and stops.
@@ -26,11 +29,11 @@ def command(force: bool, **given: Any) -> int:
     from kvmstate.apply import open_lock
     from kvmstate.host import open_host
 
-    with open_host(asked.uri(project)) as host:
+    with open_host(asked.uri(project)) as host, telling(fmt) as tell:
         lock = open_lock(host, project.name)
         found = lock.holder()
         if found is None:
-            click.echo(f"project {project.name} is not locked on {host.uri}")
+            tell(f"project {project.name} is not locked on {host.uri}", holder=None)
             return 0
         token, holder = found
         said = f"project {project.name} is locked on {host.uri} by {holder}, {holder.times}"
@@ -38,5 +41,5 @@ def command(force: bool, **given: Any) -> int:
         if not stale and not force:
             raise Locked(said, "--force removes it, should nobody be at work there")
         lock.remove(token)
-        click.echo(f"{said}\nremoved{f': {stale}' if stale else ''}")
+        tell(f"{said}\nremoved{f': {stale}' if stale else ''}", holder=str(holder))
         return 0

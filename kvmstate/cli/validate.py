@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmstate.cli.formats import format_option, show
 from kvmstate.cli.options import Inputs, Loaded, connect_option, inputs, manifest_options
 from kvmstate.cli.session import no_manifests, warn
 from kvmstate.errors import ManifestErrors, UsageError
 from kvmstate.model.printable import harmless
+from kvmstate.views.formats import Format, Output
 
 if TYPE_CHECKING:
     from kvmstate.manifest import Manifests
@@ -23,8 +24,8 @@ FORMAT_VERSION = "1.0"
 @click.command("validate")
 @manifest_options
 @connect_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(as_json: bool, **options: Any) -> int:
+@format_option
+def command(fmt: Format, **options: Any) -> int:
     """Check manifests: syntax, fields, values and references, all at once.
 
     PATH is a file, a folder, or - for standard input. Default: what kvmstate.yaml says. With -c, what the manifests
@@ -39,16 +40,15 @@ def command(as_json: bool, **options: Any) -> int:
             check_references_on(given.connect, loaded.manifests.resources, loaded.manifests.at)
             loaded = dataclasses.replace(loaded, manifests=dataclasses.replace(loaded.manifests, dangling=()))
     except ManifestErrors as errors:
-        return _refused(errors, as_json)
+        return _refused(errors, fmt)
     if loaded.manifests.empty:
         raise UsageError(*no_manifests(loaded.manifests.empty, "see `manifests` in kvmstate.yaml"))
-    if as_json:
-        click.echo(_json(loaded.manifests, None))
-        return 0
-    warn(loaded.manifests.warnings)
-    for text in notes(loaded.manifests):
-        click.echo(harmless(f"note: {text}"), err=True)
-    click.echo(harmless(f"{_where(given, loaded)}: {summary(loaded.manifests)}"))
+    if not fmt.structured:
+        warn(loaded.manifests.warnings)
+        for text in notes(loaded.manifests):
+            click.echo(harmless(f"note: {text}"), err=True)
+    text = harmless(f"{_where(given, loaded)}: {summary(loaded.manifests)}")
+    show(fmt, Output(lambda: _data(loaded.manifests, None), lambda: text))
     return 0
 
 
@@ -78,9 +78,9 @@ def summary(manifests: Manifests) -> str:
     return f"{total} resource{'' if total == 1 else 's'} valid" + (f" ({parts})" if parts else "")
 
 
-def _refused(errors: ManifestErrors, as_json: bool) -> int:
-    if as_json:
-        click.echo(_json(None, errors))
+def _refused(errors: ManifestErrors, fmt: Format) -> int:
+    if fmt.structured:
+        show(fmt, Output(lambda: _data(None, errors), lambda: ""))
         return 1
     click.echo(harmless(str(errors)), err=True)
     count = len(errors.problems)
@@ -92,19 +92,16 @@ def _where(given: Inputs, loaded: Loaded) -> str:
     return " ".join(map(str, given.paths or loaded.project.paths))
 
 
-def _json(manifests: Manifests | None, errors: ManifestErrors | None) -> str:
+def _data(manifests: Manifests | None, errors: ManifestErrors | None) -> object:
     resources = manifests.resources if manifests else ()
-    return json.dumps(
-        {
-            "format_version": FORMAT_VERSION,
-            "valid": errors is None,
-            "error_count": len(errors.problems) if errors else 0,
-            "resources": [{"address": str(r.id), "file": r.origin.file, "line": r.origin.line} for r in resources],
-            "diagnostics": [
-                *({"severity": "error", **dataclasses.asdict(p)} for p in (errors.problems if errors else ())),
-                *({"severity": "warning", "message": text} for text in (manifests.warnings if manifests else ())),
-                *({"severity": "note", "message": text} for text in (notes(manifests) if manifests else ())),
-            ],
-        },
-        indent=2,
-    )
+    return {
+        "format_version": FORMAT_VERSION,
+        "valid": errors is None,
+        "error_count": len(errors.problems) if errors else 0,
+        "resources": [{"address": str(r.id), "file": r.origin.file, "line": r.origin.line} for r in resources],
+        "diagnostics": [
+            *({"severity": "error", **dataclasses.asdict(p)} for p in (errors.problems if errors else ())),
+            *({"severity": "warning", "message": text} for text in (manifests.warnings if manifests else ())),
+            *({"severity": "note", "message": text} for text in (notes(manifests) if manifests else ())),
+        ],
+    }

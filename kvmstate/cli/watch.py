@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import click
 from kvmstate.cli import colour
 from kvmstate.errors import ConnectionFailed, KvmstateError
 from kvmstate.model.printable import harmless
+from kvmstate.views.formats import TEXT, Format, Output
 
 if TYPE_CHECKING:
     from kvmstate.cli.options import Inputs
@@ -29,26 +30,21 @@ AGAIN = 1.0
 UNTOLD = 60.0
 WAIT = 25.0
 
-# Text for people, and the object for --json
-Drawing = tuple[str, dict[str, object]]
-Draw = Callable[[Drawing], None]
+Draw = Callable[[Output], None]
 
 
 @contextmanager
-def screen(as_json: bool) -> Iterator[Draw]:
+def screen(fmt: Format) -> Iterator[Draw]:
     """On a terminal one picture over the other; elsewhere one below the other, or an object a line, of what is new."""
-    before: list[Drawing] = []
+    before = [""]
 
-    def new(drawing: Drawing) -> bool:
-        changed = before != [drawing]
-        before[:] = [drawing]
-        return changed
+    if fmt != TEXT or not sys.stdout.isatty():
 
-    if as_json or not sys.stdout.isatty():
-
-        def draw(drawing: Drawing) -> None:
-            if new(drawing):
-                click.echo(json.dumps(drawing[1]) if as_json else drawing[0] + "\n")
+        def draw(output: Output) -> None:
+            drawn = fmt.item(output)
+            if before != [drawn]:
+                before[:] = [drawn]
+                click.echo(drawn if fmt.structured else drawn + "\n")
 
         yield draw
         return
@@ -58,17 +54,16 @@ def screen(as_json: bool) -> Iterator[Draw]:
 
     console = Console(no_color=colour() is False)
     with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="ellipsis") as live:
-        yield lambda drawing: live.update(Text(drawing[0], no_wrap=True, overflow="ellipsis"), refresh=True)
+        yield lambda output: live.update(Text(output.text(), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
 def watch_daemon(client: Client, draw: Draw) -> None:
     """Raises NotRunning when no daemon answers at first; one that goes later is waited for."""
-    from kvmstate.views.daemon import render
     from kvmstate.web.client import NotRunning
 
     state = client.get("/status")
     while True:
-        draw((render(state), state))
+        draw(_drawn(state))
         try:
             began = time.monotonic()
             client.get("/events", {"since": state["last_event"], "limit": 1, "wait": WAIT}, WAIT)
@@ -78,8 +73,14 @@ def watch_daemon(client: Client, draw: Draw) -> None:
             state = client.get("/status")
         except NotRunning as error:
             state = {**state, "gone": error.message}
-            draw((render(state), state))
+            draw(_drawn(state))
             state = _await(client, state)
+
+
+def _drawn(state: dict[str, object]) -> Output:
+    from kvmstate.views.daemon import render
+
+    return Output(lambda: state, lambda: render(state))
 
 
 def _await(client: Client, state: dict[str, object]) -> dict[str, object]:
@@ -94,7 +95,7 @@ def _await(client: Client, state: dict[str, object]) -> dict[str, object]:
         return found
 
 
-def watch_host(asked: Inputs, look: Callable[[], Drawing], draw: Draw) -> None:
+def watch_host(asked: Inputs, look: Callable[[], Output], draw: Draw) -> None:
     """`look` looks at the host, which is done anew when libvirt or the files tell of a change."""
     from kvmstate.sources.watch import Watch
 
@@ -123,7 +124,7 @@ def watch_host(asked: Inputs, look: Callable[[], Drawing], draw: Draw) -> None:
             except KvmstateError as error:
                 from kvmstate.views.diagnostics import failed
 
-                draw((harmless(f"error: {error}"), failed(error)))
+                draw(Output(partial(failed, error), partial(harmless, f"error: {error}")))
                 wait = AGAIN if isinstance(error, ConnectionFailed) else UNTOLD
             if changed.wait(wait):
                 time.sleep(GATHER)

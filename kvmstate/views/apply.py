@@ -18,16 +18,20 @@ from kvmstate.model.change import Action
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import harmless, one_line
 from kvmstate.model.resource import ResourceId
-from kvmstate.views.plan import render
+from kvmstate.views.formats import TEXT, Format, Output
+from kvmstate.views.plan import output
 
 
 class Lines:
     """The plan and the outcome on stdout; what happens meanwhile on stderr, with bars for uploads where somebody
     watches. Called from several threads."""
 
-    def __init__(self, colour: bool | None = None, remind: float = 10.0, verb: str = "Apply") -> None:
+    def __init__(
+        self, colour: bool | None = None, remind: float = 10.0, verb: str = "Apply", fmt: Format = TEXT
+    ) -> None:
         """`colour`: click's meaning, None for: where it is a terminal. `remind`: seconds between two reminders. `verb`:
-        what is said to be complete."""
+        what is said to be complete. `fmt`: of the plan and the outcome."""
+        self._fmt = fmt
         self._verb = verb
         self._colour = colour
         self._lock = threading.Lock()
@@ -58,10 +62,11 @@ class Lines:
             self._bars.stop()
 
     def plan(self, plan: Plan) -> None:
-        click.echo(render(plan), color=self._colour)
+        click.echo(self._fmt.whole(output(plan, None)), color=self._colour)
 
     def outcome(self, result: Result) -> None:
-        click.echo("\n" + outcome(result, self._verb))
+        said = Output(lambda: None, lambda: outcome(result, self._verb))
+        click.echo("\n" + self._fmt.whole(said))
 
     def __call__(self, event: Event) -> None:
         with self._lock:

@@ -5,7 +5,6 @@ https://developer.hashicorp.com/terraform/internals/machine-readable-ui; schemas
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
 from kvmstate.views import apply, rows
 from kvmstate.views.diagnostics import FORMAT_VERSION, diagnostics
+from kvmstate.views.formats import Format, Output
 from kvmstate.views.plan_json import resource, summary
 
 PROGRESS_SECONDS = 1.0
@@ -34,16 +34,17 @@ _TYPES = {
 }
 
 
-class JsonLines:
+class Stream:
     """The counterpart of `kvmstate.views.apply.Lines`. Called from several threads."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, fmt: Format, verb: str = "Apply", clock: Callable[[], float] = time.monotonic) -> None:
+        self._fmt, self._verb = fmt, verb
         self._clock = clock
         self._lock = threading.Lock()
         self._since: dict[ResourceId, float] = {}
         self._told: dict[ResourceId, float] = {}
 
-    def __enter__(self) -> JsonLines:
+    def __enter__(self) -> Stream:
         return self
 
     def __exit__(self, *_: object) -> None: ...
@@ -57,8 +58,8 @@ class JsonLines:
                     "actions": change.action.value.actions,
                     "action_reason": change.reason,
                 }
-                _say("planned_change", text, change={**told, "blocked": change.blocked, "hint": change.hint})
-        _say("change_summary", rows.summary(plan), changes={**summary(plan), "operation": "plan"})
+                _say(self._fmt, "planned_change", text, change={**told, "blocked": change.blocked, "hint": change.hint})
+        _say(self._fmt, "change_summary", rows.summary(plan), changes={**summary(plan), "operation": "plan"})
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -78,30 +79,31 @@ class JsonLines:
         if event.kind is EventKind.PROGRESS:
             hook |= {"done_bytes": event.done, "total_bytes": event.total}
         text = f"{id_}: {event.kind.value}{': ' + event.text if event.text else ''}"
-        _say(_TYPES[event.kind], text, "error" if event.kind is EventKind.FAILED else "info", hook=hook)
+        _say(self._fmt, _TYPES[event.kind], text, "error" if event.kind is EventKind.FAILED else "info", hook=hook)
 
     def outcome(self, result: Result) -> None:
         for change, error in result.failed:
-            say_error(error, str(change.id))
+            say_error(self._fmt, error, str(change.id))
         for error, address in apply.not_kept(result):
-            say_error(error, address)
+            say_error(self._fmt, error, address)
         added, changed, destroyed = apply.counts(result)
         totals = {"add": added, "change": changed, "destroy": destroyed, "failed": len(result.failed)}
         totals |= {"skipped": len(result.skipped)}
-        text = apply.headline(result)
-        _say("change_summary", text, changes={**totals, "operation": "apply"})
+        text = apply.headline(result, self._verb)
+        _say(self._fmt, "change_summary", text, changes={**totals, "operation": "apply"})
 
 
-def say_version() -> None:
+def say_version(fmt: Format) -> None:
     """The first line, whatever comes after it."""
-    _say("version", f"kvmstate {__version__}", kvmstate=__version__, format_version=FORMAT_VERSION)
+    _say(fmt, "version", f"kvmstate {__version__}", kvmstate=__version__, format_version=FORMAT_VERSION)
 
 
-def say_error(error: KvmstateError, address: str = "") -> None:
+def say_error(fmt: Format, error: KvmstateError, address: str = "") -> None:
     for problem in diagnostics(error, **({"address": address} if address else {})):
-        _say("diagnostic", f"error: {problem['message']}", "error", diagnostic=problem)
+        _say(fmt, "diagnostic", f"error: {problem['message']}", "error", diagnostic=problem)
 
 
-def _say(type_: str, text: str, level: str = "info", **more: object) -> None:
+def _say(fmt: Format, type_: str, text: str, level: str = "info", **more: object) -> None:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    click.echo(json.dumps({"@level": level, "@message": text, "@timestamp": now, "type": type_, **more}))
+    line = {"@level": level, "@message": text, "@timestamp": now, "type": type_, **more}
+    click.echo(fmt.item(Output(lambda: line, lambda: text)))

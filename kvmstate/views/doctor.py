@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from kvmstate.doctor import Finding, Severity
 from kvmstate.model.printable import harmless
+from kvmstate.views.formats import Output
+from kvmstate.views.formats.markdown import table
 
 FORMAT_VERSION = "1.0"
 _SIGNS = {Severity.OK: "✓", Severity.NOTE: "i", Severity.WARNING: "!", Severity.ERROR: "✗"}
@@ -29,6 +31,16 @@ def summary(findings: Sequence[Finding]) -> str:
         if counts[severity]
     ]
     return f"Doctor: {', '.join(words)}." if words else "Doctor: nothing is wrong."
+
+
+def output(findings: Sequence[Finding]) -> Output:
+    """What is printed in the end: as text the count alone, as the lines have been printed one by one."""
+    rows = [(f.severity.value, f.check, f.what, f.hint if f.severity is not Severity.OK else "") for f in findings]
+    return Output(
+        lambda: as_json(findings),
+        lambda: "\n" + summary(findings),
+        lambda: f"### {summary(findings)}\n\n" + table(("severity", "check", "what", "hint"), rows),
+    )
 
 
 def as_json(findings: Sequence[Finding]) -> dict[str, object]:

@@ -8,6 +8,8 @@ from kvmstate.kind import references
 from kvmstate.kinds import BY_WORD, policies
 from kvmstate.model.printable import one_line
 from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.views.formats import Output
+from kvmstate.views.formats.markdown import framed
 
 
 def _edges(resources: Iterable[Resource]) -> Iterator[tuple[ResourceId, ResourceId]]:
@@ -28,6 +30,21 @@ def _nodes(resources: Iterable[Resource]) -> list[ResourceId]:
     """Also those that are only referred to: they are on the host."""
     resources = list(resources)
     return sorted({r.id for r in resources} | {target for _, target in _edges(resources)})
+
+
+def output(resources: Iterable[Resource]) -> Output:
+    """The references as text, as data, and as a picture that GitHub and GitLab draw."""
+    resources = list(resources)
+    edges = list(_edges(resources))
+    return Output(
+        lambda: {
+            "format_version": "1.0",
+            "resources": [str(id_) for id_ in _nodes(resources)],
+            "references": [{"from": str(a), "to": str(b)} for a, b in edges],
+        },
+        lambda: "\n".join(one_line(f"{a} -> {b}") for a, b in edges),
+        lambda: framed(mermaid(resources), "mermaid"),
+    )
 
 
 def dot(resources: Iterable[Resource]) -> str:

@@ -7,12 +7,11 @@ https://github.github.com/gfm/#code-spans and https://github.github.com/gfm/#htm
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable, Iterator
 
 from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
-from kvmstate.model.printable import one_line
+from kvmstate.views.formats.markdown import code, framed
 from kvmstate.views.rows import Item, items, notes, summary
 
 # Bytes: GitHub takes 65,536 in a comment, and whoever posts it adds words of their own.
@@ -26,9 +25,9 @@ def render(plan: Plan, limit: int = LIMIT) -> str:
     """A summary, a table of resources, and what changes of each as a `diff`: `!` is what restarts, replaces or is
     blocked, `~` what changes in place. Never more than `limit` bytes: what is cut is counted."""
     found = items(plan)
-    head = [f"### {summary(plan)}", "", f"Project {_code(plan.project)} on {_code(plan.host)}."]
+    head = [f"### {summary(plan)}", "", f"Project {code(plan.project)} on {code(plan.host)}."]
     for note in notes(plan):
-        head += ["", _code(note)]
+        head += ["", code(note)]
     parts = ["\n".join(head)]
     if found:
         rows, cut = _fitting((_table_row(item) for item in found), (limit - _size(parts[0])) // 3)
@@ -60,18 +59,17 @@ def _size(text: str) -> int:
 
 
 def _table_row(item: Item) -> str:
-    cells = (_code(item.symbol.strip()), _code(item.address), item.verb)
+    cells = (code(item.symbol.strip()), code(item.address), item.verb)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _details(item: Item) -> str:
     lines = list(_lines(item))
     shown = [*lines[:MOST_LINES], *([f"# {len(lines) - MOST_LINES} more lines"] if len(lines) > MOST_LINES else [])]
-    fence = "`" * max(3, _longest_run("\n".join(shown)) + 1)
     name = html.escape(f"{item.symbol.strip()} {item.address}".strip())
     opening = "<details open>" if len(lines) <= OPEN_LINES else "<details>"
     summary_line = f"{opening}<summary><code>{name}</code> {item.verb}</summary>"
-    return "\n".join(["", summary_line, "", f"{fence}diff", *shown, fence, "", "</details>"])
+    return "\n".join(["", summary_line, "", framed("\n".join(shown), "diff"), "", "</details>"])
 
 
 def _lines(item: Item) -> Iterator[str]:
@@ -85,17 +83,3 @@ def _lines(item: Item) -> Iterator[str]:
         text = f"{row.name}: {sign}{row.text}{f'   ({row.cost})' if row.cost else ''}"
         yield f"{'!' if costs else row.symbol} {text}".rstrip()
         yield from row.lines
-
-
-def _code(text: str) -> str:
-    """A code span, whatever the text: delimited by more backticks than it has in a row."""
-    text = one_line(text)
-    if not text:
-        return ""
-    ticks = "`" * (_longest_run(text) + 1)
-    pad = " " if "`" in text or text != text.strip() else ""
-    return f"{ticks}{pad}{text}{pad}{ticks}"
-
-
-def _longest_run(text: str) -> int:
-    return max((len(run) for run in re.findall("`+", text)), default=0)

@@ -9,6 +9,7 @@ import click
 from kvmstate.model.change import Action
 from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
+from kvmstate.views.formats import Output
 from kvmstate.views.rows import Item, items, notes, summary
 
 # Colour never says what the symbol or the words do not.
@@ -29,6 +30,23 @@ def render(plan: Plan) -> str:
     """Every resource that something happens to, then the summary line."""
     lines = [line for item in items(plan) for line in _drawn(item)]
     return "\n".join([*lines, *([""] if lines else []), *notes(plan), summary(plan)])
+
+
+def output(plan: Plan, drift: Plan | None) -> Output:
+    """What `kvmstate plan` prints. `drift`, live against last applied, is for programs."""
+
+    def data() -> object:
+        from kvmstate.views.plan_json import plan_object
+
+        assert drift
+        return plan_object(plan, drift)
+
+    def markdown() -> str:
+        from kvmstate.views.markdown import render as drawn
+
+        return drawn(plan)
+
+    return Output(data, lambda: render(plan), markdown)
 
 
 def render_drift(plan: Plan) -> str:

@@ -9,6 +9,8 @@ from kvmstate.kind.policy import Outcome, Policy
 from kvmstate.kinds import POLICIES
 from kvmstate.model.printable import harmless
 from kvmstate.views.diagnostics import diagnostics
+from kvmstate.views.formats import Output
+from kvmstate.views.formats.markdown import framed
 
 FORMAT_VERSION = "1.0"
 
@@ -61,6 +63,16 @@ def summary(policies: Sequence[Policy], outcomes: Sequence[Outcome], now: dateti
         )
     else:
         yield f"Snapshots: {created} created, {deleted} deleted{back}, {failed} failed."
+
+
+def output(policies: Sequence[Policy], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> Output:
+    """What is printed in the end: as text the summary alone, as the lines have been printed one by one."""
+    end = "\n".join(summary(policies, outcomes, now, dry))
+    return Output(
+        lambda: as_json(policies, outcomes, now, dry),
+        lambda: end,
+        lambda: framed("\n".join([*(line for outcome in outcomes for line in lines(outcome, dry)), end])),
+    )
 
 
 def as_json(policies: Sequence[Policy], outcomes: Sequence[Outcome], now: datetime, dry: bool) -> dict[str, object]:

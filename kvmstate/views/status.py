@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import in_words
+from kvmstate.views.formats import Output, markdown
 from kvmstate.views.text import aligned
 
 FORMAT_VERSION = "1.0"
@@ -37,11 +38,26 @@ def _row(change: Change, waits: bool) -> Row:
     return Row(str(change.id), seen.state if seen else "-", sync, note)
 
 
+HEAD = ("RESOURCE", "STATE", "SYNC", "NOTE")
+
+
+def output(plan: Plan, table: list[Row], notes: list[str]) -> Output:
+    """What `kvmstate status` prints."""
+    return Output(
+        lambda: as_json(plan, table),
+        lambda: "\n".join([render(table), *notes]),
+        lambda: markdown.table(HEAD, _cells(table)) + "".join(f"\n\n{note}" for note in notes),
+    )
+
+
 def render(table: list[Row]) -> str:
     if not table:
         return "This project owns nothing here, and its manifests declare nothing."
-    head = ("RESOURCE", "STATE", "SYNC", "NOTE")
-    return "\n".join(aligned([head, *((r.address, r.state, in_words(r.sync), r.note) for r in table)]))
+    return "\n".join(aligned([HEAD, *_cells(table)]))
+
+
+def _cells(table: list[Row]) -> list[tuple[str, ...]]:
+    return [(r.address, r.state, in_words(r.sync), r.note) for r in table]
 
 
 def as_json(plan: Plan, table: list[Row]) -> dict[str, object]:

@@ -165,12 +165,12 @@ def test_a_signal_ends_a_command_by_its_number(number: signal.Signals, tmp_path:
     assert said.strip() == "interrupted"
 
 
-@pytest.mark.parametrize("view", ["Lines()", "JsonLines()"])
+@pytest.mark.parametrize("view", ["Lines()", "Stream(Format('json'))"])
 def test_no_view_raises_when_its_reader_has_gone(view: str, tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from kvmstate.cli import output; output.install()\n"
-        f"from tests_view import {view.partition('(')[0]}, told\n"
+        "from tests_view import *\n"
         f"with {view} as lines:\n"
         "    told(lines)\n"
         "print('done', file=open(3, 'w'))"
@@ -180,7 +180,8 @@ def test_no_view_raises_when_its_reader_has_gone(view: str, tmp_path: Path) -> N
         "from kvmstate.model.change import Action, Change\n"
         "from kvmstate.model.resource import ResourceId\n"
         "from kvmstate.views.apply import Lines\n"
-        "from kvmstate.views.apply_json import JsonLines\n"
+        "from kvmstate.views.apply_json import Stream\n"
+        "from kvmstate.views.formats import Format\n"
         "def told(lines):\n"
         "    change = Change(ResourceId('domain', 'web'), Action.UPDATE)\n"
         "    for number in range(2000):\n"

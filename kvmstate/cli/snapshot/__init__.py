@@ -12,6 +12,6 @@ def command() -> None:
     """Snapshots of virtual machines: external ones (chains of overlays) on every libvirt, and internal ones."""
 
 
-for each in (create.create, look.list_, look.tree, look.show, revert.revert, merge.delete, merge.merge, merge.flatten):
+for each in (create.create, look.list_, look.tree, look.show_, revert.revert, merge.delete, merge.merge, merge.flatten):
     command.add_command(each)
 command.add_command(run.command)

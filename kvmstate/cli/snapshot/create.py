@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from kvmstate.cli.formats import format_option, telling
 from kvmstate.cli.options import connect_option
 from kvmstate.cli.snapshot.options import DRY_RUN, MACHINES, each, holding, host_at, lock_option
+from kvmstate.views.formats import Format
 
 
 @click.command("create")
@@ -28,6 +30,7 @@ from kvmstate.cli.snapshot.options import DRY_RUN, MACHINES, each, holding, host
 @click.option("--mode", type=click.Choice(["external", "internal"]), default="external", show_default=True)
 @lock_option
 @DRY_RUN
+@format_option
 def create(
     machines: tuple[str, ...],
     connect: str | None,
@@ -35,6 +38,7 @@ def create(
     disks: tuple[str, ...],
     lock_timeout: int,
     dry_run: bool,
+    fmt: Format,
     **given: Any,
 ) -> int:
     """Take a snapshot of each VM. Running guests go on; an internal snapshot pauses them meanwhile."""
@@ -42,14 +46,14 @@ def create(
     from kvmstate.snapshots.create import Wish, check, create
 
     wish = Wish(name or f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}", disks=disks or None, **given)
-    with host_at(connect) as host, holding(host, machines, lock_timeout, dry_run) as say:
+    with telling(fmt) as tell, host_at(connect) as host, holding(host, machines, lock_timeout, dry_run) as say:
 
         def act(machine: str) -> None:
             if dry_run:
                 check(host, chain.look(host, machine), wish)
-                click.echo(f"would take {wish.mode} snapshot {wish.name} of {machine}")
+                tell(f"would take {wish.mode} snapshot {wish.name} of {machine}", machine=machine, snapshot=wish.name)
                 return
             create(host, machine, wish, say)
-            click.echo(f"took snapshot {wish.name} of {machine}")
+            tell(f"took snapshot {wish.name} of {machine}", machine=machine, snapshot=wish.name)
 
         return each(machines, act)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from kvmstate.cli.formats import format_option, show
 from kvmstate.cli.options import connect_option
-from kvmstate.cli.snapshot.options import ANY_MACHINES, JSON, MACHINE, MACHINES, host_at
+from kvmstate.cli.snapshot.options import ANY_MACHINES, MACHINE, MACHINES, host_at
+from kvmstate.views.formats import Format, Output
 
 
 @click.command("list")
 @ANY_MACHINES
 @connect_option
-@JSON
-def list_(machines: tuple[str, ...], connect: str | None, as_json: bool) -> int:
+@format_option
+def list_(machines: tuple[str, ...], connect: str | None, fmt: Format) -> int:
     """List the snapshots of these VMs, else of all that have some."""
     from kvmstate.host.snapshots import with_snapshots
     from kvmstate.snapshots.chain import look
@@ -23,15 +23,15 @@ def list_(machines: tuple[str, ...], connect: str | None, as_json: bool) -> int:
     with host_at(connect) as host:
         names = machines or sorted(domain.name for domain in with_snapshots(host.connection))
         found = [look(host, name) for name in names]
-    click.echo(json.dumps(view.as_json(found), indent=2) if as_json else view.table(found))
+    show(fmt, Output(lambda: view.as_json(found), lambda: view.table(found)))
     return 0
 
 
 @click.command("tree")
 @MACHINES
 @connect_option
-@JSON
-def tree(machines: tuple[str, ...], connect: str | None, as_json: bool) -> int:
+@format_option
+def tree(machines: tuple[str, ...], connect: str | None, fmt: Format) -> int:
     """Draw snapshots and the chains of files below each disk: sizes, what lies on what, what is in use."""
     from kvmstate.snapshots.chain import Images, look
     from kvmstate.views import snapshots as view
@@ -39,7 +39,8 @@ def tree(machines: tuple[str, ...], connect: str | None, as_json: bool) -> int:
     with host_at(connect) as host:
         images, found = Images(host), [look(host, name) for name in machines]
         said = [view.tree(machine, images) for machine in found]
-    click.echo(json.dumps(view.as_json(found, images), indent=2) if as_json else "\n\n".join(said))
+        data = view.as_json(found, images)
+    show(fmt, Output(lambda: data, lambda: "\n\n".join(said)))
     return 0
 
 
@@ -47,8 +48,8 @@ def tree(machines: tuple[str, ...], connect: str | None, as_json: bool) -> int:
 @MACHINE
 @click.argument("snapshot")
 @connect_option
-@JSON
-def show(machine: str, snapshot: str, connect: str | None, as_json: bool) -> int:
+@format_option
+def show_(machine: str, snapshot: str, connect: str | None, fmt: Format) -> int:
     """Show one snapshot: its files, and what the VM's configuration has gained and lost since."""
     from kvmstate.snapshots.chain import look
     from kvmstate.snapshots.revert import differences
@@ -58,5 +59,5 @@ def show(machine: str, snapshot: str, connect: str | None, as_json: bool) -> int
         at = look(host, machine)
         found = at.snapshot(snapshot)
         said = view.snapshot_as_json(found) | {"configuration_since": differences(at, found)}
-    click.echo(json.dumps({"format_version": view.FORMAT_VERSION} | said, indent=2) if as_json else view.fields(said))
+    show(fmt, Output(lambda: {"format_version": view.FORMAT_VERSION} | said, lambda: view.fields(said)))
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kvmstate.cli.formats import format_option, telling
 from kvmstate.cli.options import connect_option
 from kvmstate.cli.snapshot.options import (
     AUTO_APPROVE,
@@ -21,6 +22,7 @@ from kvmstate.cli.snapshot.options import (
 )
 from kvmstate.errors import UsageError
 from kvmstate.model.printable import one_line
+from kvmstate.views.formats import Format
 
 if TYPE_CHECKING:
     from kvmstate.host import Host
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 @lock_option
 @DRY_RUN
 @AUTO_APPROVE
+@format_option
 def delete(
     names: tuple[str, ...],
     connect: str | None,
@@ -40,6 +43,7 @@ def delete(
     lock_timeout: int,
     dry_run: bool,
     auto_approve: bool,
+    fmt: Format,
 ) -> int:
     """Delete snapshots of a VM: what was written since goes into their files. The VM's state does not change.
 
@@ -52,7 +56,7 @@ def delete(
     if policy is None and len(names) < 2:
         raise UsageError("say which virtual machine, and which of its snapshots", "or --policy NAME")
     names = (*map(plain, names[:1]), *names[1:]) if policy is None else tuple(map(plain, names))
-    with host_at(connect) as host, ExitStack() as stack:
+    with telling(fmt) as tell, host_at(connect) as host, ExitStack() as stack:
         concerned = names[:1] if policy is None else tuple(_of_policy(host, policy, names))
         say = stack.enter_context(holding(host, concerned, lock_timeout, dry_run))
         # anew: only what holds under the lock is asked about
@@ -62,21 +66,21 @@ def delete(
             going = _of_policy(host, policy, concerned) if concerned else {}
         for machine, snapshots in going.items():
             for line in merge.foreseen(host, machine, snapshots) if policy is None else ():
-                click.echo(f"  {one_line(line)}")
+                tell(f"  {one_line(line)}", machine=machine)
             if dry_run:
-                click.echo(f"would delete {', '.join(snapshots)} of {machine}")
+                tell(f"would delete {', '.join(snapshots)} of {machine}", machine=machine, snapshots=snapshots)
         if not going:
-            click.echo(f"no snapshot of policy {policy} is left")
+            tell(f"no snapshot of policy {policy} is left")
         if dry_run or not going:
             return 0
         if not auto_approve:
             what = "; ".join(f"{', '.join(snapshots)} of {machine}" for machine, snapshots in going.items())
-            approve(f"Do you want to delete {what}? There is no way back to what they hold.")
+            approve(f"Do you want to delete {what}? There is no way back to what they hold.", fmt)
 
         def act(machine: str) -> None:
             def one(name: str) -> None:
                 merge.delete(host, machine, name, say, Progress())
-                click.echo(f"deleted snapshot {name} of {machine}")
+                tell(f"deleted snapshot {name} of {machine}", machine=machine, snapshot=name)
 
             if held := merge.delete_each(one, going[machine]):
                 raise next(iter(held.values()))
@@ -106,26 +110,33 @@ def _of_policy(host: Host, policy: str, machines: tuple[str, ...]) -> dict[str, 
 @lock_option
 @DRY_RUN
 @AUTO_APPROVE
+@format_option
 def merge(
-    machines: tuple[str, ...], connect: str | None, keep: int, lock_timeout: int, dry_run: bool, auto_approve: bool
+    machines: tuple[str, ...],
+    connect: str | None,
+    keep: int,
+    lock_timeout: int,
+    dry_run: bool,
+    auto_approve: bool,
+    fmt: Format,
 ) -> int:
     """Shorten chains: delete the oldest external snapshots that a VM's state builds on."""
     from kvmstate.cli.approve import approve
     from kvmstate.snapshots import merge
     from kvmstate.snapshots.chain import look
 
-    with host_at(connect) as host, holding(host, machines, lock_timeout, dry_run) as say:
+    with telling(fmt) as tell, host_at(connect) as host, holding(host, machines, lock_timeout, dry_run) as say:
         todo = {name: merge.surplus(look(host, name), keep) for name in machines}
         for machine, names in todo.items():
-            click.echo(f"  {machine}: {', '.join(names) or 'nothing to merge'}")
+            tell(f"  {machine}: {', '.join(names) or 'nothing to merge'}", machine=machine, snapshots=names)
         if dry_run or not any(todo.values()):
             return 0
         if not auto_approve:
-            approve("Do you want to delete these snapshots? There is no way back to what they hold.")
+            approve("Do you want to delete these snapshots? There is no way back to what they hold.", fmt)
 
         def act(machine: str) -> None:
             merge.merge(host, machine, keep, say, Progress())
-            click.echo(f"merged {machine}")
+            tell(f"merged {machine}", machine=machine)
 
         return each(machines, act)
 
@@ -135,18 +146,21 @@ def merge(
 @connect_option
 @lock_option
 @DRY_RUN
-def flatten(machines: tuple[str, ...], connect: str | None, lock_timeout: int, dry_run: bool) -> int:
+@format_option
+def flatten(machines: tuple[str, ...], connect: str | None, lock_timeout: int, dry_run: bool, fmt: Format) -> int:
     """Have the disks of VMs stand alone: copy into their images what they have from images below."""
     from kvmstate.snapshots import merge
 
-    with host_at(connect) as host, holding(host, machines, lock_timeout, dry_run) as say:
+    with telling(fmt) as tell, host_at(connect) as host, holding(host, machines, lock_timeout, dry_run) as say:
 
         def act(machine: str) -> None:
             if dry_run:
                 found = [disk.target for disk in merge.layered(host, machine)]
-                click.echo(f"would flatten {machine}: {', '.join(found) or 'no disk has layers'}")
+                tell(
+                    f"would flatten {machine}: {', '.join(found) or 'no disk has layers'}", machine=machine, disks=found
+                )
                 return
             done = merge.flatten(host, machine, say, Progress())
-            click.echo(f"flattened {machine}: {', '.join(done) or 'no disk had layers'}")
+            tell(f"flattened {machine}: {', '.join(done) or 'no disk had layers'}", machine=machine, disks=done)
 
         return each(machines, act)

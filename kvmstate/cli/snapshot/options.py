@@ -31,7 +31,6 @@ def _plain(_context: click.Context, _parameter: click.Parameter, value: Any) -> 
 MACHINES = click.argument("machines", metavar="VM...", nargs=-1, required=True, callback=_plain)
 ANY_MACHINES = click.argument("machines", metavar="[VM]...", nargs=-1, callback=_plain)
 MACHINE = click.argument("machine", metavar="VM", callback=_plain)
-JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 AUTO_APPROVE = click.option("--auto-approve", is_flag=True, help="Do not ask.")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from kvmstate.cli.formats import format_option, telling
 from kvmstate.cli.options import connect_option
 from kvmstate.cli.snapshot.options import AUTO_APPROVE, DRY_RUN, MACHINE, holding, host_at, lock_option
 from kvmstate.model.printable import one_line
+from kvmstate.views.formats import Format
 
 
 @click.command("revert")
@@ -20,6 +22,7 @@ from kvmstate.model.printable import one_line
 @lock_option
 @DRY_RUN
 @AUTO_APPROVE
+@format_option
 def revert(
     machine: str,
     snapshot: str,
@@ -29,6 +32,7 @@ def revert(
     lock_timeout: int,
     dry_run: bool,
     auto_approve: bool,
+    fmt: Format,
 ) -> int:
     """Bring a VM's disks back to a snapshot, with its memory where that was kept.
 
@@ -40,24 +44,24 @@ def revert(
     from kvmstate.snapshots.children import doomed
     from kvmstate.snapshots.revert import loss, revert
 
-    with host_at(connect) as host, holding(host, [machine], lock_timeout, dry_run) as say:
+    with telling(fmt) as tell, host_at(connect) as host, holding(host, [machine], lock_timeout, dry_run) as say:
         found = loss(host, machine, snapshot, configuration)
         for path in found.dropped:
-            click.echo(f"  - what was written to {one_line(path)} since the latest snapshot is lost")
+            tell(f"  - what was written to {one_line(path)} since the latest snapshot is lost")
         fate = "it will be as it was then" if configuration else "it stays as it is now"
         for line in found.since:
-            click.echo(f"  {one_line(line)}  (configuration changed since the snapshot; {fate})")
+            tell(f"  {one_line(line)}  (configuration changed since the snapshot; {fate})")
         children = doomed(host, machine, snapshot) if delete_children else []
         for child in children:
-            click.echo(f"  - snapshot {one_line(child.name)} and what it alone holds are deleted")
+            tell(f"  - snapshot {one_line(child.name)} and what it alone holds are deleted")
         if dry_run:
-            click.echo(f"would revert {machine} to {snapshot}")
+            tell(f"would revert {machine} to {snapshot}")
             return 0
         if not auto_approve:
-            approve(f"Do you want to revert {machine} to {snapshot}?")
+            approve(f"Do you want to revert {machine} to {snapshot}?", fmt)
         revert(host, machine, snapshot, say, configuration, approved=found.dropped)
-        click.echo(f"reverted {machine} to {snapshot}")
+        tell(f"reverted {machine} to {snapshot}")
         for child in children:
             merge.delete(host, machine, child.name, say)
-            click.echo(f"deleted snapshot {child.name} of {machine}")
+            tell(f"deleted snapshot {child.name} of {machine}")
     return 0

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from kvmstate.cli.formats import format_option, show
 from kvmstate.cli.options import connect_option, manifest_options
-from kvmstate.cli.session import json_option, lock_option, opened
+from kvmstate.cli.session import lock_option, opened
 from kvmstate.model.printable import harmless
+from kvmstate.views.formats import TEXT, Format
 
 
 def _time(context: click.Context, option: click.Parameter, text: str | None) -> datetime:
@@ -34,8 +35,8 @@ def _say(text: str) -> None:
 @lock_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and why what is kept is kept; do nothing.")
 @click.option("--at", "now", metavar="TIME", callback=_time, help="As if it were this time (ISO 8601). Default: now.")
-@json_option
-def command(now: datetime, dry_run: bool, as_json: bool, lock_timeout: int, **given: Any) -> int:
+@format_option
+def command(now: datetime, dry_run: bool, fmt: Format, lock_timeout: int, **given: Any) -> int:
     """Take the snapshots that are due, and delete those that retention drops.
 
     For cron or a systemd timer, as often as the most frequent schedule; a run that was missed is caught up once. Only
@@ -48,12 +49,8 @@ def command(now: datetime, dry_run: bool, as_json: bool, lock_timeout: int, **gi
         policies = at.session.policies.all
         for outcome in at.session.policies.run(now, dry_run, _say):
             outcomes.append(outcome)
-            if not as_json:
+            if fmt == TEXT:
                 for line in view.lines(outcome, dry_run):
                     click.echo(line)
-    if as_json:
-        click.echo(json.dumps(view.as_json(policies, outcomes, now, dry_run), indent=2))
-    else:
-        for line in view.summary(policies, outcomes, now, dry_run):
-            click.echo(line)
+    show(fmt, view.output(policies, outcomes, now, dry_run))
     return 1 if any(outcome.errors for outcome in outcomes) else 0
