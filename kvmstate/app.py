@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan, open_lock, open_store
@@ -20,7 +20,7 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import Options, make_drift, make_plan
 from kvmstate.plan.dependants import with_dependants
-from kvmstate.plan.planner import Locate, check_references
+from kvmstate.plan.planner import Locate, Seen, check_references, look_ahead
 from kvmstate.plan.saved import SavedPlan, restored, saved
 from kvmstate.snapshots import underway
 
@@ -33,11 +33,14 @@ class Session:
     store: Store
     resources: tuple[Resource, ...]
     locate: Locate | None = None
+    seen: Seen = field(default_factory=Seen)
+    """Of the host, right before: what the first plan need not look at again."""
 
     def plan(self, options: Options, only: Collection[ResourceId] | None = None) -> Plan:
         """Of everything, or of `only` these; see `make_plan`."""
         inventory = self.store.inventory
-        plan = make_plan(self.host, self.resources, inventory, options, self.locate, only)
+        seen, self.seen = self.seen, Seen()
+        plan = make_plan(self.host, self.resources, inventory, options, self.locate, only, seen)
         plan = with_owners(without_the_too_large(plan, inventory), self.host)
         plan = replace(plan, changes=with_dependants(plan.changes))
         notes = list(plan.notes)
@@ -175,6 +178,49 @@ def check_references_on(uri: str, resources: Iterable[Resource], locate: Locate)
         check_references(host, {r.id: r for r in resources}, locate)
 
 
+class Ahead(threading.Thread):
+    """Connects to a host, reads what a project owns there and looks at that, while manifests are read: the one waits
+    for the host, the other computes. Nobody need take what it found: it ends by itself."""
+
+    def __init__(self, uri: str | None, project: str, closely: bool) -> None:
+        super().__init__(name="ahead", daemon=True)
+        self._uri, self._project, self._closely = uri, project, closely
+        self._opened = ExitStack()
+        self._found: tuple[Host, Store, Seen] | BaseException | None = None
+        self._left = False
+        self._deciding = threading.Lock()
+        self.start()
+
+    def run(self) -> None:
+        try:
+            host = self._opened.enter_context(open_host(self._uri))
+            host.closely = self._closely
+            store = open_store(host, self._project)
+            found: tuple[Host, Store, Seen] | BaseException = host, store, look_ahead(host, store.inventory)
+        except BaseException as error:
+            found = error
+        with self._deciding:
+            self._found = found
+            if self._left:
+                self._opened.close()
+
+    def taken(self, stack: ExitStack) -> tuple[Host, Store, Seen]:
+        """The host, which `stack` closes. Raises what went wrong."""
+        self.join()
+        stack.push(self._opened.pop_all())
+        if isinstance(self._found, BaseException):
+            raise self._found
+        assert self._found
+        return self._found
+
+    def leave(self) -> None:
+        """Nobody will take it."""
+        with self._deciding:
+            self._left = True
+            if self._found:
+                self._opened.close()
+
+
 @contextmanager
 def open_session(
     uri: str | None,
@@ -183,13 +229,21 @@ def open_session(
     locate: Locate | None = None,
     writing: Writing | None = None,
     claim: Claim | None = None,
+    ahead: Ahead | None = None,
 ) -> Iterator[Session]:
-    """Raises ConnectionFailed, Locked, HostError when the host's record of the project cannot be read, or PlanError
-    when it is that of another one than the `claim` says.
+    """A session that only reads may have been begun before, see `Ahead`.
+
+    Raises ConnectionFailed, Locked, HostError when the host's record of the project cannot be read, or PlanError when
+    it is that of another one than the `claim` says.
 
     A session that applies holds the project's lock while it is open; see `Writing`.
     """
-    with open_host(uri) as host, ExitStack() as stack:
+    with ExitStack() as stack:
+        if ahead:
+            host, store, seen = ahead.taken(stack)
+            yield Session(host, claimed(store, claim), tuple(resources), locate, seen)
+            return
+        host = stack.enter_context(open_host(uri))
         if writing:
             store = stack.enter_context(writable(host, project, writing, claim))
         else:

@@ -36,9 +36,9 @@ class Inputs:
     allowed: tuple[Path, ...] = ()
     confined: bool = False
 
-    def load(self) -> Loaded:
-        """Raises ManifestErrors and UsageError."""
-        project = self.project()
+    def load(self, project: Project | None = None) -> Loaded:
+        """The manifests, of the `project()` that they belong to. Raises ManifestErrors and UsageError."""
+        project = project or self.project()
         paths = self._manifests()
         whole = project.file is None or not paths
         return Loaded(project, project.load(paths), self, whole)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -178,32 +178,39 @@ def opened(
     Raises ManifestErrors, UsageError, ConnectionFailed, Locked, PlanError and HostError.
     """
     asked = inputs(**given)
-    loaded = asked.load()
-    from kvmstate.app import open_session
+    project = asked.project()
+    from kvmstate.app import Ahead, open_session
     from kvmstate.plan import Options
 
-    project, manifests = loaded.project, loaded.manifests
     if not project.named and (prune or repair):
         raise UsageError("nothing says which project this is: there is no kvmstate.yaml", UNNAMED)
-    if manifests.empty and not allow_empty:
-        raise UsageError(*no_manifests(manifests.empty, "if that is meant, say --allow-empty"))
-    warn(manifests.warnings)
-    wanted = project.prune and loaded.whole if prune is None else prune
-    options = Options(
-        wanted,
-        allow_empty,
-        Options.max_deletes if max_deletes is None else max_deletes,
-        targets,
-        excludes,
-        project.moves,
-        nameless=not project.named,
-        max_delete_share=project.max_delete_share if max_delete_share is None else max_delete_share,
-        meant=max_deletes,
-    )
-    writes = None if lock_timeout is None else writing(lock_timeout, repair)
-    claim = project.claim(take_ownership, change_environment) if claimed else None
-    with open_session(loaded.uri, project.name, manifests.resources, manifests.at, writes, claim) as session:
-        yield Opened(session, options, loaded.whole, project)
+    uri = asked.uri(project)
+    with ExitStack() as stack:
+        ahead = None
+        if lock_timeout is None:
+            ahead = Ahead(uri, project.name, project.prune if prune is None else prune)
+            stack.callback(ahead.leave)
+        loaded = asked.load(project)
+        manifests = loaded.manifests
+        if manifests.empty and not allow_empty:
+            raise UsageError(*no_manifests(manifests.empty, "if that is meant, say --allow-empty"))
+        warn(manifests.warnings)
+        wanted = project.prune and loaded.whole if prune is None else prune
+        options = Options(
+            wanted,
+            allow_empty,
+            Options.max_deletes if max_deletes is None else max_deletes,
+            targets,
+            excludes,
+            project.moves,
+            nameless=not project.named,
+            max_delete_share=project.max_delete_share if max_delete_share is None else max_delete_share,
+            meant=max_deletes,
+        )
+        writes = None if lock_timeout is None else writing(lock_timeout, repair)
+        claim = project.claim(take_ownership, change_environment) if claimed else None
+        session = open_session(uri, project.name, manifests.resources, manifests.at, writes, claim, ahead)
+        yield Opened(stack.enter_context(session), options, loaded.whole, project)
 
 
 @contextmanager

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from kvmstate.kind import Kind
-from kvmstate.kinds import BY_NAME
+from kvmstate.kinds import BY_NAME, BY_WORD
 from kvmstate.manifest import suggest
 from kvmstate.manifest.fields import below, fields
+from kvmstate.manifest.manifests import Document
 from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.scalars import describe
-from kvmstate.manifest.translate import Report, found, validate
+from kvmstate.manifest.translate import Report, checked, found, validate
 from kvmstate.model.change import field_path
 from kvmstate.model.resource import API_VERSION, Lifecycle, Metadata, Origin, Resource, ResourceId
 from kvmstate.xmlbind import Keyed, OneOrMore
+from kvmstate.xmlbind.sealed import secrets
 
 _ENVELOPE = ("apiVersion", "kind", "metadata", "lifecycle", "spec")
+_FIELDS = frozenset(_ENVELOPE)
 
 
 METADATA: TypeAdapter[Metadata] = TypeAdapter(Metadata)
@@ -25,8 +28,39 @@ LIFECYCLE: TypeAdapter[Lifecycle] = TypeAdapter(Lifecycle)
 _NO_LIFECYCLE = Lifecycle()
 
 
-def resource(root: Node, file: str, report: Report) -> Resource | None:
+def resource(document: Document, file: str, report: Report) -> Resource | None:
     """The resource that a document declares, or None after reporting all that is wrong with it."""
+    return _valid(document, file) or _explained(document.node, file, report)
+
+
+def may_hold_secrets(data: Any, made: Resource) -> bool:
+    """Whether a document says something that is not to be kept in clear."""
+    return bool(secrets(data["spec"], BY_WORD[made.id.kind].sections))
+
+
+def _valid(document: Document, file: str) -> Resource | None:
+    """The resource, where nothing is wrong; what it takes to find that out is less than what it takes to say it."""
+    data = document.data
+    if not isinstance(data, dict) or data.get("apiVersion") != API_VERSION or not data.keys() <= _FIELDS:
+        return None
+    word = data.get("kind")
+    kind = BY_NAME.get(word) if isinstance(word, str) else None
+    if kind is None or (not kind.on_host and "lifecycle" in data):
+        return None
+    try:
+        metadata = checked(METADATA, data["metadata"])
+        lifecycle = checked(LIFECYCLE, data["lifecycle"]) if "lifecycle" in data else _NO_LIFECYCLE
+        spec = checked(kind.adapter, data["spec"])
+    except (KeyError, ValidationError):
+        return None
+    if lifecycle.ignore_changes:
+        return None
+    return Resource(
+        ResourceId(kind.word, spec.id_name(metadata.name)), spec, metadata, lifecycle, Origin(file, document.line)
+    )
+
+
+def _explained(root: Node, file: str, report: Report) -> Resource | None:
     if not isinstance(root.value, dict):
         report(f"expected a manifest with {', '.join(_ENVELOPE)}; found {describe(root.value)}", root.line, root.column)
         return None

@@ -9,7 +9,7 @@ from itertools import islice
 from pydantic import ValidationError
 
 from kvmstate.kinds import BY_WORD
-from kvmstate.manifest.manifests import Loaded
+from kvmstate.manifest.manifests import Document, Loaded
 from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.translate import Report, spell
 from kvmstate.model.resource import Origin
@@ -22,7 +22,7 @@ def expanded(item: Loaded, report: Report) -> Iterator[Loaded]:
     """A document's resource, and those that it yields. Their place is the document: nothing in it is a field of
     theirs."""
     yield item
-    by, node = item.resource, item.node
+    by, at = item.resource, item.document
     expand = BY_WORD[by.id.kind].expand
     if expand is None:
         return
@@ -31,18 +31,20 @@ def expanded(item: Loaded, report: Report) -> Iterator[Loaded]:
     except ValidationError as errors:
         for found in errors.errors(include_url=False):
             message = found["msg"].removeprefix("Value error, ")
-            report(f"what {by.id} yields is not valid: {message}", node.line, node.column, "", spell(found["loc"]))
+            report(f"what {by.id} yields is not valid: {message}", at.line, at.column, "", spell(found["loc"]))
         return
     except ValueError as error:
-        report(f"{by.id} yields nothing: {error}", node.line, node.column)
+        report(f"{by.id} yields nothing: {error}", at.line, at.column)
         return
     if len(yielded) > MOST:
-        report(f"{by.id} yields more than {MOST:,} resources", node.line, node.column)
+        report(f"{by.id} yields more than {MOST:,} resources", at.line, at.column)
         return
-    here = Origin(item.source.label, node.line, str(by.id))
+    here = Origin(item.source.label, at.line, str(by.id))
     for each in yielded:
         if BY_WORD[each.id.kind].expand:
             # else who reads the document would have to follow several
-            report(f"{by.id} yields {each.id}, which would yield others", node.line, node.column)
+            report(f"{by.id} yields {each.id}, which would yield others", at.line, at.column)
         else:
-            yield Loaded(replace(each, origin=here), Node(None, node.line, node.column), item.source)
+            yield Loaded(
+                replace(each, origin=here), Document.of(Node(None, at.line, at.column), item.source), item.source
+            )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kvmstate.errors import ManifestErrors, Problem
 from kvmstate.manifest import references
-from kvmstate.manifest.document import resource
+from kvmstate.manifest.cache import Cache
+from kvmstate.manifest.document import may_hold_secrets, resource
 from kvmstate.manifest.expand import expanded
-from kvmstate.manifest.manifests import Loaded, Manifests
+from kvmstate.manifest.manifests import Document, Loaded, Manifests
 from kvmstate.manifest.reach import Reach
 from kvmstate.manifest.sources import Source, sources
 from kvmstate.manifest.text import EMPTY, MAX_BYTES, Reader
@@ -38,6 +39,7 @@ def load(
     loaded: list[Loaded] = []
     found, empty = sources(paths, skip, problems, project, reach, named)
     rendered, reads = _rendered([source for source in found if source.is_template], values or {}, problems)
+    cache = Cache([*paths, *([project] if project else ())])
     room = MAX_ALL_BYTES
     for source in found:
         reader = Reader(source.label, source.is_template)
@@ -46,12 +48,11 @@ def load(
         if room < 0:
             problems.append(Problem(f"all manifests together have more than {MAX_ALL_BYTES:,} bytes", source.label))
             break
-        for node in reader.documents(reader.decode(raw)) if raw is not None else ():
-            made = resource(node, source.label, reader.report)
-            if made is not None:
-                loaded += expanded(Loaded(made, node, source), reader.report)
+        if raw is not None:
+            loaded += _resources(raw, source, reader, cache)
         problems += reader.problems
-    loaded.sort(key=lambda item: (item.resource.id, item.source.label, item.node.line))
+    cache.save()
+    loaded.sort(key=lambda item: (item.resource.id, item.source.label, item.document.line))
     dangling = references.check(loaded, problems, reach)
     if problems:
         raise ManifestErrors(problems)
@@ -61,8 +62,28 @@ def load(
         tuple(source.label for source in found),
         tuple(empty),
         reads,
-        nodes={item.resource.id: item.node for item in loaded},
+        documents={item.resource.id: item.document for item in loaded},
     )
+
+
+def _resources(raw: bytes, source: Source, reader: Reader, cache: Cache) -> Iterator[Loaded]:
+    """Those of one text."""
+    said = cache.get(raw)
+    documents: Iterable[Document]
+    if said is not None:
+        documents = (Document(*each, source, raw) for each in said)
+    else:
+        documents = (Document.of(node, source) for node in reader.documents(reader.decode(raw)))
+    new, secret = [], False
+    for document in documents:
+        made = resource(document, source.label, reader.report)
+        if made is not None:
+            if said is None:
+                new.append((document.line, document.column, document.data))
+                secret = secret or may_hold_secrets(document.data, made)
+            yield from expanded(Loaded(made, document, source), reader.report)
+    if said is None and not reader.problems and not secret:
+        cache.put(raw, new)
 
 
 def _rendered(

@@ -5,15 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from kvmstate.errors import Problem
 from kvmstate.kind import Reference
 from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.sources import Source
-from kvmstate.manifest.text import problem
+from kvmstate.manifest.text import Reader, problem
 from kvmstate.manifest.translate import spell
 from kvmstate.manifest.values import Reads
 from kvmstate.model.resource import Resource, ResourceId
+
+
+@dataclass
+class Document:
+    """One of a text: where it starts, and what it says. `node` also has the places of all that."""
+
+    line: int
+    column: int
+    data: Any
+    source: Source
+    raw: bytes = b""
+
+    @classmethod
+    def of(cls, node: Node, source: Source) -> Document:
+        made = cls(node.line, node.column, node.data(), source)
+        made.node = node
+        return made
+
+    @cached_property
+    def node(self) -> Node:
+        """Read from the text once more: it is asked for where something is wrong, of few documents."""
+        reader = Reader(self.source.label, self.source.is_template)
+        found = reader.documents(reader.decode(self.raw))
+        return next(node for node in found if (node.line, node.column) == (self.line, self.column))
 
 
 @dataclass(frozen=True)
@@ -31,7 +56,7 @@ class Manifests:
     empty: tuple[str, ...] = ()
     reads: Reads = None
     warnings: tuple[str, ...] = ()
-    nodes: Mapping[ResourceId, Node] = field(default_factory=dict, repr=False, compare=False)
+    documents: Mapping[ResourceId, Document] = field(default_factory=dict, repr=False, compare=False)
 
     def get(self, id: ResourceId) -> Resource | None:
         """The resource of this address, if it is declared."""
@@ -47,7 +72,7 @@ class Manifests:
         Items of lists are named by position or by their key (`("disks", "root", "bus")`). Lines of a template are
         those after rendering. Raises KeyError for a resource that is not in the manifests.
         """
-        node = self.nodes[id]
+        node = self.documents[id].node
         resource = self.get(id)
         for step in (part, *path):
             child = node.get(step) or _keyed(node, step)
@@ -73,12 +98,12 @@ class Loaded:
     """A resource on its way: with its document and its file."""
 
     resource: Resource
-    node: Node
+    document: Document
     source: Source
 
     def place(self, path: tuple[str | int, ...]) -> tuple[int, int]:
         """Line and column of a field of the spec."""
-        node = self.node
+        node = self.document.node
         for step in ("spec", *path):
             node = node.get(step) or node
         return node.line, node.column
@@ -91,6 +116,6 @@ class Loaded:
 
     def address(self, path: tuple[str | int, ...] = ()) -> str:
         """Where it is, to be named in another's problem."""
-        line, column = self.place(path) if path else (self.node.line, self.node.column)
+        line, column = self.place(path) if path else (self.document.line, self.document.column)
         by = self.resource.origin.by
         return f"{self.source.label}:{line}:{column}" + (f" (of {by})" if by else "")

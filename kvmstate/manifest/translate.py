@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -27,12 +27,17 @@ T = TypeVar("T")
 Report = Callable[..., None]
 
 
+def checked(adapter: TypeAdapter[T], data: Any) -> T:
+    """The value of plain data. Raises ValidationError."""
+    return adapter.validate_python(data, strict=True, by_alias=True, by_name=False, context={WRITTEN})
+
+
 def validate(
     adapter: TypeAdapter[T], candidates: Iterable[Model], node: Node, at: tuple[str, ...], report: Report
 ) -> T | None:
     """The validated value, or None after reporting every problem with its place."""
     try:
-        return adapter.validate_python(node.data(), strict=True, by_alias=True, by_name=False, context={WRITTEN})
+        return checked(adapter, node.data())
     except ValidationError as errors:
         seen = set()
         for error in errors.errors(include_url=False):

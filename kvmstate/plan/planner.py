@@ -31,6 +31,15 @@ Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What was there of some addresses, `asked`, and of what of these nobody can tell."""
+
+    asked: frozenset[ResourceId] = frozenset()
+    found: Mapping[ResourceId, Observed] = field(default_factory=dict)
+    unseen: frozenset[ResourceId] = frozenset()
+
+
+@dataclass(frozen=True)
 class Options:
     """`prune` deletes what left the manifests, never more than `max_deletes` at once, never more than the share
     `max_delete_share` of what is owned unless just so many are `meant` (see `kvmstate.plan.brake`), and never all of
@@ -63,8 +72,10 @@ def make_plan(
     options: Options = Options(),
     locate: Locate | None = None,
     only: Collection[ResourceId] | None = None,
+    seen: Seen = Seen(),
 ) -> Plan:
-    """The plan of everything, or of `only` some that are wanted or owned: nothing else is looked at then.
+    """The plan of everything, or of `only` some that are wanted or owned: nothing else is looked at then. What was
+    `seen` is not looked at again.
 
     Raises ManifestErrors for references to nothing, PlanError for a plan that must not be.
     """
@@ -79,8 +90,11 @@ def make_plan(
     orphaned = orphans.declared(inventory, scope & {*desired})
     host.know(known(desired, replace(inventory, entries={**orphaned, **inventory.entries})))
     # what may be deleted, or taken back, is to be the project's own
-    host.closely = host.closely or options.prune or bool(orphaned)
-    observed, unseen = look(host, scope)
+    if (options.prune or orphaned) and not host.closely:
+        host.closely, seen = True, seen if host.sight.near else Seen()
+    observed, unseen = look(host, scope - seen.asked)
+    observed |= {id_: found for id_, found in seen.found.items() if id_ in scope}
+    unseen |= seen.unseen & scope
     unseen |= _left_in_lost_pools(host, orphaned, observed)
     back = orphans.found(orphaned, observed)
     inventory = replace(inventory, entries={**inventory.entries, **back})
@@ -160,6 +174,14 @@ def _kept_back(change: Change, error: PlanError) -> Change:
     if change.action not in (Action.DELETE, Action.REPLACE) or change.blocked:
         return change
     return replace(change, blocked=error.message, hint=error.hint)
+
+
+def look_ahead(host: Host, inventory: Inventory) -> Seen:
+    """What is there of all that is owned, before anything is known of what is wanted."""
+    host.know(known({}, inventory))
+    asked = frozenset(inventory.entries)
+    found, unseen = look(host, asked)
+    return Seen(asked, found, frozenset(unseen))
 
 
 def make_drift(host: Host, inventory: Inventory, seen: Plan | None = None) -> Plan:
