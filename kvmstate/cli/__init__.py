@@ -134,6 +134,8 @@ def main(args: list[str] | None = None) -> None:
     # a command is over before its garbage matters: looking for it takes a sixth of a large plan's time, and taking
     # everything apart at the end a tenth
     gc.disable()
+    # it would look for them in every package that is installed
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     args = sys.argv[1:] if args is None else args
     code = run(args)
     if why := output.lost():

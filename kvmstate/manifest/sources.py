@@ -134,30 +134,32 @@ class _Walk:
             )
             return
         try:
-            entries = sorted(folder.iterdir())
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
         except OSError as error:
             self._report(folder, f"cannot be read: {error.strerror}")
             return
-        for entry in entries:
-            if entry.name.startswith("."):
+        for found in entries:
+            if found.name.startswith("."):
                 continue
-            real_entry = os.path.realpath(entry)
+            entry, linked = folder / found.name, found.is_symlink()
+            real_entry = os.path.realpath(entry) if linked else os.path.join(real, found.name)
             if real_entry in self.skipped:
                 continue
             # looked at, a folder that is linked may be all of the machine's; what is no link is where its folder is
-            if os.path.islink(entry) and self.is_out_of_reach(entry):
+            if linked and self.is_out_of_reach(entry):
                 continue
             try:
-                mode = entry.stat().st_mode
+                mode = found.stat().st_mode
             except OSError as error:
                 # what has gone since the folder was listed is gone
-                if os.path.islink(entry) or error.errno != errno.ENOENT:
+                if linked or error.errno != errno.ENOENT:
                     message, hint = _not_there(entry, error)
                     self._report(entry, message.removeprefix(f"{entry}: "), hint)
                 continue
             if stat.S_ISDIR(mode):
                 yield from self._below(entry, top, above | {real})
-            elif not entry.name.endswith((*PLAIN, *TEMPLATES)) or entry.name == PROJECT_FILE:
+            elif not found.name.endswith((*PLAIN, *TEMPLATES)) or found.name == PROJECT_FILE:
                 continue
             elif stat.S_ISREG(mode):
                 yield entry, real_entry
