@@ -117,8 +117,7 @@ class Lifecycle(Model):
         list[Annotated[str, Field(max_length=1000)]],
         Field(description="Fields of spec, such as `cpus` or `disks[data].cache`, whose differences are left alone."),
     ] = []
-    # made, as pydantic would copy a model deeply
-    stop: Stop = Field(default_factory=Stop, description="How a running virtual machine is stopped.")
+    stop: Annotated[Stop, Field(description="How a running virtual machine is stopped.")] = Stop()
     suspend: Annotated[
         bool, Field(description="Leave it alone, whatever the manifest says otherwise, until this is taken out again.")
     ] = False
