@@ -2,11 +2,13 @@
 the disks hold at every moment exactly what they shall, and the same command finishes what was cut off.
 
 More of it: KVMSTATE_STEPS=1000 pytest -n 2 tests/snapshots/test_histories.py, which is a thousand for each of PARTS.
+The same histories again: KVMSTATE_SEED. What comes of them is decided by moments, too.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 import time
@@ -21,7 +23,7 @@ import pytest
 from disks import Machine, backing_chain, make, qemu_img
 from flaky import Flaky, Fuse, Killed
 from harness import await_answer, await_old, kvmstate, until
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -34,6 +36,7 @@ from kvmstate.snapshots import chain, create, merge, revert
 pytestmark = pytest.mark.real
 
 STEPS = int(os.environ.get("KVMSTATE_STEPS", "80"))
+SEED = int(os.environ.get("KVMSTATE_SEED") or random.randrange(1 << 32))
 PARTS = 4
 LENGTH = 16
 WHAT = ["write", "write", "power", "reboot", "create", "create", "create", "revert", "revert", "delete", "merge"]
@@ -325,7 +328,8 @@ def test_no_history_loses_a_byte(host: Sandbox, folder: Path, part: int) -> None
     Histories.host, Histories.folder, Histories.steps = host, folder, 0
     try:
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
-            Histories,
+            # each part has histories of its own
+            seed(f"{SEED}, {part}")(Histories),
             settings=settings(
                 max_examples=max(1, STEPS // LENGTH),
                 stateful_step_count=LENGTH,
@@ -336,4 +340,5 @@ def test_no_history_loses_a_byte(host: Sandbox, folder: Path, part: int) -> None
             ),
         )
     finally:
-        print(f"{Histories.steps} steps on libvirt {libvirt.open(host.uri).getLibVersion()}")
+        version = libvirt.open(host.uri).getLibVersion()
+        print(f"{Histories.steps} steps on libvirt {version}, part {part} of KVMSTATE_SEED={SEED}")
