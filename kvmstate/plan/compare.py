@@ -127,7 +127,7 @@ def compare(
     common["former"] = _former(spec, last) if left else ()
     starts = observed.running or spec.runs
     change = Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields if starts else ())
-    judged = remained.judged(entry, change, lambda change: _judged(kind, change), hide)
+    judged = remained.judged(entry, change, lambda change: _judged(kind, change), hide, config)
     return pending.beneath_saved(judged, active_fields) if observed.saved_xml else judged
 
 

@@ -11,11 +11,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
-from kvmstate.xmlbind import Hide, sealed_fields
+from kvmstate.xmlbind import Hide, leaving, sealed_fields
 
 # what changes by calls of its own, and by itself: a guest may power off again and again
 _CALLS = ("state", "active", "autostart", "persistent", "lifecycle")
@@ -38,19 +39,27 @@ def still(entry: Entry, change: Change, hide: Hide) -> tuple[str, ...]:
     return tuple(digest for digest in entry.applied if digest in seen)
 
 
-def judged(entry: Entry, change: Change, judge: Callable[[Change], Change], hide: Hide) -> Change:
-    """The change as `judge` has it, without the differences that remained; blocked where there are no others."""
+def judged(entry: Entry, change: Change, judge: Callable[[Change], Change], hide: Hide, seen: Any) -> Change:
+    """The change as `judge` has it, without the differences that remained, where it leaves what is `seen`; blocked
+    where there are no others."""
     if not entry.applied:
         return judge(change)
     defined, running = _digests(change.fields, hide, running=False), _digests(change.waiting, hide, running=True)
     held = {digest: field for digest, field in (defined | running).items() if digest in entry.applied}
     if not held:
         return judge(change)
+    spec, places = change.spec, {held[digest].path for digest in held.keys() & defined.keys()}
+    for place in places:
+        spec = leaving(spec, seen, [str(part) for part in place])
     rest = judge(
         replace(
             change,
+            spec=spec,
             fields=tuple(f for f in change.fields if f not in [held.get(d) for d in defined]),
-            active_fields=tuple(f for f in change.active_fields if f not in [held.get(d) for d in running]),
+            # what is not defined as it is wanted does not come to run so either
+            active_fields=tuple(
+                f for f in change.active_fields if f.path not in places and f not in [held.get(d) for d in running]
+            ),
             held=tuple(held),
         )
     )

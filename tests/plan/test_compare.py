@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from scene import PROJECT, entry, host, resource, seen, uuid_of
+from scene import PROJECT, entry, host, resource, seen, uuid_of, xml
 
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Resource
 from kvmstate.plan.compare import compare, last_applied, removal
+from kvmstate.plan.remained import digests
 
 NET, VOL = resource("network/lan", mtu=1400), resource("volume/images/root", capacity="2MiB")
 NET_MTU, NEW = "<mtu size='{}'/>", "6f1c1b1e-0000-4000-8000-000000000001"
@@ -118,6 +119,36 @@ def test_what_is_ignored_is_no_difference(ignored: list[str], expected: list[str
     wanted = resource("network/lan", {"ignoreChanges": ignored}, mtu=1400, bridge={"stp": True})
     found = compared(wanted, entry(wanted), text="<mtu size='1'/><bridge stp='off'/>")
     assert sorted(f.where for f in found.fields) == sorted(expected)
+
+
+def test_what_remained_is_left_as_it_is_by_other_changes() -> None:
+    def machine(title: str, *disks: str) -> Resource:
+        listed = [{"name": name, "volume": f"images/{name}"} for name in disks]
+        return resource("domain/web", title=title, disks=listed, description=title)
+
+    on = host("pool/images", "volume/images/root", "domain/web")
+    before, kept = seen(on, "domain/web"), entry(machine("old"))
+    kind = BY_WORD["domain"]
+    applied = compare(kind, machine("old", "root"), before, kept, PROJECT, "")
+    record = replace(kept, applied=digests(applied, lambda secret: ""))
+    assert "disks[root] was applied, and" in compare(kind, machine("old", "root"), before, record, PROJECT, "").blocked
+    found = compare(kind, machine("new", "root"), before, record, PROJECT, "")
+    assert {f.where for f in found.fields} == {"title", "description"}
+    # to define it with a disk of which no source is written would fail
+    assert found.spec.disks == []
+
+
+def test_what_remained_is_not_changed_live_again_and_again() -> None:
+    wanted = resource("domain/web", memory="64MiB", state="running")
+    on = host("domain/web!")
+    on.add(xml("domain/web").replace(">65536<", ">32768<"), xml("domain/web"))
+    there, kind = seen(on, "domain/web"), BY_WORD["domain"]
+    first = compare(kind, wanted, there, entry(wanted), PROJECT, "")
+    assert {f.where for f in first.fields} == {"memory", "maxMemory"}
+    record = entry(wanted, applied=digests(first, lambda secret: ""))
+    again = compare(kind, wanted, there, record, PROJECT, "")
+    # what runs has as much as is wanted, and more than is defined
+    assert "memory was applied, and the difference remained" in again.blocked
 
 
 def test_a_change_that_was_cut_off_clears_what_either_said() -> None:
