@@ -108,6 +108,15 @@ class HostLookup:
         """The volume of a file; of an overlay, the volume that it is the latest state of."""
         return self._ref(self.original(path)[0])
 
+    def before_snapshots(self, path: str) -> str:
+        """The image that a disk with this file had before its machine's first snapshot; without any, the file."""
+        return self._below.get(path, (path, ""))[0]
+
+    def called(self, path: str) -> str:
+        """How people call the image at a path, whatever it lies on: `volume POOL/NAME`, or by its path."""
+        ref = self._ref(path)
+        return f"volume {ref}" if ref else path
+
     def path_of(self, pool: str, name: str) -> tuple[str, str] | None:
         """The disk type and the path that libvirt makes of a disk of type volume, where it has one."""
         return volumes.place(self._connection, pool, name) if pool in self.files.active else None

@@ -426,7 +426,7 @@ def order(
     """What is referred to comes first; of what leaves, what refers comes first. Raises PlanError for a cycle."""
     needs: dict[ResourceId, set[ResourceId]] = {id_: set() for id_ in changes}
     for id_, change in changes.items():
-        for target in _targets(BY_WORD[id_.kind], desired.get(id_), inventory, id_, change):
+        for target in _beyond(_targets(BY_WORD[id_.kind], desired.get(id_), inventory, id_, change), changes, desired):
             if target not in changes or target == id_:
                 continue
             if changes[target].action in LEAVES:
@@ -438,6 +438,21 @@ def order(
     except CycleError as error:
         raise PlanError(f"resources refer to each other in a circle: {' -> '.join(map(str, error.args[1]))}") from error
     return tuple(replace(changes[i], needs=frozenset(needs[i])) if needs[i] else changes[i] for i in sequence)
+
+
+def _beyond(
+    targets: Iterable[ResourceId], changes: Mapping[ResourceId, Change], desired: Mapping[ResourceId, Resource]
+) -> set[ResourceId]:
+    """These, and what is behind those that are not touched: a machine waits for what its layer lies on."""
+    found: set[ResourceId] = set()
+    todo = [*targets]
+    while todo:
+        target = todo.pop()
+        if target not in found:
+            found.add(target)
+            if (change := changes.get(target)) and change.agrees and target in desired:
+                todo += [ref.target for ref in references(desired[target].spec)]
+    return found
 
 
 def _targets(

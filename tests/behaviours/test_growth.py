@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import libvirt
 import pytest
-from harness import Guest, Project, pool, resource
+from harness import Guest, Project, idle, pool, resource
 
 pytestmark = pytest.mark.real
 
@@ -27,6 +30,48 @@ def test_volumes_grow_while_their_machine_is_off_and_under_its_running_guest(pro
     project.converge(*sized("10MiB", "12MiB", "running"))
     tiny.says("vda:10MiB,vdb:12MiB")
     assert tiny.boot() == boot
+
+
+@pytest.mark.parametrize("pool_name", ["images", "theirs"])
+def test_what_a_running_machine_has_a_layer_over_does_not_grow(
+    pool_name: str, project: Project, connection: libvirt.virConnect, tmp_path: Path
+) -> None:
+    """Its QEMU has it open, and lets nobody resize it: the plan says so, and who."""
+    layer = resource("Volume", "layer", pool=pool_name, backing="images/base")
+    web = idle("web", disks=[{"name": "root", "volume": f"{pool_name}/layer"}])
+    others = [layer, web, *([] if pool_name == "images" else [pool(pool_name)])]
+    if pool_name == "images":
+        project.converge(pool(), volume("base", "4MiB", "raw"), *others)
+    else:
+        project.converge(pool(), volume("base", "4MiB", "raw"))
+        Project(project.host, tmp_path / "other", "other").converge(*others)
+        others = []
+    project.write(pool(), volume("base", "8MiB", "raw"), *others)
+    why = f"virtual machine web runs on volume {pool_name}/layer, a layer over it"
+    assert f"blocked: {why}" in project.plan().out
+    applied = project.apply()
+    assert applied.code == 1
+    assert why in applied.out
+    connection.lookupByName("web").destroy()
+    applied = project.apply()
+    assert applied.code == 0, applied
+    assert project.path("images/base").stat().st_size == 8 << 20
+
+
+def test_a_volume_grows_below_its_running_machine_by_whatever_path(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), volume("data", "4MiB", "raw"))
+    project.path("alias").symlink_to("images")
+    text = (
+        "<domain type='qemu'><name>foreign</name><memory unit='MiB'>32</memory><os><type>hvm</type></os><devices>"
+        "<disk type='file'><driver name='qemu' type='raw'/><source file='/var/lib/libvirt/behaviours/alias/data'/>"
+        "<target dev='vda' bus='virtio'/></disk></devices></domain>"
+    )
+    foreign = connection.defineXML(text)
+    foreign.create()
+    project.converge(pool(), volume("data", "8MiB", "raw"))
+    assert foreign.blockInfo("vda")[0] == 8 << 20
 
 
 def test_shrinking_is_refused_and_the_rest_goes_on(project: Project) -> None:

@@ -34,6 +34,15 @@ def test_what_is_made_is_made_from_the_ground_up() -> None:
     assert places["network/lan"] < places["domain/web"]
 
 
+def test_what_lies_below_what_stays_as_it_is_comes_first_too() -> None:
+    on = host("pool/images", "volume/images/base", "volume/images/layer", "domain/web")
+    changes = {id_(a): change(a, Action.UPDATE) for a in ("domain/web", "volume/images/base")}
+    layer = seen(on, "volume/images/layer")
+    changes[LAYER.id] = change("volume/images/layer", desired=LAYER, observed=layer)
+    made = {c.id: c for c in order(changes, {r.id: r for r in (WEB, LAYER, BASE)}, inventory())}
+    assert BASE.id in made[WEB.id].needs
+
+
 def test_what_leaves_leaves_from_the_top_down() -> None:
     found = ordered(dict.fromkeys(NAMES, Action.DELETE), (), ALL)
     places = {address: found.index(address) for address in NAMES}

@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING, Any
 from lxml import etree
 
 from kvmstate.errors import HostError, NotFound, Unseen
-from kvmstate.host import Host, domains, pools, volumes
-from kvmstate.host.files import normal
+from kvmstate.host import Host, pools, volumes
 from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.objects import Handle, Pool, Volume
-from kvmstate.host.permit import Permit
 from kvmstate.host.volumes import QCOW2_V3
 from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Progress, Step, simple
+from kvmstate.kinds.volume.growth import grow
 from kvmstate.kinds.volume.refusals import checked, refused
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.pool_types import PoolType, Volumes
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
-from kvmstate.snapshots.chain import frozen, overlays
-from kvmstate.xmlbind import disk_source, document, owning, parse, to_text
+from kvmstate.snapshots.chain import overlays
+from kvmstate.xmlbind import document, owning, parse, to_text
 from kvmstate.xmlbind.path import parse_path
 
 if TYPE_CHECKING:
@@ -232,28 +231,6 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | 
     elif not spec.capacity and spec.backing:
         base = volumes.find(pools.find(host.connection, spec.backing.pool), spec.backing.name)
         parse_path("capacity").set(node, document(volumes.xml(base)).findtext("capacity") or "0")
-
-
-def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Permit) -> None:
-    """Through the running domain that has it open, if there is one; never to less than it is."""
-    if int(document(volumes.xml(volume)).findtext("capacity") or 0) >= capacity:
-        return
-    path = volume.path
-    using = host.uses.machines_with(id_, path)
-    if owners := frozen(host, using).get(path):
-        raise HostError(
-            f"{min(owners)} keeps this volume as it is", "merge first: `kvmstate snapshot merge`, then apply again"
-        )
-    for domain in domains.named(host.connection, using):
-        if domains.state(domain) == "stopped":
-            continue
-        running = disk_source.locate(document(domains.xml(domain, inactive=False)), host.lookup.path_of)
-        for disk in running.iterfind("devices/disk"):
-            source, target = disk_source.read(disk), disk.find("target")
-            if source and target is not None and normal(source.path) == normal(path):
-                domains.block_resize(domain, target.get("dev", ""), capacity, volume, permit)
-                return
-    volumes.resize(volume, capacity, permit)
 
 
 def unwritten(observed: Observed) -> bool:

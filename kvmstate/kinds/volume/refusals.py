@@ -1,4 +1,4 @@
-"""What libvirt would refuse to do to a volume in a pool of its type."""
+"""What libvirt or QEMU would refuse to do to a volume: in a pool of its type, or as it is used now."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from dataclasses import replace
 
 from kvmstate.host import Host
 from kvmstate.kind import Fault
+from kvmstate.kinds.volume.growth import held
 from kvmstate.model.change import Action, Change
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
 from kvmstate.model.pool_types import Can, PoolType
+from kvmstate.xmlbind import document
 
 
 def checked(host: Host, change: Change, entry: Entry | None) -> Change:
-    """What libvirt would refuse in a pool of this type, said before anything is done."""
-    place = None
+    """Said before anything is done."""
+    why = None
     if change.action in (Action.CREATE, Action.REPLACE, Action.DELETE):
-        place = host.lookup.files.type_of(change.id.name.partition("/")[0])
-    why = next(refused(change, place), None) if place else None
+        if place := host.lookup.files.type_of(change.id.name.partition("/")[0]):
+            why = next(refused(change, place), None)
+    elif change.observed and not change.blocked and any(field.path == ("capacity",) for field in change.fields):
+        why = held(host, change.id, document(change.observed.xml).findtext("target/path") or "")
     return replace(change, blocked=why.message, hint=why.hint) if why else change
 
 

@@ -1,0 +1,73 @@
+"""Volumes grow, through the running machine that has one as its disk; not what others have laid something on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from kvmstate.errors import HostError, NotFound
+from kvmstate.host import Host, domains, volumes
+from kvmstate.host.objects import Domain, Volume
+from kvmstate.host.permit import Permit
+from kvmstate.kind import Fault
+from kvmstate.model.resource import ResourceId
+from kvmstate.snapshots.chain import frozen
+from kvmstate.xmlbind import disk_source, document
+
+
+class Opened(NamedTuple):
+    """A running machine with a disk on the volume, the disk's target, and its file: the volume, or what lies on it."""
+
+    domain: Domain
+    target: str
+    path: str
+
+
+def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Permit) -> None:
+    """Never to less than it is. Raises HostError for one that cannot grow now."""
+    if int(document(volumes.xml(volume)).findtext("capacity") or 0) >= capacity:
+        return
+    opened = _opened(host, id_, volume.path)
+    for why in _held(host, id_, volume.path, opened):
+        raise HostError(why.message, why.hint)
+    for domain, target, _ in opened:
+        domains.block_resize(domain, target, capacity, volume, permit)
+        return
+    volumes.resize(volume, capacity, permit)
+
+
+def held(host: Host, id_: ResourceId, path: str) -> Fault | None:
+    """Why a volume cannot grow now: a snapshot is of it, or a machine runs on a layer over it, whose QEMU lets nobody
+    resize it."""
+    return next(_held(host, id_, path, _opened(host, id_, path)), None)
+
+
+def _held(host: Host, id_: ResourceId, path: str, opened: list[Opened]) -> Iterator[Fault]:
+    for owner in sorted(frozen(host, host.uses.machines_with(id_, path)).get(path, ())):
+        hint = "merge first: `kvmstate snapshot merge`, then apply again"
+        yield Fault(("capacity",), f"{owner} keeps this volume as it is", hint)
+    for domain, _, above in opened:
+        if not _is_one(host, above, path):
+            why = f"virtual machine {domain.name} runs on {host.lookup.called(above)}, a layer over it"
+            hint = "shut that machine down first; or grow the layer instead, which has a capacity of its own"
+            yield Fault(("capacity",), why, hint)
+
+
+def _opened(host: Host, id_: ResourceId, path: str) -> list[Opened]:
+    found = []
+    for domain in domains.named(host.connection, host.uses.machines_with(id_, path)):
+        with suppress(NotFound):
+            if domains.state(domain) == "stopped":
+                continue
+            running = disk_source.locate(document(domains.xml(domain, inactive=False)), host.lookup.path_of)
+            for disk in running.iterfind("devices/disk"):
+                chain = [source for node in (disk, *disk.iter("backingStore")) if (source := disk_source.read(node))]
+                target = disk.find("target")
+                if target is not None and any(_is_one(host, source.path, path) for source in chain):
+                    found.append(Opened(domain, target.get("dev", ""), chain[0].path))
+    return found
+
+
+def _is_one(host: Host, path: str, other: str) -> bool:
+    return path == other or bool({*host.uses.names(path)} & {*host.uses.names(other)})
