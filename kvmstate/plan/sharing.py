@@ -7,6 +7,7 @@ import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple
 
 from kvmstate.errors import NotFound, Unseen
@@ -20,7 +21,7 @@ from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan.compare import applied_specs
 from kvmstate.snapshots.chain import SUFFIX, image_of, overlays
 from kvmstate.snapshots.files import WRITTEN
-from kvmstate.xmlbind import document
+from kvmstate.xmlbind import disk_source, document
 
 # Whoever writes to an image is a machine
 MACHINE = "domain"
@@ -76,11 +77,13 @@ def brought_about(
         return []
     settled = [use for use in _declared(desired, name) if use not in coming.get(ResourceId(MACHINE, use.machine), ())]
     gone = {*moved, *(id_ for id_, change in changes.items() if change.action is Action.DELETE and not change.blocked)}
-    settled += _of_others(host, {id_.name for id_ in {*desired, *gone} if id_.kind == MACHINE}, name)
+    writing, bases = _of_others(host, {id_.name for id_ in {*desired, *gone} if id_.kind == MACHINE}, name)
+    settled += writing
     told = list(_twice(desired, coming, settled))
     everywhere = [*settled, *(use for uses in coming.values() for use in uses)]
     told += _below_new_layers(layers, everywhere, name)
-    told += _on_layered(desired, coming, _layered(host, changes, gone, name, _images(coming)))
+    layered = _layered(host, changes, gone, name, _images(coming))
+    told += _on_layered(desired, coming, {image: layered[image] | bases[image] for image in _images(coming)})
     # of a machine that has gone, an overlay that nobody declares may hold what it wrote last
     known = {id_ for id_ in changes if BY_WORD[id_.kind].parent}
     told += _on_layered(desired, back, _layered(host, {}, {*gone, *known}, name, _images(back)))
@@ -139,7 +142,7 @@ def _on_layered(
                 yield (
                     desired[id_],
                     use.place,
-                    f"volume {', '.join(sorted(above))} is a layer over {use.image}, which must not be written to",
+                    f"{', '.join(sorted(above))} is a layer over {use.image}, which must not be written to",
                     "give the machine a layer of its own (a volume with `backing`), or make the disk `readOnly`; what "
                     "an overlay holds of a machine that has gone, `qemu-img commit` writes down",
                 )
@@ -179,9 +182,8 @@ def _naming(host: Host, desired: Mapping[ResourceId, Resource]) -> Naming:
             return f"volume {image}"
         path = posixpath.normpath(image)
         folder, file = posixpath.split(path)
-        if ref := host.lookup.volume_at(path):
-            return f"volume {ref}"
-        return f"volume {folders[folder]}/{file}" if folder in folders else path
+        said = host.lookup.called(host.lookup.before_snapshots(path))
+        return f"volume {folders[folder]}/{file}" if said == path and folder in folders else said
 
     def name(image: object) -> str:
         said, path = words(image), place(image)
@@ -229,23 +231,30 @@ def _coming(change: Change, before: Any, name: Naming) -> list[Use]:
     return found
 
 
-def _of_others(host: Host, but: Collection[str], name: Naming) -> list[Use]:
-    """The disks of the domains that no manifest declares, as they are defined and as they run."""
+def _of_others(host: Host, but: Collection[str], name: Naming) -> tuple[list[Use], dict[str, set[str]]]:
+    """The disks of the domains that no manifest declares, as they are defined and as they run; and by image the layers
+    over it that they have, also those that are in no pool."""
     found: set[Use] = set()
+    bases: dict[str, set[str]] = defaultdict(set)
     for domain in domains.all_domains(host.connection):
         with suppress(NotFound):
             machine = domain.name
             for inactive in (True, False) if machine not in but else ():
-                for disk in document(domains.xml(domain, inactive)).iterfind("devices/disk"):
-                    source = disk.find("source")
-                    if source is None or disk.get("device", "disk") != "disk" or disk.find("readonly") is not None:
+                root = disk_source.locate(document(domains.xml(domain, inactive)), host.lookup.path_of)
+                for disk in root.iterfind("devices/disk"):
+                    source, driver = disk_source.read(disk), disk.find("driver")
+                    if source is None or not (source.path or source.pool):
                         continue
-                    shareable = disk.find("shareable") is not None
-                    if path := source.get("file") or source.get("dev"):
-                        found.add(Use(machine, name(path), shareable))
-                    elif source.get("pool"):
-                        found.add(Use(machine, f"volume {source.get('pool')}/{source.get('volume')}", shareable))
-    return sorted(found, key=lambda use: (use.machine, use.image))
+                    image = host.lookup.before_snapshots(source.path)
+                    with suppress(Unseen):
+                        format_ = driver.get("type") if driver is not None and image == source.path else None
+                        for below in islice(host.lookup.files.chain(image, format_), 1, None):
+                            layer = host.lookup.called(image)
+                            bases[name(below)].add(f"{layer} of virtual machine {machine}" if layer == image else layer)
+                    if disk.get("device", "disk") == "disk" and disk.find("readonly") is None:
+                        said = name(image) if image else f"volume {source.pool}/{source.volume}"
+                        found.add(Use(machine, said, disk.find("shareable") is not None))
+    return sorted(found, key=lambda use: (use.machine, use.image)), bases
 
 
 def _layered(
@@ -262,12 +271,12 @@ def _layered(
         if BY_WORD[id_.kind].parent and change.action in MAKES:
             made.add(id_)
             if (below := _backing(change.desired)) and id_ not in gone:
-                found[name(below)].add(id_.name)
+                found[name(below)].add(f"volume {id_.name}")
     passing = overlays(host) if images else set()
     for image in images:
         for layer in host.uses.layers_over(_path(host, image)):
             if layer.user.id not in made and layer.path not in passing and _counts(host, layer):
-                found[image].add(layer.user.id.name)
+                found[image].add(f"{layer.user}")
     return found
 
 

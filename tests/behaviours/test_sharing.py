@@ -199,6 +199,29 @@ def test_a_layer_does_not_come_to_lie_on_what_is_written_to(project: Project, co
     assert "virtual machine foreign writes to volume images/data" in said
 
 
+@pytest.mark.parametrize("place", ["theirs", "elsewhere"])
+@pytest.mark.parametrize("running", [True, False])
+def test_a_layer_that_another_machine_writes_to_is_named_and_its_base_may_have_more(
+    running: bool, place: str, project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), volume())
+    folder = f"{FOLDER}/../{place}"
+    command = f"mkdir -p {folder}; qemu-img create -q -f qcow2 -b {FOLDER}/data -F raw {folder}/layer"
+    sandbox.execute(project.host, ["sh", "-ec", command])
+    text = f"<pool type='dir'><name>theirs</name><target><path>{FOLDER}/../theirs</path></target></pool>"
+    connection.storagePoolDefineXML(text).create() if place == "theirs" else None
+    foreign = FOREIGN.format(type="file", source=f"file='{os.path.normpath(folder)}/layer'", more="")
+    domain = connection.defineXML(foreign.replace("type='raw'", "type='qcow2'"))
+    if running:
+        domain.create()
+        domain.undefine()
+    layer = "volume theirs/layer" if place == "theirs" else "/elsewhere/layer of virtual machine foreign"
+    said = refused(project, pool(), volume(), machine("a"))
+    assert f"{layer} is a layer over volume images/data, which must not be written to" in said
+    # it writes to its own layer, and to nothing below
+    accepted(project, pool(), volume(), volume("layer", backing="images/data"))
+
+
 def test_overlays_of_snapshots_are_no_layers(project: Project) -> None:
     project.converge(pool(), volume(), machine("a"))
     for name in ("one", "two"):
