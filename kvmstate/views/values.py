@@ -60,7 +60,7 @@ def overlaid(seen: object, want: object) -> object:
         if b.repeated and b.key:
             olds = {b.item_key(item): item for item in old or []}
             update[b.name] = [overlaid(olds.get(b.item_key(item)), item) for item in new or []]
-        elif isinstance(new, dict):
+        elif b.of_paths and new is not None:
             update[b.name] = {**(old or {}), **new}
         elif isinstance(new, Section):
             update[b.name] = overlaid(old, new)

@@ -79,6 +79,9 @@ class Section(Model):
     One that is `present` means something by being there, though it says nothing: `rng: {}`.
     `only` are the elements whose attributes have one of these values (the first one, where they are not there): the
     others of that tag are something else, and are left alone.
+    Members of a list's union may be elements of several tags, which keep their order among each other: each has its
+    own `xml_tag`, and the list's path that of any of them.
+    Items of a list that are `exact` are what their fields say and no more: what is not said is not there either.
     """
 
     xml_by: ClassVar[str] = "@type"
@@ -86,11 +89,14 @@ class Section(Model):
     made_with: ClassVar[Mapping[str, str]] = {}
     present: ClassVar[bool] = False
     only: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    xml_tag: ClassVar[str | None] = None
+    exact: ClassVar[bool] = False
 
     @classmethod
     def is_one(cls, node: etree._Element) -> bool:
-        """Whether an element of the section's tag is this, and not something else."""
-        return all(node.get(name, values[0]) in values for name, values in cls.only.items())
+        """Whether an element is this, and not something else."""
+        tagged = cls.xml_tag in (None, node.tag)
+        return tagged and all(node.get(name, values[0]) in values for name, values in cls.only.items())
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,11 @@ class Binding:
         return self.default is not None and self.default not in ([], {})
 
     @property
+    def of_paths(self) -> bool:
+        """Whether it is a mapping whose keys are owned each for itself. What is in XML is one value."""
+        return self.xml is None and isinstance(self.default, dict)
+
+    @property
     def codec(self) -> Scalar | Element:
         return self.xml.codec if self.xml and self.xml.codec else self.scalar
 
@@ -141,7 +152,10 @@ class Binding:
 
     def find_all(self, node: etree._Element) -> list[etree._Element]:
         """The elements of a list."""
-        found = self.path.find_all(node)
+        if self._tags:
+            found = [each for parent in self.path.parent().find_all(node) for each in parent]
+        else:
+            found = self.path.find_all(node)
         return [each for each in found if any(s.is_one(each) for s in self.sections)] if self._picks else found
 
     def find(self, node: etree._Element) -> etree._Element | None:
@@ -151,6 +165,11 @@ class Binding:
     def make(self, node: etree._Element) -> etree._Element:
         """A new element for it, where there is none."""
         return self.path.steps[-1].make(self.path.parent().ensure(node)) if self._picks else self.path.ensure(node)
+
+    def make_item(self, parent: etree._Element, item: object) -> etree._Element:
+        """A new element for an item of the list, after all that is there."""
+        tag = item.xml_tag if isinstance(item, Section) else None
+        return etree.SubElement(parent, tag) if tag else self.path.steps[-1].make(parent)
 
     def remove(self, node: etree._Element) -> None:
         """Take the element, or the attribute, away; nothing happens when it is not there."""
@@ -162,7 +181,12 @@ class Binding:
     @cached_property
     def _picks(self) -> bool:
         """Whether there are elements of this tag that are something else."""
-        return any(section.only or "is_one" in vars(section) for section in self.sections)
+        return bool(self._tags) or any(section.only or "is_one" in vars(section) for section in self.sections)
+
+    @cached_property
+    def _tags(self) -> set[str]:
+        """Those of its items, where they have several."""
+        return {section.xml_tag for section in self.sections if section.xml_tag}
 
     def item_key(self, item: object) -> str:
         """What tells an item of the list from the others: what is not in the XML is as the key's default says."""
@@ -191,6 +215,8 @@ class Binding:
 def variant(sections: tuple[type[Section], ...], node: etree._Element) -> type[Section]:
     """The member of a union that this element is; the first one when none says so."""
     for section in sections:
+        if section.xml_tag == node.tag:
+            return section
         if section.xml_variant and parse_path(section.xml_by).text(node) == section.xml_variant:
             return section
     return sections[0]
@@ -210,7 +236,8 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
                 xml=marks.get(Xml),
                 effect=next((marks[cost] for cost in get_args(Cost) if cost in marks), Effect.RESTART),
                 sections=tuple(t for t in types if isinstance(t, type) and issubclass(t, Section)),
-                repeated=list in types,
+                # a mapping may hold lists, and is no list
+                repeated=list in types and dict not in types,
                 key=key.field if key else None,
                 one_or_more=OneOrMore in marks,
                 ref=ref.kind if ref else None,

@@ -91,6 +91,25 @@ def same_flag(want: bool, seen: bool | None) -> bool:
     return want == bool(seen)
 
 
+def named_values(tag: str) -> Element:
+    """Children such as `<parameter name='IP' value='10.0.0.1'/>`, as a mapping; a name may have several values."""
+
+    def read(node: etree._Element, lookup: Lookup) -> dict[str, str | list[str]] | None:
+        found: dict[str, list[str]] = {}
+        for child in node.iterchildren(tag):
+            found.setdefault(child.get("name", ""), []).append(child.get("value", ""))
+        return {name: values[0] if len(values) == 1 else values for name, values in found.items()} or None
+
+    def write(node: etree._Element, value: dict[str, str | list[str]] | None, lookup: Lookup) -> None:
+        for child in [*node.iterchildren(tag)]:
+            node.remove(child)
+        for name, values in sorted((value or {}).items()):
+            for each in values if isinstance(values, list) else [values]:
+                etree.SubElement(node, tag, name=name, value=each)
+
+    return Element(read, write)
+
+
 def present(tag: str) -> Element:
     """A child element that means yes by being there, such as `<readonly/>`."""
 

@@ -13,6 +13,7 @@ from kvmstate.model.change import FieldChange, Key
 from kvmstate.model.reference import Unlocated
 from kvmstate.xmlbind.binding import Binding, Only, Section, bindings
 from kvmstate.xmlbind.document import read
+from kvmstate.xmlbind.exact import says_the_same
 from kvmstate.xmlbind.overrides import is_secret
 
 S = TypeVar("S", bound=Section)
@@ -37,9 +38,10 @@ def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = (
         elif b.one_or_more:
             yield from _diff_places(b, new, old or [], getattr(active, b.name, None) or [], here)
         elif b.repeated and b.sections:
-            if [_owned(item) for item in new or []] != [_seen_as(w, s) for w, s in _pairs(new or [], old or [])]:
-                yield FieldChange(here, old, new, b.effect.of(old, new), b.hides(old, new))
-        elif isinstance(new, dict):
+            if not _same_items(new or [], old or []):
+                told = _in_words_of(new, old)
+                yield FieldChange(here, old, told, b.effect.of(old, new), b.hides(old, new))
+        elif b.of_paths and new is not None:
             before = old or {}
             for key in new:
                 if new[key] != before.get(key):
@@ -91,16 +93,19 @@ def _diff_places(
             yield FieldChange(at, seen, want, b.effect.of(None, None, want or seen), b.hides())
 
 
-def _pairs(new: list[Any], old: list[Any]) -> list[tuple[Any, Any]]:
-    return [*zip(new, old, strict=False), *((None, extra) for extra in old[len(new) :])]
+def _same_items(new: list[Section], old: list[Section]) -> bool:
+    """Of items without a key, in their order."""
+    return len(new) == len(old) and all(
+        says_the_same(want, seen)
+        if want.exact
+        else all(getattr(want, name) == getattr(seen, name) for name in want.model_fields_set)
+        for want, seen in zip(new, old, strict=True)
+    )
 
 
-def _owned(item: Section) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in item.model_fields_set}
-
-
-def _seen_as(want: Section | None, seen: Section) -> dict[str, object] | None:
-    return {name: getattr(seen, name) for name in want.model_fields_set} if want is not None else None
+def _in_words_of(new: list[Section] | None, old: list[Section] | None) -> list[Section] | None:
+    """The items as they stand there already, where they say the same: what differs is seen then."""
+    return new and [next((o for o in old or () if w.exact and says_the_same(w, o)), w) for w in new]
 
 
 def with_cleared(want: S, last: Section | None, rest: etree._Element | None = None) -> S:
@@ -116,7 +121,7 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
             continue
         new, old = getattr(want, b.name), getattr(last, b.name)
         said = _said(b, rest) if rest is not None else None
-        if isinstance(old, dict):
+        if b.of_paths and old is not None:
             # by key, whether others stay or the whole field has left
             if gone := {key: None for key in old if key not in (new or {})}:
                 update[b.name] = {**(new or {}), **gone}

@@ -12,6 +12,7 @@ from lxml import etree
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind.binding import Binding, Only, Section, bindings, variant
 from kvmstate.xmlbind.codecs import Element, Scalar
+from kvmstate.xmlbind.exact import says_the_same
 from kvmstate.xmlbind.path import parse_path
 
 S = TypeVar("S", bound=Section)
@@ -163,9 +164,8 @@ def _patch_items(node: etree._Element, b: Binding, items: list[object], lookup: 
         if found not in kept:
             parent.remove(found)
             place -= 1
-    tag = b.path.steps[-1]
     for item, stays in zip(items, kept, strict=True):
-        child = stays if stays is not None else tag.make(parent)
+        child = stays if stays is not None else b.make_item(parent, item)
         if stays is None:
             if isinstance(item, Section):
                 _made(child, type(item))
@@ -178,8 +178,9 @@ def _in_place(items: list[object], values: list[object], present: list[etree._El
     """Of a list whose items have no key, those at the beginning that say what is wanted keep what else they have."""
     kept: list[etree._Element | None] = [None] * len(items)
     for number, (item, value, found) in enumerate(zip(items, values, present, strict=False)):
-        names = item.model_fields_set if isinstance(item, Section) else ()
-        if not (item == value or (names and all(getattr(item, n) == getattr(value, n, None) for n in names))):
+        names = item.model_fields_set if isinstance(item, Section) and not item.exact else ()
+        holds = bool(names) and all(getattr(item, n) == getattr(value, n, None) for n in names)
+        if not (holds or says_the_same(item, value)):
             break
         kept[number] = found
     return kept
