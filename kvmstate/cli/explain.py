@@ -49,7 +49,8 @@ class Found:
         """The objects that a value (or an item of it) may be; those of one type come before what stands for many."""
         choices = list(options(self.schema, self.root))
         choices += [each for c in choices for each in options(c.get("additionalProperties") or {}, self.root)]
-        found = [option for option in choices if "properties" in option]
+        # what may be a list may also be its only item
+        found = [o for number, o in enumerate(choices) if "properties" in o and o not in choices[:number]]
         return sorted(found, key=lambda option: " or " in _tag(option))
 
 
@@ -68,7 +69,7 @@ def find(what: str) -> Found:
     schema = (spec if section == "spec" else root)["properties"][section]
     at = Found(kind.name if section == "spec" else f"{kind.name}.{section}", schema, root)
     if section == "spec":
-        at = Found(kind.name, schema, root, f"/{kind.word}" if kind.on_host else "")
+        at = Found(kind.name, schema, root, f"/{kind.element}" if kind.on_host else "")
     return _at(at, fields)
 
 

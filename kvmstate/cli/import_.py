@@ -21,7 +21,7 @@ from kvmstate.views.formats import Format
 
 @click.command("import")
 @click.argument("addresses", metavar="[KIND/NAME]...", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Every machine, network, pool, and volume of an active pool.")
+@click.option("--all", "every", is_flag=True, help="All that the host has; of volumes, those of active pools.")
 @click.option("-o", "--output", default=".", metavar="DIR", type=click.Path(path_type=Path), help="Default: here.")
 @click.option("--project", metavar="NAME", help="Default: that of DIR's kvmstate.yaml, or its folder's name.")
 @click.option("--no-adopt", is_flag=True, help="Write manifests only; take no ownership.")

@@ -38,6 +38,7 @@ class Kind:
     kind of object that it is in, whose name is the first part of its own. `has_uuid`: libvirt gives it one. `stamped`:
     its XML keeps what others write into it. `cannot_rename`: why, and what people can do instead. `folder` is that of
     imported manifests, `shape` and `brackets` are how Graphviz and Mermaid draw it, `also` is what other tools call it.
+    `given` are the names of those that come with libvirt: everybody may refer to them, and nobody's project has them.
     Of the fields `decided` a plan is out of date when their value on the host has changed since. `images` are the
     images that a spec, as it was written, names, and the formats that it says of them. A kind that is not `on_host`
     lives in manifests alone: it has no object there and no `ops`, and plans leave it out. Either it `is_policy`, with a
@@ -60,6 +61,7 @@ class Kind:
     shape: str = "note"
     brackets: tuple[str, str] = ("[", "]")
     also: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
     decided: frozenset[str] = frozenset()
     images: Callable[[str, Mapping[str, object]], Iterable[tuple[VolumeRef | str, str | None]]] = lambda name, spec: ()
     is_policy: bool = False
@@ -79,6 +81,11 @@ class Kind:
         """Those members that are Sections."""
         specs: tuple[type[object], ...] = self.specs
         return tuple(spec for spec in specs if issubclass(spec, Section))
+
+    @property
+    def element(self) -> str:
+        """The document element of its XML."""
+        return str(getattr(self.specs[0], "element", ""))
 
     def _members(self, annotation: object) -> tuple[type[Declaration], ...]:
         if isinstance(annotation, type):

@@ -128,9 +128,10 @@ class Declaration(Model):
 
 
 class Spec(Section, Declaration):
-    """The spec of a kind with objects on hosts: the model of libvirt's document element."""
+    """The spec of a kind with objects on hosts: the model of libvirt's document element, whose name is at `named`."""
 
     element: ClassVar[str]
+    named: ClassVar[str] = "name"
     xml: Overrides = {}
     remainder: Remainder = None
 

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
 from kvmstate.errors import ManifestErrors, Problem, UsageError
+from kvmstate.kinds import ON_HOST
 from kvmstate.manifest.load import load
 from kvmstate.manifest.manifests import Manifests
 from kvmstate.manifest.reach import Reach
@@ -65,7 +66,8 @@ class Environment(Model):
 Address = Annotated[
     str,
     Field(
-        pattern=r"^(domain|network|pool|volume)/.+$", description="As plans show it: domain/web-1, volume/images/root."
+        pattern=f"^({'|'.join(sorted(kind.word for kind in ON_HOST))})/.+$",
+        description="As plans show it: domain/web-1, volume/images/root.",
     ),
 ]
 

@@ -9,7 +9,7 @@ from typing import cast
 
 from kvmstate.errors import Problem
 from kvmstate.kind import Claim
-from kvmstate.kinds import parent_of
+from kvmstate.kinds import BY_WORD, parent_of
 from kvmstate.manifest.manifests import Loaded
 from kvmstate.xmlbind import Binding, Section, bindings
 
@@ -21,7 +21,9 @@ def check(items: Iterable[Loaded]) -> Iterator[Problem]:
     claims: list[tuple[Claim, Loaded]] = []
     loaded = {item.resource.id: item for item in items}
     for item in loaded.values():
-        spec = item.resource.spec
+        spec, id_ = item.resource.spec, item.resource.id
+        if id_.name in BY_WORD[id_.kind].given:
+            yield item.problem(f"{id_.name} comes with libvirt, and stays as it is", (), "declare it by another name")
         for fault in spec.faults():
             yield item.problem(fault.message, fault.path, fault.hint)
         above = parent_of(item.resource.id)

@@ -30,11 +30,13 @@ Path = tuple[str | int, ...]
 
 def everything(host: Host) -> list[ResourceId]:
     """What `kvmstate import --all` takes."""
-    return [ResourceId(kind.word, name) for kind in ON_HOST for name in sorted(kind.ops.names(host))]
+    return [ResourceId(kind.word, name) for kind in ON_HOST for name in sorted(kind.ops.names(host) - kind.given)]
 
 
 def takeover(kind: Kind, observed: Observed, host: Host, project: str) -> Resource:
-    """The resource that `observed` is. Raises HostError when no manifest can say it."""
+    """The resource that `observed` is. Raises HostError when no manifest can say it, or none is to."""
+    if observed.id.name in kind.given:
+        raise HostError("it comes with libvirt, and is nobody's", "refer to it by its name: it needs no manifest")
     try:
         metadata = Metadata(name=kind.local_name(observed.id))
     except ValidationError as error:
@@ -47,7 +49,8 @@ class _Takeover:
         self.kind, self.observed, self.project, self.metadata = kind, observed, project, metadata
         self.lookup = _Remembered(host.lookup)
         self.seen, self.node = kind.ops.portable(observed, host)
-        parse_path("name").remove(self.node)
+        self.named = parse_path(observed.config.named)
+        self.named.remove(self.node)
         unstamp(self.node)
         self.whole = to_text(self.node)
 
@@ -76,7 +79,7 @@ class _Takeover:
         uuid = self.observed.uuid if self.node.find("uuid") is not None else ""
         change = Change(self.observed.id, Action.CREATE, spec=completed, uuid=uuid)
         made = written(change, document(remainder), self.lookup)
-        parse_path("name").remove(made)
+        self.named.remove(made)
         return bool(meaning(made) == meaning(self.node))
 
     def _truthful(self, spec: Spec) -> Spec:
