@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from kvmstate.model.change import Action, Change, FieldChange, Key
 from kvmstate.model.effect import Effect
 from kvmstate.model.printable import one_line
-from kvmstate.plan.texts import SENSITIVE, difference, is_long, shown
+from kvmstate.plan.texts import SENSITIVE, as_lines, difference, is_long, shown
 from kvmstate.xmlbind import hides
 
 # Told in one line; and kept
@@ -44,8 +44,9 @@ def row(change: Change, field: FieldChange, cost: str | None = None, lines: bool
     symbol = "+" if field.old is None else "-" if field.new is None else "~"
     if hides(field):
         return Row(symbol, name, SENSITIVE, cost, effect)
-    if is_long(field.old) or is_long(field.new):
-        return Row(symbol, name, "", cost, effect, tuple(difference(field.old, field.new)) if lines else ())
+    old_lines, new_lines = as_lines(field.old), as_lines(field.new)
+    if is_long(old_lines) or is_long(new_lines):
+        return Row(symbol, name, "", cost, effect, tuple(difference(old_lines, new_lines)) if lines else ())
     key = field.path[-1] if isinstance(field.path[-1], Key) else None
     old, new = shown(field.old, key), shown(field.new, key)
     return Row(symbol, name, {"+": new, "-": old}.get(symbol, f"{old} -> {new}"), cost, effect)

@@ -53,8 +53,15 @@ def public(value: object) -> str:
     return without_secrets(text) if "://" in text else text
 
 
-def is_long(value: object) -> bool:
-    return isinstance(value, str) and (len(value) > LONG or "\n" in value)
+def as_lines(value: object) -> str | None:
+    """A text; or the items of a list, a line each."""
+    if isinstance(value, list) and any(isinstance(item, Section) for item in value):
+        return "\n".join(map(shown, value))
+    return value if isinstance(value, str) else None
+
+
+def is_long(value: str | None) -> bool:
+    return value is not None and (len(value) > LONG or "\n" in value)
 
 
 def difference(old: str | None, new: str | None) -> list[str]:
