@@ -21,6 +21,7 @@ import yaml
 from kvmstate.cli import run
 from kvmstate.errors import ConnectionFailed
 from kvmstate.host import open_host
+from kvmstate.kinds.network_filter.spec import GIVEN
 from kvmstate.model.uri import Refused, check
 from kvmstate.sandbox import Sandbox
 
@@ -227,6 +228,9 @@ def wipe(uri: str) -> None:
                 found.destroy()
             if persistent:
                 found.undefine()
+        for each in connection.listAllNWFilters():
+            if each.name() not in GIVEN:
+                each.undefine()
         for secret in connection.listAllSecrets():
             secret.undefine()
     finally:

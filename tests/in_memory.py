@@ -26,6 +26,7 @@ CAPABILITIES = """
 _NOT_THERE = {
     "domain": libvirt.VIR_ERR_NO_DOMAIN,
     "network": libvirt.VIR_ERR_NO_NETWORK,
+    "nwfilter": libvirt.VIR_ERR_NO_NWFILTER,
     "pool": libvirt.VIR_ERR_NO_STORAGE_POOL,
     "volume": libvirt.VIR_ERR_NO_STORAGE_VOL,
     "secret": libvirt.VIR_ERR_NO_SECRET,
@@ -33,6 +34,7 @@ _NOT_THERE = {
 _XML_INACTIVE = {
     "domain": libvirt.VIR_DOMAIN_XML_INACTIVE,
     "network": libvirt.VIR_NETWORK_XML_INACTIVE,
+    "nwfilter": 0,
     "pool": libvirt.VIR_STORAGE_XML_INACTIVE,
     "volume": 0,
 }
@@ -46,12 +48,12 @@ class NotThere(libvirt.libvirtError):
 
 
 class Thing:
-    """A domain, network, pool or volume, as its methods in libvirt-python have it."""
+    """A domain, network, network filter, pool or volume, as its methods in libvirt-python have it."""
 
     def __init__(self, connection: Connection, text: str, active: str | None = None) -> None:
         self._connection = connection
         self._root = document(text)
-        self.kind = str(self._root.tag)
+        self.kind = {"filter": "nwfilter"}.get(self._root.tag, self._root.tag)
         self.text = text
         self.active = active
         self.starts_with_host = False
@@ -59,7 +61,7 @@ class Thing:
         self.saved: str | None = None
 
     def name(self) -> str:
-        return self._root.findtext("name") or ""
+        return self._root.findtext("name") or self._root.get("name") or ""
 
     def UUIDString(self) -> str:
         return self._root.findtext("uuid") or str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{self.kind}/{self.name()}"))
@@ -181,6 +183,18 @@ class Connection:
         return next(each for each in self.all("network") if each.UUIDString() == uuid)
 
     def networkDefineXML(self, text: str) -> Thing:
+        return self.define(text)
+
+    def numOfNWFilters(self) -> int:
+        return len(self.all("nwfilter"))
+
+    def listAllNWFilters(self, flags: int) -> list[Thing]:
+        return self.all("nwfilter")
+
+    def nwfilterLookupByName(self, name: str) -> Thing:
+        return self.find("nwfilter", name)
+
+    def nwfilterDefineXML(self, text: str) -> Thing:
         return self.define(text)
 
     def listAllStoragePools(self, flags: int) -> list[Thing]:

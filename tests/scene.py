@@ -60,7 +60,10 @@ def xml(address: str, inner: str = "") -> str:
         inner = inner or "<target><path>PATH</path><format type='qcow2'/></target>"
         sized = f"<capacity unit='bytes'>{1 << 20}</capacity>"
         return f"<volume>{head}{sized}{inner}</volume>".replace("PATH", f"/pools/{name}")
-    head += f"<uuid>{uuid_of(id_(address))}</uuid>"
+    uuid = f"<uuid>{uuid_of(id_(address))}</uuid>"
+    if kind == "nwfilter":
+        return f"<filter name='{name}' chain='root'>{uuid}{inner}</filter>"
+    head += uuid
     if kind == "pool":
         return f"<pool type='dir'>{head}<target><path>/pools/{name}</path></target></pool>"
     if kind == "domain":

@@ -15,7 +15,12 @@ from kvmstate.manifest.project import load_project
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = [textwrap.dedent(block).strip("\n") for block in re.findall(r"^(?:    .*\n|\n)+", README, re.MULTILINE)]
+TEXTS = [README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
+BLOCKS = [
+    textwrap.dedent(block).strip("\n")
+    for text in TEXTS
+    for block in re.findall(r"^(?:    .*\n|\n)+", text, re.MULTILINE)
+]
 # each begins with a command, and has what that prints
 SHOWN = [block for block in BLOCKS if block.startswith("$ ")]
 MANIFESTS = [block for block in BLOCKS if block.startswith("apiVersion: ")]

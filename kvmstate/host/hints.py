@@ -174,6 +174,11 @@ HINTS = (
         "the host has no nwfilter {0}: `virsh nwfilter-list` shows those it has",
     ),
     (
+        r"unresolvable variables or unavailable list elements: (.+)",
+        "a running machine's interface refers to it, and gives no value to {0}: have its filterref.parameters say "
+        "one in an apply before this one",
+    ),
+    (
         r"is not active",
         "start it first, or let its manifest say active: true",
     ),

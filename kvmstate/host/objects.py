@@ -19,6 +19,8 @@ class Handle:
     changes. Raises HostError, and NotFound when it has gone."""
 
     type: ClassVar[str]
+    # what people call one, if not so
+    word: ClassVar[str] = ""
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
@@ -60,6 +62,7 @@ class Domain(Handle):
     """https://libvirt.org/html/libvirt-libvirt-domain.html"""
 
     type = "domain"
+    word = "virtual machine"
 
 
 class Network(Handle):
@@ -68,10 +71,18 @@ class Network(Handle):
     type = "network"
 
 
+class NetworkFilter(Handle):
+    """https://libvirt.org/html/libvirt-libvirt-nwfilter.html"""
+
+    type = "nwfilter"
+    word = "network filter"
+
+
 class Pool(Handle):
     """https://libvirt.org/html/libvirt-libvirt-storage.html"""
 
     type = "pool"
+    word = "storage pool"
 
 
 class Volume(Handle):
@@ -97,3 +108,6 @@ class Snapshot(Handle):
     @cached_property
     def name(self) -> str:
         return str(self.raw.getName())
+
+
+WORDS = {each.type: each.word or each.type for each in Handle.__subclasses__()}

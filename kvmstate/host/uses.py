@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
-from kvmstate.host import domains, networks, pools, volumes
+from kvmstate.host import domains, network_filters, networks, objects, pools, volumes
 from kvmstate.host.connection import LASTING
 from kvmstate.host.faults import faults
 from kvmstate.host.files import File, Files, below, normal, read
-from kvmstate.host.objects import Domain, Network, Volume
+from kvmstate.host.objects import Domain, Network, NetworkFilter, Volume
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import disk_source
 from kvmstate.xmlbind.document import document
@@ -52,15 +52,14 @@ _IN_TEXT = re.compile(r"(?<![\w./-])/[^\s,;:'\"=]+")
 
 @dataclass(frozen=True, order=True)
 class User:
-    """A machine, or a volume that is a layer; `snapshot` names what of the machine it is: a snapshot, a saved state."""
+    """A machine, a volume that is a layer, or a filter that refers to others; `snapshot` names what of the machine it
+    is: a snapshot, a saved state."""
 
     id: ResourceId
     snapshot: str = ""
 
     def __str__(self) -> str:
-        if self.id.kind == "volume":
-            return f"volume {self.id.name}"
-        name = f"virtual machine {self.id.name}"
+        name = f"{objects.WORDS[self.id.kind]} {self.id.name}"
         return f"{self.snapshot} of {name}" if self.snapshot else name
 
 
@@ -86,6 +85,7 @@ class Named:
     networks: set[str] = field(default_factory=set)
     # and other devices of the host's network
     bridges: set[str] = field(default_factory=set)
+    filters: dict[str, set[User]] = field(default_factory=lambda: defaultdict(set))
     # all files that this comes to, see Uses
     used: set[str] = field(default_factory=set)
 
@@ -115,6 +115,8 @@ class Named:
         for each in root.iterfind("devices/interface/source"):
             self.networks |= {each.get("network", "")} - {""}
             self.bridges |= {each.get("bridge", ""), each.get("dev", "")} - {""}
+        for each in root.iterfind("devices/interface/filterref"):
+            self.filters[each.get("filter", "")].add(user)
 
     def _file(self, path: str, user: User, format_: str | None) -> None:
         if path.startswith("/") and normal(path) not in self.data:
@@ -147,13 +149,14 @@ class Uses:
         self._by_path: dict[str, set[User]] = {}
         self._layers: dict[str, set[Layer]] = {}
         self._networks: list[_Network] = []
+        self._filters: dict[ResourceId, set[str]] = {}
         self._inodes: dict[str, list[str]] = {}
         self._known: dict[str, File] = {}
         self._same: dict[tuple[str, ...], list[str]] = {}
         self._strange: dict[str, str] = {}
         self._files = Files(host.connection)
         # until when what was read counts
-        self._holds = dict.fromkeys(("domains", "volumes"), -math.inf)
+        self._holds = dict.fromkeys(("domains", "volumes", "filters"), -math.inf)
         self._hears = False
 
     def hear(self) -> None:
@@ -231,6 +234,14 @@ class Uses:
                 if through & named.networks or bridge in named.bridges
             }
 
+    def of_filter(self, name: str) -> set[User]:
+        """Machines with an interface that a network filter is for, and other filters that refer to it."""
+        with self._lock:
+            self._look()
+            self._read("filters", self._read_filters)
+            found = {user for named in self._domains.values() for user in named.filters.get(name, ())}
+            return found | {User(id_) for id_, refers in self._filters.items() if name in refers}
+
     def of_pool(self, name: str) -> set[User]:
         """Machines with something that is in a pool."""
         with self._lock:
@@ -260,6 +271,8 @@ class Uses:
         if any(id_.kind == "volume" for id_ in changed):
             left = {at: {layer for layer in over if layer.user.id not in changed} for at, over in self._layers.items()}
             self._layers = {at: over for at, over in left.items() if over}
+        if any(id_.kind == NetworkFilter.type for id_ in changed):
+            self._holds["filters"] = -math.inf
         if names := {id_.name for id_ in changed if id_.kind == "domain"}:
             self._read_domains(names)
 
@@ -302,6 +315,10 @@ class Uses:
                     self._add(named, path, user, "{}/")
             for path, (user, format_) in named.data.items():
                 self._follow(path, format_, user, named)
+
+    def _read_filters(self) -> float:
+        self._filters = dict(self._host.each(_filter, network_filters.all_filters(self._host.connection)))
+        return 0
 
     def _drop(self, name: str) -> None:
         named = self._domains.pop(name)
@@ -463,6 +480,12 @@ def _network(network: Network) -> _Network:
     bridge = next((each.get("name", "") for each in root.iterfind("bridge")), "")
     devices = {each.get("dev", "") for path in ("forward", "forward/interface") for each in root.iterfind(path)}
     return _Network(network.name, bridge, {bridge, *devices})
+
+
+def _filter(each: NetworkFilter) -> tuple[ResourceId, set[str]]:
+    """A network filter, and those that it refers to."""
+    refers = document(network_filters.xml(each)).iterfind("filterref")
+    return ResourceId(each.type, each.name), {ref.get("filter", "") for ref in refers}
 
 
 def _time(file: File) -> int:

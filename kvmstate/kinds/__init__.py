@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kvmstate.kind import Kind
 from kvmstate.kinds.network.spec import NetworkSpec
+from kvmstate.kinds.network_filter.spec import GIVEN, NetworkFilterSpec
 from kvmstate.kinds.snapshot_policy.spec import SnapshotPolicySpec
 from kvmstate.kinds.storage_pool.spec import VOLATILE as POOL_VOLATILE
 from kvmstate.kinds.storage_pool.spec import StoragePoolSpec
@@ -33,6 +34,21 @@ ALL_KINDS = (
         shape="ellipse",
         brackets=("([", "])"),
         also=("net", "bridge", "networkattachmentdefinition"),
+    ),
+    Kind(
+        "NetworkFilter",
+        "nwfilter",
+        "Which packets guests may send and receive (libvirt's nwfilter).",
+        NetworkFilterSpec,
+        "filters",
+        cannot_rename=(
+            "libvirt cannot rename a network filter, and who refers to it does so by its name",
+            "declare it under both names, have all refer to the new one, and take the old one out then",
+        ),
+        shape="hexagon",
+        brackets=("{{", "}}"),
+        also=("nwfilter", "filter", "networkpolicy", "securitygroup", "firewall"),
+        given=GIVEN,
     ),
     Kind(
         "StoragePool",

@@ -31,6 +31,8 @@ CALLS = {
     ("domains", "rename", "rename"): "keeps everything; libvirt refuses a name that is taken",
     ("networks", "define", "networkDefineXML"): OVER,
     ("networks", "undefine", "undefine"): PERMIT,
+    ("network_filters", "define", "nwfilterDefineXML"): OVER,
+    ("network_filters", "undefine", "undefine"): PERMIT,
     ("pools", "_build", "build"): "makes a folder where there is none, see tests/behaviours/test_pool_starts.py",
     ("pools", "define", "storagePoolDefineXML"): OVER,
     ("pools", "look", "storagePoolCreateXML"): "lists a folder, builds nothing and is never defined",
@@ -53,7 +55,18 @@ CALLS = {
     ("volumes", "upload", "upload"): PERMIT,
 }
 # The functions of this package, which the names above are also names of
-PACKAGED = {"networks", "pools", "volumes", "domains", "snapshots", "secrets", "disk_source", "re", "self"}
+PACKAGED = {
+    "networks",
+    "network_filters",
+    "pools",
+    "volumes",
+    "domains",
+    "snapshots",
+    "secrets",
+    "disk_source",
+    "re",
+    "self",
+}
 
 
 def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef]]:
@@ -97,7 +110,8 @@ def test_a_permit_is_asked_right_before_the_call() -> None:
 
 def test_what_is_defined_over_something_says_over_what() -> None:
     """`define` is for what is not there; outside of `host` it is called where nothing was observed only."""
-    for module in ("domains", "networks", "pools"):
+    modules = ("domains", "networks", "network_filters", "pools")
+    for module in modules:
         every = dict(functions(PACKAGE / "host" / f"{module}.py"))
         assert "check" in {call.func.attr for call in ast.walk(every["redefine"]) if is_method(call)}  # type: ignore[attr-defined]
     defining = {
@@ -105,11 +119,12 @@ def test_what_is_defined_over_something_says_over_what() -> None:
         for path in PACKAGE.rglob("*.py")
         if path.parent.name != "host"
         for call in ast.walk(ast.parse(path.read_text()))
-        if is_method(call) and ast.unparse(call.func) in {f"{m}.define" for m in ("domains", "networks", "pools")}  # type: ignore[attr-defined]
+        if is_method(call) and ast.unparse(call.func) in {f"{m}.define" for m in modules}  # type: ignore[attr-defined]
     }
     assert defining == {
         "kinds/network/ops.py",
         "kinds/network/restart.py",
+        "kinds/network_filter/ops.py",
         "kinds/storage_pool/ops.py",
         "kinds/virtual_machine/ops.py",
         "kinds/virtual_machine/rebuild.py",

@@ -105,7 +105,7 @@ class Scene:
         try:
             steps = BY_WORD[change.id.kind].ops.steps(change, Context(self.host, PROJECT, AnyPermit()))
             for step in steps:
-                if step.describe in ("define", "create"):
+                if step.describe.startswith(("define", "create")):
                     step.run(lambda done, total: None)
         except KvmstateError as error:
             return f"{change.id} fails: {error}", ""

@@ -156,7 +156,7 @@ def differing(old: Section, new: Section, at: str = "") -> Iterator[str]:
             )
             if befores.keys() != afters.keys():
                 yield from (where, f"{where}[].{key}")
-            for each in befores.keys() & afters.keys():
+            for each in (key for key in befores.keys() & afters.keys() if type(befores[key]) is type(afters[key])):
                 yield from differing(befores[each], afters[each], f"{where}[].")
         elif b.sections and type(before) is type(after):
             yield from differing(before, after, f"{where}.")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lxml import etree
 from pydantic import model_validator
 
+from kvmstate.kind.filterref import FilterRef
 from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of
 from kvmstate.model.address import Mac
 from kvmstate.model.effect import Effect
@@ -49,7 +50,7 @@ class Interface(Device):
     tag = "interface"
     only = {"type": ("network", "bridge")}
     plug = Effect.LIVE
-    swaps = ("source", "link")
+    swaps = ("source", "link", "filterref")
     volatile = ("target[starts-with(@dev, 'vnet')]", "source/@portid")
 
     name: DeviceName | None = xml(
@@ -73,6 +74,9 @@ class Interface(Device):
     link: Literal["up", "down"] | None = xml("link/@state", effect=Effect.LIVE, doc="Whether the cable is in.")
     isolated: bool | None = xml(
         "port/@isolated", same=same_flag, doc="Whether other isolated guests on its bridge are out of reach."
+    )
+    filterref: FilterRef | None = xml(
+        "filterref", whole=True, effect=Effect.LIVE, doc="Which packets it may send and receive."
     )
     mtu: int | None = xml("mtu/@size", ge=68, le=65535, doc="In bytes.")
     queues: int | None = xml("driver/@queues", ge=1, le=256, doc="How many CPUs share its traffic; model virtio only.")

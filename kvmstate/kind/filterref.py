@@ -1,0 +1,48 @@
+"""A reference to a network filter, with the values of its variables: interfaces have one, and so have other filters."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from kvmstate.model.effect import Effect
+from kvmstate.xmlbind import Section, xml
+from kvmstate.xmlbind.codecs import named_values
+
+
+def _value(value: object) -> object:
+    if isinstance(value, list) and value:
+        return [_value(each) for each in value]
+    # libvirt drops a parameter that is otherwise, and says nothing
+    if isinstance(value, bool) or not re.fullmatch("[a-zA-Z0-9_.:]+", str(value)):
+        raise ValueError("expected letters, digits, and any of _ . : or a list of such values")
+    return str(value)
+
+
+_SAID = {"type": ["string", "integer"]}
+Variable = Annotated[str, Field(pattern="^[a-zA-Z0-9_]+$")]
+Values = Annotated[
+    str | list[str],
+    BeforeValidator(_value),
+    WithJsonSchema({"anyOf": [_SAID, {"type": "array", "items": _SAID, "minItems": 1}]}),
+]
+
+
+class FilterRef(Section):
+    """A network filter."""
+
+    filter: str = xml(
+        "@filter",
+        required=True,
+        ref="nwfilter",
+        effect=Effect.LIVE,
+        doc="Its name: one of the manifests, of the host, or one that comes with libvirt such as clean-traffic.",
+    )
+    parameters: dict[Variable, Values] | None = xml(
+        ".",
+        named_values("parameter"),
+        effect=Effect.LIVE,
+        doc="Values of its variables, such as IP; each may have several.",
+    )
