@@ -28,12 +28,14 @@ class Objects:
         self.define: Callable[[str], Any] = {
             "domain": lambda text: connection.defineXMLFlags(text, 0),
             "network": connection.networkDefineXML,
+            "nwfilter": connection.nwfilterDefineXML,
             "pool": lambda text: connection.storagePoolDefineXML(text, 0),
             "volume": lambda text: self.pool().createXML(text, 0),
         }[kind]
         self.find: Callable[[str], Any] = {
             "domain": connection.lookupByName,
             "network": connection.networkLookupByName,
+            "nwfilter": connection.nwfilterLookupByName,
             "pool": connection.storagePoolLookupByName,
             "volume": lambda name: self.pool().storageVolLookupByName(name),
         }[kind]
@@ -42,7 +44,7 @@ class Objects:
     def shown(self, name: str) -> str:
         """Canonical XML of the inactive configuration, without what changes on its own."""
         found = self.find(name)
-        inactive = {"domain": libvirt.VIR_DOMAIN_XML_INACTIVE, "network": 1, "pool": 1, "volume": 0}[self.kind]
+        inactive = {"domain": libvirt.VIR_DOMAIN_XML_INACTIVE, "network": 1, "pool": 1}.get(self.kind, 0)
         node = etree.fromstring(found.XMLDesc(inactive), etree.XMLParser(remove_blank_text=True))
         volatile = {
             "pool": "capacity | allocation | available",
@@ -111,7 +113,7 @@ def corpus_pool(connection: libvirt.virConnect, project: Project) -> Iterator[No
         volume.delete(0)
 
 
-@pytest.mark.parametrize("kind", ["network", "pool", "volume", "domain"])
+@pytest.mark.parametrize("kind", ["network", "nwfilter", "pool", "volume", "domain"])
 def test_what_was_imported_is_rebuilt_as_it_was(
     kind: str, taken: Takeover, connection: libvirt.virConnect, corpus_pool: None
 ) -> None:
@@ -138,6 +140,30 @@ def test_what_was_imported_is_rebuilt_as_it_was(
     after = {name: objects.shown(name) for name in made}
     assert {name: (before[name], after[name]) for name in made if before[name] != after[name]} == {}
     assert (plan := taken.plan()).code == 0, plan
+
+
+def test_libvirts_own_filters_are_all_fields(taken: Takeover, connection: libvirt.virConnect) -> None:
+    """Of each a copy, as nobody imports or rebuilds what comes with libvirt."""
+    filters = Objects(connection, "nwfilter")
+    for given in connection.listAllNWFilters():
+        text = re.sub("<uuid>.*</uuid>", "", given.XMLDesc())
+        filters.define(text.replace(f"name='{given.name()}'", f"name='my-{given.name()}'", 1))
+    mine = [each.name() for each in connection.listAllNWFilters() if each.name().startswith("my-")]
+    assert len(mine) >= 24
+    before = {name: filters.shown(name) for name in mine}
+    assert (imported := taken.take("--all")).code == 0, imported
+    assert taken.plan().code == 0
+    for name in mine:
+        # nothing but what makes it the same one
+        remainder = taken.manifest(f"filters/{name}")["spec"].get("remainder", "<filter/>").strip()
+        assert re.sub(r"\s*<uuid>.*</uuid>\s*", "", remainder) in (
+            "<filter></filter>",
+            '<filter chain="root"></filter>',
+        )
+        filters.remove(name)
+    assert (applied := taken.apply()).code == 0, applied
+    assert {name: filters.shown(name) for name in mine} == before
+    assert taken.plan().code == 0
 
 
 def test_a_machine_reads_well(taken: Takeover, connection: libvirt.virConnect) -> None:

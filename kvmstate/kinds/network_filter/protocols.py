@@ -67,6 +67,45 @@ class Mac(_Ethernet):
     protocol_id: v.EtherType | None = number("@protocolid", doc="What is in the frame.")
 
 
+class Vlan(_Ethernet):
+    """Frames with a VLAN tag."""
+
+    vlan_id: v.VlanId | None = number("@vlanid")
+    encap_protocol: v.EtherType | None = number("@encap-protocol", doc="What the tagged frame holds.")
+
+
+def least(path: str) -> Any:
+    return number(path, doc="The value, or the least of several.")
+
+
+class Stp(_SourceMac):
+    """The spanning tree's frames. Of each number there may be a range: what ends in Hi is the most."""
+
+    src_mac_mask: v.MacAddress | None = xml("@srcmacmask")
+    type: v.Uint8 | None = number("@type")
+    flags: v.Uint8 | None = number("@flags")
+    root_priority: v.Uint16 | None = least("@root-priority")
+    root_priority_hi: v.Uint16 | None = number("@root-priority-hi")
+    root_address: v.MacAddress | None = xml("@root-address")
+    root_address_mask: v.MacAddress | None = xml("@root-address-mask")
+    root_cost: v.Uint32 | None = least("@root-cost")
+    root_cost_hi: v.Uint32 | None = number("@root-cost-hi")
+    sender_priority: v.Uint16 | None = least("@sender-priority")
+    sender_priority_hi: v.Uint16 | None = number("@sender-priority-hi")
+    sender_address: v.MacAddress | None = xml("@sender-address")
+    sender_address_mask: v.MacAddress | None = xml("@sender-address-mask")
+    port: v.Uint16 | None = least("@port")
+    port_hi: v.Uint16 | None = number("@port-hi")
+    age: v.Uint16 | None = least("@age")
+    age_hi: v.Uint16 | None = number("@age-hi")
+    max_age: v.Uint16 | None = least("@max-age")
+    max_age_hi: v.Uint16 | None = number("@max-age-hi")
+    hello_time: v.Uint16 | None = least("@hello-time")
+    hello_time_hi: v.Uint16 | None = number("@hello-time-hi")
+    forward_delay: v.Uint16 | None = least("@forward-delay")
+    forward_delay_hi: v.Uint16 | None = number("@forward-delay-hi")
+
+
 class Arp(_Ethernet):
     """ARP, and RARP."""
 
@@ -137,13 +176,48 @@ class _From4(_Connections, _Addresses4):
     dst_ip_to: v.Ipv4 | None = xml("@dstipto")
 
 
-class All(_From4):
-    """IPv4 of any protocol."""
+class _From6(_Connections, _Addresses6):
+    src_ip_from: v.Ipv6 | None = xml("@srcipfrom", doc="The first of several.")
+    src_ip_to: v.Ipv6 | None = xml("@srcipto")
+    dst_ip_from: v.Ipv6 | None = xml("@dstipfrom")
+    # libvirt 9.0 to 11.3 take it for an address of IPv4 otherwise
+    dst_ip_to: v.Variable | None = xml("@dstipto", doc="A variable; libvirt refuses an IPv6 address here.")
 
+
+class _IpSets(Protocol):
     ipset: v.IpSet | None = xml("@ipset", doc="A set of ipset(8), made by others.")
     ipset_flags: v.IpSetFlags | None = xml(
         "@ipsetflags", doc="What of a packet is in it: src, dst, or several of them."
     )
+
+
+class _Icmp(Protocol):
+    type: v.Uint8 | None = number("@type")
+    code: v.Uint8 | None = number("@code")
+
+
+class All(_From4, _IpSets):
+    """IPv4 of any protocol."""
+
+
+class AllIpv6(_From6, _IpSets):
+    """IPv6 of any protocol."""
+
+
+class Portless(_From4):
+    """A protocol over IPv4 without ports: udplite, igmp, esp or ah."""
+
+
+class PortlessIpv6(_From6):
+    """A protocol over IPv6 without ports: udplite, esp or ah."""
+
+
+class Ported(_From4, _Ports):
+    """UDP or SCTP over IPv4."""
+
+
+class PortedIpv6(_From6, _Ports):
+    """TCP, UDP or SCTP over IPv6."""
 
 
 class Tcp(_From4, _Ports):
@@ -152,12 +226,9 @@ class Tcp(_From4, _Ports):
     flags: v.TcpFlags | None = xml("@flags", doc="Those that are looked at, and those that are set: SYN,ACK/SYN.")
 
 
-class Udp(_From4, _Ports):
-    """UDP over IPv4."""
-
-
-class Icmp(_From4):
+class Icmp(_From4, _Icmp):
     """ICMP."""
 
-    type: v.Uint8 | None = number("@type")
-    code: v.Uint8 | None = number("@code")
+
+class Icmpv6(_From6, _Icmp):
+    """ICMP of IPv6."""

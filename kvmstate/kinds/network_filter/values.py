@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -82,7 +83,8 @@ def _address(version: int, example: str) -> Any:
             found = None
         if found is None or found.version != version:
             raise ValueError(f"expected an IPv{version} address such as {example}, or a variable such as $IP")
-        return str(found)
+        # as libvirt spells it: Python has ::ffff:a00:1 for ::ffff:10.0.0.1
+        return socket.inet_ntop(socket.AF_INET if version == 4 else socket.AF_INET6, found.packed)
 
     return Annotated[str, *_either(check, TEXT, examples=[example])]
 
@@ -150,6 +152,7 @@ EtherType = _number(0xFFFF, 0x600, ETHERTYPES)
 Protocol = _number(0xFF, 0, PROTOCOLS)
 Opcode = _number(0xFFFF, 0, OPCODES)
 Ipv4, Ipv6 = _address(4, "10.0.0.1"), _address(6, "fd00::1")
+Variable = Annotated[str, Field(pattern=f"^{VARIABLE}$")]
 Mask4, Mask6 = _mask(4), _mask(6)
 MacAddress = Annotated[str, *_either(_mac, TEXT, examples=["52:54:00:12:34:56"])]
 States = Annotated[str, *_either(_states, TEXT, examples=["NEW,ESTABLISHED"])]
