@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property, wraps
@@ -49,6 +49,8 @@ class Host:
         self.uri = redacted(address)
         # what manifests and the record name, and its formats; see HostLookup
         self.known: dict[VolumeRef | str, str | None] = {}
+        # the XML of volumes that was just read
+        self.texts = Texts()
         # whether each volume is looked at also where a look takes a way, see `kvmstate.host.sight`
         self.closely = False
 
@@ -137,6 +139,26 @@ class Host:
             return str(self.raw.getDomainCapabilities(None, None, None, None, 0))
 
 
+class Texts:
+    """The XML of volumes, read of many at once: it counts for a while, see LASTING."""
+
+    def __init__(self) -> None:
+        self._read: dict[tuple[str, str], tuple[str, float]] = {}
+
+    def keep(self, began: float, texts: Mapping[tuple[str, str], str]) -> None:
+        """By pool and name."""
+        now = time.monotonic()
+        until = now + LASTING * (now - began)
+        self._read |= {key: (text, until) for key, text in texts.items()}
+
+    def get(self, pool: str, name: str) -> str | None:
+        text, until = self._read.get((pool, name), ("", 0.0))
+        return text if time.monotonic() < until else None
+
+    def clear(self) -> None:
+        self._read = {}
+
+
 def once(ask: Callable[[Host], R]) -> Callable[[Host], R]:
     """Asks each host once, and remembers the answer no longer than the host: what remembers a host keeps its connection
     open."""
@@ -152,18 +174,26 @@ def once(ask: Callable[[Host], R]) -> Callable[[Host], R]:
 
 
 def lasting(ask: Callable[[Host], R]) -> Callable[[Host], R]:
-    """Asks each host, and gives the same answer for a while, see LASTING."""
+    """Asks each host, and gives the same answer for a while, see LASTING. While one thread asks anew, the others go on
+    with the answer that there is."""
     answers: WeakKeyDictionary[Host, tuple[float, R]] = WeakKeyDictionary()
-    lock = threading.Lock()
+    asking = threading.Lock()
 
     @wraps(ask)
     def asked(host: Host) -> R:
-        with lock:
+        known = answers.get(host)
+        if known and time.monotonic() < known[0]:
+            return known[1]
+        if not asking.acquire(blocking=known is None) and known:
+            return known[1]
+        try:
             began = time.monotonic()
-            if host not in answers or began >= answers[host][0]:
+            if answers.get(host) is known:
                 answer, now = ask(host), time.monotonic()
                 answers[host] = now + LASTING * (now - began), answer
             return answers[host][1]
+        finally:
+            asking.release()
 
     return asked
 

@@ -256,11 +256,13 @@ class Uses:
         """This run has changed these, or deleted them."""
         with self._lock:
             self._dirty |= {*ids}
+            self._host.texts.clear()
 
     def look_again(self) -> None:
         """Nothing that was seen before counts any more."""
         with self._lock:
             self._holds = dict.fromkeys(self._holds, -math.inf)
+            self._host.texts.clear()
 
     def _look(self) -> None:
         self._read("volumes", self._read_volumes)
@@ -371,7 +373,8 @@ class Uses:
 
         def look(each: tuple[str, Volume]) -> File | None:
             try:
-                return read(volumes.xml(each[1]), pool=each[0])
+                pool, volume = each
+                return read(host.texts.get(pool, volume.name) or volumes.xml(volume), pool=pool)
             except Unseen:
                 stopped.add(each[0])
                 return None

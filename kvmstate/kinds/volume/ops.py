@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
@@ -64,7 +65,9 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
             listed = pools.listed(pool, wanted)
             host.lookup.remember(pool_name, listed)
             kind = host.lookup.files.type_of(pool_name)
-            found |= {seen.id.name: seen for seen in host.each(lambda v: _look(host, pool_name, kind, v), listed)}  # noqa: B023
+            began, looked = time.monotonic(), host.each(lambda v: _look(host, pool_name, kind, v), listed)  # noqa: B023
+            host.texts.keep(began, {(pool_name, seen.id.name.partition("/")[2]): seen.xml for seen in looked})
+            found |= {seen.id.name: seen for seen in looked}
         except NotFound:
             continue
         except Unseen as unseen:
