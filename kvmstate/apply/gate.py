@@ -77,7 +77,7 @@ class Gate:
         kind, lifecycle = BY_WORD[change.id.kind], change.lifecycle
         if change.id not in self._shown:
             raise HostError(f"the plan does not delete {change.id}", "plan again")
-        if change.id.name in kind.given:
+        if change.id.name in kind.says.given:
             raise HostError(f"{change.id} comes with libvirt", "it stays as it is")
         if lifecycle.prevent_destroy:
             raise HostError(f"preventDestroy protects {change.id}", "take preventDestroy out first")

@@ -1,11 +1,11 @@
 """The contract that every kind of resource fulfils.
 
 A kind is one folder under `kinds/`: `spec.py` declares its model (what a manifest may write, where that lives in
-libvirt's XML, what a change costs) and `ops.py` works on a host. The model is light to import; `ops` is loaded when a
-host is first talked to, and so are `compose`, `stamps` and `steps` here, which only ops need.
+libvirt's XML, what a change costs) and `ops.py` works on a host. The model is loaded when there is one of the kind;
+`ops` when a host is first talked to, and so are `compose`, `stamps` and `steps` here, which only ops need.
 """
 
-from kvmstate.kind.contract import Context, Gate, Kind, Ops, Scene, Space
+from kvmstate.kind.contract import Context, Form, Gate, Kind, Ops, Scene, Space
 from kvmstate.kind.references import Reference, references
 from kvmstate.kind.spec import Claim, Declaration, Fault, Filling, Image, Plug, Spec
 
@@ -15,6 +15,7 @@ __all__ = [
     "Declaration",
     "Fault",
     "Filling",
+    "Form",
     "Gate",
     "Image",
     "Kind",

@@ -31,28 +31,39 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind: `name` as manifests write it, `word` as libvirt does, `spec` a Spec or a union of them.
+class Form:
+    """What manifests and XML say of a kind: `spec`, a Spec or a union of them; `volatile`, the XPaths of what libvirt's
+    XML says anew while nobody changes anything; `images`, those that a spec, as it was written, names, and the formats
+    that it says of them; `given`, the names of those that come with libvirt: everybody may refer to them, and nobody's
+    project has them."""
 
-    `volatile` are the XPaths of what libvirt's XML says anew while nobody changes anything. `parent` is the word of the
+    spec: Any
+    volatile: tuple[str, ...] = ()
+    images: Callable[[str, Mapping[str, object]], Iterable[tuple[VolumeRef | str, str | None]]] = lambda name, spec: ()
+    given: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind: `name` as manifests write it, `word` as libvirt does, `form` its Form, or the package whose module
+    `spec` has it as FORM and is loaded when there is one of the kind: models take time to build.
+
+    `parent` is the word of the
     kind of object that it is in, whose name is the first part of its own. `has_uuid`: libvirt gives it one. `stamped`:
     its XML keeps what others write into it. `cannot_rename`: why, and what people can do instead. `folder` is that of
     imported manifests, `shape` and `brackets` are how Graphviz and Mermaid draw it, `also` is what other tools call it.
-    `given` are the names of those that come with libvirt: everybody may refer to them, and nobody's project has them.
-    Of the fields `decided` a plan is out of date when their value on the host has changed since. `images` are the
-    images that a spec, as it was written, names, and the formats that it says of them. A kind that is not `on_host`
-    lives in manifests alone: it has no object there and no `ops`, and plans leave it out. Either it `is_policy`, with a
-    module `policy`, or it may `expand`: its document yields other resources. What is wrong with those is said at the
-    document; a ValueError says why there are none.
+    Of the fields `decided` a plan is out of date when their value on the host has changed since. A kind that is not
+    `on_host` lives in manifests alone: it has no object there and no `ops`, and plans leave it out. Either it
+    `is_policy`, with a module `policy`, or it may `expand`: its document yields other resources. What is wrong with
+    those is said at the document; a ValueError says why there are none.
     """
 
     name: str
     word: str
     title: str
-    spec: Any
+    form: Form | str
     folder: str = ""
     holds_data: bool = False
-    volatile: tuple[str, ...] = ()
     on_host: bool = True
     parent: str = ""
     has_uuid: bool = True
@@ -61,11 +72,19 @@ class Kind:
     shape: str = "note"
     brackets: tuple[str, str] = ("[", "]")
     also: tuple[str, ...] = ()
-    given: frozenset[str] = frozenset()
     decided: frozenset[str] = frozenset()
-    images: Callable[[str, Mapping[str, object]], Iterable[tuple[VolumeRef | str, str | None]]] = lambda name, spec: ()
     is_policy: bool = False
     expand: Callable[[Resource], Iterable[Resource]] | None = None
+
+    @cached_property
+    def says(self) -> Form:
+        """Its Form."""
+        found: Form = self.form if isinstance(self.form, Form) else self._module("spec").FORM
+        return found
+
+    @property
+    def spec(self) -> Any:
+        return self.says.spec
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
@@ -105,7 +124,8 @@ class Kind:
         return policy
 
     def _module(self, name: str) -> Any:
-        return importlib.import_module(f"{self.specs[0].__module__.rpartition('.')[0]}.{name}")
+        assert isinstance(self.form, str)
+        return importlib.import_module(f"{self.form}.{name}")
 
     @property
     def address(self) -> str:

@@ -10,13 +10,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kvmstate.kind import Kind
-from kvmstate.kinds.network.spec import NetworkSpec
-from kvmstate.kinds.network_filter.spec import GIVEN, NetworkFilterSpec
-from kvmstate.kinds.snapshot_policy.spec import SnapshotPolicySpec
-from kvmstate.kinds.storage_pool.spec import VOLATILE as POOL_VOLATILE
-from kvmstate.kinds.storage_pool.spec import StoragePoolSpec
-from kvmstate.kinds.virtual_machine.spec import VOLATILE, VirtualMachineSpec, machine_images
-from kvmstate.kinds.volume.spec import VolumeSpec, volume_images
 from kvmstate.model.resource import Resource, ResourceId
 
 if TYPE_CHECKING:
@@ -27,9 +20,8 @@ ALL_KINDS = (
         "Network",
         "network",
         "A virtual network: NAT, routed, open, isolated, or a host bridge.",
-        NetworkSpec,
+        "kvmstate.kinds.network",
         "networks",
-        volatile=("@connections",),
         stamped=True,
         shape="ellipse",
         brackets=("([", "])"),
@@ -39,7 +31,7 @@ ALL_KINDS = (
         "NetworkFilter",
         "nwfilter",
         "Which packets guests may send and receive (libvirt's nwfilter).",
-        NetworkFilterSpec,
+        "kvmstate.kinds.network_filter",
         "filters",
         cannot_rename=(
             "libvirt cannot rename a network filter, and who refers to it does so by its name",
@@ -48,15 +40,13 @@ ALL_KINDS = (
         shape="hexagon",
         brackets=("{{", "}}"),
         also=("nwfilter", "filter", "networkpolicy", "securitygroup", "firewall"),
-        given=GIVEN,
     ),
     Kind(
         "StoragePool",
         "pool",
         "A place where libvirt keeps volumes, such as a directory.",
-        StoragePoolSpec,
+        "kvmstate.kinds.storage_pool",
         "pools",
-        volatile=POOL_VOLATILE,
         cannot_rename=(
             "libvirt cannot rename a storage pool, and its name is part of its volumes' addresses",
             "declare the pool under both names with the same target, or keep the old name",
@@ -69,13 +59,9 @@ ALL_KINDS = (
         "Volume",
         "volume",
         "A disk image in a storage pool.",
-        VolumeSpec,
+        "kvmstate.kinds.volume",
         "volumes",
         holds_data=True,
-        volatile=(
-            *("allocation", "physical", "//timestamps", "//permissions"),
-            *("target/clusterSize", "target/compat", "target/features"),
-        ),
         parent="pool",
         has_uuid=False,
         cannot_rename=(
@@ -85,26 +71,23 @@ ALL_KINDS = (
         shape="cylinder",
         brackets=("[(", ")]"),
         also=("vol", "disk", "persistentvolume", "persistentvolumeclaim", "datavolume"),
-        images=volume_images,
     ),
     Kind(
         "VirtualMachine",
         "domain",
         "A virtual machine (libvirt's domain).",
-        VirtualMachineSpec,
+        "kvmstate.kinds.virtual_machine",
         "machines",
-        volatile=VOLATILE,
         stamped=True,
         shape="box",
         also=("domain", "vm", "instance", "virtualmachineinstance", "guest", "machine", "pod"),
         decided=frozenset({"disks"}),
-        images=machine_images,
     ),
     Kind(
         "SnapshotPolicy",
         "snapshotpolicy",
         "When snapshots of which virtual machines are taken, and which are kept.",
-        SnapshotPolicySpec,
+        "kvmstate.kinds.snapshot_policy",
         on_host=False,
         is_policy=True,
     ),

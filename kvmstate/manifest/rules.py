@@ -22,7 +22,7 @@ def check(items: Iterable[Loaded]) -> Iterator[Problem]:
     loaded = {item.resource.id: item for item in items}
     for item in loaded.values():
         spec, id_ = item.resource.spec, item.resource.id
-        if id_.name in BY_WORD[id_.kind].given:
+        if id_.name in BY_WORD[id_.kind].says.given:
             yield item.problem(f"{id_.name} comes with libvirt, and stays as it is", (), "declare it by another name")
         for fault in spec.faults():
             yield item.problem(fault.message, fault.path, fault.hint)

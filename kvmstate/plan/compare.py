@@ -266,7 +266,7 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, de
     common: dict[str, Any] = {"id": entry.id, "observed": observed, "lifecycle": lifecycle, "uuid": entry.uuid}
     if observed is None:
         return Change(**common, action=Action.FORGET, reason="it has gone from the host")
-    if entry.id.name in kind.given:
+    if entry.id.name in kind.says.given:
         return Change(**common, action=Action.FORGET, reason="it comes with libvirt, and stays as it is")
     if why := stranger(kind, entry, observed):
         if entry.uuid or not kind.holds_data:

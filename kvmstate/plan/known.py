@@ -33,7 +33,7 @@ def known(desired: Mapping[ResourceId, Resource], inventory: Inventory) -> dict[
             kind = BY_WORD[id_.kind]
             if entry.incomplete and kind.holds_data and id_ in desired:
                 continue
-            for image, format_ in kind.images(id_.name, spec):
+            for image, format_ in kind.says.images(id_.name, spec):
                 if format_:
                     found[image] = format_
                 else:

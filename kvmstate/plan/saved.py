@@ -288,7 +288,7 @@ def _seen(observed: Observed | None, hide: Hide) -> dict[str, Any] | None:
 
 def _steady(kind: Kind, seen: Mapping[str, Any]) -> dict[str, object]:
     """All of it, but what changes on its own."""
-    xml = {part: without(seen[part], kind.volatile) if seen[part] else None for part in ("xml", "active_xml")}
+    xml = {part: without(seen[part], kind.says.volatile) if seen[part] else None for part in ("xml", "active_xml")}
     return {**seen, **xml}
 
 

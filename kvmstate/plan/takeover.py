@@ -30,12 +30,12 @@ Path = tuple[str | int, ...]
 
 def everything(host: Host) -> list[ResourceId]:
     """What `kvmstate import --all` takes."""
-    return [ResourceId(kind.word, name) for kind in ON_HOST for name in sorted(kind.ops.names(host) - kind.given)]
+    return [ResourceId(kind.word, name) for kind in ON_HOST for name in sorted(kind.ops.names(host) - kind.says.given)]
 
 
 def takeover(kind: Kind, observed: Observed, host: Host, project: str) -> Resource:
     """The resource that `observed` is. Raises HostError when no manifest can say it, or none is to."""
-    if observed.id.name in kind.given:
+    if observed.id.name in kind.says.given:
         raise HostError("it comes with libvirt, and is nobody's", "refer to it by its name: it needs no manifest")
     try:
         metadata = Metadata(name=kind.local_name(observed.id))

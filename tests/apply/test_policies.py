@@ -18,7 +18,7 @@ from kvmstate.apply import EventKind
 from kvmstate.apply import policies as at_work
 from kvmstate.errors import HostError, Reverted
 from kvmstate.host import Host
-from kvmstate.kind import Declaration, Kind
+from kvmstate.kind import Declaration, Form, Kind
 from kvmstate.kind.policy import Gauge, Made, Outcome, Told, Verdict, Work
 from kvmstate.kind.steps import Precaution, simple
 from kvmstate.kinds import BY_NAME, BY_WORD, POLICIES
@@ -104,7 +104,7 @@ class Backup:
 @pytest.fixture(autouse=True)
 def kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The test driver forgets all once its last connection is closed."""
-    found = Kind("Backup", "backup", "When machines are copied.", BackupSpec, on_host=False, is_policy=True)
+    found = Kind("Backup", "backup", "When machines are copied.", Form(BackupSpec), on_host=False, is_policy=True)
     # it would be in the module `policy` beside its spec
     found.__dict__["policy"] = Backup
     monkeypatch.setitem(BY_NAME, found.name, found)

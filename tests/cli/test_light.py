@@ -34,3 +34,12 @@ def test_what_needs_no_host_loads_no_libvirt(words: list[str]) -> None:
     program = LOADED.format(words=words, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout[-500:]
+
+
+def test_only_the_kinds_that_manifests_have_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "lan.yaml").write_text("apiVersion: kvmstate/v1\nkind: Network\nmetadata: {name: lan}\nspec: {}\n")
+    models = {f"kvmstate.kinds.{folder.parent.name}.spec" for folder in ROOT.glob("kvmstate/kinds/*/spec.py")}
+    assert len(models) > 4
+    program = LOADED.format(words=["validate", str(tmp_path)], heavy=models)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['kvmstate.kinds.network.spec']", done.stdout[-500:]

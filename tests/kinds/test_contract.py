@@ -132,7 +132,7 @@ def test_it_is_observed_and_named_on_a_host(kind: Kind) -> None:
     assert [*observed] == [id.name]
     assert observed[id.name].id == id
     assert isinstance(observed[id.name].config, kind.specs)
-    without(observed[id.name].xml, kind.volatile)
+    without(observed[id.name].xml, kind.says.volatile)
 
 
 @every_kind_on_hosts

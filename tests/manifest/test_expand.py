@@ -13,7 +13,7 @@ from scene import PROJECT, host
 
 from kvmstate.cli.validate import notes, summary
 from kvmstate.errors import ManifestErrors
-from kvmstate.kind import Declaration, Kind
+from kvmstate.kind import Declaration, Form, Kind
 from kvmstate.kinds import BY_NAME, BY_WORD
 from kvmstate.manifest import expand, load
 from kvmstate.manifest.manifests import Manifests
@@ -60,7 +60,7 @@ def made(kind: str, name: str, **spec: Any) -> Resource:
 
 @pytest.fixture(autouse=True)
 def kind(monkeypatch: pytest.MonkeyPatch) -> Kind:
-    found = Kind("Herd", "herd", "Machines that are alike.", HerdSpec, on_host=False, expand=herd)
+    found = Kind("Herd", "herd", "Machines that are alike.", Form(HerdSpec), on_host=False, expand=herd)
     monkeypatch.setitem(BY_NAME, found.name, found)
     monkeypatch.setitem(BY_WORD, found.word, found)
     return found

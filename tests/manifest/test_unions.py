@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, TypeAdapter
 
-from kvmstate.kind import Kind, Spec
+from kvmstate.kind import Form, Kind, Spec
 from kvmstate.manifest.text import Reader
 from kvmstate.manifest.translate import validate
 
@@ -24,7 +24,7 @@ class Netfs(Spec):
     source: Source
 
 
-POOL = Kind("Pool", "pool", "", Annotated[Dir | Netfs, Field(discriminator="type")])
+POOL = Kind("Pool", "pool", "", Form(Annotated[Dir | Netfs, Field(discriminator="type")]))
 PLAIN: TypeAdapter[object] = TypeAdapter(Dir | Netfs)
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kind import Claim, Fault, Spec
+from kvmstate.kind import Claim, Fault, Form, Spec
 from kvmstate.kinds.network import rules
 from kvmstate.model.address import IpAddress, IpInterface, Mac
 from kvmstate.model.effect import Effect
@@ -153,3 +153,6 @@ class NetworkSpec(Spec):
             yield Claim(("bridge", "name"), "the bridge" if own else "the host's bridge", self.bridge.name)
         for index, ip in enumerate(self.ips if self.active else ()):
             yield Claim(("ips", index, "address"), "the prefix", ipaddress.ip_interface(ip.address).network)
+
+
+FORM = Form(NetworkSpec, volatile=("@connections",))

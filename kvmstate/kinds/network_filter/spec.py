@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Tag, model_validator
 
-from kvmstate.kind import Fault, Spec
+from kvmstate.kind import Fault, Form, Spec
 from kvmstate.kind.filterref import FilterRef
 from kvmstate.kinds.network_filter import protocols as p
 from kvmstate.kinds.network_filter import rules
@@ -125,3 +125,6 @@ class NetworkFilterSpec(Spec):
 
     def faults(self) -> Iterable[Fault]:
         return rules.faults(self)
+
+
+FORM = Form(NetworkFilterSpec, given=GIVEN)

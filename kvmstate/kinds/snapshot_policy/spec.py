@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Tag, model_validator
 
-from kvmstate.kind import Declaration
+from kvmstate.kind import Declaration, Form
 from kvmstate.kinds.snapshot_policy.retention import Retention
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Duration
@@ -157,3 +157,6 @@ class SnapshotPolicySpec(Declaration):
             and named
             and self.selector.match_labels.items() <= resource.metadata.labels.items()
         )
+
+
+FORM = Form(SnapshotPolicySpec)

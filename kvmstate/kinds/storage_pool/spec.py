@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import Field, model_validator
 
-from kvmstate.kind import Claim, Fault, Spec
+from kvmstate.kind import Claim, Fault, Form, Spec
 from kvmstate.model.effect import Effect
 from kvmstate.model.field import field
 from kvmstate.model.pool_types import TYPES, PoolType, pool_type
@@ -204,3 +204,6 @@ class OtherPool(PoolSpec):
 # `variant` takes the first one for what no other says is its own
 MEMBERS: tuple[type[PoolSpec], ...] = (OtherPool, *SECTIONS)
 StoragePoolSpec: Any = Annotated[Union[MEMBERS], Field(discriminator="type")]  # noqa: UP007
+
+
+FORM = Form(StoragePoolSpec, VOLATILE)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kind import Claim, Fault, Image, Plug, Spec
+from kvmstate.kind import Claim, Fault, Form, Image, Plug, Spec
 from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
 from kvmstate.kinds.virtual_machine.devices.base import device, devices, registry
@@ -250,3 +250,6 @@ def machine_images(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[VolumeR
             yield VolumeRef.model_construct(pool=volume["pool"], name=volume["name"]), None
         elif path := disk.get("file"):
             yield path, None
+
+
+FORM = Form(VirtualMachineSpec, VOLATILE, machine_images)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from lxml import etree
 from pydantic import PrivateAttr, model_validator
 
-from kvmstate.kind import Fault, Image, Spec
+from kvmstate.kind import Fault, Form, Image, Spec
 from kvmstate.model.effect import Effect, Scaling, When
 from kvmstate.model.field import field
 from kvmstate.model.pool_types import Can, PoolType, image_format, pool_type
@@ -188,3 +188,13 @@ def volume_images(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[VolumeRe
     """The volume of this name, with the format that its spec says."""
     pool, _, volume = name.partition("/")
     yield VolumeRef.model_construct(pool=pool, name=volume), _format(spec.get("remainder"), spec.get("format"))
+
+
+FORM = Form(
+    VolumeSpec,
+    volatile=(
+        *("allocation", "physical", "//timestamps", "//permissions"),
+        *("target/clusterSize", "target/compat", "target/features"),
+    ),
+    images=volume_images,
+)
