@@ -191,7 +191,13 @@ class Files:
                 # made by QEMU, or behind libvirt's back
                 if time.monotonic() - self._refreshed.get(pool_name, -_FRESH) < _FRESH:
                     return None
-            pools.refresh(pool)
+            try:
+                pools.refresh(pool)
+            except ConnectionFailed:
+                raise
+            except HostError as error:
+                # it stops by that, as when its folder has gone
+                raise Unseen(f"what is in pool {pool_name} cannot be seen: {error.message}", error.hint) from error
             self._refreshed[pool_name] = time.monotonic()
         return None
 

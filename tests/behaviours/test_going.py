@@ -116,6 +116,22 @@ def file_goes(path: str) -> Callable[[libvirt.virConnect, Project], Back]:
     return goes
 
 
+def folder_goes(name: str) -> Callable[[libvirt.virConnect, Project], Back]:
+    """As when it is unmounted: the pool is active until libvirt looks again."""
+
+    def goes(connection: libvirt.virConnect, project: Project) -> Back:
+        there, away, found = project.path(name), project.path("away"), connection.storagePoolLookupByName(name)
+        there.rename(away)
+
+        def back() -> None:
+            away.rename(there)
+            found.refresh() if found.isActive() else found.create()
+
+        return back
+
+    return goes
+
+
 def snapshot_goes(connection: libvirt.virConnect, project: Project) -> Back:
     domain = connection.lookupByName("m2")
     snapshot = domain.snapshotLookupByName("s")
@@ -130,6 +146,8 @@ WAYS = {
     "a pool stops": Way(stops("images"), IN_IMAGES),
     "a pool stops that has an overlay": Way(stops("other"), IN_OTHER),
     "somebody's pool stops": Way(stops("foreign")),
+    "a pool's folder goes": Way(folder_goes("images"), IN_IMAGES),
+    "somebody's pool's folder goes": Way(folder_goes("foreign")),
     "a pool is undefined": Way(is_undefined("storagePool", "images"), IN_IMAGES),
     "a pool is undefined that has an overlay": Way(is_undefined("storagePool", "other"), IN_OTHER),
     "somebody's pool is undefined": Way(is_undefined("storagePool", "foreign")),
