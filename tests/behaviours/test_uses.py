@@ -488,6 +488,31 @@ def test_a_machine_does_not_let_go_of_what_a_backup_has_laid_elsewhere(
     assert not project.path("images/data").exists()
 
 
+@pytest.mark.parametrize("after", ["it goes", "it stops", "it is restarted"])
+def test_a_machine_does_not_stop_on_what_only_runs_of_a_backup_elsewhere(
+    project: Project, connection: libvirt.virConnect, after: str
+) -> None:
+    """A backup program has laid it there while the machine ran, and somebody has taken the disk out of what is
+    defined."""
+    runs = {**WEB, "spec": {**WEB["spec"], "state": "running"}, "lifecycle": {"deletion": "delete", "restart": "now"}}
+    project.converge(pool(), DATA, runs)
+    shell(project, "mkdir -p elsewhere")
+    web = connection.lookupByName("web")
+    overlay = f"<disk name='vda' snapshot='external'><source file='{FOLDER}/elsewhere/data.backup'/></disk>"
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+    web.snapshotCreateXML(f"<domainsnapshot><disks>{overlay}</disks></domainsnapshot>", flags)
+    connection.defineXML(re.sub(r"<disk .*?</disk>", "", web.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), flags=re.DOTALL))
+    without = {**runs, "spec": {**runs["spec"], "disks": []}}
+    stopped = {**without, "spec": {**without["spec"], "state": "stopped"}}
+    restarted = {**without, "spec": {**without["spec"], "cpus": 2}}
+    project.write(pool(), *{"it goes": [], "it stops": [stopped], "it is restarted": [restarted]}[after])
+    applied = project.apply("--prune")
+    assert applied.code == 1
+    assert f"blocked: {ELSEWHERE} images/data" in applied.out
+    assert "elsewhere/data.backup" in web.XMLDesc(0)
+    assert project.path("images/data").exists()
+
+
 @pytest.mark.parametrize("after", LETS_GO)
 def test_what_a_backup_lays_elsewhere_after_the_plan_counts_too(
     project: Project, connection: libvirt.virConnect, after: str

@@ -65,17 +65,26 @@ def keep_layers_elsewhere(host: Host, change: Change) -> Change:
 
 
 def _left(change: Change) -> Iterator[tuple[str, str]]:
-    """The disks, and their files, that a machine has no more after a change."""
+    """The disks, and their files, that a machine has no more after a change; when it stops also those that only run."""
     assert change.observed
-    goes = change.action in (Action.DELETE, Action.REPLACE)
+    goes, stops = change.action in (Action.DELETE, Action.REPLACE), change.running and change.disrupts
     names = {
         str(field.path[1])
-        for field in (change.fields if change.action is Action.UPDATE else ())
+        for field in ((*change.fields, *change.live) if change.action is Action.UPDATE else ())
         if field.path[0] == "disks" and (field.new is None if len(field.path) == 2 else field.path[2] in _SOURCE)
     }
-    for disk in parse(VirtualMachineSpec, document(change.observed.xml)).disks if goes or names else ():
-        if disk.file and (goes or disk.name in names):
-            yield str(disk.name), disk.file
+    if not (goes or stops or names):
+        return
+    defined, runs = (
+        {str(disk.name): disk.file for disk in parse(VirtualMachineSpec, document(text)).disks if disk.file}
+        for text in (change.observed.xml, change.observed.active_xml or change.observed.xml)
+    )
+    for name, path in defined.items():
+        if goes or name in names:
+            yield name, path
+    for name, path in runs.items():
+        if (stops or name in names) and path not in defined.values():
+            yield name, path
 
 
 def keep_what_was_written_elsewhere(host: Host, change: Change, entry: Entry | None) -> Change:
