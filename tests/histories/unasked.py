@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from kvmstate.host import Host
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
 from kvmstate.plan.planner import observe
+from kvmstate.xmlbind import document, parse
 
 # These follow others
 _FOLLOW = {"maxMemory": "memory", "maxCpus": "cpus"}
@@ -19,12 +21,13 @@ Configured = dict[ResourceId, tuple[str, dict[str, Any]]]
 
 
 def configured(host: Host, ids: Iterable[ResourceId]) -> Configured:
-    """By address: which object it is, and its fields."""
-    host.forget()
-    return {
-        id_: (seen.uuid, seen.config.model_dump(exclude=_FILLED, exclude_unset=True, warnings=False))
-        for id_, seen in observe(host, ids).items()
-    }
+    """By address: which object it is, and its fields as its own XML says them: what its paths mean changes with pools
+    that come and go."""
+    found = {}
+    for id_, seen in observe(host, ids).items():
+        spec = parse(BY_WORD[id_.kind].spec, document(seen.xml)).model_copy(update=seen.calls)
+        found[id_] = seen.uuid, spec.model_dump(exclude=_FILLED, exclude_unset=True, warnings=False)
+    return found
 
 
 def unasked(plan: Plan, before: Configured, after: Configured) -> list[str]:
