@@ -19,12 +19,12 @@ _FLOW = 90
 
 def manifest(resources: Iterable[Resource]) -> str:
     """One document a resource. Raises nothing: what is validated can be written."""
-    return "---\n".join(_text(_document(resource)) for resource in resources)
+    return "---\n".join(document(_document(resource)) for resource in resources)
 
 
 def project_file(name: str, id_: str, connection: str | None) -> str:
     """The text of a kvmstate.yaml."""
-    return _text(
+    return document(
         {"project": name, **({"id": id_} if id_ else {}), **({"connection": connection} if connection else {})}
     )
 
@@ -86,5 +86,6 @@ _Dumper.add_representer(dict, _mapping)
 _Dumper.add_representer(list, _list)
 
 
-def _text(value: dict[str, object]) -> str:
+def document(value: object) -> str:
+    """Any value as a YAML document."""
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH))
