@@ -23,36 +23,21 @@ from kvmstate.views.formats import Output
 # pydantic would look through all installed packages for plugins of its own with every start
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-COMMANDS = {
-    name: f"kvmstate.cli.{name}:command"
-    for name in (
-        "init",
-        "validate",
-        "plan",
-        "apply",
-        "destroy",
-        "adopt",
-        "recreate",
-        "transfer",
-        "drift",
-        "run",
-        "service",
-        "status",
-        "events",
-        "unlock",
-        "explain",
-        "schema",
-        "graph",
-        "snapshot",
-        "doctor",
-        "sandbox",
-    )
-} | {
-    "import": "kvmstate.cli.import_:command",
-    "suspend": "kvmstate.cli.marks:suspend",
-    "resume": "kvmstate.cli.marks:resume",
-    "confirm": "kvmstate.cli.marks:confirm",
+# As --help lists them. A command is a module of its name, which has `command`; MODULES names the others.
+GROUPS = {
+    "Start": ("init", "import", "doctor"),
+    "Plan and apply": ("validate", "plan", "apply", "recreate", "destroy"),
+    "Ownership": ("adopt", "transfer", "suspend", "resume", "confirm", "unlock"),
+    "Look": ("status", "drift", "graph", "explain"),
+    "Daemon": ("run", "service", "events"),
+    "Snapshots": ("snapshot",),
+    "Tools": ("sandbox", "schema"),
 }
+# a module `run` would hide the function here
+MODULES = {"import": "import_:command", "run": "run_:command"} | {
+    name: f"marks:{name}" for name in ("suspend", "resume", "confirm")
+}
+COMMANDS = {name: f"kvmstate.cli.{MODULES.get(name, f'{name}:command')}" for names in GROUPS.values() for name in names}
 
 
 # Those that do something beside saying it; and of `snapshot` those that do not
@@ -80,14 +65,24 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, COMMANDS))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                commands = ((name, self.get_command(ctx, name)) for name in names)
+                limit = formatter.width - 4 - width
+                formatter.write_dl([(n.ljust(width), c.get_short_help_str(limit)) for n, c in commands if c])
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
             name, command, rest = super().resolve_command(ctx, args)
         except click.UsageError as error:
             import difflib
 
+            from kvmstate.cli.elsewhere import ELSEWHERE
+
             close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            said = f"did you mean {close[0]}?" if close else ""
+            said = ELSEWHERE.get(args[0]) or (f"did you mean {close[0]}?" if close else "")
             raise UsageError(error.message, said or "kvmstate --help lists the commands") from None
         if command:
             _refuse_repeated(ctx, command, rest)
@@ -115,7 +110,7 @@ def _refuse_repeated(parent: click.Context, command: click.Command, args: list[s
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     no_args_is_help=True,
 )
 @click.version_option(__version__, prog_name="kvmstate", message="%(prog)s %(version)s")

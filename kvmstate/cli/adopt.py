@@ -10,7 +10,7 @@ import click
 
 from kvmstate.cli.formats import format_option
 from kvmstate.cli.options import split_addresses
-from kvmstate.cli.session import claim_options, empty_option, host_options, lock_option, opened
+from kvmstate.cli.session import claim_options, host_options, lock_option, opened
 from kvmstate.errors import UsageError
 from kvmstate.model.printable import harmless
 from kvmstate.views.formats import Format
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 
 @click.command("adopt")
 @host_options
-@empty_option
 @claim_options
 @lock_option
 @format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 def command(auto_approve: bool, fmt: Format, paths: tuple[Path, ...], **given: Any) -> int:
-    """Take ownership of objects on the host that the manifests declare and this project does not own.
+    """Take ownership of existing objects that the manifests declare.
 
     Nothing on the host changes but the record of who owns what, and the project's stamp in the <metadata> of machines
     and networks, while they run or not: the next plan shows how they differ. What another project owns stays with it.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 def command(auto_approve: bool, parallelism: int, fmt: Format, paths: tuple[Path, ...], **given: Any) -> int:
-    """Plan, ask, and carry the plan out.
+    """Make the host match the manifests: plan, ask, carry out.
 
     PATH may be a plan saved with `plan --out`: exactly that is carried out, without asking, or nothing at all when the
     host has changed since. The secrets of one that has some come from the manifests: of this folder, or of the other

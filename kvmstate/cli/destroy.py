@@ -22,9 +22,10 @@ from kvmstate.views.formats import Format
 @format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 def command(auto_approve: bool, fmt: Format, parallelism: int, **given: Any) -> int:
-    """Delete everything that the project owns on the host, in the reverse order of apply.
+    """Delete everything that the project owns on the host.
 
-    Each resource's lifecycle holds: volumes stay unless theirs says deletion: delete, and preventDestroy protects.
+    Resources are deleted in the reverse order of apply. Each resource's lifecycle holds: volumes stay unless theirs
+    says deletion: delete, and preventDestroy protects.
     """
     given |= {"prune": True, "allow_empty": True, "max_deletes": sys.maxsize, "max_delete_share": 1}
     with opened(**given) as at:

@@ -15,10 +15,10 @@ from kvmstate.views.formats import TEXT, Format
 @format_option
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 0: nothing is wrong; 2: warnings; 1: errors.")
 def command(connect: str | None, fmt: Format, detailed_exitcode: bool) -> int:
-    """Examine a host: its libvirt, virtualisation, programs, storage, and what interrupted runs have left.
+    """Check a host for problems, and say how to fix them.
 
-    Exit 0: it will do, though there may be warnings; 1: something essential is missing. Run it on the host itself to
-    have everything looked at. Nothing is changed.
+    Checked are libvirt, virtualisation, programs, storage, and what interrupted runs have left. Exit 0: usable, perhaps
+    with warnings; 1: not usable. Run it on the host itself to check everything. Nothing is changed.
     """
     uri = connect or inputs(()).project().connection
     from kvmstate.doctor import Severity, examine

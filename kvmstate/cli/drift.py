@@ -15,8 +15,9 @@ from kvmstate.views.formats import Format, Output
 @host_options
 @format_option
 def command(fmt: Format, **given: Any) -> int:
-    """Compare the host with what was applied last, whatever the manifests say by now.
+    """Compare the host with what was applied last.
 
+    The manifests do not count: only changes that were made outside of kvmstate are shown.
     Exit 0: no drift; 2: drift; 1: error.
     """
     given["allow_empty"] = True  # manifests do not count

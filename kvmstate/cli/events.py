@@ -32,9 +32,10 @@ AGAIN = 1.0
 @format_option
 @daemon_options
 def command(path: Path, follow: bool, since: str, fmt: Format, daemon: str | None, token_file: Path | None) -> int:
-    """Show what `kvmstate run` has done and seen, for which reason, and under which revision of the manifests.
+    """Show what the daemon has done and seen.
 
-    The daemon is asked; one that does not run has left its events on disk.
+    Each event has its reason and the revision of the manifests. When the daemon is not running, its events are read
+    from disk.
     """
     from kvmstate.web.client import NotRunning
 

@@ -21,7 +21,7 @@ _SECTIONS = ("metadata", "lifecycle", "spec")
 @click.command("explain")
 @click.argument("what", metavar="[KIND[.FIELD...]]", required=False)
 def command(what: str | None) -> None:
-    """Describe a kind, or a field of it, as in: explain VirtualMachine.disks.bus
+    """Describe kinds and fields: explain VirtualMachine.disks.bus
 
     Fields are those of spec; metadata and lifecycle are named: explain Network.lifecycle. The project file has fields
     too: explain kvmstate.yaml.environments. Without KIND: what kinds there are.

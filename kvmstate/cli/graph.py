@@ -15,7 +15,9 @@ from kvmstate.views.formats import Format
 @manifest_options
 @formats("dot", "mermaid", default="dot")
 def command(fmt: Format, **given: Any) -> int:
-    """Draw the references between resources, for Graphviz (DOT) or Mermaid. Talks to no host."""
+    """Draw the references between resources.
+
+    The default is DOT, for Graphviz. No host is needed."""
     from kvmstate.views import graph
 
     resources = inputs(**given).load().manifests.resources

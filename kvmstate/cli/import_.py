@@ -40,7 +40,9 @@ def command(
     lock_timeout: int,
     fmt: Format,
 ) -> int:
-    """Write manifests of what exists on a host, and take ownership of it: the next plan is empty.
+    """Write manifests of what exists on a host, and own it.
+
+    The next plan is empty.
 
     Objects are named by kind and name, such as domain/web, network/lan, pool/images or volume/images/web.qcow2. What no
     field of a manifest can say is kept as its remainder. Passwords are never written. Exit 1 when something could not

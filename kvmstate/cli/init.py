@@ -25,7 +25,9 @@ FILES = {
 @click.argument("directory", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @format_option
 def command(directory: Path, fmt: Format) -> None:
-    """Start a project in DIR: kvmstate.yaml and manifests of a network, a pool, a volume and a machine."""
+    """Start a project: kvmstate.yaml and a first set of manifests.
+
+    DIR gets kvmstate.yaml, the schemas for editors, and manifests of a network, a pool, a volume and a machine."""
     from kvmstate.cli.schema import FILES as SCHEMAS
     from kvmstate.cli.schema import text
 

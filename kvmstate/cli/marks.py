@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from kvmstate.cli.formats import format_option, telling
-from kvmstate.cli.options import connect_option, inputs
+from kvmstate.cli.options import complete_addresses, connect_option, inputs
 from kvmstate.cli.session import lock_option
 from kvmstate.errors import UsageError
 from kvmstate.views.formats import Format
@@ -38,7 +38,7 @@ def _options(command: Command) -> Command:
             type=click.Path(path_type=Path, exists=True),
             help="Where kvmstate.yaml is. Default: here.",
         ),
-        click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True),
+        click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True, shell_complete=complete_addresses),
     ):
         command = decorate(command)
     return command
@@ -56,7 +56,7 @@ def suspend(
     reason: str,
     fmt: Format,
 ) -> int:
-    """Leave resources alone, whatever their manifests say, until they are resumed.
+    """Leave resources alone until they are resumed.
 
     No apply and no daemon touches them meanwhile; who suspended them, when and why is recorded on the host.
     """
@@ -77,7 +77,10 @@ def suspend(
 def resume(
     addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int, fmt: Format
 ) -> int:
-    """Take resources up again that were suspended; a daemon corrects at once what has changed meanwhile."""
+    """Resume suspended resources.
+
+    A daemon corrects at once what has changed in the meantime.
+    """
     with _session(folder, env, connect, lock_timeout) as session:
         from kvmstate.apply import marks
 
@@ -95,7 +98,10 @@ def resume(
 def confirm(
     addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int, fmt: Format
 ) -> int:
-    """Let resources be deleted that left the manifests, where `prune: confirm` has `kvmstate run` wait for it."""
+    """Approve the deletion of resources that are not declared.
+
+    For resources that were removed from the manifests, where `prune: confirm` makes `kvmstate run` wait.
+    """
     loaded = inputs((folder,), env, connect=connect).load()
     if loaded.project.reconcile.prune != "confirm":
         raise UsageError(f"project {loaded.project.name} waits for no confirmation", "see reconcile.prune: confirm")

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from kvmstate.errors import UsageError
+from kvmstate.errors import KvmstateError, UsageError
 
 if TYPE_CHECKING:
-    from kvmstate.manifest import Manifests, Project
+    from click.shell_completion import CompletionItem
 
+    from kvmstate.manifest import Manifests, Project
+    from kvmstate.model.resource import ResourceId
+
+# commands whose [PATH]... may be addresses
+TAKE_ADDRESSES = ("adopt", "recreate")
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -129,7 +134,13 @@ def manifest_options(command: F) -> F:
     """PATH..., --env, --values, --set and what confines them; the command takes them with `inputs(**options)`."""
     for decorate in reversed(
         (
-            click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path, allow_dash=True)),
+            click.argument(
+                "paths",
+                metavar="[PATH]...",
+                nargs=-1,
+                shell_complete=_complete_paths,
+                type=click.Path(path_type=Path, allow_dash=True),
+            ),
             click.option("--env", metavar="NAME", help="An environment of kvmstate.yaml."),
             click.option(
                 "--values",
@@ -172,6 +183,33 @@ def inputs(
     confined: bool = False,
 ) -> Inputs:
     return Inputs(paths, connect, env, values, set_values, project, (*allowed, *allowed_here()), confined)
+
+
+def complete_addresses(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell: the addresses of what the manifests of this folder declare."""
+    return [address for address in map(str, _declared()) if address.startswith(incomplete)]
+
+
+def complete_machines(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell: the names of the machines that the manifests of this folder declare."""
+    return [id_.name for id_ in _declared() if id_.kind == "domain" and id_.name.startswith(incomplete)]
+
+
+def _declared() -> list[ResourceId]:
+    try:
+        return sorted(resource.id for resource in inputs(()).load().manifests.resources)
+    except KvmstateError:
+        # the command itself will say what is wrong
+        return []
+
+
+def _complete_paths(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    if context.command.name in TAKE_ADDRESSES:
+        found = complete_addresses(context, parameter, incomplete)
+        return [CompletionItem(address) for address in found]
+    return [CompletionItem(incomplete, type="file")]
 
 
 def split_addresses(paths: tuple[Path, ...]) -> tuple[tuple[str, ...], tuple[Path, ...]]:

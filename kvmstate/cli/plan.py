@@ -26,7 +26,9 @@ from kvmstate.views.formats import Format
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="Save the plan, for `kvmstate apply FILE`."
 )
 def command(detailed_exitcode: bool, fmt: Format, out: Path | None, **given: Any) -> int:
-    """Show what apply would change on the host, and what it costs. Changes nothing."""
+    """Show what apply would change on the host, and what it costs.
+
+    Nothing is changed."""
     if out:
         plan_file.check_out(out)
     with opened(**given) as at:

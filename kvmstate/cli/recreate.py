@@ -10,20 +10,21 @@ import click
 
 from kvmstate.cli.formats import format_option
 from kvmstate.cli.options import split_addresses
-from kvmstate.cli.session import empty_option, host_options, lock_option, opened, parallelism_option
+from kvmstate.cli.session import host_options, lock_option, opened, parallelism_option
 from kvmstate.errors import UsageError
 from kvmstate.views.formats import Format
 
 
 @click.command("recreate")
 @host_options
-@empty_option
 @lock_option
 @parallelism_option
 @format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
 def command(auto_approve: bool, fmt: Format, parallelism: int, paths: tuple[Path, ...], **given: Any) -> int:
-    """Make volumes again that were there and are gone, empty or from their content, with what needs to be there first.
+    """Create lost volumes again, empty or from their content.
+
+    What they need is created first.
 
     PATH... are addresses, such as volume/images/data or 'volume/images/*', and the manifests. A plan never does this by
     itself: a folder that is not mounted looks like one whose files are gone.

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from kvmstate.cli.options import SecretFile
-from kvmstate.cli.run import command as run
+from kvmstate.cli.run_ import command as run
 from kvmstate.errors import UsageError
 from kvmstate.service.units import Argument, Secret
 

@@ -24,7 +24,9 @@ _COMMAND = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 @click.group("sandbox")
 def command() -> None:
-    """Throw-away libvirt hosts, private to this machine and user.
+    """Run throw-away libvirt hosts, for tests and demos.
+
+    A sandbox is private to this machine and user.
 
     A sandbox has its own network, storage and libvirt daemons. Nothing in it touches the machine's own
     libvirt or leaves the machine, and ending it removes everything. Root is not needed. Guests are
@@ -75,7 +77,9 @@ def uri(name: str) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def exec_(context: click.Context, name: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND inside a sandbox, as its root: in its network, among its processes.
+    """Run COMMAND inside a sandbox, as its root.
+
+    The command sees the sandbox's network and processes.
 
     The exit code is the command's:
 

@@ -21,7 +21,7 @@ FILES = {"kvmstate.schema.json": "manifest", "project.schema.json": "project"}
     help="Write both schemas into this folder.",
 )
 def command(project: bool, output: Path | None) -> None:
-    """Print the JSON Schema of manifests.
+    """Print the JSON Schema of manifests, for editors.
 
     Editors with a YAML language server take it from the first line of a manifest:
     # yaml-language-server: $schema=schemas/kvmstate.schema.json

@@ -27,7 +27,9 @@ _RUN = {"ignore_unknown_options": True}
 
 @click.group("service")
 def command() -> None:
-    """Keep projects by systemd: `kvmstate run` as a service, one instance of kvmstate@.service a project."""
+    """Run projects under systemd.
+
+    Each project is an instance of kvmstate@.service, which runs `kvmstate run`."""
 
 
 def _project(context: click.Context, option: click.Parameter, name: str) -> str:

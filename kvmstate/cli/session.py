@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kvmstate.cli.options import connect_option, inputs, manifest_options, project_option
+from kvmstate.cli.options import complete_addresses, connect_option, inputs, manifest_options, project_option
 from kvmstate.errors import PlanError, UsageError
 from kvmstate.model.printable import harmless
 
@@ -133,6 +133,7 @@ def selection_options(command: F) -> F:
             "excludes",
             multiple=True,
             metavar="ADDRESS",
+            shell_complete=complete_addresses,
             help="Leave this out, and what needs it. Repeatable.",
         ),
         click.option(
@@ -140,6 +141,7 @@ def selection_options(command: F) -> F:
             "targets",
             multiple=True,
             metavar="ADDRESS",
+            shell_complete=complete_addresses,
             help="Only this, such as domain/web-1 or 'volume/images/*', and what it needs. Repeatable.",
         ),
     ):
@@ -160,7 +162,7 @@ def warn(warnings: tuple[str, ...]) -> None:
 @contextmanager
 def opened(
     prune: bool | None = None,
-    allow_empty: bool = False,
+    allow_empty: bool | None = None,
     max_deletes: int | None = None,
     max_delete_share: float | None = None,
     lock_timeout: int | None = None,
@@ -193,12 +195,13 @@ def opened(
         loaded = asked.load(project)
         manifests = loaded.manifests
         if manifests.empty and not allow_empty:
-            raise UsageError(*no_manifests(manifests.empty, "if that is meant, say --allow-empty"))
+            hint = "name the folder that has them" if allow_empty is None else "if that is meant, say --allow-empty"
+            raise UsageError(*no_manifests(manifests.empty, hint))
         warn(manifests.warnings)
         wanted = project.prune and loaded.whole if prune is None else prune
         options = Options(
             wanted,
-            allow_empty,
+            bool(allow_empty),
             Options.max_deletes if max_deletes is None else max_deletes,
             targets,
             excludes,

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 @click.option("--watch", "-w", is_flag=True, help="Show it anew whenever something changes, until Ctrl-C.")
 @daemon_options
 def command(fmt: Format, watch: bool, daemon: str | None, token_file: Path | None, **given: Any) -> int:
-    """List every resource of the project: its state, and whether it is as its manifest says.
+    """List all resources and their state.
 
-    With --watch a running daemon tells how it sees them; without one, libvirt's events and the files say when to look.
+    With --watch the list is refreshed whenever something changes. A running daemon is asked; without one, the host and
+    the files are watched.
     """
 
     def look() -> Output:

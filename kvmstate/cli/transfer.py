@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from kvmstate.cli.formats import format_option, telling
-from kvmstate.cli.options import connect_option, inputs, name_given
+from kvmstate.cli.options import complete_addresses, connect_option, inputs, name_given
 from kvmstate.cli.session import UNNAMED, claim_options, lock_option
 from kvmstate.errors import UsageError
 from kvmstate.views.formats import Format
 
 
 @click.command("transfer")
-@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1, shell_complete=complete_addresses)
 @click.option("--to", "target", metavar="PROJECT", required=True, callback=name_given, help="Who owns them then.")
 @click.option("--from", "source", metavar="PROJECT", callback=name_given, help="Default: that of kvmstate.yaml.")
 @click.option("--all", "every", is_flag=True, help="Everything that the project owns, as when it is renamed.")
@@ -46,7 +46,7 @@ def command(
     auto_approve: bool,
     fmt: Format,
 ) -> int:
-    """Hand what the project owns on a host over to another project of the same host.
+    """Give resources to another project on the same host.
 
     Addresses are as plans write them (domain/web-1, 'volume/images/*'). Only the records of who owns what change, and
     the stamp in the <metadata> of machines and networks, while they run or not. Move their manifests to the other

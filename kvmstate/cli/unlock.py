@@ -20,7 +20,7 @@ from kvmstate.views.formats import Format
 @format_option
 @click.option("--force", is_flag=True, help="Take the lock away even from a run that seems to be alive.")
 def command(force: bool, fmt: Format, **given: Any) -> int:
-    """Show who holds the project's lock on the host, and remove a lock that nobody holds any more.
+    """Show who holds the project's lock; remove an abandoned lock.
 
     A run whose lock is taken away by force notices within seconds, before it changes anything more, and stops.
     """

@@ -26,7 +26,9 @@ FORMAT_VERSION = "1.0"
 @connect_option
 @format_option
 def command(fmt: Format, **options: Any) -> int:
-    """Check manifests: syntax, fields, values and references, all at once.
+    """Check manifests: syntax, fields, values and references.
+
+    All errors are reported at once.
 
     PATH is a file, a folder, or - for standard input. Default: what kvmstate.yaml says. With -c, what the manifests
     refer to and do not declare must be on that host; without, no host is talked to.

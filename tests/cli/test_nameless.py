@@ -62,11 +62,14 @@ def test_the_name_is_that_of_the_file(folder: Path) -> None:
     assert "letters, digits" in kvmstate("plan", *HOST, "--project", "a/../b").err
 
 
-@pytest.mark.parametrize("command", [("plan", "--detailed-exitcode"), ("apply", YES), ("adopt", YES, "--project", "x")])
+@pytest.mark.parametrize("command", [("plan", "--detailed-exitcode"), ("apply", YES)])
 def test_an_empty_folder_is_an_error(command: tuple[str, ...], folder: Path) -> None:
     (folder / "README.md").write_text("# nothing here\n")
     refused(kvmstate(*command, *HOST), "there are no manifests in .", "if that is meant, say --allow-empty")
     assert kvmstate(*command, *HOST, "--allow-empty").code == 0
+    refused(
+        kvmstate("adopt", YES, "--project", "x", *HOST), "there are no manifests in .", "name the folder that has them"
+    )
 
 
 def test_one_empty_folder_of_several_is_an_error(folder: Path) -> None:

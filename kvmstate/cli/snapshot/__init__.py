@@ -9,7 +9,9 @@ from kvmstate.cli.snapshot import create, look, merge, revert, run
 
 @click.group("snapshot")
 def command() -> None:
-    """Snapshots of virtual machines: external ones (chains of overlays) on every libvirt, and internal ones."""
+    """Take, list, revert and delete snapshots of virtual machines.
+
+    Snapshots are external (chains of overlays), on every version of libvirt; create can also take internal ones."""
 
 
 for each in (create.create, look.list_, look.tree, look.show_, revert.revert, merge.delete, merge.merge, merge.flatten):

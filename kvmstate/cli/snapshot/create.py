@@ -41,7 +41,10 @@ def create(
     fmt: Format,
     **given: Any,
 ) -> int:
-    """Take a snapshot of each VM. Running guests go on; an internal snapshot pauses them meanwhile."""
+    """Take a snapshot of each VM.
+
+    Running guests go on; an internal snapshot pauses them while it is taken.
+    """
     from kvmstate.snapshots import chain
     from kvmstate.snapshots.create import Wish, check, create
 

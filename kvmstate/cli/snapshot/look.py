@@ -15,7 +15,7 @@ from kvmstate.views.formats import Format, Output
 @connect_option
 @format_option
 def list_(machines: tuple[str, ...], connect: str | None, fmt: Format) -> int:
-    """List the snapshots of these VMs, else of all that have some."""
+    """List the snapshots of these VMs, or of all."""
     from kvmstate.host.snapshots import with_snapshots
     from kvmstate.snapshots.chain import look
     from kvmstate.views import snapshots as view
@@ -32,7 +32,10 @@ def list_(machines: tuple[str, ...], connect: str | None, fmt: Format) -> int:
 @connect_option
 @format_option
 def tree(machines: tuple[str, ...], connect: str | None, fmt: Format) -> int:
-    """Draw snapshots and the chains of files below each disk: sizes, what lies on what, what is in use."""
+    """Draw snapshots, and the files below each disk.
+
+    Files have their sizes, what they are based on, and whether they are in use.
+    """
     from kvmstate.snapshots.chain import Images, look
     from kvmstate.views import snapshots as view
 
@@ -50,7 +53,10 @@ def tree(machines: tuple[str, ...], connect: str | None, fmt: Format) -> int:
 @connect_option
 @format_option
 def show_(machine: str, snapshot: str, connect: str | None, fmt: Format) -> int:
-    """Show one snapshot: its files, and what the VM's configuration has gained and lost since."""
+    """Show one snapshot: its files, and the configuration since.
+
+    Of the VM's configuration, what was added and removed since is shown.
+    """
     from kvmstate.snapshots.chain import look
     from kvmstate.snapshots.revert import differences
     from kvmstate.views import snapshots as view

@@ -45,10 +45,12 @@ def delete(
     auto_approve: bool,
     fmt: Format,
 ) -> int:
-    """Delete snapshots of a VM: what was written since goes into their files. The VM's state does not change.
+    """Delete snapshots of a VM; its state does not change.
 
-    With --policy NAME those that a policy of this folder's project took, of these VMs or of all, such as what is left
-    when it has gone from the manifests.
+    What was written since a snapshot is merged into its files.
+
+    With --policy NAME those that a policy of this folder's project took, of these VMs or of all, such as those of a
+    policy that was removed from the manifests.
     """
     from kvmstate.cli.approve import approve
     from kvmstate.snapshots import merge
@@ -120,7 +122,7 @@ def merge(
     auto_approve: bool,
     fmt: Format,
 ) -> int:
-    """Shorten chains: delete the oldest external snapshots that a VM's state builds on."""
+    """Delete the oldest external snapshots, to shorten chains."""
     from kvmstate.cli.approve import approve
     from kvmstate.snapshots import merge
     from kvmstate.snapshots.chain import look
@@ -148,7 +150,10 @@ def merge(
 @DRY_RUN
 @format_option
 def flatten(machines: tuple[str, ...], connect: str | None, lock_timeout: int, dry_run: bool, fmt: Format) -> int:
-    """Have the disks of VMs stand alone: copy into their images what they have from images below."""
+    """Make the disks of VMs independent of backing images.
+
+    What a disk has from the images below is copied into its own.
+    """
     from kvmstate.snapshots import merge
 
     with telling(fmt) as tell, host_at(connect) as host, holding(host, machines, lock_timeout, dry_run) as say:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kvmstate.cli.options import inputs
+from kvmstate.cli.options import complete_machines, inputs
 from kvmstate.cli.session import lock_option as shared_lock_option
 from kvmstate.errors import KvmstateError
 from kvmstate.model.printable import one_line
@@ -28,10 +28,14 @@ def _plain(_context: click.Context, _parameter: click.Parameter, value: Any) -> 
     return plain(value) if isinstance(value, str) else tuple(map(plain, value))
 
 
-MACHINES = click.argument("machines", metavar="VM...", nargs=-1, required=True, callback=_plain)
-ANY_MACHINES = click.argument("machines", metavar="[VM]...", nargs=-1, callback=_plain)
-MACHINE = click.argument("machine", metavar="VM", callback=_plain)
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+MACHINES = click.argument(
+    "machines", metavar="VM...", nargs=-1, required=True, callback=_plain, shell_complete=complete_machines
+)
+ANY_MACHINES = click.argument(
+    "machines", metavar="[VM]...", nargs=-1, callback=_plain, shell_complete=complete_machines
+)
+MACHINE = click.argument("machine", metavar="VM", callback=_plain, shell_complete=complete_machines)
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
 AUTO_APPROVE = click.option("--auto-approve", is_flag=True, help="Do not ask.")
 
 

@@ -34,7 +34,9 @@ def revert(
     auto_approve: bool,
     fmt: Format,
 ) -> int:
-    """Bring a VM's disks back to a snapshot, with its memory where that was kept.
+    """Bring a VM's disks and memory back to a snapshot.
+
+    Memory is brought back where the snapshot has it.
 
     What was written since the latest snapshot is lost; all snapshots stay, unless asked otherwise. A running VM is
     stopped, and started again; one that was left off by a revert that was cut off is started, too.

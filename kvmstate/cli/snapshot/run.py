@@ -37,7 +37,7 @@ def _say(text: str) -> None:
 @click.option("--at", "now", metavar="TIME", callback=_time, help="As if it were this time (ISO 8601). Default: now.")
 @format_option
 def command(now: datetime, dry_run: bool, fmt: Format, lock_timeout: int, **given: Any) -> int:
-    """Take the snapshots that are due, and delete those that retention drops.
+    """Take snapshots that are due; delete those past retention.
 
     For cron or a systemd timer, as often as the most frequent schedule; a run that was missed is caught up once. Only
     snapshots that a policy of this project took are ever deleted. Exit 0: all is done; 1: something failed.

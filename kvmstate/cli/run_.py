@@ -57,7 +57,7 @@ def command(
     credentials: dict[str, Path],
     **given: Any,
 ) -> int:
-    """Keep the host as the manifests say, until told to stop.
+    """Keep a host as its manifests declare, as a daemon.
 
     Watches the manifests and libvirt's events, corrects what differs, and takes what snapshot policies ask for. With
     --git the manifests are those of a repository: what cannot be fetched or is not to be trusted changes nothing.

@@ -1,0 +1,76 @@
+"""What people look for and kvmstate does not do, or calls otherwise: the command that does it."""
+
+from __future__ import annotations
+
+_URI = "virsh -c URI"
+# What kvmstate leaves to other programs: what it is for, and the command
+OTHERS = {
+    "console": ("use a guest's serial console", f"{_URI} console NAME"),
+    "ssh": ("log in to a guest", f"ssh USER@ADDRESS; {_URI} domifaddr NAME lists the addresses"),
+    "display": ("see a guest's screen", "virt-viewer -c URI NAME"),
+    "start": ("start a guest now", f"{_URI} start NAME; `state: running` in its manifest keeps it running"),
+    "stop": ("shut a guest down now", f"{_URI} shutdown NAME; `state: stopped` in its manifest keeps it off"),
+    "kill": ("switch a guest off at once", f"{_URI} destroy NAME"),
+    "restart": ("restart a guest now", f"{_URI} shutdown NAME, then {_URI} start NAME: that applies pending changes"),
+    "pause": ("pause a guest", f"{_URI} suspend NAME; {_URI} resume NAME"),
+    "save": ("save a guest's memory to disk", f"{_URI} managedsave NAME"),
+    "migrate": ("move a running guest to another host", f"{_URI} migrate --live NAME qemu+ssh://HOST/system"),
+    "backup": (
+        "copy a running guest's disks",
+        f"{_URI} backup-begin NAME; `kvmstate snapshot create` takes a snapshot",
+    ),
+    "top": ("see what guests use", "virt-top -c URI"),
+    "dumpxml": ("see libvirt's XML", f"{_URI} dumpxml NAME"),
+}
+_KVMSTATE = {
+    "create": "declare it in a manifest; then kvmstate apply",
+    "clone": "a Volume with `backing` or `content`, and a VirtualMachine that uses it; then kvmstate apply",
+    "edit": "edit its manifest; then kvmstate apply",
+    "delete": "take it out of the manifests; then kvmstate apply --prune",
+    "list": "kvmstate status",
+    "show": "kvmstate status",
+    "diff": "kvmstate plan",
+    "lint": "kvmstate validate",
+    "refresh": "kvmstate drift",
+    "logs": "kvmstate events",
+    "install": "a Volume with `content`, and a VirtualMachine that uses it; then kvmstate apply",
+    "snapshots": "kvmstate snapshot list",
+    "version": "kvmstate --version",
+    "help": "kvmstate --help",
+}
+_ALSO = {
+    "connect": "console",
+    "attach": "console",
+    "login": "ssh",
+    "viewer": "display",
+    "vnc": "display",
+    "boot": "start",
+    "poweron": "start",
+    "shutdown": "stop",
+    "poweroff": "kill",
+    "reset": "restart",
+    "reboot": "restart",
+    "freeze": "pause",
+    "managedsave": "save",
+    "move": "migrate",
+    "define": "create",
+    "up": "create",
+    "remove": "delete",
+    "rm": "delete",
+    "undefine": "delete",
+    "down": "destroy",
+    "ls": "list",
+    "ps": "list",
+    "get": "list",
+    "describe": "show",
+    "info": "show",
+    "check": "lint",
+    "fmt": "lint",
+    "sync": "create",
+    "log": "logs",
+    "dump": "dumpxml",
+    "xml": "dumpxml",
+}
+ELSEWHERE = {name: f"to {does}: {command}" for name, (does, command) in OTHERS.items()}
+ELSEWHERE |= _KVMSTATE
+ELSEWHERE |= {name: ELSEWHERE.get(other, f"kvmstate {other}") for name, other in _ALSO.items()}
