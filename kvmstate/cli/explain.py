@@ -6,21 +6,39 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
+from kvmstate.cli.formats import format_option, show
 from kvmstate.errors import UsageError
+from kvmstate.views.formats import Format, Output
 
 Schema = dict[str, Any]
 # kvmstate.yaml is explained as the kinds are
 PROJECT_FILE = "kvmstate.yaml"
+FORMAT_VERSION = "1.0"
+WIDTH = 80
 _SECTIONS = ("metadata", "lifecycle", "spec")
 
 
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from kvmstate.kinds import ALL_KINDS
+
+    above, dot, _ = incomplete.rpartition(".")
+    try:
+        known = find(above).fields() if dot else [*(kind.name for kind in ALL_KINDS), PROJECT_FILE]
+    except UsageError:
+        return []
+    return [found for name in known if (found := f"{above}{dot}{name}").startswith(incomplete)]
+
+
 @click.command("explain")
-@click.argument("what", metavar="[KIND[.FIELD...]]", required=False)
-def command(what: str | None) -> None:
+@click.argument("what", metavar="[KIND[.FIELD...]]", required=False, shell_complete=_complete)
+@click.option("--recursive", "-r", is_flag=True, help="All fields below it, as a tree.")
+@format_option
+def command(what: str | None, recursive: bool, fmt: Format) -> int:
     """Describe kinds and fields: explain VirtualMachine.disks.bus
 
     Fields are those of spec; metadata and lifecycle are named: explain Network.lifecycle. The project file has fields
@@ -29,11 +47,15 @@ def command(what: str | None) -> None:
     from kvmstate.kinds import ALL_KINDS
 
     if what is None:
-        for kind in ALL_KINDS:
-            click.echo(f"{kind.name:<16}{kind.title}")
-        click.echo(f"{PROJECT_FILE:<16}What the manifests of a project have in common.")
-        return
-    click.echo("\n".join(describe(find(what))))
+        kinds = {kind.name: kind.title for kind in ALL_KINDS}
+        kinds[PROJECT_FILE] = "The project file: what all manifests of a project have in common."
+        lines = [f"{name:<16}{title}" for name, title in kinds.items()]
+        show(fmt, Output(lambda: {"format_version": FORMAT_VERSION, "kinds": kinds}, lambda: "\n".join(lines)))
+        return 0
+    found = find(what)
+    lines = [*heading(found), "", *tree(found, "  ")] if recursive else [*describe(found)]
+    show(fmt, Output(lambda: data(found, recursive), lambda: "\n".join(lines)))
+    return 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,10 @@ class Found:
     schema: Schema
     root: Schema
     xml: str = ""
+
+    def fields(self) -> list[str]:
+        """The names of the fields below it, each once."""
+        return list(dict.fromkeys(name for variant in self.variants() for name in variant["properties"]))
 
     def variants(self) -> list[Schema]:
         """The objects that a value (or an item of it) may be; those of one type come before what stands for many."""
@@ -78,7 +104,7 @@ def _at(at: Found, fields: Iterable[str]) -> Found:
     from kvmstate.manifest.suggest import hint
 
     for field in fields:
-        known = [key for variant in at.variants() for key in variant["properties"]]
+        known = at.fields()
         if field not in known:
             said = hint(field, dict.fromkeys(known), "fields") or f"{at.name} has no fields"
             raise UsageError(f"{at.name} has no field {field!r}", said)
@@ -115,29 +141,100 @@ def options(schema: Schema, root: Schema) -> Iterator[Schema]:
         yield schema
 
 
-def describe(found: Found) -> Iterator[str]:
-    """The lines of an explanation."""
-    yield f"{found.name}  <{kind_of(found.schema, found.root)}>"
+def heading(found: Found) -> Iterator[str]:
+    """The lines about the field itself."""
+    yield from _wrapped(f"{found.name}  <{kind_of(found.schema, found.root)}>", 0, 4)
+    if said := meaning(found):
+        yield ""
+        yield from _wrapped(said, 2)
+
+
+def meaning(found: Found) -> str:
+    """What a field is for. What its change costs is left out, where a line of its own says it."""
+    from kvmstate.manifest import cost
+
     variants = found.variants()
     only = variants[0].get("description", "") if len(variants) == 1 else ""
-    text = found.schema.get("description") or only
-    if text:
-        yield ""
-        yield from textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="  ")
-    facts = dict(_facts(found))
+    text = str(found.schema.get("description") or only)
+    return cost.without(text) if "x-kvmstate-effect" in found.schema else text
+
+
+def describe(found: Found) -> Iterator[str]:
+    """The lines of an explanation."""
+    yield from heading(found)
+    facts = facts_of(found)
     if facts:
         yield ""
-        yield from (f"  {name + ':':<10}{value}" for name, value in facts.items())
+        for name, value in facts.items():
+            yield from _wrapped(f"{name + ':':<10}{value}", 2, 12)
+    variants = found.variants()
     for variant in variants:
         yield ""
-        yield "  Fields:" if len(variants) == 1 else f"  Fields of {_tag(variant)}:"
+        yield from _wrapped("Fields:" if len(variants) == 1 else f"{of_variant(variant)}:", 2, 4)
         if len(variants) > 1 and "description" in variant:
-            yield from textwrap.wrap(variant["description"], 96, initial_indent="    ", subsequent_indent="    ")
+            yield from _wrapped(variant["description"], 4)
         for name, schema in variant["properties"].items():
             needed = " (required)" if name in variant.get("required", ()) else ""
-            yield f"    {name:<16}<{kind_of(schema, found.root)}>{needed}"
+            yield from _wrapped(f"{name:<16}<{kind_of(schema, found.root)}>{needed}", 4, 20)
             if said := _first_sentence(schema, found.root):
-                yield from textwrap.wrap(said, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
+                yield from _wrapped(said, 8)
+    if text := example(found.name):
+        yield ""
+        yield "  Example:"
+        yield from (f"    {line}".rstrip() for line in text.splitlines())
+
+
+def tree(found: Found, indent: str = "") -> Iterator[str]:
+    """All fields below this one, each with its type; what lies inside itself is shown once."""
+    yield from _tree(found, indent, ())
+
+
+def _tree(found: Found, indent: str, inside: tuple[int, ...]) -> Iterator[str]:
+    known = {id(variant) for variant in found.variants()}
+    if known & set(inside):
+        return
+    for name in found.fields():
+        below = _at(found, [name])
+        yield from _wrapped(f"{name:<16}<{kind_of(below.schema, below.root)}>", len(indent), len(indent) + 16)
+        yield from _tree(below, indent + "  ", (*inside, *known))
+
+
+def data(found: Found, recursive: bool = False) -> dict[str, object]:
+    """An explanation for programs."""
+    return {"format_version": FORMAT_VERSION, **_data(found, recursive, ())}
+
+
+def _data(found: Found, recursive: bool, inside: tuple[int, ...]) -> dict[str, object]:
+    known = {id(variant) for variant in found.variants()}
+    facts = {name.lower(): value for name, value in facts_of(found).items()}
+    told = {"name": found.name, "type": kind_of(found.schema, found.root), "description": meaning(found), **facts}
+    if known & set(inside):
+        return told
+    below = [_at(found, [name]) for name in found.fields()]
+    deeper = (*inside, *known)
+    return told | {
+        "fields": [
+            _data(each, True, deeper)
+            if recursive
+            else {"name": each.name, "type": kind_of(each.schema, each.root), "description": meaning(each)}
+            for each in below
+        ]
+    }
+
+
+def example(name: str) -> str:
+    """A manifest of a kind, or a kvmstate.yaml; nothing of a field."""
+    from kvmstate.kinds import BY_NAME
+
+    if name == PROJECT_FILE:
+        return (Path(__file__).with_name("templates") / "example-project.yaml").read_text(encoding="utf-8")
+    file = BY_NAME[name].example if name in BY_NAME else None
+    return file.read_text(encoding="utf-8") if file and file.exists() else ""
+
+
+def _wrapped(text: str, indent: int, hanging: int | None = None) -> list[str]:
+    below = " " * (indent if hanging is None else hanging)
+    return textwrap.wrap(text, WIDTH, initial_indent=" " * indent, subsequent_indent=below, break_on_hyphens=False)
 
 
 def _first_sentence(schema: Schema, root: Schema) -> str:
@@ -168,6 +265,11 @@ def kind_of(schema: Schema, root: Schema) -> str:
     return {"string": "text"}.get(str(schema.get("type")), str(schema.get("type", "any")))
 
 
+def facts_of(found: Found) -> dict[str, object]:
+    """Default, bounds, cost of a change, place in XML, by what they are called."""
+    return dict(_facts(found))
+
+
 def _facts(found: Found) -> Iterator[tuple[str, object]]:
     schema, choices = found.schema, list(options(found.schema, found.root))
     if schema.get("default") not in (None, [], {}):
@@ -191,12 +293,17 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def of_variant(variant: Schema) -> str:
+    """`Fields of type dir`; of what stands for all others `Fields of all other types`."""
+    return f"Fields of {_tag(variant) or 'all other types'}"
+
+
 def _tag(variant: Schema) -> str:
     """What tells a variant from the others: the one value of a field, or one of a few."""
     for name, schema in variant["properties"].items():
         if "const" in schema or "enum" in schema:
             return f"{name} {' or '.join(schema.get('enum') or [schema['const']])}"
-    return "another kind"
+    return ""
 
 
 def _kind(name: str) -> Any:

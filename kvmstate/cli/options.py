@@ -190,11 +190,6 @@ def complete_addresses(context: click.Context, parameter: click.Parameter, incom
     return [address for address in map(str, _declared()) if address.startswith(incomplete)]
 
 
-def complete_machines(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """For the shell: the names of the machines that the manifests of this folder declare."""
-    return [id_.name for id_ in _declared() if id_.kind == "domain" and id_.name.startswith(incomplete)]
-
-
 def _declared() -> list[ResourceId]:
     try:
         return sorted(resource.id for resource in inputs(()).load().manifests.resources)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from pydantic import TypeAdapter
@@ -122,6 +124,11 @@ class Kind:
         """What it does as a policy: the class in the module `policy` beside its spec."""
         policy: type[Policy] = self._module("policy").Policy
         return policy
+
+    @property
+    def example(self) -> Path:
+        """The file of a complete manifest, which `explain` and the documentation show."""
+        return Path(str(sys.modules[self.specs[0].__module__].__file__)).with_name("example.yaml")
 
     def _module(self, name: str) -> Any:
         assert isinstance(self.form, str)

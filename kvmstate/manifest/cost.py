@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic.alias_generators import to_camel
 
 from kvmstate.model.effect import Cost, Effect, Scaling, When
@@ -33,3 +35,14 @@ def sentence(effect: Cost) -> str:
 
 def _lower(effect: Effect) -> str:
     return _SENTENCES[effect][0].lower() + _SENTENCES[effect][1:]
+
+
+_ANY = "|".join(re.escape(text[1:]) for text in _SENTENCES.values())
+_TOLD = re.compile(
+    rf" ?(?:[A-Z][^.:]*: [a-z](?:{_ANY}) Otherwise: [a-z](?:{_ANY})|[A-Z](?:{_ANY})|Grows [^.;]*; shrinking [^.]*\.)"
+)
+
+
+def without(text: str) -> str:
+    """A description without the sentence of the cost, for those who tell that elsewhere."""
+    return _TOLD.sub("", text).strip()

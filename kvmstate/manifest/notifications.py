@@ -94,9 +94,9 @@ class Email(Model):
         str, AfterValidator(_server), Field(description="HOST:PORT. Default port: 587, with tls 465, without any 25.")
     ]
     encryption: Annotated[Literal["starttls", "tls", "none"], Field(description="none sends no password.")] = "starttls"
-    sender: Annotated[Mailbox, Field(alias="from")]
-    to: Annotated[list[Mailbox], Field(min_length=1)]
-    username: str | None = None
+    sender: Annotated[Mailbox, Field(alias="from", description="The sender.")]
+    to: Annotated[list[Mailbox], Field(min_length=1, description="The recipients.")]
+    username: Annotated[str | None, Field(description="The account at the server; with passwordFile.")] = None
     password_file: SecretFile | None = None
     on: Topics = ALL
     per_hour: PerHour = 20

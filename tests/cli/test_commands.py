@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +13,10 @@ import pytest
 import yaml
 
 from kvmstate.cli import run
+from kvmstate.cli.explain import PROJECT_FILE, Found, describe, example, find, options
 from kvmstate.cli.schema import FILES, text
+from kvmstate.kinds import ALL_KINDS
+from kvmstate.manifest.project import load_project
 from kvmstate.model.printable import harmless
 
 ROOT = Path(__file__).parents[2]
@@ -188,15 +193,64 @@ def test_explain_says_what_each_field_is_for(capsys: pytest.CaptureFixture[str])
     assert run(["explain", "VirtualMachine"]) == 0
     out = capsys.readouterr().out
     assert "    memory          <text or integer> (required)\n        What the guest may use, in whole KiB.\n" in out
-    # of what has no other words, the cost of a change is not taken for its meaning
-    assert "    title           <text>\n    description     <text>\n" in out
+    assert "    title           <text>\n        A short title, one line.\n" in out
     assert run(["explain", "VirtualMachine.lifecycle.stop"]) == 0
     assert "  Default:  {timeout: 60, onTimeout: fail}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", [*(kind.name for kind in ALL_KINDS), PROJECT_FILE])
+def test_every_field_is_explained_in_a_line_and_every_kind_has_an_example(name: str, tmp_path: Path) -> None:
+    found = find(name)
+    lines = list(describe(found))
+    assert [line for line in lines if len(line) > 80] == []
+    assert [each for each in unsaid(found, set()) if each] == []
+    text = example(name)
+    assert textwrap.indent(text.rstrip(), "    ") in "\n".join(lines)
+    if name == PROJECT_FILE:
+        for values in ("values.yaml", "values-production.yaml"):
+            (tmp_path / values).write_text("{}\n")
+        (tmp_path / "manifests").mkdir()
+        (tmp_path / PROJECT_FILE).write_text(text)
+        assert {load_project(tmp_path, env).name for env in (None, "test", "production")} == {"shop"}
+    else:
+        (tmp_path / "m.yaml").write_text(text)
+        assert kvmstate("validate", "m.yaml", cwd=tmp_path).returncode == 0
+
+
+def unsaid(found: Found, known: set[str]) -> Iterator[str]:
+    """Fields that nothing is said about."""
+    for variant in found.variants():
+        if (key := json.dumps(variant)) in known:
+            continue
+        known.add(key)
+        for field, schema in variant["properties"].items():
+            said = any("description" in each for each in (schema, *options(schema, found.root)))
+            yield "" if said or "const" in schema else f"{found.name}.{field}"
+            yield from unsaid(find(f"{found.name}.{field}"), known)
+
+
+def test_explain_draws_all_fields_as_a_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "Network.ips", "--recursive"]) == 0
+    said = capsys.readouterr().out
+    assert "  dhcp            <object>\n    ranges          <list of object>\n      start " in said
+    assert run(["explain", "Network.ips", "--recursive", "--json"]) == 0
+    fields = {each["name"] for each in json.loads(capsys.readouterr().out)["fields"]}
+    assert "Network.ips.dhcp" in fields
+
+
+def test_the_cost_of_a_change_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for field in ("VirtualMachine.memory", "VirtualMachine.disks.bus", "Volume.format"):
+        assert run(["explain", field]) == 0
+        said = capsys.readouterr().out
+        assert "Change:" in said
+        assert "takes effect at the next restart" not in said
+
+
 def test_explain_knows_the_project_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain"]) == 0
-    assert "kvmstate.yaml   What the manifests of a project have in common." in capsys.readouterr().out
+    assert (
+        "kvmstate.yaml   The project file: what all manifests of a project have in common." in capsys.readouterr().out
+    )
     assert run(["explain", "kvmstate.yaml.reconcile.mode"]) == 0
     assert "  Default:  enforce" in capsys.readouterr().out
     assert run(["explain", "kvmstate.yaml.environments.connection"]) == 0

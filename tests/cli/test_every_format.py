@@ -18,7 +18,6 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 # What prints nothing that another format could say, with the reason
 WITHOUT = {
     "run": "it prints a log",
-    "explain": "not yet",
     "schema": "it prints a JSON Schema",
     "sandbox start": "it prints a URI, for $(...)",
     "sandbox uri": "it prints a URI, for $(...)",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kvmstate.cli.options import complete_machines, inputs
+from kvmstate.cli.options import complete_addresses, inputs
 from kvmstate.cli.session import lock_option as shared_lock_option
 from kvmstate.errors import KvmstateError
 from kvmstate.model.printable import one_line
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from kvmstate.host import Host
 
 F = TypeVar("F", bound=Callable[..., object])
+_MACHINES = "domain/"
 
 
 def plain(name: str) -> str:
     """A machine's name, also of its address in plans: domain/web-1. No name has a slash in it."""
-    return name.removeprefix("domain/")
+    return name.removeprefix(_MACHINES)
+
+
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [plain(each) for each in complete_addresses(context, parameter, _MACHINES + incomplete)]
 
 
 def _plain(_context: click.Context, _parameter: click.Parameter, value: Any) -> object:
@@ -29,12 +34,10 @@ def _plain(_context: click.Context, _parameter: click.Parameter, value: Any) -> 
 
 
 MACHINES = click.argument(
-    "machines", metavar="VM...", nargs=-1, required=True, callback=_plain, shell_complete=complete_machines
+    "machines", metavar="VM...", nargs=-1, required=True, callback=_plain, shell_complete=_complete
 )
-ANY_MACHINES = click.argument(
-    "machines", metavar="[VM]...", nargs=-1, callback=_plain, shell_complete=complete_machines
-)
-MACHINE = click.argument("machine", metavar="VM", callback=_plain, shell_complete=complete_machines)
+ANY_MACHINES = click.argument("machines", metavar="[VM]...", nargs=-1, callback=_plain, shell_complete=_complete)
+MACHINE = click.argument("machine", metavar="VM", callback=_plain, shell_complete=_complete)
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done; do nothing.")
 AUTO_APPROVE = click.option("--auto-approve", is_flag=True, help="Do not ask.")
 

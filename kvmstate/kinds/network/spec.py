@@ -44,16 +44,16 @@ def _write_ip(node: etree._Element, value: str | None, lookup: Lookup) -> None:
 
 
 class DhcpRange(Section):
-    start: IpAddress = xml("@start", required=True)
-    end: IpAddress = xml("@end", required=True)
+    start: IpAddress = xml("@start", required=True, doc="The first address.")
+    end: IpAddress = xml("@end", required=True, doc="The last address.")
 
 
 class DhcpHost(Section):
     """One fixed lease."""
 
-    ip: IpAddress = xml("@ip", required=True)
-    mac: Mac | None = xml("@mac", same=same_case, effect=Effect.LIVE)
-    name: str | None = xml("@name", effect=Effect.LIVE)
+    ip: IpAddress = xml("@ip", required=True, doc="The fixed address.")
+    mac: Mac | None = xml("@mac", same=same_case, effect=Effect.LIVE, doc="The interface that gets the address.")
+    name: str | None = xml("@name", effect=Effect.LIVE, doc="The guest's host name.")
 
 
 class Dhcp(Section):
@@ -81,8 +81,8 @@ class Ip(Section):
 
 
 class DnsHost(Section):
-    ip: IpAddress = xml("@ip", required=True)
-    hostnames: list[str] = xml_list("hostname", required=True, min_length=1)
+    ip: IpAddress = xml("@ip", required=True, doc="The address.")
+    hostnames: list[str] = xml_list("hostname", required=True, min_length=1, doc="Names that resolve to the address.")
 
 
 class Dns(Section):
@@ -117,8 +117,8 @@ class NetworkSpec(Spec):
     forward: Forward | None = xml("forward", whole=True, doc="How guests reach other networks.")
     bridge: Bridge | None = xml("bridge", doc="The bridge device; named by libvirt if not given.")
     mtu: int | None = xml("mtu/@size", ge=68, le=65535, doc="In bytes.")
-    domain: Domain | None = xml("domain", whole=True)
-    dns: Dns | None = xml("dns", whole=True)
+    domain: Domain | None = xml("domain", whole=True, doc="The DNS domain of the network.")
+    dns: Dns | None = xml("dns", whole=True, doc="What the network's DNS server answers.")
     ips: list[Ip] = xml_list("ip", key="address", whole=True, doc="The host's addresses on it.")
 
     def settled(self, node: etree._Element) -> etree._Element:

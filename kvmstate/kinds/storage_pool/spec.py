@@ -104,8 +104,8 @@ class DirPool(FolderPool):
 
     xml_variant: ClassVar[str] = "dir"
 
-    type: Literal["dir"] = xml("@type", required=True, effect=Effect.REPLACE)
-    target: Target = xml("target", required=True)
+    type: Literal["dir"] = xml("@type", required=True, effect=Effect.REPLACE, doc="The type of the pool.")
+    target: Target = xml("target", required=True, doc="Where the volumes are on the host.")
 
 
 class FileSystem(Section):
@@ -125,7 +125,7 @@ class FsPool(FolderPool):
     xml_variant: ClassVar[str] = "fs"
     needed = ("source", "target")
 
-    type: Literal["fs"] = xml("@type", required=True, effect=Effect.REPLACE)
+    type: Literal["fs"] = xml("@type", required=True, effect=Effect.REPLACE, doc="The type of the pool.")
     source: FileSystem | None = xml("source", doc="What is mounted: needed, unless remainder has it.")
     target: Folder | None = xml(
         "target", doc="Where it is mounted: needed, unless remainder has it. The folder is made when it is missing."
@@ -163,7 +163,7 @@ class NetFsPool(FolderPool):
     xml_variant: ClassVar[str] = "netfs"
     needed = ("source", "target")
 
-    type: Literal["netfs"] = xml("@type", required=True, effect=Effect.REPLACE)
+    type: Literal["netfs"] = xml("@type", required=True, effect=Effect.REPLACE, doc="The type of the pool.")
     source: Export | None = xml("source", doc="What is mounted: needed, unless remainder has it.")
     target: Folder | None = xml(
         "target", doc="Where it is mounted: needed, unless remainder has it. The folder is made when it is missing."
@@ -193,7 +193,7 @@ else:
 class OtherPool(PoolSpec):
     """A pool of another type. Its source and target are in `remainder`, as `kvmstate import` writes them."""
 
-    type: OtherType = xml("@type", required=True, effect=Effect.REPLACE)
+    type: OtherType = xml("@type", required=True, effect=Effect.REPLACE, doc="The type of the pool.")
     remainder: NeededRemainder = field(
         required=True,
         doc="The pool's XML with its <source> and <target>, as `virsh pool-dumpxml` prints it and `kvmstate import` "

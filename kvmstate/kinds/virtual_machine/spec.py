@@ -96,9 +96,9 @@ def up_to(limit: str) -> Scaling:
 
 
 class Topology(Section):
-    sockets: int = xml("@sockets", required=True, ge=1)
-    cores: int = xml("@cores", required=True, ge=1)
-    threads: int = xml("@threads", default=1, ge=1)
+    sockets: int = xml("@sockets", required=True, ge=1, doc="CPU sockets.")
+    cores: int = xml("@cores", required=True, ge=1, doc="Cores of a socket.")
+    threads: int = xml("@threads", default=1, ge=1, doc="Threads of a core.")
 
 
 class Cpu(Section):
@@ -108,7 +108,7 @@ class Cpu(Section):
         "@mode", doc="custom needs a model."
     )
     model: str | None = xml("model", doc="A named model, such as EPYC (mode custom).")
-    topology: Topology | None = xml("topology")
+    topology: Topology | None = xml("topology", doc="Sockets, cores and threads that the guest sees.")
 
     @model_validator(mode="after")
     def _model(self) -> Cpu:
@@ -144,8 +144,8 @@ class VirtualMachineSpec(Spec):
         lasting=True,
         doc="kvm (hardware) or qemu (emulation). Default: kvm where it works, chosen when it is made.",
     )
-    title: str | None = xml("title", effect=Effect.LIVE, pattern="^[^\n]*$")
-    description: str | None = xml("description", effect=Effect.LIVE)
+    title: str | None = xml("title", effect=Effect.LIVE, pattern="^[^\n]*$", doc="A short title, one line.")
+    description: str | None = xml("description", effect=Effect.LIVE, doc="Free text about the machine.")
     max_cpus: int | None = xml("vcpu", MAX_CPUS, ge=1, doc="How far cpus can be raised while it runs. Default: cpus.")
     cpus: int | None = xml("vcpu", CPUS, effect=up_to("max_cpus"), ge=1, le=4096, doc="Virtual CPUs.")
     max_memory: Size | None = xml(
@@ -173,15 +173,15 @@ class VirtualMachineSpec(Spec):
         pattern=r"^[\w.+-]+$",
         doc="q35, pc, or one with its version. Default: q35; libvirt pins the version.",
     )
-    firmware: Literal["bios", "efi"] | None = xml("os", FIRMWARE)
+    firmware: Literal["bios", "efi"] | None = xml("os", FIRMWARE, doc="What starts the guest. Default: bios.")
     kernel: Kernel | None = xml("os", shared=True)
     cpu: Cpu | None = xml("cpu", doc="Default: host-passthrough with KVM, else QEMU's own.")
     clock: Literal["utc", "localtime"] | None = xml(
         "clock/@offset", lasting=True, doc="What the guest's hardware clock shows. Windows wants localtime."
     )
-    disks: list[Disk] = devices(Disk)
-    interfaces: list[Interface] = devices(Interface)
-    graphics: list[Graphics] = devices(Graphics)
+    disks: list[Disk] = devices(Disk, doc="Disks and CD-ROM drives.")
+    interfaces: list[Interface] = devices(Interface, doc="Network interfaces.")
+    graphics: list[Graphics] = devices(Graphics, doc="Graphical consoles, by VNC or SPICE.")
     serials: list[Serial] = devices(Serial, doc="Serial consoles.")
     rng: list[Rng] = devices(Rng)
     watchdog: Watchdog | None = device(Watchdog)

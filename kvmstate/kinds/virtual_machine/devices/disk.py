@@ -86,7 +86,7 @@ class Disk(Device):
     volatile = (".//source/@index",)
 
     name: DeviceName = xml(".", named("target/@dev"), required=True)
-    device: Literal["disk", "cdrom"] = xml("@device", default="disk")
+    device: Literal["disk", "cdrom"] = xml("@device", default="disk", doc="A disk, or a CD-ROM drive.")
     volume: VolumeRef | None = xml(
         "source",
         VOLUME,
@@ -105,7 +105,9 @@ class Disk(Device):
     format: Literal["raw", "qcow2"] | None = xml(
         "driver/@type", FORMAT, lasting=True, doc="Of what is in the file. A volume knows its own."
     )
-    bus: Literal["virtio", "sata", "scsi", "ide", "usb"] | None = xml("target/@bus", placing("bus"), lasting=True)
+    bus: Literal["virtio", "sata", "scsi", "ide", "usb"] | None = xml(
+        "target/@bus", placing("bus"), lasting=True, doc="The bus it is on."
+    )
     target: str | None = xml(
         "target/@dev",
         lasting=True,
@@ -113,13 +115,15 @@ class Disk(Device):
         pattern="^(vd|sd|hd)[a-z]+$",
         doc="The device name, such as vda. Default: the next that is free.",
     )
-    cache: Literal["default", "none", "writethrough", "writeback", "directsync", "unsafe"] | None = xml("driver/@cache")
+    cache: Literal["default", "none", "writethrough", "writeback", "directsync", "unsafe"] | None = xml(
+        "driver/@cache", doc="QEMU's cache mode."
+    )
     io: Literal["threads", "native", "io_uring"] | None = xml(
         "driver/@io", doc="How QEMU does input and output; native needs cache none or directsync."
     )
     discard: Literal["unmap", "ignore"] | None = xml("driver/@discard", doc="Whether TRIM reaches the image.")
     serial: str | None = xml("serial", max_length=20, doc="As the guest sees it.")
-    read_only: bool | None = xml(".", present("readonly"), same=same_flag)
+    read_only: bool | None = xml(".", present("readonly"), same=same_flag, doc="Whether the guest may only read it.")
     shareable: bool | None = xml(
         ".",
         present("shareable"),

@@ -47,6 +47,6 @@ class Graphics(Device):
     made_with = {"@autoport": "yes"}
     volatile = ("self::*[@autoport='yes']/@port", "self::*[@autoport='yes']/@tlsPort", "@websocket")
 
-    type: Literal["vnc", "spice"] = xml("@type", required=True)
+    type: Literal["vnc", "spice"] = xml("@type", required=True, doc="The protocol.")
     listen: IpAddress | None = xml(".", LISTEN, doc="The host's address to listen on. Default: 127.0.0.1.")
     port: int | None = xml(".", PORT, ge=5900, le=65535, doc="Default: the first that is free.")

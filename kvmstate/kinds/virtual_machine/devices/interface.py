@@ -70,7 +70,9 @@ class Interface(Device):
         unique=True,
         doc="Default: derived from project, machine and interface name, so that a rebuilt one keeps it.",
     )
-    model: Literal["virtio", "e1000", "e1000e", "rtl8139"] | None = xml("model/@type", default="virtio", lasting=True)
+    model: Literal["virtio", "e1000", "e1000e", "rtl8139"] | None = xml(
+        "model/@type", default="virtio", lasting=True, doc="The network card that the guest sees."
+    )
     link: Literal["up", "down"] | None = xml("link/@state", effect=Effect.LIVE, doc="Whether the cable is in.")
     isolated: bool | None = xml(
         "port/@isolated", same=same_flag, doc="Whether other isolated guests on its bridge are out of reach."

@@ -18,7 +18,7 @@ class Serial(Device):
     only = {"type": ("pty",)}
     made_with = {"@type": "pty"}
 
-    port: int = xml("target/@port", default=0, ge=0, le=3)
+    port: int = xml("target/@port", default=0, ge=0, le=3, doc="The guest's port: 0 is its first, ttyS0.")
     log: str | None = xml("log/@file", same=same_path, pattern="^/", doc="A file that virtlogd writes.")
 
     @classmethod

@@ -17,7 +17,9 @@ class Watchdog(Device):
     # itco is a part of q35's chipset, which libvirt adds by itself
     only = {"model": ("i6300esb", "ib700", "diag288")}
 
-    model: Literal["i6300esb", "ib700", "diag288"] = xml("@model", default="i6300esb")
+    model: Literal["i6300esb", "ib700", "diag288"] = xml(
+        "@model", default="i6300esb", doc="The device that the guest sees."
+    )
     action: Literal["reset", "shutdown", "poweroff", "pause", "none", "dump", "inject-nmi"] = xml(
         "@action", default="reset", doc="What is done to the machine when the guest does not answer."
     )
