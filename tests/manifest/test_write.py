@@ -12,7 +12,7 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.manifest import load
 from kvmstate.manifest.folder import layout
 from kvmstate.manifest.text import Reader
-from kvmstate.manifest.write import _text, manifest
+from kvmstate.manifest.write import document, manifest
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
 
 # What XML, and so a libvirt object, can hold
@@ -32,7 +32,7 @@ def resource(word: str, name: str, **spec: object) -> Resource:
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
 def test_whatever_is_written_is_read_back(value: dict[str, object]) -> None:
     reader = Reader("f")
-    read = [node.data() for node in reader.documents(reader.decode(_text(value).encode()))]
+    read = [node.data() for node in reader.documents(reader.decode(document(value).encode()))]
     assert reader.problems == []
     assert read == [value]
 
