@@ -18,6 +18,7 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 # What prints nothing that another format could say, with the reason
 WITHOUT = {
     "run": "it prints a log",
+    "completion": "it prints a script",
     "schema": "it prints a JSON Schema",
     "sandbox start": "it prints a URI, for $(...)",
     "sandbox uri": "it prints a URI, for $(...)",

@@ -93,3 +93,9 @@ def completed(folder: Path, words: str) -> list[str]:
 def test_what_a_hint_says_can_be_read_by_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["console", "--json"]) == 1
     assert "virsh" in json.loads(capsys.readouterr().out)["diagnostics"][0]["hint"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", shell]) == 0
+    assert f"{shell}_complete" in capsys.readouterr().out
