@@ -31,7 +31,7 @@ GROUPS = {
     "Look": ("status", "drift", "graph", "explain"),
     "Daemon": ("run", "service", "events"),
     "Snapshots": ("snapshot",),
-    "Tools": ("sandbox", "schema", "completion"),
+    "Tools": ("sandbox", "schema", "completion", "man"),
 }
 # a module `run` would hide the function here
 MODULES = {"import": "import_:command", "run": "run_:command"} | {

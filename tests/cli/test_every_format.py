@@ -19,6 +19,7 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 WITHOUT = {
     "run": "it prints a log",
     "completion": "it prints a script",
+    "man": "it prints a manual page",
     "schema": "it prints a JSON Schema",
     "sandbox start": "it prints a URI, for $(...)",
     "sandbox uri": "it prints a URI, for $(...)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -99,3 +100,16 @@ def test_what_a_hint_says_can_be_read_by_programs(capsys: pytest.CaptureFixture[
 def test_a_shell_gets_its_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["completion", shell]) == 0
     assert f"{shell}_complete" in capsys.readouterr().out
+
+
+def test_the_manual_page_has_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["man"]) == 0
+    page = capsys.readouterr().out
+    for words in helps():
+        assert " ".join(words).replace("-", "\\-") in page
+    said = page.replace("\\-", "-")
+    assert "--take-ownership" in said
+    assert "/healthz" in said
+    if shutil.which("groff"):
+        done = subprocess.run(["groff", "-man", "-ww", "-z"], input=page, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
