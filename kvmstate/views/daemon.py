@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from kvmstate.model.printable import in_words, one_line
-from kvmstate.views.text import aligned
+from kvmstate.views.text import aligned, terminal_width
+
+HEAD = ("RESOURCE", "STATE", "SYNC", "SINCE", "NOTE")
 
 
 def render(state: dict[str, Any]) -> str:
@@ -17,8 +19,8 @@ def render(state: dict[str, Any]) -> str:
     for trouble in state["troubles"]:
         lines += f"! {trouble['reason']} since {_time(trouble['since'])}: {trouble['message']}".split("\n")
         lines += [f"  hint: {trouble['hint']}"] if trouble["hint"] else []
-    rows = [("RESOURCE", "SYNC", "SINCE", "NOTE"), *map(_row, state["resources"])]
-    return "\n".join([*map(one_line, lines), "", *aligned(rows)])
+    rows = [HEAD, *map(_row, state["resources"])]
+    return "\n".join([*map(one_line, lines), "", *aligned(rows, terminal_width())])
 
 
 def _head(state: dict[str, Any]) -> str:
@@ -45,7 +47,8 @@ def _row(resource: dict[str, Any]) -> tuple[str, ...]:
     tried = (
         f" (tried {resource['failures']} times, again {_time(resource['next_try'])})" if resource["next_try"] else ""
     )
-    return resource["address"], in_words(resource["sync"]), _time(resource["since"]), resource["message"] + tried
+    note = resource["message"] + tried
+    return resource["address"], resource["state"] or "-", in_words(resource["sync"]), _time(resource["since"]), note
 
 
 def _time(text: str | None) -> str:

@@ -11,6 +11,7 @@ from kvmstate.model.effect import Effect
 from kvmstate.model.plan import Plan
 from kvmstate.views.formats import Output
 from kvmstate.views.rows import Item, items, notes, summary
+from kvmstate.views.text import hanging, terminal_width
 
 # Colour never says what the symbol or the words do not.
 _COLOUR = {
@@ -23,13 +24,16 @@ _COLOUR = {
 }
 # Longer names of fields do not push the values of the others away.
 WIDEST = 32
+# a space at which no line is broken
+_HARD = "\u00a0"
 _SYMBOL_COLOUR = {"+": "green", "-": "red"}
 
 
 def render(plan: Plan) -> str:
     """Every resource that something happens to, then the summary line."""
     lines = [line for item in items(plan) for line in _drawn(item)]
-    return "\n".join([*lines, *([""] if lines else []), *notes(plan), summary(plan)])
+    said = (line for note in notes(plan) for line in hanging("", note, terminal_width()))
+    return "\n".join([*lines, *([""] if lines else []), *said, summary(plan)])
 
 
 def output(plan: Plan, drift: Plan | None) -> Output:
@@ -58,18 +62,29 @@ def render_drift(plan: Plan) -> str:
 
 
 def _drawn(item: Item) -> Iterator[str]:
+    columns = terminal_width()
     colour = "red" if item.blocked else _COLOUR.get(item.action)
-    yield _styled(f"{item.symbol:>3} {item.address:<32} {_what(item)}", colour)
+    for line in hanging(f"{item.symbol:>3} {item.address:<32} ", _what(item), columns):
+        yield _styled(line, colour)
     if item.hint:
-        yield f"        hint: {item.hint}"
+        yield from hanging("        hint: ", item.hint, columns)
     width = min(WIDEST, max((len(row.name) + 1 for row in item.rows), default=0))
     for row in item.rows:
         signed = item.action is not Action.CREATE and row.symbol != "~" and not row.lines
         text = f"{row.symbol} {row.text}".rstrip() if signed else row.text
-        cost = _styled(f"   ({row.cost})", "magenta" if row.effect >= Effect.RESTART else None) if row.cost else ""
-        yield f"      {row.name + ':':<{width}}  {text}{cost}".rstrip()
+        # not cut in two, so that it can be coloured
+        cost = f"({row.cost})".replace(" ", _HARD) if row.cost else ""
+        told = hanging(f"      {row.name + ':':<{width}}  ", f"{text}   {cost}" if cost else text, columns)
+        for line in told:
+            end = line.endswith(cost) and bool(cost)
+            plain = line.removesuffix(cost) if end else line
+            tail = _styled(cost.replace(_HARD, " "), "magenta" if row.effect >= Effect.RESTART else None) if end else ""
+            yield f"{plain}{tail}".rstrip()
         for line in row.lines:
-            yield "        " + _styled(line, _SYMBOL_COLOUR.get(line[:1]))
+            text = line[1:].lstrip()
+            head = line[: len(line) - len(text)]
+            for part in hanging(f"        {head}", text, columns):
+                yield _styled(part, _SYMBOL_COLOUR.get(line[:1]))
 
 
 def _what(item: Item) -> str:

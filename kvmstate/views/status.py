@@ -8,7 +8,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import in_words
 from kvmstate.views.formats import Output, markdown
-from kvmstate.views.text import aligned
+from kvmstate.views.text import aligned, terminal_width
 
 FORMAT_VERSION = "1.0"
 
@@ -53,7 +53,7 @@ def output(plan: Plan, table: list[Row], notes: list[str]) -> Output:
 def render(table: list[Row]) -> str:
     if not table:
         return "This project owns nothing here, and its manifests declare nothing."
-    return "\n".join(aligned([HEAD, *_cells(table)]))
+    return "\n".join(aligned([HEAD, *_cells(table)], terminal_width()))
 
 
 def _cells(table: list[Row]) -> list[tuple[str, ...]]:
