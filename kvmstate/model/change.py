@@ -69,7 +69,7 @@ class Action(enum.Enum):
         "Destruction complete",
         ("delete",),
         counts=("destroy",),
-        sync="LeftManifests",
+        sync="Orphaned",
         event="Deleted",
     )
     ADOPT = Legend(
@@ -89,7 +89,7 @@ class Action(enum.Enum):
         "Forgotten",
         ("forget",),
         tally=("forget", "forgotten"),
-        sync="LeftManifests",
+        sync="Orphaned",
         event="Forgotten",
     )
 

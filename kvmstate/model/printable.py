@@ -21,6 +21,4 @@ def one_line(text: str) -> str:
 
 def in_words(word: str) -> str:
     """A state as JSON and metrics call it, such as RestartPending, for people."""
-    if word == "LeftManifests":
-        return "left the manifests"
     return re.sub("(?<=[a-z])(?=[A-Z])", " ", word).lower()

@@ -72,14 +72,14 @@ def _gate(change: Change, gates: Gates) -> tuple[Change, Sync | None]:
     if (change.lifecycle.mode or settings.mode) == "observe":
         return replace(change, blocked=brief(change), hint="it is only observed"), Sync.DRIFTED
     if why := gates.backoff(change.id):
-        return replace(change, blocked=why), Sync.FAILING
+        return replace(change, blocked=why), Sync.FAILED
     if change.desired is None and change.observed is not None and gates.settling:
-        return replace(change, blocked=gates.settling), Sync.WAITING
+        return replace(change, blocked=gates.settling), Sync.PENDING
     if change.action is Action.DELETE and gates.prune == "confirm":
         entry = gates.inventory.get(change.id)
         if not (entry and entry.confirmed):
             why = "left the manifests: its deletion waits for confirmation"
-            return replace(change, blocked=why, hint=f"kvmstate confirm {change.id}"), Sync.WAITING
+            return replace(change, blocked=why, hint=f"kvmstate confirm {change.id}"), Sync.PENDING
     if change.disrupts and not settings.may_disrupt(gates.now):
         return _until_window(change, gates)
     return change, None
@@ -93,7 +93,7 @@ def _waits_for_content(change: Change, gates: Gates, coming: set[ResourceId]) ->
     if not why:
         return change, None
     coming.add(change.id)
-    return replace(change, blocked=why), Sync.FAILING if failed else Sync.WAITING
+    return replace(change, blocked=why), Sync.FAILED if failed else Sync.PENDING
 
 
 def _until_window(change: Change, gates: Gates) -> tuple[Change, Sync | None]:
@@ -105,4 +105,4 @@ def _until_window(change: Change, gates: Gates) -> tuple[Change, Sync | None]:
     opens = gates.settings.next_window(gates.now)
     when = f"{opens:%Y-%m-%d %H:%M} UTC" if opens else "never"
     why = f"waits for the change window, which opens {when}: {brief(change)}"
-    return replace(change, blocked=why), Sync.WAITING
+    return replace(change, blocked=why), Sync.PENDING

@@ -114,7 +114,7 @@ class Journal:
 
     def _say(self, lost: str) -> None:
         if lost:
-            self._status.record_event("EventsNotKept", f"events cannot be written to disk: {lost}", warning=True)
+            self._status.record_event("EventStoreFailed", f"events cannot be written to disk: {lost}", warning=True)
 
 
 class _File:

@@ -32,29 +32,34 @@ class Metrics:
         self._status, self._queue, self._notified = status, queue, notified
         self._passes = Counter(
             "kvmstate_controller_reconcile",
-            "Looks at all resources or some, by what came of them.",
+            "Reconciliations, by result.",
             ["result"],
             registry=registry,
         )
         self._errors = Counter(
-            "kvmstate_controller_reconcile_errors", "Looks in which a change failed.", registry=registry
+            "kvmstate_controller_reconcile_errors", "Reconciliations in which a change failed.", registry=registry
         )
         self._seconds = Histogram(
             "kvmstate_controller_reconcile_time_seconds",
-            "How long looks took, changes included.",
+            "Duration of reconciliations, changes included.",
             ["scope"],
             buckets=BUCKETS,
             registry=registry,
         )
-        self._changed = Counter("kvmstate_resources_changed", "Changes made.", registry=registry)
-        self._events = Counter("kvmstate_events", "Events, by their reason.", ["reason", "type"], registry=registry)
+        self._changed = Counter("kvmstate_resources_changed", "Changes made to resources.", registry=registry)
+        self._events = Counter("kvmstate_events", "Events, by reason and type.", ["reason", "type"], registry=registry)
         self._detected = Counter(
             "kvmstate_drift_detected",
-            "Differences made by others: found, corrected or not.",
+            "Differences found that were made outside of kvmstate.",
             ["kind"],
             registry=registry,
         )
-        self._corrected = Counter("kvmstate_drift_corrected", "Those corrected.", ["kind"], registry=registry)
+        self._corrected = Counter(
+            "kvmstate_drift_corrected",
+            "Differences corrected that were made outside of kvmstate.",
+            ["kind"],
+            registry=registry,
+        )
         for result in ("success", "error"):
             self._passes.labels(result)
         for scope in ("whole", "partial"):
@@ -90,47 +95,61 @@ class Metrics:
                 yield GaugeMetricFamily(f"kvmstate_{name}", text, value)
 
         yield InfoMetricFamily(
-            "kvmstate_build", "This daemon.", {"version": __version__, "python": platform.python_version()}
+            "kvmstate_build", "Version of the daemon.", {"version": __version__, "python": platform.python_version()}
         )
-        yield from gauge("workqueue_depth", "What is due and not begun.", queue.depth)
-        yield CounterMetricFamily("kvmstate_workqueue_adds", "What was asked for.", queue.adds)
-        yield CounterMetricFamily("kvmstate_workqueue_retries", "What failed, to be tried again.", queue.retries)
-        resources = GaugeMetricFamily("kvmstate_resources", "By kind, and how they are.", labels=["kind", "sync"])
+        yield from gauge("workqueue_depth", "Current depth of the work queue.", queue.depth)
+        yield CounterMetricFamily("kvmstate_workqueue_adds", "Requests added to the work queue.", queue.adds)
+        yield CounterMetricFamily(
+            "kvmstate_workqueue_retries", "Requests that failed and are tried again.", queue.retries
+        )
+        resources = GaugeMetricFamily(
+            "kvmstate_resources", "Resources, by kind and sync state.", labels=["kind", "sync"]
+        )
         counts = Count((id_.kind, resource.sync) for id_, resource in state.resources.items())
         for kind in sorted({kind for kind, _ in counts}):
             for sync in Sync:
                 resources.add_metric([kind, sync.value], counts[kind, sync])
         yield resources
         yield from gauge(
-            "restarts_pending", "Machines with changes for their next start.", state.counts()[Sync.RESTART_PENDING]
+            "restarts_pending", "Machines with changes that wait for a restart.", state.counts()[Sync.RESTART_PENDING]
         )
         yield from gauge(
-            "leader_election_master_status", "Whether it acts, and does not stand by for another.", not state.standby
+            "leader_election_master_status", "1 if this daemon is the leader, 0 if it is on standby.", not state.standby
         )
-        yield from gauge("ready", "First look done, host there, no bug.", state.ready)
+        yield from gauge("ready", "1 after the first full check, if the host answers.", state.ready)
         for condition, name, text in (
-            (ConditionType.HOST, "host_reachable", "Whether libvirt answers."),
-            (ConditionType.MANIFESTS, "manifests_valid", "Whether the manifests in the files are those in force."),
-            (ConditionType.SOURCE, "source_reachable", "Whether manifests can be fetched."),
+            (ConditionType.HOST, "host_reachable", "1 if libvirt answers."),
+            (ConditionType.MANIFESTS, "manifests_valid", "1 if the manifests in the files are valid and in force."),
+            (ConditionType.SOURCE, "source_reachable", "1 if the manifests can be fetched."),
         ):
             yield from gauge(name, text, condition not in state.conditions)
-        troubles = GaugeMetricFamily("kvmstate_trouble", "What is wrong with all at once.", labels=["reason"])
-        for condition in ConditionType:
-            troubles.add_metric([condition.value[0]], condition in state.conditions)
-        yield troubles
+        # the second is the name of earlier versions, for one release
+        for name in ("kvmstate_condition", "kvmstate_trouble"):
+            conditions = GaugeMetricFamily(name, "1 for each condition that holds.", labels=["reason"])
+            for condition in ConditionType:
+                conditions.add_metric([condition.value[0]], condition in state.conditions)
+            yield conditions
         last = state.last_success.timestamp() if state.last_success else None
-        yield from gauge("last_success_timestamp_seconds", "When a look last ended without a failure.", last)
+        yield from gauge("last_success_timestamp_seconds", "End of the last reconciliation without a failure.", last)
         if state.last_result:
             yield from gauge(
-                "last_pass_timestamp_seconds", "When a look last began.", state.last_result.started.timestamp()
+                "last_pass_timestamp_seconds",
+                "Start of the last reconciliation.",
+                state.last_result.started.timestamp(),
             )
         if revision := state.revision:
             yield InfoMetricFamily(
-                "kvmstate_source", "The manifests in force.", {"revision": revision.commit, "ref": revision.ref}
+                "kvmstate_source",
+                "Revision of the manifests in force.",
+                {"revision": revision.commit, "ref": revision.ref},
             )
-            yield from gauge("source_revision_timestamp_seconds", "When it was committed.", revision.time.timestamp())
+            yield from gauge(
+                "source_revision_timestamp_seconds", "Commit time of the revision in force.", revision.time.timestamp()
+            )
         for name in ("capacity", "allocation", "available"):
-            space = GaugeMetricFamily(f"kvmstate_pool_{name}_bytes", "As of the last whole look.", labels=["pool"])
+            space = GaugeMetricFamily(
+                f"kvmstate_pool_{name}_bytes", "Space of the pool, as of the last full check.", labels=["pool"]
+            )
             for pool, figures in state.pools.items():
                 space.add_metric([pool], getattr(figures, name))
             yield space
@@ -140,7 +159,9 @@ class Metrics:
             family = families.setdefault(each.name, family)
             family.add_metric([*each.labels.values()], max(0.0, time.time() - each.since.timestamp()))
         yield from families.values()
-        told = CounterMetricFamily("kvmstate_notifications", "By what became of them.", labels=["type", "result"])
+        told = CounterMetricFamily(
+            "kvmstate_notifications", "Notifications, by type and result.", labels=["type", "result"]
+        )
         for (kind, result), count in sorted(self._notified.items()):
             told.add_metric([kind, result], count)
         yield told

@@ -190,7 +190,9 @@ class Reconciler:
         if other != self._status.state.standby:
             self._status.update(standby=other)
             if other:
-                self._status.record_event("StandingBy", f"{other} keeps this project on this host", warning=True)
+                self._status.record_event(
+                    "LeaderElectionLost", f"{other} keeps this project on this host", warning=True
+                )
         if other:
             self._status.update(ready=True)
             self._queue.add(Task.EVERYTHING, after=STANDBY)
@@ -278,7 +280,7 @@ class Reconciler:
                     self._queue.add(Task.EVERYTHING)
             elif id_ not in gated.held:
                 self._queue.forget(id_)
-            elif resource.sync is Sync.FAILING and id_ in before and before[id_].failures:
+            elif resource.sync is Sync.FAILED and id_ in before and before[id_].failures:
                 shown[index] = replace(before[id_], state=resource.state)
         if result.done:
             # what failed may have waited for this

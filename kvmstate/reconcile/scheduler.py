@@ -35,7 +35,7 @@ class Scheduler:
         if state.next_window and (jumped or now >= state.next_window):
             assert self._reconciler.project
             self._status.update(next_window=self._reconciler.project.reconcile.next_window(now))
-            waiting = [id_ for id_, c in state.resources.items() if c.sync is Sync.WAITING]
+            waiting = [id_ for id_, c in state.resources.items() if c.sync is Sync.PENDING]
             self._queue.add(*waiting)
         if state.ready and not state.standby and (jumped or self._next_policies is None or now >= self._next_policies):
             self._policies(now)

@@ -26,11 +26,11 @@ class Sync(enum.Enum):
     IN_SYNC = "InSync"
     RESTART_PENDING = "RestartPending"  # written, and taken on with the next power cycle
     DRIFTED = "Drifted"  # differs, and is only observed
-    WAITING = "Waiting"  # for a change window, a confirmation, or files to rest
+    PENDING = "Pending"  # for a change window, a confirmation, or files to rest
     BLOCKED = "Blocked"  # its lifecycle, or something else, forbids what would have to be done
-    FAILING = "Failing"  # what was tried failed; it is tried again
+    FAILED = "Failed"  # what was tried failed; it is tried again
     SUSPENDED = "Suspended"
-    LEFT = "LeftManifests"  # owned, no longer declared, and not to be deleted
+    ORPHANED = "Orphaned"  # owned, no longer declared, and not to be deleted
     UNKNOWN = "Unknown"  # cannot be seen, such as a volume of an inactive pool
 
 
@@ -89,7 +89,7 @@ class ConditionType(enum.Enum):
     HOST = ("HostUnreachable", "HostReachable")
     PLAN = ("PlanFailed", "PlanRecovered")
     LOCK = ("Locked", "Unlocked")
-    BUG = ("InternalError", "InternalErrorOver")
+    BUG = ("InternalError", "InternalErrorResolved")
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class StatusStore:
             self._tell_of(before, now)
 
     def _tell_of(self, before: ResourceStatus | None, now: ResourceStatus) -> None:
-        bad = {Sync.FAILING, Sync.BLOCKED, Sync.DRIFTED}
+        bad = {Sync.FAILED, Sync.BLOCKED, Sync.DRIFTED}
         if now.sync is Sync.IN_SYNC:
             if before and before.sync is not Sync.IN_SYNC:
                 was = f"it was {in_words(before.sync.value)}" + (f": {before.message}" if before.message else "")

@@ -26,11 +26,11 @@ def statuses(gated: Gated, result: Result) -> tuple[list[ResourceStatus], set[Re
     for change in gated.plan.changes:
         id_ = change.id
         if id_ in failed:
-            status = _status(change, Sync.FAILING, failed[id_].message, failed[id_].hint)
+            status = _status(change, Sync.FAILED, failed[id_].message, failed[id_].hint)
         elif id_ in skipped:
-            status = _status(change, Sync.FAILING, f"was not tried: {skipped[id_]}")
+            status = _status(change, Sync.FAILED, f"was not tried: {skipped[id_]}")
         elif id_ in left:
-            status = _status(left[id_], Sync.FAILING, f"libvirt did not keep what was set: {brief(left[id_])}")
+            status = _status(left[id_], Sync.FAILED, f"libvirt did not keep what was set: {brief(left[id_])}")
         elif id_ in done and change.desired is None:
             gone.add(id_)
             continue
@@ -52,7 +52,7 @@ def _unharmed(change: Change, held: Sync | None) -> ResourceStatus:
         where = ", ".join(field.where for field in change.waiting)
         return replace(_status(change, Sync.RESTART_PENDING, where), plan=planned(change, change.waiting))
     if change.desired is None:
-        return _status(change, Sync.LEFT, change.reason)
+        return _status(change, Sync.ORPHANED, change.reason)
     return _status(change, Sync.IN_SYNC)
 
 

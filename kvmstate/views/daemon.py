@@ -16,9 +16,9 @@ def render(state: dict[str, Any]) -> str:
     lines = [_head(state), *_looks(state)]
     if gone := state.get("gone"):
         lines.append(f"! {gone}; waiting for it")
-    for trouble in state["troubles"]:
-        lines += f"! {trouble['reason']} since {_time(trouble['since'])}: {trouble['message']}".split("\n")
-        lines += [f"  hint: {trouble['hint']}"] if trouble["hint"] else []
+    for condition in state["conditions"]:
+        lines += f"! {condition['reason']} since {_time(condition['since'])}: {condition['message']}".split("\n")
+        lines += [f"  hint: {condition['hint']}"] if condition["hint"] else []
     rows = [HEAD, *map(_row, state["resources"])]
     return "\n".join([*map(one_line, lines), "", *aligned(rows, terminal_width())])
 
@@ -28,7 +28,11 @@ def _head(state: dict[str, Any]) -> str:
     return ", ".join(
         [
             f"project {state['project'] or '?'} on {state['host'] or '?'}",
-            f"stands by for {state['standby']}" if state["standby"] else "ready" if state["ready"] else "not ready",
+            f"standby: {state['standby']} is the leader"
+            if state["standby"]
+            else "ready"
+            if state["ready"]
+            else "not ready",
             *(["only observed"] if state["mode"] == "observe" else []),
             *([f"revision {revision['commit'][:12]} of {revision['ref']}"] if revision else []),
         ]
@@ -39,8 +43,9 @@ def _looks(state: dict[str, Any]) -> list[str]:
     done = state["last_pass"]
     if not done:
         return []
-    last = f"last look {_time(done['started'])} at {done['looked']}"
-    return [last + (f", all again {_time(state['next_look'])}" if state["next_look"] else "")]
+    checked = f"{done['looked']} resource{'' if done['looked'] == 1 else 's'}"
+    last = f"last check {_time(done['started'])} ({checked})"
+    return [last + (f", next full check {_time(state['next_sync'])}" if state["next_sync"] else "")]
 
 
 def _row(resource: dict[str, Any]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def _row(change: Change, waits: bool) -> Row:
     if change.suspended:
         sync = "Suspended"
     elif change.action is Action.NOOP and change.desired is None:
-        sync = "LeftManifests"
+        sync = "Orphaned"
     fields = change.shown or (change.waiting if waits else ())
     note = change.blocked or change.reason or ", ".join(f.where for f in fields if seen is not None)
     return Row(str(change.id), seen.state if seen else "-", sync, note)

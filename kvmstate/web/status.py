@@ -19,6 +19,10 @@ def status(state: State, only: ResourceId | None = None) -> dict[str, object]:
     if only and only not in state.resources:
         raise ValueError(f"the daemon knows no {only}")
     revision = state.revision
+    conditions = [
+        {"reason": condition.value[0], "since": time(since), "message": error.message, "hint": error.hint}
+        for condition, (since, error) in state.conditions.items()
+    ]
     return {
         "format_version": FORMAT_VERSION,
         "version": __version__,
@@ -32,13 +36,13 @@ def status(state: State, only: ResourceId | None = None) -> dict[str, object]:
         "manifests_loaded": time(state.loaded),
         "last_pass": _pass(state.last_result) if state.last_result else None,
         "last_success": time(state.last_success),
-        "next_look": time(state.next_sync),
+        "next_sync": time(state.next_sync),
         "next_window": time(state.next_window),
         "counts": {sync.value: count for sync, count in sorted(state.counts().items(), key=lambda c: c[0].value)},
-        "troubles": [
-            {"reason": condition.value[0], "since": time(since), "message": error.message, "hint": error.hint}
-            for condition, (since, error) in state.conditions.items()
-        ],
+        "conditions": conditions,
+        # names of earlier versions, for one release
+        "next_look": time(state.next_sync),
+        "troubles": conditions,
         "notes": list(state.notes),
         "resources": [
             _resource(resource, state.desired.get(id_), id_ == only)

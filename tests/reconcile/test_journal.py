@@ -59,8 +59,8 @@ def test_a_full_disk_is_said_once_and_costs_only_what_was_to_be_written(tmp_path
     for text in ("one", "two"):
         full.status.record_event("Applied", text)
     reasons = [event["reason"] for event in full.journal.since(0)]
-    assert sorted(reasons) == ["Applied", "Applied", "EventsNotKept"]
-    assert "No space left" in next(e["message"] for e in full.journal.since(0) if e["reason"] == "EventsNotKept")
+    assert sorted(reasons) == ["Applied", "Applied", "EventStoreFailed"]
+    assert "No space left" in next(e["message"] for e in full.journal.since(0) if e["reason"] == "EventStoreFailed")
     # room again
     file.unlink()
     full.status.record_event("Applied", "three")
@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     life = Life(tmp_path / "state")
     life.status.record_event("Applied", "one")
-    assert "EventsNotKept" in [event["reason"] for event in life.journal.since(0)]
+    assert "EventStoreFailed" in [event["reason"] for event in life.journal.since(0)]
 
 
 def test_files_stay_small_and_the_latest_events_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

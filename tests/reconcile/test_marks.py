@@ -127,7 +127,7 @@ def test_a_deletion_waits_until_it_is_confirmed_and_no_longer_than_it_is_meant(
 
 
 def waits_for(daemon: Daemon, what: str) -> None:
-    until(lambda: any(e["reason"] == "Waiting" and what in e["event"] for e in daemon.since()), what, 30)
+    until(lambda: any(e["reason"] == "Pending" and what in e["event"] for e in daemon.since()), what, 30)
     daemon.mark()
 
 

@@ -105,7 +105,7 @@ def test_a_webhook_gets_what_it_asked_for(
     notifier = tell(Webhook(type="webhook", url=hook.url, token_file="token", on=["drift", "failure"]))
     status.update_resources([ResourceStatus(WEB, Sync.IN_SYNC)])
     status.record_event("DriftCorrected", "cpus: 3 -> 2", WEB)
-    status.update_resources([ResourceStatus(WEB, Sync.FAILING, "no memory", "buy some")])
+    status.update_resources([ResourceStatus(WEB, Sync.FAILED, "no memory", "buy some")])
     # nobody asked for recoveries
     status.update_resources([ResourceStatus(WEB, Sync.IN_SYNC)])
     status.set_condition(ConditionType.MANIFESTS, UsageError("m.yaml:1: no"))
@@ -196,13 +196,13 @@ def test_an_email_is_sent_with_encryption_unless_told_otherwise(
                 **login,
             )
         )
-        status.update_resources([ResourceStatus(WEB, Sync.FAILING, "no memory\nat all", "buy some")])
+        status.update_resources([ResourceStatus(WEB, Sync.FAILED, "no memory\nat all", "buy some")])
         until(lambda: mails.got, f"a mail, or {said(status, 'NotificationFailed')}", 20)
     finally:
         server.stop()
     mail = message_from_bytes(mails.got[0].content)
     assert mails.got[0].rcpt_tos == ["ops@example.org", "boss@example.org"]
-    assert mail["Subject"] == "[shop] domain/web: Failing"
+    assert mail["Subject"] == "[shop] domain/web: Failed"
     assert "no memory\nat all\nhint: buy some" in mail.get_payload().replace("\r\n", "\n")
     assert mails.logins == ([(b"ops", b"hush")] if encrypted else [])
 
@@ -237,10 +237,10 @@ def test_so_many_are_sent_an_hour_and_the_rest_is_summed_up(
     began = time.monotonic()
     for number in range(10):
         status.record_event("DriftCorrected", f"{number}", WEB)
-    status.update_resources([ResourceStatus(DB, Sync.FAILING, "no memory")])
+    status.update_resources([ResourceStatus(DB, Sync.FAILED, "no memory")])
     found = hook.gets(3)
     assert time.monotonic() - began >= 1.5
-    assert found == ["0", "1", "9 held back (8 drift, 1 failure); the last one: domain/db: Failing: no memory"]
+    assert found == ["0", "1", "9 held back (8 drift, 1 failure); the last one: domain/db: Failed: no memory"]
     assert hook.got[2][2]["held_back"] == {"drift": 8, "failure": 1}
     until(lambda: notifier.counts["webhook", "sent"] == 3, "the third message counted as sent")
     assert notifier.counts["webhook", "held"] == 9

@@ -77,7 +77,7 @@ def test_what_left_the_manifests_goes_once_they_have_rested(
     daemon = run()
     daemon.mark()
     project.write(VM)
-    daemon.says("Waiting", "network/lan")
+    daemon.says("Pending", "network/lan")
     project.write(LAN, VM)
     daemon.says("InSync", "network/lan")
     assert connection.networkLookupByName("lan").isActive()
@@ -93,7 +93,7 @@ def test_a_failing_machine_does_not_hold_up_the_rest(
     lost = idle("lost", disks=[{"name": "root", "volume": "nowhere/root"}])
     project.write(broken, lost, VM, LAN)
     daemon = run()
-    assert daemon.says("Failing", "domain/broken")["level"] == "warning"
+    assert daemon.says("Failed", "domain/broken")["level"] == "warning"
     assert "volume/nowhere/root" in daemon.says("Blocked", "domain/lost")["event"]
     assert is_running(connection)
     assert connection.networkLookupByName("lan").isActive()
@@ -122,7 +122,7 @@ def test_a_change_that_was_taken_back_is_not_tried_again_before_its_manifest_cha
     project.converge(pool(), root, web(), VM)
     daemon = run()
     project.write(pool(), root, web(kernel={"path": "/nowhere"}), VM, policy)
-    said = daemon.says("Failing", "domain/web")["event"]
+    said = daemon.says("Failed", "domain/web")["event"]
     assert "domain/web was reverted to snapshot safe-" in said
     assert is_running(connection, "web")
     started = connection.lookupByName("web").ID()

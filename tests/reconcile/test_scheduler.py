@@ -27,7 +27,7 @@ def at(hour: int, minute: int = 0, day: int = 25) -> datetime:
 
 @pytest.fixture
 def status() -> StatusStore:
-    return StatusStore(State(ready=True, next_window=at(2), resources={VM: ResourceStatus(VM, Sync.WAITING)}))
+    return StatusStore(State(ready=True, next_window=at(2), resources={VM: ResourceStatus(VM, Sync.PENDING)}))
 
 
 def scheduler(status: StatusStore, queue: WorkQueue) -> Scheduler:

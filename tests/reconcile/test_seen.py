@@ -189,7 +189,7 @@ def test_status_is_watched_as_the_daemon_sees_it(
     project.write(resource("Network", "lan", {"suspend": True}))
     watcher.shows(lambda state: network(state, "Suspended"), "suspended by its manifest")
     project.write({"kind": "Nonsense"})
-    watcher.shows(lambda state: any(t["reason"] == "ManifestsInvalid" for t in state["troubles"]), "what is wrong")
+    watcher.shows(lambda state: any(t["reason"] == "ManifestsInvalid" for t in state["conditions"]), "what is wrong")
     daemon.stop()
     watcher.shows(lambda state: "no daemon answers" in state.get("gone", ""), "the daemon has gone")
 

@@ -87,7 +87,7 @@ def test_wrong_content_is_told_and_tried_again(
     with server(IMAGE, goes_on) as url:
         project.write(pool(), LAN, base(url, "sha256:" + "0" * 64))
         daemon = run()
-        said = daemon.says("Failing", "volume/images/base")
+        said = daemon.says("Failed", "volume/images/base")
         assert "not 0000" in said["event"]
         assert connection.networkLookupByName("lan").isActive()
         assert not project.path("images/base").exists()

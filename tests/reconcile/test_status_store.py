@@ -72,9 +72,9 @@ def test_what_was_done_is_shown_as_the_look_after_it_saw_it() -> None:
     ("result", "held", "sync"),
     [
         (lambda c: Result(), {WEB: Sync.DRIFTED}, Sync.DRIFTED),
-        (lambda c: Result(failed=[(c, HostError("no memory"))]), {}, Sync.FAILING),
-        (lambda c: Result(skipped=[(c, "volume/root failed")]), {}, Sync.FAILING),
-        (lambda c: Result(done=[c], left=(c,)), {}, Sync.FAILING),
+        (lambda c: Result(failed=[(c, HostError("no memory"))]), {}, Sync.FAILED),
+        (lambda c: Result(skipped=[(c, "volume/root failed")]), {}, Sync.FAILED),
+        (lambda c: Result(done=[c], left=(c,)), {}, Sync.FAILED),
     ],
 )
 def test_what_differs_is_kept_with_its_fields(result: Any, held: dict[ResourceId, Sync], sync: Sync) -> None:
@@ -149,5 +149,5 @@ def test_a_page_has_all_in_short_and_one_in_full() -> None:
 
 
 def test_what_is_owned_and_not_declared_has_no_spec() -> None:
-    (shown,) = status(State(resources={WEB: ResourceStatus(WEB, Sync.LEFT)}), WEB)["resources"]
+    (shown,) = status(State(resources={WEB: ResourceStatus(WEB, Sync.ORPHANED)}), WEB)["resources"]
     assert (shown["summary"], shown["spec"], shown["plan"]) == ({}, None, None)

@@ -157,11 +157,11 @@ def test_without_a_service_manager_nothing_is_said_and_nothing_fails(tmp_path: P
                 ready=True,
                 resources={
                     (a := ResourceId("domain", "a")): ResourceStatus(a, Sync.IN_SYNC),
-                    (b := ResourceId("domain", "b")): ResourceStatus(b, Sync.WAITING, "for a window"),
-                    (c := ResourceId("domain", "c")): ResourceStatus(c, Sync.FAILING, "no\nsuch file"),
+                    (b := ResourceId("domain", "b")): ResourceStatus(b, Sync.PENDING, "for a window"),
+                    (c := ResourceId("domain", "c")): ResourceStatus(c, Sync.FAILED, "no\nsuch file"),
                 },
             ),
-            "1 in sync, 1 waiting, 1 failing; domain/c: no\\nsuch file",
+            "1 in sync, 1 pending, 1 failed; domain/c: no\\nsuch file",
         ),
         (
             State(ready=True, conditions={ConditionType.HOST: (datetime.now(UTC), ConnectionFailed("gone"))}),

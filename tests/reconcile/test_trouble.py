@@ -144,7 +144,7 @@ def test_a_disk_that_is_full(project: Project, run: Run, connection: libvirt.vir
         until_it_may_die(project.host)
         project.write(pool(), base, VM)
         daemon = run()
-        daemon.says("Failing", "volume/images/base")
+        daemon.says("Failed", "volume/images/base")
         # libvirtd of 11.3 may crash of it
         until(lambda: is_running(libvirt.open(project.uri)), "the others are kept", 20)
         inside(project.host, f"rm {folder}/in-the-way")
@@ -173,7 +173,7 @@ def test_of_two_one_stands_by(project: Project, run: Run, connection: libvirt.vi
     project.write(VM)
     first = run()
     second = run(folder=other, ready=False)
-    second.says("StandingBy")
+    second.says("LeaderElectionLost")
     assert connection.lookupByName("vm").maxMemory() == 32 * 1024
     first.stop()
     second.says("Applied", "domain/vm", 10)

@@ -333,16 +333,16 @@ def test_reconcile_asks_for_the_manifests_and_a_look_at_everything(daemon: Daemo
 def test_status_says_how_everything_is(daemon: Daemon, tmp_path: Path) -> None:
     web, db = ResourceId("domain", "web"), ResourceId("domain", "db")
     daemon.status.update_resources(
-        [ResourceStatus(web, Sync.IN_SYNC), ResourceStatus(db, Sync.FAILING, "no memory", "buy some", failures=2)]
+        [ResourceStatus(web, Sync.IN_SYNC), ResourceStatus(db, Sync.FAILED, "no memory", "buy some", failures=2)]
     )
     daemon.status.set_condition(ConditionType.MANIFESTS, UsageError("m.yaml:1: no", "say yes"))
     said = json.loads(ask(daemon.serve(f"unix:{tmp_path / 'web.sock'}"), "/status")[1])
-    assert (said["project"], said["ready"], said["counts"]) == ("shop", False, {"Failing": 1, "InSync": 1})
+    assert (said["project"], said["ready"], said["counts"]) == ("shop", False, {"Failed": 1, "InSync": 1})
     assert [(r["address"], r["sync"], r["message"], r["failures"]) for r in said["resources"]] == [
-        ("domain/db", "Failing", "no memory", 2),
+        ("domain/db", "Failed", "no memory", 2),
         ("domain/web", "InSync", "", 0),
     ]
-    assert said["troubles"][0]["reason"] == "ManifestsInvalid"
+    assert said["conditions"][0]["reason"] == "ManifestsInvalid"
 
 
 def test_events_are_read_on_from_a_number_and_waited_for(daemon: Daemon, tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_metrics(daemon: Daemon, tmp_path: Path) -> None:
 
     assert value("resources", kind="domain", sync="RestartPending") == 1
     assert value("resources", kind="network", sync="InSync") == 1
-    assert value("resources", kind="network", sync="Failing") == 0
+    assert value("resources", kind="network", sync="Failed") == 0
     assert value("restarts_pending") == 1
     assert value("drift_detected_total", kind="domain") == value("drift_corrected_total", kind="domain") == 1
     assert value("controller_reconcile_total", result="success") == 1

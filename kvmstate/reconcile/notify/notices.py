@@ -14,9 +14,9 @@ _CONDITIONS = [condition for condition in ConditionType if condition is not Cond
 _TOPICS: dict[str, Topic] = {
     "DriftCorrected": "drift",
     Sync.DRIFTED.value: "drift",
-    Sync.FAILING.value: "failure",
+    Sync.FAILED.value: "failure",
     Sync.BLOCKED.value: "failure",
-    "EventsNotKept": "failure",
+    "EventStoreFailed": "failure",
     "ListenFailed": "failure",
     "Recovered": "recovery",
     **{condition.value[0]: "failure" for condition in _CONDITIONS},
