@@ -180,44 +180,62 @@ def check_references_on(uri: str, resources: Iterable[Resource], locate: Locate)
 
 class Ahead(threading.Thread):
     """Connects to a host, reads what a project owns there and looks at that, while manifests are read: the one waits
-    for the host, the other computes. Nobody need take what it found: it ends by itself."""
+    for the host, the other computes. Nobody need take what it found: it ends by itself. It changes nothing, and holds
+    no lock."""
 
     def __init__(self, uri: str | None, project: str, closely: bool) -> None:
         super().__init__(name="ahead", daemon=True)
         self._uri, self._project, self._closely = uri, project, closely
         self._opened = ExitStack()
-        self._found: tuple[Host, Store, Seen] | BaseException | None = None
-        self._left = False
+        self._host: Host | None = None
+        self._store: Store | None = None
+        self._seen = Seen()
+        self._error: BaseException | None = None
+        self._ended = self._left = self._free = False
         self._deciding = threading.Lock()
         self.start()
 
     def run(self) -> None:
         try:
-            host = self._opened.enter_context(open_host(self._uri))
-            host.closely = self._closely
-            store = open_store(host, self._project)
-            found: tuple[Host, Store, Seen] | BaseException = host, store, look_ahead(host, store.inventory)
+            self._host = self._opened.enter_context(open_host(self._uri))
+            self._host.closely = self._closely
+            self._free = open_lock(self._host, self._project).holder() is None
+            self._store = open_store(self._host, self._project)
+            self._seen = look_ahead(self._host, self._store.inventory)
         except BaseException as error:
-            found = error
+            self._error = error
         with self._deciding:
-            self._found = found
+            self._ended = True
             if self._left:
                 self._opened.close()
 
-    def taken(self, stack: ExitStack) -> tuple[Host, Store, Seen]:
-        """The host, which `stack` closes. Raises what went wrong."""
+    def host(self, stack: ExitStack) -> Host:
+        """The host, which `stack` closes. Raises ConnectionFailed."""
         self.join()
         stack.push(self._opened.pop_all())
-        if isinstance(self._found, BaseException):
-            raise self._found
-        assert self._found
-        return self._found
+        if self._host is None:
+            assert self._error
+            raise self._error
+        return self._host
+
+    def found(self) -> tuple[Store, Seen]:
+        """The record, and what is there of what it says. Raises what went wrong."""
+        if self._error:
+            raise self._error
+        assert self._store
+        return self._store, self._seen
+
+    def still(self, store: Store) -> Seen:
+        """What was seen, when nobody held the lock by which this record was read, and it is as it was; else nothing:
+        another run may have changed what was looked at."""
+        same = self._free and self._store is not None and self._store.inventory == store.inventory
+        return self._seen if same and not self._error else Seen()
 
     def leave(self) -> None:
         """Nobody will take it."""
         with self._deciding:
             self._left = True
-            if self._found:
+            if self._ended:
                 self._opened.close()
 
 
@@ -231,7 +249,7 @@ def open_session(
     claim: Claim | None = None,
     ahead: Ahead | None = None,
 ) -> Iterator[Session]:
-    """A session that only reads may have been begun before, see `Ahead`.
+    """What was begun before, see `Ahead`, is gone on with.
 
     Raises ConnectionFailed, Locked, HostError when the host's record of the project cannot be read, or PlanError when
     it is that of another one than the `claim` says.
@@ -239,16 +257,16 @@ def open_session(
     A session that applies holds the project's lock while it is open; see `Writing`.
     """
     with ExitStack() as stack:
-        if ahead:
-            host, store, seen = ahead.taken(stack)
-            yield Session(host, claimed(store, claim), tuple(resources), locate, seen)
-            return
-        host = stack.enter_context(open_host(uri))
+        host = ahead.host(stack) if ahead else stack.enter_context(open_host(uri))
         if writing:
             store = stack.enter_context(writable(host, project, writing, claim))
+            seen = ahead.still(store) if ahead else Seen()
+        elif ahead:
+            store, seen = ahead.found()
+            claimed(store, claim)
         else:
-            store = claimed(open_store(host, project), claim)
-        yield Session(host, store, tuple(resources), locate)
+            store, seen = claimed(open_store(host, project), claim), Seen()
+        yield Session(host, store, tuple(resources), locate, seen)
 
 
 @contextmanager
