@@ -82,6 +82,12 @@ def current(domain: Domain) -> str | None:
     return None
 
 
+def checkpoints(domain: Domain) -> list[str]:
+    """The names of a domain's checkpoints, by which backup programs tell what has changed since."""
+    with faults():
+        return sorted(str(checkpoint.getName()) for checkpoint in domain.raw.listAllCheckpoints(0))
+
+
 def find(domain: Domain, name: str) -> Snapshot:
     """Raises NotFound."""
     with faults():

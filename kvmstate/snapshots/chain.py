@@ -26,6 +26,8 @@ from kvmstate.xmlbind.path import parse_path
 
 # How the overlays that are made here end, and nothing else does
 SUFFIX = ".overlay"
+# What to do about checkpoints
+LET_GO = "`virsh checkpoint-delete {0} {1} --metadata` for each; the next backup is a full one then"
 
 
 @dataclass(frozen=True)
@@ -300,6 +302,19 @@ def _define_as_it_runs(host: Host, machine: Machine) -> None:
         return root if behind else None
 
     define(host, machine.domain, follow)
+
+
+def refuse_checkpoints(machine: Machine) -> None:
+    """Raises HostError for a domain with checkpoints: libvirt makes and changes no external snapshot of it, and a merge
+    would end half-way."""
+    if found := snapshots.checkpoints(machine.domain):
+        raise HostError(f"{machine.name} has {held_by(found)}", LET_GO.format(machine.name, found[0]))
+
+
+def held_by(checkpoints: Collection[str]) -> str:
+    """What keeps libvirt from changing snapshots."""
+    several = "s" if len(checkpoints) > 1 else ""
+    return f"checkpoint{several} {', '.join(checkpoints)} of a backup program, and libvirt changes no snapshots then"
 
 
 def define(host: Host, domain: Domain, alter: Callable[[etree._Element], etree._Element | None]) -> None:

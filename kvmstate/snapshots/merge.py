@@ -16,7 +16,18 @@ from lxml import etree
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host, domains, snapshots
 from kvmstate.snapshots import dropped, files
-from kvmstate.snapshots.chain import SUFFIX, Disk, Images, Machine, Snapshot, lay, look, recovered, rewrite
+from kvmstate.snapshots.chain import (
+    SUFFIX,
+    Disk,
+    Images,
+    Machine,
+    Snapshot,
+    lay,
+    look,
+    recovered,
+    refuse_checkpoints,
+    rewrite,
+)
 from kvmstate.snapshots.create import Progress, Say
 
 
@@ -41,6 +52,7 @@ def delete(host: Host, domain: str, name: str, say: Say = silent, progress: Prog
     if not snapshot.external:
         snapshots.delete(snapshots.find(machine.domain, name), metadata_only=False)
         return
+    refuse_checkpoints(machine)
     images = Images(host)
     # before a merge moves the chain away from below them
     files.sweep(host, images, machine, say)
@@ -85,6 +97,11 @@ def merge(host: Host, domain: str, keep: int = 0, say: Say = silent, progress: P
     return names
 
 
+def mergeable(host: Host, domain: str) -> None:
+    """Raises what a merge of all would raise, as far as it can be told before; and NotFound."""
+    foreseen(host, domain, surplus(look(host, domain), 0))
+
+
 def surplus(machine: Machine, keep: int) -> list[str]:
     """The snapshots that a merge would delete, the oldest first."""
     found = [snapshot.name for snapshot in machine.lineage() if snapshot.external]
@@ -127,6 +144,7 @@ def check(host: Host, domain: str, name: str) -> list[str]:
     snapshot = machine.snapshot(name)
     if not snapshot.external:
         return []
+    refuse_checkpoints(machine)
     return [str(each) for each in _commits(machine, snapshot, Images(host))]
 
 

@@ -18,7 +18,20 @@ from lxml import etree
 from kvmstate.errors import HostError
 from kvmstate.host import Host, domains, snapshots
 from kvmstate.snapshots import dropped, files, underway
-from kvmstate.snapshots.chain import SUFFIX, Disk, Images, Machine, Snapshot, define, disks, ended, lay, look, rewrite
+from kvmstate.snapshots.chain import (
+    SUFFIX,
+    Disk,
+    Images,
+    Machine,
+    Snapshot,
+    define,
+    disks,
+    ended,
+    lay,
+    look,
+    refuse_checkpoints,
+    rewrite,
+)
 from kvmstate.snapshots.create import Say, Wish, check_room, take
 from kvmstate.snapshots.create import check as check_wish
 from kvmstate.snapshots.underway import Underway
@@ -178,6 +191,7 @@ def check(host: Host, machine: Machine, snapshot: Snapshot, images: Images, conf
                 "merge the external ones first",
             )
         return
+    refuse_checkpoints(machine)
     targets = {disk.target for disk in (disks(snapshot.configuration) if configuration else machine.disks)}
     for target, below in snapshot.frozen.items():
         if below not in images.by_path:

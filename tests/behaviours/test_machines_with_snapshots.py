@@ -10,6 +10,10 @@ import libvirt
 import pytest
 from harness import MAIN, Project, idle, kvmstate, patching, pool, resource
 
+from kvmstate.app import open_session
+from kvmstate.manifest.project import load_project
+from kvmstate.plan import Options
+
 pytestmark = pytest.mark.real
 
 ROOT = {"name": "root", "volume": "images/root.qcow2"}
@@ -148,3 +152,45 @@ def test_what_a_cut_off_revert_has_left_off_is_not_started_before_it_is_finished
     assert domain.isActive()
     assert project.plan().code == 0
     assert project.kvmstate("snapshot run").code == 0
+
+
+def test_snapshots_of_a_machine_with_checkpoints_are_left_and_it_is_not_stopped_for_its_deletion(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), volume(), idle("vm", disks=[ROOT]))
+    snapshot(project, "create", "--name", "one")
+    domain = connection.lookupByName("vm")
+    domain.checkpointCreateXML("<domaincheckpoint><name>c1</name></domaincheckpoint>")
+    before, files = domain.ID(), sorted(project.path("images").iterdir())
+    held = "checkpoint c1 of a backup program, and libvirt changes no snapshots then"
+    for words in (["create", "vm"], ["delete", "vm", "one"], ["merge", "vm"], ["revert", "vm", "one"]):
+        run = kvmstate("snapshot", *words, *(["--auto-approve"] if words[0] != "create" else []), "-c", project.uri)
+        assert run.code == 1, run
+        assert f"vm has {held}" in run.err, run
+        assert "virsh checkpoint-delete vm c1 --metadata" in run.err
+    project.write(pool(), volume())
+    applied = project.apply("--prune")
+    assert applied.code == 1
+    assert f"blocked: it has {held}" in applied.out
+    assert (domain.ID(), sorted(project.path("images").iterdir())) == (before, files)
+    domain.checkpointLookupByName("c1").delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+    project.converge(options=("--prune",))
+    assert not connection.listAllDomains()
+
+
+def test_a_checkpoint_that_comes_after_the_plan_stops_no_machine_either(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    project.converge(pool(), volume(), idle("vm", disks=[ROOT]))
+    snapshot(project, "create", "--name", "one")
+    project.write(pool(), volume())
+    loaded, options = load_project(project.folder).load(()), Options(prune=True)
+    domain = connection.lookupByName("vm")
+    before = domain.ID()
+    with open_session(project.uri, project.name, loaded.resources, loaded.at) as session:
+        plan = session.plan(options)
+        assert not plan.blocked
+        domain.checkpointCreateXML("<domaincheckpoint><name>c1</name></domaincheckpoint>")
+        result = session.apply(plan, options, lambda event: None)
+    assert ["libvirt changes no snapshots then" in error.message for _, error in result.failed] == [True]
+    assert domain.ID() == before

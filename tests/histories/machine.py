@@ -112,6 +112,7 @@ EXPLAINED: dict[str, set[str] | None] = {
         "lays_an_overlay_without_metadata",
     },
     r"in use by (volume images/[abc]\.s\d|snapshot s\d)": {"snapshot_command"},
+    "of a backup program, and libvirt changes no snapshots then": {"makes_a_checkpoint"},
     "by now, in no storage pool, and it lies on volume images/": {"lays_an_overlay_without_metadata"},
     "by now, by somebody's hand: back on volume images/": {"moves_a_disk_to_another_file", "snapshot_command"},
     "needs volume/images/[abc], which is blocked: ": {

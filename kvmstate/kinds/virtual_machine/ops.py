@@ -35,7 +35,7 @@ from kvmstate.model.reference import Lookup
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots import underway
 from kvmstate.snapshots.chain import frozen_lately
-from kvmstate.snapshots.merge import merge
+from kvmstate.snapshots.merge import merge, mergeable
 from kvmstate.xmlbind import disk_source, document, owning, parse, to_text
 from kvmstate.xmlbind.path import parse_path
 
@@ -230,8 +230,14 @@ def steps(change: Change, at: Context) -> list[Step]:
 
     if change.action is Action.DELETE:
         drop, permit = change.lifecycle.deletion == "delete", at.gate.removal(change)
+
+        def shut_down_to_go() -> None:
+            # it would be off and stay, else
+            mergeable(host, name)
+            shut_down()
+
         return [
-            *([simple("shut down", shut_down)] if change.running else []),
+            *([simple("shut down", shut_down_to_go)] if change.running else []),
             # its volumes stay: they shall hold what it wrote last
             simple("merge external snapshots", lambda: merge(host, name)),
             simple("undefine", lambda: domains.undefine(find(), drop, permit)),

@@ -12,7 +12,10 @@ from kvmstate.kinds.virtual_machine.portable import secrets
 from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Change
 from kvmstate.model.resource import ResourceId
+from kvmstate.snapshots.chain import LET_GO, held_by
 from kvmstate.xmlbind import document
+
+_CHECKPOINT = "checkpoint "
 
 
 def removed(
@@ -32,12 +35,21 @@ def removed(
                 "lifecycle.deletion: delete",
             )
             continue
+        if why := _unmerged(kept.get(change.uuid, [])):
+            yield replace(change, blocked=f"it has {held_by(why)}", hint=LET_GO.format(change.id.name, why[0]))
+            continue
         state = _state(change)
         gone = [*states, *_secrets(change, host, said.get(change.id, ())), *(state if drop else ())]
         goes = f"; lost with it: {', '.join(gone)}" if gone else ""
         kept_back = bool(state) and not drop
         stays = f"; kept for it to be made again: {', '.join(state)}" if kept_back else ""
         yield replace(change, reason=f"{change.reason}{goes}{stays}", orphans=kept_back)
+
+
+def _unmerged(kept: Sequence[tuple[str, str]]) -> list[str]:
+    """The checkpoints that keep libvirt from merging external snapshots, where there are any."""
+    external = any(document(text).find("disks/disk[@snapshot='external']") is not None for _, text in kept)
+    return [what.removeprefix(_CHECKPOINT) for what, _ in kept if external and what.startswith(_CHECKPOINT)]
 
 
 def _state(change: Change) -> list[str]:
