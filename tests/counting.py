@@ -1,14 +1,20 @@
-"""Calls to libvirt, counted on their way from a client to libvirtd."""
+"""Calls to libvirt, counted on their way from a client to libvirtd.
+
+`python counting.py PATH BEHIND SECONDS` does so as a process, on the host itself: who looks at the host's files looks
+at those of the process that answers. It says how many there were by now for each line that it reads.
+"""
 
 from __future__ import annotations
 
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
+from queue import SimpleQueue
 
 # https://libvirt.org/kbase/internals/rpc.html: length, program, version, procedure, type, serial, status
 HEADER = struct.Struct(">IIIIIII")
@@ -17,11 +23,12 @@ CALL = 0
 
 
 class Counting:
-    """A socket in front of libvirtd's, that counts what clients ask for."""
+    """A socket in front of libvirtd's, that counts what clients ask for; what comes back is `late` by so many
+    seconds."""
 
-    def __init__(self, path: Path, behind: str) -> None:
+    def __init__(self, path: Path, behind: str, late: float = 0) -> None:
         self.calls: Counter[str] = Counter()
-        self._behind = behind
+        self._behind, self._late = behind, late
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(path))
         self._server.listen(64)
@@ -39,7 +46,8 @@ class Counting:
             server = socket.socket(socket.AF_UNIX)
             server.connect(self._behind)
             threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
+            pump = self._delay if self._late else self._pump
+            threading.Thread(target=pump, args=(server, client, False), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
         pending = b""
@@ -49,6 +57,23 @@ class Counting:
                 target.sendall(data)
                 if counts:
                     pending = self._count(pending + data)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def _delay(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
+        """What comes, each piece when it is due: one that waits does not hold up those after it."""
+        due: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+
+        def read() -> None:
+            with suppress(OSError):
+                while data := source.recv(1 << 16):
+                    due.put((time.monotonic() + self._late, data))
+            due.put((time.monotonic() + self._late, b""))
+
+        threading.Thread(target=read, daemon=True).start()
+        with suppress(OSError), closing(source), closing(target):
+            while (piece := due.get())[1]:
+                time.sleep(max(0, piece[0] - time.monotonic()))
+                target.sendall(piece[1])
             target.shutdown(socket.SHUT_RDWR)
 
     def _count(self, data: bytes) -> bytes:
@@ -63,3 +88,11 @@ class Counting:
                 self.calls[f"{program:x}:{procedure}"] += 1
             data = data[length:]
         return data
+
+
+if __name__ == "__main__":
+    path, behind, late = sys.argv[1:]
+    counting = Counting(Path(path), behind, float(late))
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(counting.calls.total() - counting.calls["keepalive"], flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from kvmstate.apply.executor import Result, apply_plan
+from kvmstate.apply.executor import Result, apply_plan, note_agreement
 from kvmstate.apply.inventory import Store
 from kvmstate.apply.owners import with_owners
 from kvmstate.apply.size import judged
@@ -15,7 +15,8 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Observed, ResourceId
-from kvmstate.plan.planner import observe
+from kvmstate.plan.known import known
+from kvmstate.plan.planner import look_again, observe
 from kvmstate.plan.takeover import everything, takeover
 
 
@@ -31,6 +32,8 @@ def existing(host: Host, store: Store, ids: Iterable[ResourceId] | None = None) 
     """These objects, or all of the host, as resources. Raises NotFound for one that is not there."""
     wanted = list(everything(host) if ids is None else ids)
     seen = observe(host, wanted)
+    host.held = {id_.name: each.xml for id_, each in seen.items() if BY_WORD[id_.kind].holds_data}
+    host.forget()
     if ids is not None and (missing := [id_ for id_ in wanted if id_ not in seen]):
         raise NotFound(f"there is no {missing[0]} on the host", "`virsh list --all` and its like show what is")
     found = Existing()
@@ -68,5 +71,14 @@ def _taken(host: Host, store: Store, seen: Observed) -> Change:
 
 
 def own(host: Host, store: Store, changes: Iterable[Change]) -> Result:
-    """Record that the project owns what these change, as it is."""
-    return apply_plan(Plan(store.project, host.uri, tuple(changes)), host, store)
+    """Record that the project owns what these change, as it is; and of what is as its manifest says, that it is: no
+    later plan has to compare it."""
+    plan = Plan(store.project, host.uri, tuple(changes))
+    result = apply_plan(plan, host, store)
+    if result.ok:
+        desired = {change.id: change.desired for change in plan.changes if change.desired}
+        # what paths mean is told by the manifests too, by now
+        host.know(known(desired, store.inventory))
+        seen = {change.id: replace(change.observed) for change in plan.changes if change.observed}
+        note_agreement(look_again(host, desired.values(), store.inventory, seen), store, host)
+    return result

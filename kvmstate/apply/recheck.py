@@ -39,7 +39,7 @@ class Recheck:
         self._thread.shutdown(cancel_futures=True)
 
     def add(self, change: Change) -> None:
-        if change.desired and change.action is not Action.ADOPT:
+        if change.desired:
             self._done.append(change)
         if len(self._done) >= BATCH:
             self._look()
@@ -64,4 +64,6 @@ class Recheck:
         for change in plan.todo:
             if entry := owned.get(change.id):
                 self._store.put(replace(entry, applied=remained.still(entry, change, self._host.sealing.hide)))
-        return list(plan.todo)
+        # what is adopted stays as it is: the next plan shows how it differs
+        adopted = {change.id for change in batch if change.action is Action.ADOPT}
+        return [change for change in plan.todo if change.id not in adopted]

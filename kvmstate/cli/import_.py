@@ -95,6 +95,8 @@ def command(
                 f"{output} is not among the manifests of its project: {lost} and what else was written is not owned",
                 "add the folder to `manifests` in kvmstate.yaml, then `kvmstate adopt`",
             )
+        # what is recorded is what they say, to the letter
+        changes = [replace(c, desired=(said := there.get(c.id)), spec=said.spec if said else c.spec) for c in changes]
         result = None if no_adopt else own(session.host, session.store, changes)
         for change in changes:
             if change.reason:

@@ -51,6 +51,8 @@ class Host:
         self.known: dict[VolumeRef | str, str | None] = {}
         # the XML of volumes that was just read
         self.texts = Texts()
+        # the XML of volumes, by POOL/NAME, that count as they were seen while a run does no more than look
+        self.held: dict[str, str] = {}
         # whether each volume is looked at also where a look takes a way, see `kvmstate.host.sight`
         self.closely = False
 
@@ -62,7 +64,7 @@ class Host:
     @cached_property
     def lookup(self) -> HostLookup:
         """What paths mean on this host, as of the first question; see `forget`."""
-        return HostLookup(self.connection, self.known)
+        return HostLookup(self.connection, self.known, self.held)
 
     @cached_property
     def uses(self) -> Uses:

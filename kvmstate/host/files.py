@@ -10,10 +10,11 @@ import json
 import posixpath
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
@@ -93,10 +94,11 @@ class _Listed(NamedTuple):
 
 
 class Files:
-    """The files of one host, as of the first question about each folder."""
+    """The files of one host, as of the first question about each folder; volumes as `held` says, where it does."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, held: Mapping[str, str] = MappingProxyType({})) -> None:
         self._connection = connection
+        self._held = held
         self._looked: dict[str, dict[str, File] | Unseen] = {}
         self._refreshed: dict[str, float] = {}
 
@@ -183,6 +185,8 @@ class Files:
         return found
 
     def _volume(self, pool_name: str, name: str, path: str) -> File | None:
+        if text := self._held.get(f"{pool_name}/{name}"):
+            return read(text, path, pool_name)
         pool = pools.find(self._connection, pool_name)
         for _ in range(2):
             try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache, cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 from kvmstate.errors import HostError, Unseen
@@ -26,15 +27,19 @@ class HostLookup:
     """The storage of one host, as of the first question.
 
     `known` are the volumes, and the paths, that manifests or the project's record name, with their formats where these
-    say them: formats are never taken from what libvirt finds in a volume, as a guest can write that.
+    say them: formats are never taken from what libvirt finds in a volume, as a guest can write that. `held` is the XML
+    of volumes that are not asked about again, by POOL/NAME.
     """
 
-    def __init__(self, connection: Any, known: dict[VolumeRef | str, str | None]) -> None:
+    def __init__(
+        self, connection: Any, known: dict[VolumeRef | str, str | None], held: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._connection = connection
         self._known = known
         self._pool = cache(partial(pools.find, connection))
         self._volumes: dict[tuple[str, str], Volume] = {}
-        self.files = Files(connection)
+        self._held = held
+        self.files = Files(connection, held)
         # paths that are neither volumes of `known` nor known not to lie on one
         self.unseen: dict[str, str] = {}
 
@@ -129,9 +134,11 @@ class HostLookup:
     def volume_source(self, ref: VolumeRef) -> VolumeSource:
         """How a disk shows a volume. The format is empty where nobody but its content tells it. Raises NotFound when
         there is no such volume, HostError for one that is no file and no device."""
-        with faults():
-            volume = self._volumes.get((ref.pool, ref.name)) or volumes.find(self._pool(ref.pool), ref.name)
-            node = document(volume.raw.XMLDesc(0))
+        if (text := self._held.get(f"{ref.pool}/{ref.name}")) is None:
+            with faults():
+                volume = self._volumes.get((ref.pool, ref.name)) or volumes.find(self._pool(ref.pool), ref.name)
+                text = str(volume.raw.XMLDesc(0))
+        node = document(text)
         kind = node.get("type", "file")
         if kind not in ("file", "block"):
             raise HostError(

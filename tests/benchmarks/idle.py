@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import libvirt
-from thousand import HEAD, MACHINE, VOLUME
+from world import HEAD, MACHINE, VOLUME
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from counting import Counting
