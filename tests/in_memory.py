@@ -85,6 +85,9 @@ class Thing:
     def state(self, flags: int) -> tuple[int, int]:
         return libvirt.VIR_DOMAIN_RUNNING, 0
 
+    def hasManagedSaveImage(self, flags: int) -> bool:
+        return self.saved is not None
+
     def managedSaveGetXMLDesc(self, flags: int) -> str | None:
         return self.saved
 

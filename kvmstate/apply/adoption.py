@@ -13,11 +13,12 @@ from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Observed, ResourceId
 from kvmstate.plan.known import known
 from kvmstate.plan.planner import look_again, observe
-from kvmstate.plan.takeover import everything, takeover
+from kvmstate.plan.takeover import Takeovers, everything
 
 
 @dataclass
@@ -36,24 +37,31 @@ def existing(host: Host, store: Store, ids: Iterable[ResourceId] | None = None) 
     host.forget()
     if ids is not None and (missing := [id_ for id_ in wanted if id_ not in seen]):
         raise NotFound(f"there is no {missing[0]} on the host", "`virsh list --all` and its like show what is")
-    found = Existing()
-    for id_ in sorted(seen):
+    found, inventory, taking = Existing(), store.inventory, Takeovers(host, store.project)
+    adopted = (
+        Change(id_, Action.ADOPT, observed=seen[id_], blocked="" if inventory.get(id_) else "not owned yet")
+        for id_ in sorted(seen)
+    )
+    # whose it is, is asked before anything is made of it
+    for change in with_owners(Plan(store.project, host.uri, tuple(adopted)), host).changes:
+        if change.owner:
+            found.refused[change.id] = HostError(change.blocked, change.hint)
+            continue
         try:
-            found.changes.append(_taken(host, store, seen[id_]))
+            taken = judged(_taken(host, inventory.get(change.id), seen[change.id], taking), inventory)
         except HostError as error:
-            found.refused[id_] = error
-    plan = with_owners(Plan(store.project, host.uri, tuple(found.changes)), host)
-    found.refused |= {c.id: HostError(c.blocked, c.hint) for c in plan.changes if c.owner}
-    kept = [judged(replace(c, blocked=""), store.inventory) for c in plan.changes if not c.owner]
-    found.refused |= {c.id: HostError(c.blocked, c.hint) for c in kept if c.blocked}
-    found.changes = [c for c in kept if not c.blocked]
+            found.refused[change.id] = error
+            continue
+        if taken.blocked:
+            found.refused[change.id] = HostError(taken.blocked, taken.hint)
+        else:
+            found.changes.append(taken)
     return found
 
 
-def _taken(host: Host, store: Store, seen: Observed) -> Change:
+def _taken(host: Host, entry: Entry | None, seen: Observed, taking: Takeovers) -> Change:
     """Ownership to be taken of what was observed; what its lifecycle was applied with last, stays."""
-    resource = takeover(BY_WORD[seen.id.kind], seen, host, store.project)
-    entry = store.inventory.get(seen.id)
+    resource = taking.resource(BY_WORD[seen.id.kind], seen)
     lifecycle = entry.lifecycle if entry else Lifecycle()
     resource = replace(resource, lifecycle=lifecycle)
     secret = BY_WORD[seen.id.kind].ops.secrets(seen, host)
@@ -66,7 +74,6 @@ def _taken(host: Host, store: Store, seen: Observed) -> Change:
         observed=seen,
         lifecycle=lifecycle,
         uuid=seen.uuid,
-        blocked="" if entry else "not owned yet",
     )
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 import libvirt
 
@@ -15,6 +15,7 @@ from kvmstate.host.faults import faults
 from kvmstate.host.objects import Domain, Volume
 from kvmstate.host.permit import Configuration, Permit
 
+T = TypeVar("T")
 # What `kept_states` calls a machine's
 MEMORY = "the saved memory"
 _PAUSED = {libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED}
@@ -77,14 +78,7 @@ def kept_states(connection: Any, names: Collection[str] | None = None) -> dict[s
     found: dict[str, list[tuple[str, str]]] = {}
 
     def keep(flag: int, texts: Callable[[Domain], list[tuple[str, str]]]) -> None:
-        try:
-            listed = all_domains(connection, flag)
-        except HostError as error:
-            if error.code in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
-                # a driver that keeps no such states
-                return
-            raise
-        for domain in listed:
+        for domain in _unless_unknown(lambda: all_domains(connection, flag), list[Domain]()):
             if names is not None and domain.name not in names:
                 continue
             with suppress(NotFound), faults():
@@ -114,14 +108,25 @@ def _texts(what: str, listed: list[Any]) -> list[tuple[str, str]]:
     return found
 
 
-def saved(connection: Any) -> set[str]:
-    """The UUIDs of domains that have a saved memory image: their next start goes on from it."""
+def saved(connection: Any, names: Collection[str]) -> Callable[[Domain], bool]:
+    """What tells of a domain whether it has a saved memory image, from which its next start goes on: of many with one
+    call, of a few with one for each."""
+
+    if len(names) <= FEW:
+        return lambda domain: _unless_unknown(lambda: bool(domain.raw.hasManagedSaveImage(0)), False)
+    flag = libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE
+    uuids = _unless_unknown(lambda: {domain.uuid for domain in all_domains(connection, flag)}, set[str]())
+    return lambda domain: domain.uuid in uuids
+
+
+def _unless_unknown(ask: Callable[[], T], answer: T) -> T:
+    """What is asked; the `answer` of a driver that keeps no such thing."""
     try:
-        return {domain.uuid for domain in all_domains(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
+        with faults():
+            return ask()
     except HostError as error:
         if error.code in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
-            # a driver that keeps no such images
-            return set()
+            return answer
         raise
 
 

@@ -299,8 +299,9 @@ class Uses:
         host = self._host
         for name in [*self._domains] if names is None else names & self._domains.keys():
             self._drop(name)
-        kept = domains.kept_states(host.connection, names)
         listed = domains.all_domains(host.connection) if names is None else domains.named(host.connection, names)
+        # of those that this run has deleted nothing is kept
+        kept = domains.kept_states(host.connection, names) if listed else {}
         if names is None:
             self._networks = host.each(_network, networks.all_networks(host.connection))
         found = host.each(lambda domain: _named(domain, kept), listed)

@@ -204,8 +204,8 @@ def make_drift(host: Host, inventory: Inventory, seen: Plan | None = None) -> Pl
 def look_again(
     host: Host, resources: Iterable[Resource], inventory: Inventory, seen: Mapping[ResourceId, Observed] | None = None
 ) -> Plan:
-    """What these resources still lack, as far as it can be seen by now, or was `seen`. Nothing else is looked at, or put
-    in order."""
+    """What these resources still lack, as far as it can be seen by now, or was `seen`. Nothing else is looked at, or
+    put in order."""
     desired = {r.id: r for r in resources}
     owned = Inventory(inventory.project, {id_: e for id_, e in inventory.entries.items() if id_ in desired})
     found, unseen = look(host, desired) if seen is None else (seen, set[ResourceId]())

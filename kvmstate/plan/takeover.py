@@ -7,8 +7,10 @@ creation would write is compared with what is there, and where it differs, more 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, TypeVar
 
 from lxml import etree
 from pydantic import ValidationError
@@ -26,6 +28,11 @@ from kvmstate.xmlbind import Binding, Section, bindings, document, meaning, owni
 from kvmstate.xmlbind.path import parse_path
 
 Path = tuple[str | int, ...]
+T = TypeVar("T")
+# A path, a UUID, a MAC address, and what is called after one
+_OWN = re.compile(
+    r"/.*|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{2}(:[0-9a-f]{2}){5}|nic-[0-9a-f]{12}", re.IGNORECASE
+)
 
 
 def everything(host: Host) -> list[ResourceId]:
@@ -33,28 +40,65 @@ def everything(host: Host) -> list[ResourceId]:
     return [ResourceId(kind.word, name) for kind in ON_HOST for name in sorted(kind.ops.names(host) - kind.says.given)]
 
 
-def takeover(kind: Kind, observed: Observed, host: Host, project: str) -> Resource:
-    """The resource that `observed` is. Raises HostError when no manifest can say it, or none is to."""
-    if observed.id.name in kind.says.given:
-        raise HostError("it comes with libvirt, and is nobody's", "refer to it by its name: it needs no manifest")
-    try:
-        metadata = Metadata(name=kind.local_name(observed.id))
-    except ValidationError as error:
-        raise HostError(f"no manifest can name it: {error.errors()[0]['msg']}") from None
-    return _Takeover(kind, observed, host, project, metadata).resource()
+class Takeovers:
+    """Of many objects of one host, at one moment. Of those that differ in their names only, and what is theirs alone
+    (UUIDs, MAC addresses, paths), the first shows what the remainder of each is; that it is faithful is seen of all."""
+
+    def __init__(self, host: Host, project: str) -> None:
+        self._host, self._project = host, project
+        self._lookup = _Remembered(host.lookup)
+        self._remainders: dict[object, str] = {}
+
+    def resource(self, kind: Kind, observed: Observed) -> Resource:
+        """The resource that `observed` is. Raises HostError when no manifest can say it, or none is to."""
+        if observed.id.name in kind.says.given:
+            raise HostError("it comes with libvirt, and is nobody's", "refer to it by its name: it needs no manifest")
+        try:
+            metadata = Metadata(name=kind.local_name(observed.id))
+        except ValidationError as error:
+            raise HostError(f"no manifest can name it: {error.errors()[0]['msg']}") from None
+        taken = _Takeover(kind, observed, self._host, self._project, metadata, self._lookup)
+        return taken.resource(self._remainders)
 
 
 class _Takeover:
-    def __init__(self, kind: Kind, observed: Observed, host: Host, project: str, metadata: Metadata) -> None:
-        self.kind, self.observed, self.project, self.metadata = kind, observed, project, metadata
-        self.lookup = _Remembered(host.lookup)
+    def __init__(
+        self, kind: Kind, observed: Observed, host: Host, project: str, metadata: Metadata, lookup: Lookup
+    ) -> None:
+        self.kind, self.observed, self.project, self.metadata, self.lookup = kind, observed, project, metadata, lookup
         self.seen, self.node = kind.ops.portable(observed, host)
         self.named = parse_path(observed.config.named)
         self.named.remove(self.node)
         unstamp(self.node)
-        self.whole = to_text(self.node)
 
-    def resource(self) -> Resource:
+    @cached_property
+    def whole(self) -> str:
+        return to_text(self.node)
+
+    @cached_property
+    def _wanted(self) -> object:
+        return meaning(self.node)
+
+    def resource(self, remainders: dict[object, str]) -> Resource:
+        """`remainders` are those of such objects before, by their `Likeness`."""
+        spec = self._valid(_undefaulted(self._valid(_values(self.seen))))
+        alike = Likeness(self.kind.word, self.observed.id.name, self.node, _values(spec))
+        if (known := remainders.get(alike.key)) is None:
+            known = remainders[alike.key] = alike.opened(self._shortest(spec))
+        found = self._resource(self._valid({**_values(spec), "remainder": alike.filled(known)}))
+        return found if self._faithful(found.spec, found.spec.remainder) else self._careful()
+
+    def _shortest(self, spec: Spec) -> str:
+        """The remainder beside this spec, if that says everything as it is."""
+        try:
+            shortest = to_text(strip(self.node, self._complete(spec, self.whole), self.lookup))
+        except ValueError:
+            # an item that is not as its element says
+            return self.whole
+        return _with_note(spec, shortest)
+
+    def _careful(self) -> Resource:
+        """Where some field would write something else than what is there: step by step."""
         spec = self._valid(_values(self.seen))
         if not self._faithful(spec, self.whole):
             spec = self._valid(_values(self._truthful(spec)))
@@ -78,9 +122,12 @@ class _Takeover:
         completed = self._complete(spec, remainder)
         uuid = self.observed.uuid if self.node.find("uuid") is not None else ""
         change = Change(self.observed.id, Action.CREATE, spec=completed, uuid=uuid)
-        made = written(change, document(remainder), self.lookup)
+        node = document(remainder)
+        # the note is for who reads the manifest
+        etree.strip_tags(node, etree.ProcessingInstruction)
+        made = written(change, node, self.lookup)
         self.named.remove(made)
-        return bool(meaning(made) == meaning(self.node))
+        return bool(meaning(made) == self._wanted)
 
     def _truthful(self, spec: Spec) -> Spec:
         """Without the fields that would be written otherwise than they are."""
@@ -88,7 +135,7 @@ class _Takeover:
         kept = [
             name
             for name in spec.model_fields_set
-            if meaning(patch(document(self.whole), owning(completed, name), self.lookup)) == meaning(self.node)
+            if meaning(patch(document(self.whole), owning(completed, name), self.lookup)) == self._wanted
         ]
         required = [name for name, info in type(spec).model_fields.items() if info.is_required()]
         return owning(spec, *kept, *required)
@@ -159,6 +206,83 @@ def _places(b: Binding, node: etree._Element) -> list[etree._Element]:
 def _has_part(section: Section, b: Binding, node: etree._Element) -> bool:
     without = patch(copy.deepcopy(node), owning(section, **{b.name: b.default}))
     return bool(meaning(without) != meaning(node))
+
+
+class Likeness:
+    """An object's document and the values of its fields, without what is its own alone: its name, its paths, UUIDs and
+    MAC addresses, where they stand as the whole of a text, an attribute or a value. Where two have the same `key`, what
+    is `opened` of one can be `filled` for the other."""
+
+    def __init__(self, kind: str, name: str, node: etree._Element, values: object) -> None:
+        # by what is its own alone: its number, in the order of the document
+        self._own = {name: 0}
+        for text in (*_texts(node), *_said(values)):
+            if _OWN.fullmatch(text):
+                self._own.setdefault(text, len(self._own))
+        marked = copy.deepcopy(node)
+        _replace(marked, lambda text: self._mark(text, text))
+        self.key = kind, etree.tostring(marked), repr(self._marked(values))
+
+    def _mark(self, text: str, other: T) -> str | T:
+        number = self._own.get(text)
+        return other if number is None else f"\ue000{number}\ue000"
+
+    def _marked(self, value: object) -> object:
+        if (volume := _volume(value)) and volume in self._own:
+            return self._mark(volume, value)
+        if isinstance(value, dict):
+            return {name: self._marked(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self._marked(each) for each in value]
+        return self._mark(value, value) if isinstance(value, str) else value
+
+    def opened(self, text: str) -> str:
+        """XML of this object, to be `filled` by others of its key."""
+        node = document(text)
+        _replace(node, lambda text: self._mark(text, text))
+        return to_text(node)
+
+    def filled(self, text: str) -> str:
+        own = {f"\ue000{number}\ue000": value for value, number in self._own.items()}
+        node = document(text)
+        _replace(node, lambda text: own.get(text, text))
+        return to_text(node)
+
+
+def _texts(node: etree._Element) -> Iterator[str]:
+    for each in node.iter():
+        if isinstance(each.tag, str):
+            yield from map(str, each.attrib.values())
+            if each.text:
+                yield each.text
+
+
+def _replace(node: etree._Element, replaced: Callable[[str], str]) -> None:
+    """Every text and attribute by another one."""
+    for each in node.iter():
+        if isinstance(each.tag, str):
+            for name, value in each.attrib.items():
+                if (new := replaced(str(value))) != value:
+                    each.set(name, new)
+            if each.text and (new := replaced(each.text)) != each.text:
+                each.text = new
+
+
+def _said(value: object) -> Iterator[str]:
+    """All texts among values."""
+    if volume := _volume(value):
+        yield volume
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _said(each)
+    elif isinstance(value, str):
+        yield value
+
+
+def _volume(value: object) -> str:
+    """Of a reference to a volume, as a path, which it stands for."""
+    alike = isinstance(value, dict) and value.keys() == VolumeRef.model_fields.keys()
+    return f"/{VolumeRef.model_construct(**value)}" if isinstance(value, dict) and alike else ""
 
 
 class _Remembered:

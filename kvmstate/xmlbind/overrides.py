@@ -27,6 +27,10 @@ _SECRET_IN_XML = re.compile(
 )
 
 
+# One of these is in all that has one: a look for words takes a hundredth of the time that the pattern takes
+_WORDS = ("passw", "<secret", "token", "cookie", "commandline", "cmdline", "initarg", "initenv", "query=", "oemstrings")
+
+
 def is_secret(path: str) -> bool:
     """Whether the value at this path may be a secret (`./devices/graphics/@passwd`), which no output shows."""
     # conditions in brackets only say which element; of brackets that nobody closes the time stays that of one look
@@ -36,7 +40,12 @@ def is_secret(path: str) -> bool:
 def holds_secret(path: str, *values: object) -> bool:
     """Whether a value at this path may be one, or is XML that has one in it."""
     texts = (value for value in values if isinstance(value, str) and "<" in value)
-    return is_secret(path) or any(map(_SECRET_IN_XML.search, texts))
+    return is_secret(path) or any(map(_secret_in_xml, texts))
+
+
+def _secret_in_xml(text: str) -> bool:
+    folded = text.casefold()
+    return any(word in folded for word in _WORDS) and bool(_SECRET_IN_XML.search(text))
 
 
 def _check(value: dict[str, str | None]) -> dict[str, str | None]:

@@ -110,23 +110,31 @@ def matched(
 ) -> list[etree._Element | None]:
     """For each of `wants` one of `seens` of its own, as many as can be (bipartite matching by augmenting paths)."""
     holder: dict[int, int] = {}
-
-    def place(want: int, tried: set[int]) -> bool:
-        # in the order of the document, where most are
-        for number in sorted(range(len(seens)), key=lambda n: n != want):
-            if number not in tried and fits(wants[want], seens[number]):
-                tried.add(number)
-                if number not in holder or place(holder[number], tried):
-                    holder[number] = want
-                    return True
-        return False
-
     for want in range(len(wants)):
-        place(want, set())
+        _place(want, wants, seens, fits, holder, set())
     found: list[etree._Element | None] = [None] * len(wants)
     for number, want in holder.items():
         found[want] = seens[number]
     return found
+
+
+def _place(
+    want: int,
+    wants: list[etree._Element],
+    seens: list[etree._Element],
+    fits: Callable[[Any, Any], bool],
+    holder: dict[int, int],
+    tried: set[int],
+) -> bool:
+    """No closure: one that calls itself is garbage that keeps two documents until a collector comes by."""
+    # in the order of the document, where most are
+    for number in sorted(range(len(seens)), key=lambda n: n != want):
+        if number not in tried and fits(wants[want], seens[number]):
+            tried.add(number)
+            if number not in holder or _place(holder[number], wants, seens, fits, holder, tried):
+                holder[number] = want
+                return True
+    return False
 
 
 def _paired(wants: list[etree._Element], seens: list[etree._Element]) -> list[etree._Element | None]:

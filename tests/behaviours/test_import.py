@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ import pytest
 import yaml
 from harness import Guest, Project, Run, kvmstate, resource
 from lxml import etree
+
+from kvmstate.host import open_host
+from kvmstate.kinds import BY_WORD
+from kvmstate.model.resource import ResourceId
+from kvmstate.plan.planner import observe
+from kvmstate.plan.takeover import Takeovers
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 REFUSED = yaml.safe_load((CORPUS / "refused.yaml").read_text())
@@ -164,6 +171,35 @@ def test_libvirts_own_filters_are_all_fields(taken: Takeover, connection: libvir
     assert (applied := taken.apply()).code == 0, applied
     assert {name: filters.shown(name) for name in mine} == before
     assert taken.plan().code == 0
+
+
+def twin(text: str) -> str:
+    """The same machine once more: all that tells it from others is another."""
+    node = etree.fromstring(text)
+    name = node.find("name")
+    name.text = f"{name.text}-twin"
+    for uuid in node.findall("uuid"):
+        node.remove(uuid)
+    for mac in node.iterfind(".//mac"):
+        mac.getparent().remove(mac)
+    for source in node.iterfind("devices/disk/source[@file]"):
+        source.set("file", f"{source.get('file')}-twin")
+    return etree.tostring(node, encoding="unicode")
+
+
+def test_each_of_many_is_imported_as_if_it_were_alone(project: Project, connection: libvirt.virConnect) -> None:
+    for path in sorted((CORPUS / "domain").glob("*.xml")):
+        for text in (path.read_text(), twin(path.read_text())):
+            with suppress(libvirt.libvirtError):
+                connection.defineXMLFlags(text, 0)
+    kind = BY_WORD["domain"]
+    with open_host(project.uri) as host:
+        seen = observe(host, [ResourceId("domain", name) for name in kind.ops.names(host)])
+        together = Takeovers(host, "alike")
+        said = {id_: together.resource(kind, each).written for id_, each in seen.items()}
+        alone = {id_: Takeovers(host, "alike").resource(kind, each).written for id_, each in seen.items()}
+    assert len(said) > 20
+    assert said == alone
 
 
 def test_a_machine_reads_well(taken: Takeover, connection: libvirt.virConnect) -> None:

@@ -39,9 +39,7 @@ def test_a_plan_parses_only_what_has_changed(project: Project, connection: libvi
     assert project.plan().code == 2
 
 
-def test_what_was_imported_is_parsed_no_more(
-    project: Project, connection: libvirt.virConnect, tmp_path: Path
-) -> None:
+def test_what_was_imported_is_parsed_no_more(project: Project, connection: libvirt.virConnect, tmp_path: Path) -> None:
     project.converge(pool(), VOLUME, MACHINE, resource("Network", "lan"))
     for secret in connection.listAllSecrets():
         secret.undefine()

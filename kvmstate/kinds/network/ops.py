@@ -57,7 +57,7 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Net
 
 
 def portable(observed: Observed, host: Host) -> tuple[NetworkSpec, etree._Element]:
-    if not _find(host, observed.id.name).persistent:
+    if not observed.persistent:
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
     return observed.config, document(observed.xml)
 

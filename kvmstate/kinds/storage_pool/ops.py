@@ -53,7 +53,7 @@ def portable(observed: Observed, host: Host) -> tuple[PoolSpec, etree._Element]:
     node = document(without(observed.xml, VOLATILE))
     if (source := node.find("source")) is not None and not len(source) and not source.attrib:
         node.remove(source)
-    if not pools.find(host.connection, observed.id.name).persistent:
+    if not observed.persistent:
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
     return observed.config, node
 

@@ -49,7 +49,7 @@ def names(host: Host) -> set[str]:
 
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
     status = domains.statuses(host.connection, names)
-    saved = domains.saved(host.connection)
+    saved = domains.saved(host.connection, names)
 
     def look(domain: Domain) -> Observed:
         uuid = domain.uuid
@@ -58,7 +58,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         active_xml = domains.xml(domain, inactive=False) if state != "stopped" else None
         calls = {"state": state, "autostart": autostart}
         id_ = ResourceId("domain", domain.name)
-        kept_memory = domains.saved_xml(domain) if uuid in saved and active_xml is None else None
+        kept_memory = domains.saved_xml(domain) if active_xml is None and saved(domain) else None
         return Observed(
             id_,
             uuid,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from lxml import etree
 
 from kvmstate.errors import HostError
-from kvmstate.host import Host, domains, networks
+from kvmstate.host import Host, networks
+from kvmstate.host.connection import once
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
@@ -22,7 +23,7 @@ _ADDED = {"on_poweroff": "destroy", "on_reboot": "restart", "on_crash": "destroy
 
 
 def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree._Element]:
-    if not domains.find(host.connection, observed.id.name).persistent:
+    if not observed.persistent:
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
     node, spec = document(observed.xml), observed.config
     for named in node.iterfind("devices/disk[@type='volume']"):
@@ -35,9 +36,9 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
         if path != disk.path:
             # overlays come and go with snapshots, which no manifest has
             chain.lay(node.iterfind("devices/disk"), disk.target, path, format_)
-    _hide_passwords(node, host, observed)
+    _hide_passwords(node, observed)
     _drop_added(node, host)
-    if any(i.network and not networks.exists(host.connection, i.network) for i in spec.interfaces):
+    if any(i.network and i.network not in _networks(host) for i in spec.interfaces):
         spec = owning(spec, *(spec.model_fields_set - {"interfaces"}))
     derived = {"max_memory": spec.memory, "max_cpus": spec.cpus, "firmware": "bios", "clock": "utc"}
     omitted = {name for name, value in derived.items() if getattr(spec, name) == value}
@@ -48,19 +49,39 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
     return spec, node
 
 
+@once
+def _networks(host: Host) -> set[str]:
+    return {network.name for network in networks.all_networks(host.connection)}
+
+
+@once
+def _emulators(host: Host) -> dict[str | None, list[str | None]]:
+    """By architecture, those that libvirt takes where a machine names none."""
+    found: dict[str | None, list[str | None]] = {}
+    for arch in document(host.capabilities).iterfind("guest/arch"):
+        found.setdefault(arch.get("name"), []).extend(each.text for each in arch.iterfind("emulator"))
+    return found
+
+
 def secrets(observed: Observed, host: Host) -> list[str]:
     """The places of what libvirt shows only to those who may see secrets, and no manifest keeps."""
-    domain = domains.find(host.connection, observed.id.name)
-    whole, shown = document(domains.xml(domain, secure=True)), document(domains.xml(domain))
-    return list(dict.fromkeys("/".join(path) for path, _, _ in differences(whole, shown)))
+    shown = document(observed.xml)
+    if not _has_places_for_secrets(shown):
+        return []
+    return list(dict.fromkeys("/".join(path) for path, _, _ in differences(document(observed.whole.xml), shown)))
 
 
-def _hide_passwords(node: etree._Element, host: Host, observed: Observed) -> None:
+def _has_places_for_secrets(node: etree._Element) -> bool:
+    """libvirt keeps passwords of graphics, and cookies of disks that are files of a web server: for most machines it
+    need not be asked once more."""
+    return node.find("devices/graphics") is not None or any(each.get("protocol") for each in node.iter("source"))
+
+
+def _hide_passwords(node: etree._Element, observed: Observed) -> None:
     """That there is one is told, for a rebuilt machine to have one too; what it is stays on the host."""
     if node.find("devices/graphics") is None:
         return
-    domain = domains.find(host.connection, observed.id.name)
-    secure = document(domains.xml(domain, secure=True)).iterfind("devices/graphics")
+    secure = document(observed.whole.xml).iterfind("devices/graphics")
     for graphics, known in zip(node.iterfind("devices/graphics"), secure, strict=True):
         if known.get("passwd") is not None:
             graphics.set("passwd", HIDDEN)
@@ -99,6 +120,5 @@ def _drop_added(node: etree._Element, host: Host) -> None:
     arch = machine.get("arch") if machine is not None else None
     for _, device in DEVICES.values():
         device.omit(node)
-    emulators = parse_path(f"guest/arch[@name='{arch}']/emulator").find_all(document(host.capabilities))
-    if node.findtext("devices/emulator") in [emulator.text for emulator in emulators]:
+    if (emulator := node.findtext("devices/emulator")) and emulator in _emulators(host).get(arch, ()):
         parse_path("devices/emulator").remove(node)
