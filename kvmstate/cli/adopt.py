@@ -10,7 +10,7 @@ import click
 
 from kvmstate.cli.formats import format_option
 from kvmstate.cli.options import split_addresses
-from kvmstate.cli.session import claim_options, host_options, lock_option, opened
+from kvmstate.cli.session import claim_options, host_options, lock_option, opened, quiet_option
 from kvmstate.errors import UsageError
 from kvmstate.model.printable import harmless
 from kvmstate.views.formats import Format
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 @host_options
 @claim_options
 @lock_option
+@quiet_option
 @format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
-def command(auto_approve: bool, fmt: Format, paths: tuple[Path, ...], **given: Any) -> int:
+def command(auto_approve: bool, quiet: bool, fmt: Format, paths: tuple[Path, ...], **given: Any) -> int:
     """Take ownership of existing objects that the manifests declare.
 
     Nothing on the host changes but the record of who owns what, and the project's stamp in the <metadata> of machines
@@ -47,7 +48,8 @@ def command(auto_approve: bool, fmt: Format, paths: tuple[Path, ...], **given: A
             found = _chosen(plan, found, addresses)
         adopted = tuple(c if c.owner else dataclasses.replace(c, blocked="", hint="") for c in found)
         plan = dataclasses.replace(plan, changes=adopted)
-        code = carry_out(at, plan, auto_approve, 1, f"Do you want project {plan.project} to own these?", fmt)
+        question = f"Do you want project {plan.project} to own these?"
+        code = carry_out(at, plan, auto_approve, 1, question, fmt, quiet=quiet)
         _identify(at)
         return code
 

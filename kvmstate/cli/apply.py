@@ -17,6 +17,7 @@ from kvmstate.cli.session import (
     opened,
     opened_saved,
     parallelism_option,
+    quiet_option,
     selection_options,
 )
 from kvmstate.errors import PlanError
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
 @lock_option
 @selection_options
 @parallelism_option
+@quiet_option
 @format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
-def command(auto_approve: bool, parallelism: int, fmt: Format, paths: tuple[Path, ...], **given: Any) -> int:
+def command(
+    auto_approve: bool, quiet: bool, parallelism: int, fmt: Format, paths: tuple[Path, ...], **given: Any
+) -> int:
     """Make the host match the manifests: plan, ask, carry out.
 
     PATH may be a plan saved with `plan --out`: exactly that is carried out, without asking, or nothing at all when the
@@ -50,13 +54,13 @@ def command(auto_approve: bool, parallelism: int, fmt: Format, paths: tuple[Path
         with opened_saved(found.plan, given["connect"], given["lock_timeout"]) as at:
             from kvmstate.cli.approve import carry_out
 
-            return carry_out(at, _restored(at.session, found), True, parallelism, "", fmt, exact=True)
+            return carry_out(at, _restored(at.session, found), True, parallelism, "", fmt, exact=True, quiet=quiet)
     with opened(paths=paths, **given) as at:
         from kvmstate.cli.approve import carry_out
 
         plan = at.session.plan(at.options)
         question = f"Do you want to make these changes on {plan.host}?"
-        return carry_out(at, plan, auto_approve, parallelism, question, fmt)
+        return carry_out(at, plan, auto_approve, parallelism, question, fmt, quiet=quiet)
 
 
 def _restored(session: Session, found: plan_file.Found) -> Plan:

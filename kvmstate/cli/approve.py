@@ -33,14 +33,17 @@ def carry_out(
     fmt: Format = TEXT,
     exact: bool = False,
     verb: str = "Apply",
+    quiet: bool = False,
 ) -> int:
     """The exit code: 0 when all was done, 1 when something failed, was skipped or is blocked, and as of a process that
     the signal ended when it was interrupted before all was done.
 
-    `exact`: the plan and nothing that becomes known on the way. `verb`: what is said to be complete.
+    `exact`: the plan and nothing that becomes known on the way. `verb`: what is said to be complete. `quiet`: neither a
+    plan that nobody is asked about is shown, nor what goes well.
     """
-    view = _for_programs(fmt, verb) if fmt.structured else Lines(colour(), verb=verb, fmt=fmt)
-    view.plan(plan)
+    view = _for_programs(fmt, verb) if fmt.structured else Lines(colour(), verb=verb, fmt=fmt, quiet=quiet)
+    if fmt.structured or not (quiet and auto_approve):
+        view.plan(plan)
     if plan.todo and not auto_approve:
         approve(question, fmt)
     with _interrupts() as stop, view:

@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from kvmstate.cli.formats import format_option
-from kvmstate.cli.session import claim_options, host_options, lock_option, opened, parallelism_option, selection_options
+from kvmstate.cli.session import (
+    claim_options,
+    host_options,
+    lock_option,
+    opened,
+    parallelism_option,
+    quiet_option,
+    selection_options,
+)
 from kvmstate.views.formats import Format
 
 
@@ -19,9 +27,10 @@ from kvmstate.views.formats import Format
 @lock_option
 @selection_options
 @parallelism_option
+@quiet_option
 @format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
-def command(auto_approve: bool, fmt: Format, parallelism: int, **given: Any) -> int:
+def command(auto_approve: bool, quiet: bool, fmt: Format, parallelism: int, **given: Any) -> int:
     """Delete everything that the project owns on the host.
 
     Resources are deleted in the reverse order of apply. Each resource's lifecycle holds: volumes stay unless theirs
@@ -39,6 +48,5 @@ def command(auto_approve: bool, fmt: Format, parallelism: int, **given: Any) -> 
             options=dataclasses.replace(at.options, destroys=True, lifecycles=lifecycles),
         )
         plan = at.session.plan(at.options)
-        return carry_out(
-            at, plan, auto_approve, parallelism, f"Do you want to destroy these on {plan.host}?", fmt, verb="Destroy"
-        )
+        question = f"Do you want to destroy these on {plan.host}?"
+        return carry_out(at, plan, auto_approve, parallelism, question, fmt, verb="Destroy", quiet=quiet)

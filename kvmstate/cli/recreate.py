@@ -10,7 +10,7 @@ import click
 
 from kvmstate.cli.formats import format_option
 from kvmstate.cli.options import split_addresses
-from kvmstate.cli.session import host_options, lock_option, opened, parallelism_option
+from kvmstate.cli.session import host_options, lock_option, opened, parallelism_option, quiet_option
 from kvmstate.errors import UsageError
 from kvmstate.views.formats import Format
 
@@ -19,9 +19,12 @@ from kvmstate.views.formats import Format
 @host_options
 @lock_option
 @parallelism_option
+@quiet_option
 @format_option
 @click.option("--auto-approve", is_flag=True, help="Do not ask.")
-def command(auto_approve: bool, fmt: Format, parallelism: int, paths: tuple[Path, ...], **given: Any) -> int:
+def command(
+    auto_approve: bool, quiet: bool, fmt: Format, parallelism: int, paths: tuple[Path, ...], **given: Any
+) -> int:
     """Create lost volumes again, empty or from their content.
 
     What they need is created first.
@@ -43,4 +46,4 @@ def command(auto_approve: bool, fmt: Format, parallelism: int, paths: tuple[Path
         at = dataclasses.replace(at, options=dataclasses.replace(at.options, recreate=addresses))
         plan = at.session.plan(at.options)
         question = f"Do you want to make these again on {plan.host}? What they held is not brought back."
-        return carry_out(at, plan, auto_approve, parallelism, question, fmt)
+        return carry_out(at, plan, auto_approve, parallelism, question, fmt, quiet=quiet)

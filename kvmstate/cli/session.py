@@ -95,6 +95,10 @@ def parallelism_option(command: F) -> F:
     )(command)
 
 
+def quiet_option(command: F) -> F:
+    return click.option("--quiet", "-q", is_flag=True, help="Only the outcome, and what goes wrong.")(command)
+
+
 def lock_option(command: F, default: str = "0s") -> F:
     return click.option(
         "--lock-timeout",

@@ -1,4 +1,4 @@
-"""An apply under way: progress bars on a terminal, one line an event elsewhere."""
+"""An apply under way: progress bars on a terminal, one line a resource elsewhere."""
 
 from __future__ import annotations
 
@@ -23,14 +23,22 @@ from kvmstate.views.plan import output
 
 
 class Lines:
-    """The plan and the outcome on stdout; what happens meanwhile on stderr, with bars for uploads where somebody
-    watches. Called from several threads."""
+    """The plan and the outcome on stdout; what happens meanwhile on stderr: on a terminal what begins and what is done,
+    with bars for uploads where somebody watches, elsewhere what is done. Called from several threads."""
 
     def __init__(
-        self, colour: bool | None = None, remind: float = 10.0, verb: str = "Apply", fmt: Format = TEXT
+        self,
+        colour: bool | None = None,
+        remind: float = 10.0,
+        verb: str = "Apply",
+        fmt: Format = TEXT,
+        quiet: bool = False,
     ) -> None:
         """`colour`: click's meaning, None for: where it is a terminal. `remind`: seconds between two reminders. `verb`:
-        what is said to be complete. `fmt`: of the plan and the outcome."""
+        what is said to be complete. `fmt`: of the plan and the outcome. `quiet`: of what happens meanwhile only what
+        goes wrong is told."""
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
         self._fmt = fmt
         self._verb = verb
         self._colour = colour
@@ -43,7 +51,7 @@ class Lines:
         self._tasks: dict[ResourceId, Any] = {}
 
     def __enter__(self) -> Lines:
-        if sys.stderr.isatty() and not os.environ.get("CI"):
+        if self._terminal and not self._quiet and not os.environ.get("CI"):
             # rich is worth its start-up time only where somebody watches
             from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -51,7 +59,8 @@ class Lines:
             columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
             self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bars.start()
-        threading.Thread(target=self._remind, daemon=True).start()
+        if not self._quiet:
+            threading.Thread(target=self._remind, daemon=True).start()
         return self
 
     def __exit__(
@@ -91,14 +100,16 @@ class Lines:
             self._bars.remove_task(task)
         if event.kind is EventKind.STARTED:
             self._since[id_] = time.monotonic()
-            self._say(f"{id_}: {event.change.action.value.doing}")
+            if self._terminal and not self._quiet:
+                self._say(f"{id_}: {event.change.action.value.doing}")
         elif event.kind is EventKind.STEP:
             self._steps[id_] = event.text
             if self._bars is not None:
                 self._say(f"{id_}:   {event.text}", dim=True)
         elif event.kind is EventKind.DONE:
             took = time.monotonic() - self._since.pop(id_, time.monotonic())
-            self._say(f"{id_}: {event.change.action.value.done} after {took:.1f}s")
+            if not self._quiet:
+                self._say(f"{id_}: {event.change.action.value.done} after {took:.1f}s")
         elif event.kind is EventKind.FAILED:
             self._since.pop(id_, None)
             self._say(f"{id_}: failed: {event.text}", colour="red")

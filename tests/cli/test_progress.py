@@ -25,6 +25,34 @@ def test_what_takes_long_is_told_until_it_is_done(capsys: pytest.CaptureFixture[
             said += capsys.readouterr().err
         lines(Event(EventKind.DONE, CHANGE))
     after = capsys.readouterr().err
-    assert "domain/web: Modifying...\ndomain/web: Still working... [shut down, 0s elapsed]\n" in said
+    assert said.startswith("domain/web: Still working... [shut down, 0s elapsed]\n")
     # how long it took is up to the machine
     assert re.search(r"domain/web: Modifications complete after \d+\.\ds\n$", after)
+
+
+def told(capsys: pytest.CaptureFixture[str], quiet: bool = False) -> list[str]:
+    """The lines on stderr of two changes, one of which fails."""
+    other = Change(ResourceId("network", "lan"), Action.CREATE)
+    with Lines(quiet=quiet) as lines:
+        for change in (CHANGE, other):
+            lines(Event(EventKind.STARTED, change))
+            lines(Event(EventKind.STEP, change, "define"))
+        lines(Event(EventKind.DONE, CHANGE))
+        lines(Event(EventKind.FAILED, other, "no bridge is free"))
+    return capsys.readouterr().err.splitlines()
+
+
+def test_where_nobody_watches_each_resource_has_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys) == ["domain/web: Modifications complete after 0.0s", "network/lan: failed: no bridge is free"]
+
+
+def test_on_a_terminal_what_begins_is_told_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("CI", "yes")
+    assert told(capsys)[:2] == ["domain/web: Modifying...", "network/lan: Creating..."]
+
+
+def test_quietly_only_what_goes_wrong_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, quiet=True) == ["network/lan: failed: no bridge is free"]
