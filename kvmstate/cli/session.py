@@ -192,8 +192,10 @@ def opened(
         raise UsageError("nothing says which project this is: there is no kvmstate.yaml", UNNAMED)
     uri = asked.uri(project)
     with ExitStack() as stack:
-        ahead = Ahead(uri, project.name, project.prune if prune is None else prune)
-        stack.callback(ahead.leave)
+        ahead = None
+        if not targets:
+            ahead = Ahead(uri, project.name, project.prune if prune is None else prune)
+            stack.callback(ahead.leave)
         loaded = asked.load(project)
         manifests = loaded.manifests
         if manifests.empty and not allow_empty:

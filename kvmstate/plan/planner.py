@@ -15,7 +15,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
-from kvmstate.plan import agreement, moves, orphans, sharing
+from kvmstate.plan import agreement, moves, orphans, sharing, targeted
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.dependants import with_dependants
@@ -75,10 +75,12 @@ def make_plan(
     seen: Seen = Seen(),
 ) -> Plan:
     """The plan of everything, or of `only` some that are wanted or owned: nothing else is looked at then. What was
-    `seen` is not looked at again.
+    `seen` is not looked at again. Of targets what they need is looked at, and all where that may count.
 
     Raises ManifestErrors for references to nothing, PlanError for a plan that must not be.
     """
+    if only is None and not seen.asked and (plan := _near(host, resources, inventory, options, locate)):
+        return plan
     desired = {r.id: r for r in resources if BY_WORD[r.id.kind].on_host}
     inventory = _edited(inventory, options.lifecycles)
     inventory = replace(inventory, orphans={}) if options.nameless else inventory
@@ -140,6 +142,27 @@ def make_plan(
         ordered = tuple(_of_nobody(change, inventory.project) for change in ordered)
     notes = () if only is not None else tuple(sharing.notes(desired, shared))
     return Plan(inventory.project, host.uri, ordered, left_out, (*notes, *alarms(host, ordered)))
+
+
+def _near(
+    host: Host, resources: Iterable[Resource], inventory: Inventory, options: Options, locate: Locate | None
+) -> Plan | None:
+    """The plan of the targets, made without a look at anything that they do not need; None where the rest may count."""
+    if not options.targets or options.excludes or options.moves or options.lenient or options.destroys:
+        return None
+    desired = {r.id: r for r in resources if BY_WORD[r.id.kind].on_host}
+    everything = {*desired, *inventory.entries}
+    more, near = targeted.named(desired, everything, options.targets), set[ResourceId]()
+    if not more:
+        return None
+    while more := targeted.with_needs(more, desired, inventory) - near:
+        near |= more
+        plan = make_plan(host, desired.values(), inventory, options, locate, near)
+        if targeted.others_count(plan.changes, desired, near):
+            return None
+        more = targeted.seen_to_need(plan.changes)
+    left_out = (*plan.left_out, *sorted(everything - near))
+    return replace(plan, left_out=left_out, notes=(*sharing.notes(desired, ()), *plan.notes))
 
 
 def _say_what_goes(host: Host, changes: dict[ResourceId, Change], inventory: Inventory) -> None:
