@@ -18,7 +18,7 @@ from kvmstate.xmlbind.document import document
 
 # The most that one message of libvirt's protocol carries (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX)
 CHUNK = 262_120
-_ZEROS = bytes(CHUNK)
+ZEROS = bytes(CHUNK)
 # What <compat> calls the version of qcow2 that has bitmaps
 QCOW2_V3 = "1.1"
 
@@ -91,9 +91,14 @@ def delete(volume: Volume, permit: Permit) -> None:
 
 
 def upload(
-    connection: Any, volume: Volume, chunks: Iterable[bytes], length: int, done: Callable[[int], None], permit: Permit
+    connection: Any,
+    volume: Volume,
+    chunks: Iterable[bytes | int],
+    length: int,
+    done: Callable[[int], None],
+    permit: Permit,
 ) -> None:
-    """Copy `chunks` (each at most CHUNK bytes) into the volume; blocks of zeros become holes.
+    """Copy `chunks` (each at most CHUNK bytes, or the length of a hole) into the volume; blocks of zeros become holes.
 
     `done` is told the bytes copied so far. The volume is as long as the content at the end. Raises HostError also when
     the storage was full before all was written, which libvirt does not always say.
@@ -105,14 +110,15 @@ def upload(
         position = data = 0
         try:
             for chunk in chunks:
-                if chunk == _ZEROS[: len(chunk)]:
-                    stream.sendHole(len(chunk), 0)
+                size = chunk if isinstance(chunk, int) else len(chunk)
+                if isinstance(chunk, int) or chunk == ZEROS[:size]:
+                    stream.sendHole(size, 0)
                 else:
-                    sent = 0
-                    while sent < len(chunk):
+                    sent = stream.send(chunk)
+                    while sent < size:
                         sent += stream.send(chunk[sent:])
                     data += sent
-                position += len(chunk)
+                position += size
                 done(position)
             stream.finish()
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from kvmstate.errors import HostError
-from kvmstate.host.volumes import CHUNK
+from kvmstate.host.volumes import CHUNK, ZEROS
 from kvmstate.kinds.volume import header
 from kvmstate.kinds.volume.download import SPOOLED, Download, download
 from kvmstate.kinds.volume.spec import Content
@@ -18,7 +19,8 @@ from kvmstate.model.uri import redacted
 
 
 class Stream:
-    """The chunks of one reading. The checksum is known at its end: the last step raises HostError when it differs."""
+    """The chunks of one reading; for a hole in a file its length, as holes are not read. The checksum is known at its
+    end: the last step raises HostError when it differs."""
 
     def __init__(self, file: BinaryIO | Download, length: int, checksum: str | None, name: str) -> None:
         self._file = file
@@ -33,15 +35,20 @@ class Stream:
         """What the volume needs, in bytes. Raises HostError for an image that must not be uploaded in this format."""
         return header.capacity(self._head, self.length, format_, self._name)
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | int]:
         kind, _, wanted = (self._checksum or "").partition(":")
         digest = hashlib.new(kind) if wanted else None
-        chunk, seen = self._head, 0
-        while chunk:
-            seen += len(chunk)
-            if digest:
-                digest.update(chunk)
-            following = self._file.read(CHUNK)
+        pieces, seen = self._pieces(), 0
+        piece: bytes | int = self._head
+        while piece:
+            size = piece if isinstance(piece, int) else len(piece)
+            seen += size
+            if digest and isinstance(piece, bytes):
+                digest.update(piece)
+            elif digest:
+                for at in range(0, size, len(ZEROS)):
+                    digest.update(ZEROS[: size - at])
+            following = next(pieces, 0)
             if seen > self.length or (seen < self.length and not following):
                 raise HostError(f"{self._name}: {seen} of {self.length} bytes came", "apply again to redo the upload")
             if not following and digest and digest.hexdigest() != wanted:
@@ -49,8 +56,33 @@ class Stream:
                     f"{self._name}: its {kind} is {digest.hexdigest()}, not {wanted}",
                     "it has changed or was damaged on the way: check the source, then the checksum in the manifest",
                 )
-            yield chunk
-            chunk = following
+            yield piece
+            piece = following
+
+    def _pieces(self) -> Iterator[bytes | int]:
+        """What comes after the head."""
+        if isinstance(self._file, Download):
+            while chunk := self._file.read(CHUNK):
+                yield chunk
+            return
+        number, at = self._file.fileno(), len(self._head)
+        while at < (end := os.fstat(number).st_size):
+            data, until = _next_data(number, at, end)
+            if data > at:
+                yield data - at
+            while data < until and (chunk := os.pread(number, min(CHUNK, until - data), data)):
+                data += len(chunk)
+                yield chunk
+            at = max(data, until)
+
+
+def _next_data(number: int, at: int, end: int) -> tuple[int, int]:
+    """Where in a file there is data next, and up to where: all up to its `end` where its file system keeps no holes."""
+    try:
+        data = os.lseek(number, at, os.SEEK_DATA)
+        return data, os.lseek(number, data, os.SEEK_HOLE)
+    except OSError as error:
+        return (end, end) if error.errno == errno.ENXIO else (at, end)
 
 
 class Source:
