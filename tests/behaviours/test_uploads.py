@@ -56,6 +56,23 @@ def web_server(content: bytes, said_length: int | None = None, halfway: threadin
         server.server_close()
 
 
+@pytest.mark.parametrize("checked", [False, True], ids=["unchecked", "checked"])
+@pytest.mark.parametrize("data", [(), (0,), (5,), (0, 3, 7), (7,)], ids=str)
+def test_holes_of_an_image_stay_holes(project: Project, tmp_path: Path, data: tuple[int, ...], checked: bool) -> None:
+    """Of eight MiB those of `data` have some."""
+    image = tmp_path / "holes.raw"
+    with image.open("wb") as file:
+        for number in data:
+            file.seek(number * MIB)
+            file.write(IMAGE[: MIB // 2])
+        file.truncate(8 * MIB)
+    content = {"file": str(image)} | ({"checksum": sha256(image.read_bytes())} if checked else {})
+    project.converge(pool(), volume(content=content))
+    made = project.path("images") / "base"
+    assert made.read_bytes() == image.read_bytes()
+    assert made.stat().st_blocks * 512 <= image.stat().st_blocks * 512 + 64 * 1024
+
+
 def test_content_comes_over_http(project: Project) -> None:
     with web_server(IMAGE) as url:
         project.converge(pool(), volume(content={"url": url, "checksum": sha256(IMAGE)}))
