@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -15,6 +17,7 @@ from kvmstate.model.pool_types import PoolType
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Model, Resource
 from kvmstate.xmlbind import Overrides, Remainder, Section, document
+from kvmstate.xmlbind.remainder import tag
 from kvmstate.xmlbind.spelling import spelled
 
 
@@ -138,7 +141,7 @@ class Spec(Section, Declaration):
     @field_validator("remainder")
     @classmethod
     def _same_element(cls, text: str | None) -> str | None:
-        if text is not None and document(text).tag != cls.element:
+        if text is not None and tag(text) != cls.element:
             raise ValueError(f"expected one <{cls.element}> element")
         return text
 
@@ -155,4 +158,10 @@ class Spec(Section, Declaration):
     @property
     def rest(self) -> etree._Element | None:
         """The remainder, read."""
-        return spelled(document(self.remainder)) if self.remainder else None
+        return copy.deepcopy(_read(self.remainder)) if self.remainder else None
+
+
+@lru_cache(maxsize=4)
+def _read(remainder: str) -> etree._Element:
+    """One is read several times in a row, and written into."""
+    return spelled(document(remainder))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import chain
 from typing import Annotated, Any
 
 from lxml import etree
@@ -24,9 +26,15 @@ _KEYS = ("target/@dev", "mac/@address", "target/@name", "@index", "@id", "@name"
 HIDDEN = "*****"
 
 
+@lru_cache(maxsize=16)
+def tag(text: str) -> str:
+    """That of the document element. Raises XMLSyntaxError. What is validated is asked about several times."""
+    return str(document(text).tag)
+
+
 def _check(text: str) -> str:
     try:
-        document(text)
+        tag(text)
     except etree.XMLSyntaxError as error:
         raise ValueError(f"this is not XML: {error.msg}") from None
     return text
@@ -127,8 +135,9 @@ def _place(
     tried: set[int],
 ) -> bool:
     """No closure: one that calls itself is garbage that keeps two documents until a collector comes by."""
-    # in the order of the document, where most are
-    for number in sorted(range(len(seens)), key=lambda n: n != want):
+    # the one at its own place first, which it mostly is
+    own = (want,) if want < len(seens) else ()
+    for number in chain(own, (n for n in range(len(seens)) if n != want)):
         if number not in tried and fits(wants[want], seens[number]):
             tried.add(number)
             if number not in holder or _place(holder[number], wants, seens, fits, holder, tried):
