@@ -111,6 +111,11 @@ class Owners:
                 found[normal(there[1])] = other, entry
         return found
 
+    @cached_property
+    def _in_it(self) -> dict[ResourceId, tuple[str, ResourceId]]:
+        """By what they are in."""
+        return {parent: (other, entry.id) for other, entry in self._entries if (parent := parent_of(entry.id))}
+
     def of(self, change: Change) -> tuple[str, Entry] | None:
         """The other project that owns this object, and what it has on record, under whatever address."""
         seen = change.observed
@@ -123,9 +128,8 @@ class Owners:
         """Why a deletion would take something from another project; empty when it does not."""
         if found := self.of(change):
             return f"project {found[0]} owns it"
-        for other, entry in self._entries:
-            if parent_of(entry.id) == change.id:
-                return f"project {other} owns {entry.id} in it"
+        if inside := self._in_it.get(change.id):
+            return f"project {inside[0]} owns {inside[1]} in it"
         return ""
 
 

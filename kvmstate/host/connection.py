@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -38,6 +40,21 @@ READERS = 6
 LASTING = 10
 
 
+@dataclass
+class Glimpse:
+    """What was read of many objects by what looked at all of them: their XML by their names, of domains what is defined
+    and what is active. It counts `until` it is as old as what is asked again and again may be."""
+
+    texts: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    until: float = -math.inf
+
+    def end(self, texts: Mapping[str, tuple[str, str | None]]) -> None:
+        self.texts = texts
+        now = time.monotonic()
+        self.until = now + LASTING * (now - self.began)
+
+
 class Host:
     """An open connection. Safe to use from several threads, as libvirt's own connections are."""
 
@@ -49,10 +66,12 @@ class Host:
         self.uri = redacted(address)
         # what manifests and the record name, and its formats; see HostLookup
         self.known: dict[VolumeRef | str, str | None] = {}
-        # the XML of volumes that was just read
-        self.texts = Texts()
         # the XML of volumes, by POOL/NAME, that count as they were seen while a run does no more than look
         self.held: dict[str, str] = {}
+        # whether something comes or leaves, so that who uses it will be asked
+        self.asks_uses = False
+        # of domains, and of the volumes of a pool that libvirt had just looked at anew: by their type, or their pool
+        self.glimpses: dict[str, Glimpse] = {}
         # whether each volume is looked at also where a look takes a way, see `kvmstate.host.sight`
         self.closely = False
 
@@ -139,26 +158,6 @@ class Host:
         """What machines of the default kind may have, as XML: https://libvirt.org/formatdomaincaps.html"""
         with faults():
             return str(self.raw.getDomainCapabilities(None, None, None, None, 0))
-
-
-class Texts:
-    """The XML of volumes, read of many at once: it counts for a while, see LASTING."""
-
-    def __init__(self) -> None:
-        self._read: dict[tuple[str, str], tuple[str, float]] = {}
-
-    def keep(self, began: float, texts: Mapping[tuple[str, str], str]) -> None:
-        """By pool and name."""
-        now = time.monotonic()
-        until = now + LASTING * (now - began)
-        self._read |= {key: (text, until) for key, text in texts.items()}
-
-    def get(self, pool: str, name: str) -> str | None:
-        text, until = self._read.get((pool, name), ("", 0.0))
-        return text if time.monotonic() < until else None
-
-    def clear(self) -> None:
-        self._read = {}
 
 
 def once(ask: Callable[[Host], R]) -> Callable[[Host], R]:

@@ -164,6 +164,17 @@ def refresh(pool: Pool, timeout: float = 30) -> None:
         time.sleep(0.1)
 
 
+def refreshed(pool: Pool) -> bool:
+    """Whether libvirt has looked at the folder anew: not of a pool that is not active, or being filled."""
+    try:
+        refresh(pool, timeout=2)
+    except ConnectionFailed:
+        raise
+    except HostError:
+        return False
+    return True
+
+
 def volumes(pool: Pool) -> list[Volume]:
     """Those that libvirt knows of; none for a pool that is not active, or has gone."""
     with suppress(NotFound, Unseen):

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lxml import etree
 
-from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
+from kvmstate.errors import HostError, NotFound, Unseen
 from kvmstate.host import domains, network_filters, networks, objects, pools, volumes
 from kvmstate.host.connection import LASTING
 from kvmstate.host.faults import faults
@@ -146,6 +146,7 @@ class Uses:
         self._lock = threading.Lock()
         self._dirty: set[ResourceId] = set()
         self._domains: dict[str, Named] = {}
+        self._naming_volumes: set[str] = set()
         self._by_path: dict[str, set[User]] = {}
         self._layers: dict[str, set[Layer]] = {}
         self._networks: list[_Network] = []
@@ -157,6 +158,8 @@ class Uses:
         self._files = Files(host.connection)
         # until when what was read counts
         self._holds = dict.fromkeys(("domains", "volumes", "filters"), -math.inf)
+        # what this run has changed
+        self._changed: set[ResourceId] = set()
         self._hears = False
 
     def hear(self) -> None:
@@ -220,7 +223,8 @@ class Uses:
             if len(folder.parts) > 1:
                 for key in self._names(str(folder)):
                     found |= self._by_path.get(f"{key}/", set())
-        return found | {user for named in self._domains.values() if (user := named.volumes.get((pool, name)))}
+        naming = (self._domains[each] for each in self._naming_volumes)
+        return found | {user for named in naming if (user := named.volumes.get((pool, name)))}
 
     def of_network(self, name: str) -> set[User]:
         """Machines with an interface on a network, on its bridge, or on another network that goes through it."""
@@ -256,13 +260,13 @@ class Uses:
         """This run has changed these, or deleted them."""
         with self._lock:
             self._dirty |= {*ids}
-            self._host.texts.clear()
+            self._changed |= {*ids}
 
     def look_again(self) -> None:
         """Nothing that was seen before counts any more."""
         with self._lock:
             self._holds = dict.fromkeys(self._holds, -math.inf)
-            self._host.texts.clear()
+            self._host.glimpses.clear()
 
     def _look(self) -> None:
         self._read("volumes", self._read_volumes)
@@ -282,15 +286,18 @@ class Uses:
         """Unless what was read still counts; `read` says for how long it only waited."""
         began = time.monotonic()
         if began >= self._holds[what]:
+            glimpses = [each.until for each in self._host.glimpses.values() if each.until > began]
             waited = read()
             now = time.monotonic()
-            self._holds[what] = now + LASTING * (now - began - waited)
+            # what others had read before is as old as that
+            self._holds[what] = min([now + LASTING * (now - began - waited), *glimpses])
 
     def _read_all_domains(self) -> float:
         # what is said of volumes counts until they are read again
         for id_ in [*self._dirty]:
             if id_.kind == "domain":
                 self._dirty.discard(id_)
+                self._changed.add(id_)
         self._read_domains(None)
         return 0
 
@@ -304,10 +311,13 @@ class Uses:
         kept = domains.kept_states(host.connection, names) if listed else {}
         if names is None:
             self._networks = host.each(_network, networks.all_networks(host.connection))
-        found = host.each(lambda domain: _named(domain, kept), listed)
+        glimpse = self._glimpse("domain") if names is None else {}
+        found = host.each(lambda domain: _named(domain, kept, glimpse.get(domain.name)), listed)
         self._see(path for named in found for path in (*named.paths, *named.data, *named.folders))
         for named in found:
             self._domains[named.name] = named
+            if named.volumes:
+                self._naming_volumes.add(named.name)
             for path, users in named.paths.items():
                 for user in users:
                     self._add(named, path, user)
@@ -319,12 +329,20 @@ class Uses:
             for path, (user, format_) in named.data.items():
                 self._follow(path, format_, user, named)
 
+    def _glimpse(self, of: str, type_: str = "domain") -> Mapping[str, tuple[str, str | None]]:
+        """What was read just before, of what this run and others have not changed since."""
+        glimpse = self._host.glimpses.get(of)
+        if glimpse is None or time.monotonic() >= glimpse.until:
+            return {}
+        return {name: texts for name, texts in glimpse.texts.items() if ResourceId(type_, name) not in self._changed}
+
     def _read_filters(self) -> float:
         self._filters = dict(self._host.each(_filter, network_filters.all_filters(self._host.connection)))
         return 0
 
     def _drop(self, name: str) -> None:
         named = self._domains.pop(name)
+        self._naming_volumes.discard(name)
         for path in named.used:
             left = {user for user in self._by_path.get(path, ()) if user.id != ResourceId("domain", name)}
             self._by_path[path] = left
@@ -355,27 +373,26 @@ class Uses:
         self._inodes = {}
         self._strange = {what: why for what, why in self._strange.items() if what in self._domains}
         listed = []
+        glimpsed: dict[str, tuple[str, str | None]] = {}
         for pool in pools.all_pools(host.connection):
             # one that has gone meanwhile
             with suppress(NotFound), faults():
-                if pool.active:
+                texts: Mapping[str, tuple[str, str | None]] = {}
+                if pool.active and not (texts := self._glimpse(pool.name, "volume")):
                     began = time.monotonic()
-                    try:
-                        pools.refresh(pool, timeout=2)
-                    except ConnectionFailed:
-                        raise
-                    except HostError:
+                    if not pools.refreshed(pool):
                         # while it is being filled, what libvirt knew before has to do; one that failed is not active
                         waited += time.monotonic() - began
+                glimpsed |= texts
                 try:
                     listed += [(pool.name, volume) for volume in pools.listed(pool)]
                 except Unseen:
                     stopped.add(pool.name)
 
         def look(each: tuple[str, Volume]) -> File | None:
+            known = glimpsed.get(f"{each[0]}/{each[1].name}")
             try:
-                pool, volume = each
-                return read(host.texts.get(pool, volume.name) or volumes.xml(volume), pool=pool)
+                return read(known[0] if known else volumes.xml(each[1]), pool=each[0])
             except Unseen:
                 stopped.add(each[0])
                 return None
@@ -447,16 +464,14 @@ class Uses:
             )
 
 
-def _named(domain: Domain, kept: dict[str, list[tuple[str, str]]]) -> Named:
-    """Raises NotFound when the domain has gone."""
+def _named(
+    domain: Domain, kept: dict[str, list[tuple[str, str]]], texts: tuple[str, str | None] | None = None
+) -> Named:
+    """By what was read of it, if it was. Raises NotFound when the domain has gone."""
     name = domain.name
     found, own = Named(name), User(ResourceId("domain", name))
-    found.add(document(domains.xml(domain)), own)
-    with faults():
-        active = domain.active
-    if active:
-        with suppress(NotFound):
-            found.add(document(domains.xml(domain, inactive=False)), own)
+    for text in filter(None, texts or _texts(domain)):
+        found.add(document(text), own)
     for what, text in kept.get(domain.uuid, ()):
         root, user = document(text), User(own.id, what)
         # a snapshot needs what its domain had then; the overlays that it names hold what was written since
@@ -469,6 +484,15 @@ def _named(domain: Domain, kept: dict[str, list[tuple[str, str]]]) -> Named:
         for memory in root.iterfind("memory[@file]"):
             found._file(memory.get("file", ""), user, "raw")
     return found
+
+
+def _texts(domain: Domain) -> Iterator[str]:
+    yield domains.xml(domain)
+    with faults():
+        active = domain.active
+    if active:
+        with suppress(NotFound):
+            yield domains.xml(domain, inactive=False)
 
 
 class _Network(NamedTuple):

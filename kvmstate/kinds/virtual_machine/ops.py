@@ -9,6 +9,7 @@ from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host, domains
+from kvmstate.host.connection import Glimpse
 from kvmstate.host.objects import Domain
 from kvmstate.host.permit import Changed
 from kvmstate.kind import Context, Ops
@@ -50,6 +51,7 @@ def names(host: Host) -> set[str]:
 def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
     status = domains.statuses(host.connection, names)
     saved = domains.saved(host.connection, names)
+    glimpse, texts = Glimpse(), dict[str, tuple[str, str | None]]()
 
     def look(domain: Domain) -> Observed:
         uuid = domain.uuid
@@ -59,10 +61,13 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         calls = {"state": state, "autostart": autostart}
         id_ = ResourceId("domain", domain.name)
         kept_memory = domains.saved_xml(domain) if active_xml is None and saved(domain) else None
+        text = domains.xml(domain)
+        if active_xml or not running:
+            texts[domain.name] = text, active_xml
         return Observed(
             id_,
             uuid,
-            domains.xml(domain),
+            text,
             active_xml,
             calls,
             lambda seen: _read(seen, host.lookup),
@@ -71,7 +76,11 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
             ask=lambda seen: _with_secrets(seen, domain),
         )
 
-    return {seen.id.name: seen for seen in host.each(look, domains.named(host.connection, names))}
+    found = {seen.id.name: seen for seen in host.each(look, domains.named(host.connection, names))}
+    if host.asks_uses and len(names) > domains.FEW and "domain" not in host.glimpses:
+        glimpse.end(texts)
+        host.glimpses["domain"] = glimpse
+    return found
 
 
 def _with_secrets(seen: Observed, domain: Domain) -> Observed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +12,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError, NotFound, Unseen
 from kvmstate.host import Host, pools, volumes
+from kvmstate.host.connection import Glimpse
 from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.objects import Handle, Pool, Volume
 from kvmstate.host.volumes import QCOW2_V3
@@ -62,12 +62,17 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
     for pool_name, wanted in sorted(by_pool.items()):
         try:
             pool = pools.find(host.connection, pool_name)
+            # libvirt tells what lies below a volume as of its last look at the pool
+            first = host.asks_uses and len(wanted) > pools.FEW and pool_name not in host.glimpses
+            glimpse = Glimpse() if first and pools.refreshed(pool) else None
             listed = pools.listed(pool, wanted)
             host.lookup.remember(pool_name, listed)
             kind = host.lookup.files.type_of(pool_name)
-            began, looked = time.monotonic(), host.each(lambda v: _look(host, pool_name, kind, v), listed)  # noqa: B023
-            host.texts.keep(began, {(pool_name, seen.id.name.partition("/")[2]): seen.xml for seen in looked})
+            looked = host.each(lambda v: _look(host, pool_name, kind, v), listed)  # noqa: B023
             found |= {seen.id.name: seen for seen in looked}
+            if glimpse:
+                glimpse.end({seen.id.name: (seen.xml, None) for seen in looked})
+                host.glimpses[pool_name] = glimpse
         except NotFound:
             continue
         except Unseen as unseen:
