@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +16,10 @@ from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvmstate.sandbox import Sandbox
 
 # https://libvirt.org/kbase/internals/rpc.html: length, program, version, procedure, type, serial, status
 HEADER = struct.Struct(">IIIIIII")
@@ -88,6 +93,47 @@ class Counting:
                 self.calls[f"{program:x}:{procedure}"] += 1
             data = data[length:]
         return data
+
+
+class Proxy:
+    """The same in front of a host's libvirtd, as a process on that host."""
+
+    def __init__(self, host: Sandbox, late: float = 0) -> None:
+        name = f"proxy-{late}"
+        words = [sys.executable, __file__, f"/run/libvirt/{name}", "/run/libvirt/libvirt-sock", str(late)]
+        self.uri = f"qemu+unix:///system?socket={host.socket.with_name(name)}"
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "from kvmstate.cli import main; main()",
+                "sandbox",
+                "exec",
+                "-n",
+                host.name,
+                "--",
+                *words,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._read() == "ready"
+
+    @property
+    def calls(self) -> int:
+        """How many there were by now."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return int(self._read())
+
+    def _read(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline().strip()
+
+    def close(self) -> None:
+        self._process.communicate()
 
 
 if __name__ == "__main__":

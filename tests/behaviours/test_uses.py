@@ -250,6 +250,25 @@ def test_a_volume_in_use_is_not_deleted(use: Use, project: Project, connection: 
         assert machine.name() == "user"
 
 
+def test_a_volume_that_others_have_made_a_layer_uses_its_base(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt knows it as it was before: what is below a volume is as of its last look at the pool."""
+    # on a host that takes long to read
+    for module in ("connection", "uses"):
+        monkeypatch.setattr(f"kvmstate.host.{module}.LASTING", 1000)
+    others = [resource("Volume", f"other-{n}", pool="images", format="qcow2", capacity="1MiB") for n in range(8)]
+    base = resource("Volume", "data", {"deletion": "delete"}, pool="images", format="qcow2", capacity="1MiB")
+    project.converge(pool(), base, *others)
+    shell(project, "rm images/other-3")
+    layer(project, "images/other-3", "data")
+    project.write(pool(), *others[:3], *others[4:])
+    planned = project.plan("--prune")
+    assert "in use by volume images/other-3" in planned.out
+    project.apply("--prune")
+    assert project.path("images/data").exists()
+
+
 def test_what_uses_it_since_the_plan_counts_too(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(pool(), DATA)
     project.write(pool())

@@ -22,8 +22,9 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from counting import Proxy
 from ssh_server import Server
-from world import Applied, Imported, Proxy, Took, World
+from world import Applied, Imported, Took, World
 
 from kvmstate import sandbox
 

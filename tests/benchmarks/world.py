@@ -15,13 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from kvmstate.sandbox import Sandbox
-
 PROGRAM = [sys.executable, "-c", "from kvmstate.cli import main; main()"]
 # an installed package has its bytecode
 ENV = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
 BARE = Path(__file__).with_name("bare.py")
-COUNTING = Path(__file__).parents[1] / "counting.py"
 HEAD = """
 apiVersion: kvmstate/v1
 kind: StoragePool
@@ -92,38 +89,6 @@ def run(words: Sequence[str], want: int = 0, begun: bool = False, cwd: Path | No
 def _cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-class Proxy:
-    """In front of a host's libvirtd: counts calls, and delays answers by so many seconds."""
-
-    def __init__(self, host: Sandbox, late: float = 0) -> None:
-        name = f"proxy-{late}"
-        words = [sys.executable, str(COUNTING), f"/run/libvirt/{name}", "/run/libvirt/libvirt-sock", str(late)]
-        self.uri = f"qemu+unix:///system?socket={host.socket.with_name(name)}"
-        self._process = subprocess.Popen(
-            [*PROGRAM, "sandbox", "exec", "-n", host.name, "--", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=ENV,
-        )
-        assert self._read() == "ready"
-
-    @property
-    def calls(self) -> int:
-        """How many there were by now."""
-        assert self._process.stdin
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return int(self._read())
-
-    def _read(self) -> str:
-        assert self._process.stdout
-        return self._process.stdout.readline().strip()
-
-    def close(self) -> None:
-        self._process.communicate()
 
 
 @dataclass
