@@ -72,9 +72,10 @@ class Session:
         """Raises Stale, or PlanError for the plan of another host, or one whose secrets the manifests do not have."""
         return restored(plan, self.host, self.store.inventory, self.store.recorded, manifests)
 
-    def drift(self, seen: Plan | None = None) -> Plan:
-        """What it would take to bring back what was applied last; `seen` is a plan that has just looked at the host."""
-        return make_drift(self.host, self.store.inventory, None if seen and seen.left_out else seen)
+    def drift(self, plan: Plan | None = None) -> Plan:
+        """What it would take to bring back what was applied last; a `plan` has just looked at the host."""
+        seen, self.seen = self.seen, Seen()
+        return make_drift(self.host, self.store.inventory, None if plan and plan.left_out else plan, seen)
 
     def apply(
         self,

@@ -210,19 +210,21 @@ def look_ahead(host: Host, inventory: Inventory) -> Seen:
     return Seen(asked, found, frozenset(unseen))
 
 
-def make_drift(host: Host, inventory: Inventory, seen: Plan | None = None) -> Plan:
+def make_drift(host: Host, inventory: Inventory, plan: Plan | None = None, seen: Seen = Seen()) -> Plan:
     """What it would take to bring back what was applied last; the manifests do not count.
 
-    `seen` is a plan of everything that has just looked at the host, and saves looking again.
+    A `plan` of everything has just looked at the host, and saves looking again; and so does what was `seen`.
     """
     desired = {id_: applied for id_, entry in inventory.entries.items() if (applied := last_applied(entry))}
     if not host.known:
         host.know(known({}, inventory))
-    if seen:
-        observed = {c.id: c.observed for c in seen.changes if c.observed}
-        unseen = {c.id for c in seen.changes if c.unknown}
+    if plan:
+        observed = {c.id: c.observed for c in plan.changes if c.observed}
+        unseen = {c.id for c in plan.changes if c.unknown}
     else:
-        observed, unseen = look(host, inventory.entries)
+        observed, unseen = look(host, inventory.entries.keys() - seen.asked)
+        observed |= seen.found
+        unseen |= seen.unseen
     changes = _changes(host, desired, inventory, observed, unseen, Options())
     return Plan(inventory.project, host.uri, order(changes, desired, inventory))
 

@@ -60,7 +60,6 @@ ROWS: list[tuple[str, tuple[str, ...], Callable[[Project, int], None], float]] =
     ("apply: nothing to do", ("apply", *EVERY), nothing, 2.3),
     ("status", ("status",), nothing, 2.3),
     ("drift", ("drift",), nothing, 2.3),
-    ("validate on the host", ("validate",), nothing, 0.3),
     ("apply: one machine", ("apply", *EVERY), lambda project, count: write(project, count, "64MiB"), 2.6),
     (
         "apply: one target",
