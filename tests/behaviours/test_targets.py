@@ -59,7 +59,7 @@ def test_a_machine_and_what_it_needs_is_all_that_is_looked_at(project: Project) 
     project.write(pool(), LAN, *(d for n in range(MANY) for d in machine(n, "64MiB")))
     plan, asked = planned(project, "domain/m3")
     assert [(str(c.id), c.action.name) for c in plan.todo] == [("domain/m3", "UPDATE")]
-    assert {str(c.id) for c in plan.changes} == {"domain/m3", "volume/images/v3", "network/lan"}
+    assert {str(c.id) for c in plan.changes} == {"domain/m3", "volume/images/v3", "pool/images", "network/lan"}
     assert asked < 40
     assert same(project, "domain/m3")
     assert same(project, "domain/m1", "VirtualMachine/m1[01]")
