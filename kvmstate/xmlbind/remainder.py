@@ -60,6 +60,9 @@ def meaning(node: etree._Element) -> object:
 
 def contained(want: etree._Element, seen: etree._Element) -> bool:
     """Whether the remainder holds in the document. Comments count for nothing."""
+    if len(want) and etree.tostring(want, with_tail=False) == etree.tostring(seen, with_tail=False):
+        # most is to the letter what libvirt says
+        return True
     if any(seen.get(name) != value for name, value in shown(want)) or text_of(want) not in ("", text_of(seen)):
         return False
     return all(None not in matched(wants, seens, contained) for wants, seens in groups(want, seen))
