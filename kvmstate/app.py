@@ -184,9 +184,10 @@ class Ahead(threading.Thread):
     for the host, the other computes. Nobody need take what it found: it ends by itself. It changes nothing, and holds
     no lock."""
 
-    def __init__(self, uri: str | None, project: str, closely: bool) -> None:
+    def __init__(self, uri: str | None, project: str, closely: bool, asks_uses: bool = False) -> None:
+        """For the last two see `Host`."""
         super().__init__(name="ahead", daemon=True)
-        self._uri, self._project, self._closely = uri, project, closely
+        self._uri, self._project, self._closely, self._asks_uses = uri, project, closely, asks_uses
         self._opened = ExitStack()
         self._host: Host | None = None
         self._store: Store | None = None
@@ -199,7 +200,7 @@ class Ahead(threading.Thread):
     def run(self) -> None:
         try:
             self._host = self._opened.enter_context(open_host(self._uri))
-            self._host.closely = self._closely
+            self._host.closely, self._host.asks_uses = self._closely, self._asks_uses
             self._free = open_lock(self._host, self._project).holder() is None
             self._store = open_store(self._host, self._project)
             self._seen = look_ahead(self._host, self._store.inventory)

@@ -194,7 +194,7 @@ def opened(
     with ExitStack() as stack:
         ahead = None
         if not targets:
-            ahead = Ahead(uri, project.name, project.prune if prune is None else prune)
+            ahead = Ahead(uri, project.name, project.prune if prune is None else prune, bool(prune))
             stack.callback(ahead.leave)
         loaded = asked.load(project)
         manifests = loaded.manifests

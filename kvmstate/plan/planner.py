@@ -93,7 +93,6 @@ def make_plan(
     host.know(known(desired, replace(inventory, entries={**orphaned, **inventory.entries})))
     comes, leaves = desired.keys() - inventory.entries.keys(), inventory.entries.keys() - desired.keys()
     host.asks_uses = bool(scope & comes) or (options.prune and bool(scope & leaves))
-    host.glimpses.clear()
     # what may be deleted, or taken back, is to be the project's own
     if (options.prune or orphaned) and not host.closely:
         host.closely, seen = True, seen if host.sight.near else Seen()

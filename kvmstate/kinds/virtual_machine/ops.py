@@ -77,7 +77,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         )
 
     found = {seen.id.name: seen for seen in host.each(look, domains.named(host.connection, names))}
-    if host.asks_uses and len(names) > domains.FEW and "domain" not in host.glimpses:
+    if len(names) > domains.FEW and "domain" not in host.glimpses:
         glimpse.end(texts)
         host.glimpses["domain"] = glimpse
     return found
