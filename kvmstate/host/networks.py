@@ -18,6 +18,7 @@ from kvmstate.xmlbind import document, to_text
 from kvmstate.xmlbind.path import parse_path
 
 ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
+MODIFY = libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY
 DELETE = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
 _DEFINING = threading.Lock()
 # So many are looked up one by one; for more it is quicker to list all
@@ -134,12 +135,12 @@ def set_autostart(network: Network, value: bool) -> None:
         network.raw.setAutostart(int(value))
 
 
-def update_dhcp_host(network: Network, command: int, text: str, ip_index: int) -> None:
-    """Change a fixed lease of a running network; guests keep their connection."""
+def update(network: Network, command: int, section: str, text: str, index: int) -> None:
+    """Change a part of a running network, and not its definition; guests keep their connection. `section` is the name
+    of one of virNetworkUpdateSection, `index` the number of the <ip> that it is below, or -1."""
+    number = getattr(libvirt, f"VIR_NETWORK_SECTION_{section}")
     with faults():
-        network.raw.update(
-            command, libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, ip_index, text, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
-        )
+        network.raw.update(command, number, index, text, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE)
 
 
 def undefine(network: Network, permit: Permit) -> None:

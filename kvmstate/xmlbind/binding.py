@@ -27,6 +27,8 @@ class Xml:
     A `passing` one may be gone from the host, once it was applied: what was copied has no origin to keep.
     Of a `recorded` one what was applied counts, and not what libvirt shows: a guest may have written that.
     No two items of a list may have the same in a `unique` field.
+    Of a `throughout` list the field's cost is that of all that changes in its items, whatever their fields say.
+    A section `by_parts` costs, when it comes or goes, what those of its fields do that say something.
     A `whole` field is all that its elements are there for: without it, what a remainder says of them goes as well.
     """
 
@@ -39,6 +41,8 @@ class Xml:
     recorded: bool = False
     whole: bool = False
     unique: bool = False
+    throughout: bool = False
+    by_parts: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, TypeVar
 
 from lxml import etree
 
 from kvmstate.model.change import FieldChange, Key
+from kvmstate.model.effect import Effect
 from kvmstate.model.reference import Unlocated
 from kvmstate.xmlbind.binding import Binding, Only, Section, bindings
 from kvmstate.xmlbind.document import read
@@ -48,7 +50,17 @@ def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = (
                     cost, secret = b.effect.of(None, None), b.hides() or is_secret(key)
                     yield FieldChange((*here, Key(key)), before.get(key), new[key], cost, secret)
         elif not b.same(new, old) and not (_nothing(new) and _nothing(old)):
-            yield FieldChange(here, old, new, b.effect.of(old, new, want, active), b.hides(old, new))
+            cost = b.effect.of(old, new, want, active)
+            if b.xml and b.xml.by_parts and isinstance(whole := new or old, Section):
+                cost = max(_costs(whole), default=cost)
+            yield FieldChange(here, old, new, cost, b.hides(old, new))
+
+
+def _costs(section: Section) -> Iterator[Effect]:
+    """Of what it says, should all of that come or go."""
+    for b in bindings(type(section)):
+        if b.name in section.model_fields_set and not _nothing(value := getattr(section, b.name)):
+            yield b.effect.of(None, None, value)
 
 
 def _nothing(value: object) -> bool:
@@ -66,7 +78,9 @@ def _diff_items(
     for key in [*news, *(k for k in olds if k not in news)]:
         at = (*here, Key(key))
         if key in news and key in olds and type(news[key]) is type(olds[key]):
-            yield from diff(news[key], olds[key], actives.get(key), at)
+            for found in diff(news[key], olds[key], actives.get(key), at):
+                cost = b.effect.of(found.old, found.new) if b.xml and b.xml.throughout else found.effect
+                yield replace(found, effect=cost)
         else:
             item = news.get(key) or olds.get(key)
             yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None, item), b.hides())

@@ -22,6 +22,8 @@ class Place(Told, total=False):
     recorded: bool
     whole: bool
     unique: bool
+    throughout: bool
+    by_parts: bool
     sensitive: Sensitive
 
 

@@ -17,6 +17,7 @@ from kvmstate.app import open_session
 from kvmstate.host import domains
 from kvmstate.kind import Kind
 from kvmstate.kinds import BY_NAME, ON_HOST
+from kvmstate.kinds.network.live import SECTIONS, lists_of
 from kvmstate.kinds.virtual_machine.live import HANDLERS
 from kvmstate.kinds.virtual_machine.spec import DEVICES
 from kvmstate.model.change import Action, Change, Key
@@ -39,6 +40,7 @@ FIXED = {
     "Volume.content.url": "as content.file; a server is another test's matter",
     "Volume.remainder": "what a volume is made from: read when it is made",
     "VirtualMachine.tpm.version": "of an emulated TPM, which libvirt defines only where swtpm is",
+    "Network.forward.addresses": "libvirt takes none that is not the virtual function of a network card",
     "StoragePool.type": "a pool of another type is another pool",
     "StoragePool.target": "a pool has always one; its fields are edited",
 }
@@ -193,6 +195,12 @@ def test_every_field_of_a_kind_has_an_edit(kind: Kind) -> None:
 def test_every_live_field_is_edited_while_it_runs(kind: Kind) -> None:
     cases = [case for case in CASES.values() if case["documents"][-1]["kind"] == kind.name]
     assert {field for case in cases for field in case.get("live", [])} == live_fields(kind)
+
+
+def test_live_fields_of_networks_have_a_section_of_libvirts_and_no_section_is_unused() -> None:
+    found = {field: lists_of(field.replace("[]", "").split(".")) for field in live_fields(BY_NAME["Network"])}
+    assert [field for field, sections in found.items() if len(sections) != 1] == []
+    assert {sections[0] for sections in found.values()} == {*SECTIONS}
 
 
 def test_live_changes_have_handlers_and_no_handler_is_unused() -> None:

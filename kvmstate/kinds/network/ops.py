@@ -1,10 +1,9 @@
-"""Networks on a host: observe, and make changes real. Fixed leases change while the network runs; see `_leases`."""
+"""Networks on a host: observe, and make changes real."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Set
-from functools import partial
 
 from lxml import etree
 
@@ -15,12 +14,12 @@ from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp, stamping
 from kvmstate.kind.steps import Step, simple
+from kvmstate.kinds.network import live
 from kvmstate.kinds.network.restart import Comeback, judge, plug_in
-from kvmstate.kinds.network.spec import Ip, NetworkSpec
+from kvmstate.kinds.network.spec import NetworkSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.xmlbind import document, parse, to_text
-from kvmstate.xmlbind.path import parse_path
 
 # A network without a bridge name has none in XML until libvirt picks one: nothing to add.
 BASE = "<network><name/></network>"
@@ -99,7 +98,7 @@ def steps(change: Change, at: Context) -> list[Step]:
     if restarts or (change.running and not spec.active):
         step("stop", lambda: networks.stop(_find(host, name)))
     elif change.running:
-        todo += _leases(host, change)
+        todo += live.steps(host, change)
     if spec.active and (restarts or not change.running):
         step("start", start)
     if spec.active and (restarts or change.plugs_in):
@@ -120,35 +119,6 @@ def adopted(change: Change, at: Context) -> list[Step]:
 
 def _find(host: Host, name: str) -> Network:
     return networks.find(host.connection, name)
-
-
-def _leases(host: Host, change: Change) -> list[Step]:
-    """LIVE: fixed leases. All that change go before any comes, as libvirt refuses two with one MAC, name or IP, and
-    finds the one to modify by the MAC or name that it is to have.
-    """
-    name = change.id.name
-
-    def update(command: int, address: str, ip: str) -> None:
-        network = _find(host, name)
-        index, running = _lease(networks.xml(network, inactive=False), address, ip)
-        _, wanted = _lease(networks.xml(network), address, ip)
-        lease = running if command == networks.DELETE else wanted
-        if lease is not None:
-            networks.update_dhcp_host(network, command, to_text(lease), index)
-
-    touched = dict.fromkeys((f.path[1], f.path[4]) for f in change.live if f.path[0] == "ips")
-    return [
-        simple(f"{verb} fixed lease {ip} of the running network", partial(update, command, address, ip))
-        for verb, command in (("remove", networks.DELETE), ("add", networks.ADD))
-        for address, ip in touched
-    ]
-
-
-def _lease(text: str, address: str, ip: str) -> tuple[int, etree._Element | None]:
-    """The number of the <ip> that it belongs to, and the lease, if it is there."""
-    ips = document(text).findall("ip")
-    index = [parse(Ip, node).address for node in ips].index(address)
-    return index, parse_path(f"dhcp/host[@ip='{ip}']").find(ips[index])
 
 
 OPS = Ops(

@@ -12,9 +12,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from typing import TYPE_CHECKING
 
 from kvmstate.kind import Fault
+from kvmstate.kinds.network.forward import ROUTED
 
 if TYPE_CHECKING:
-    from kvmstate.kinds.network.spec import Dhcp, DhcpHost, Ip, NetworkSpec
+    from kvmstate.kinds.network.forward import Forward
+    from kvmstate.kinds.network.leases import Dhcp, DhcpHost, Ip
+    from kvmstate.kinds.network.spec import NetworkSpec
 
 Path = tuple[str | int, ...]
 Interface = IPv4Interface | IPv6Interface
@@ -22,6 +25,19 @@ Interface = IPv4Interface | IPv6Interface
 _NO_DEVICE = re.compile(r"[/:\s%]|^(\.|\.\.|all|default|lo)$")
 _NO_HOST_NAME = re.compile(r"[\s,;#\"\\\x00-\x1f]|[^.]{64}")
 MOST_LEASES = 65535
+_TAKEN_BY = {
+    "nat": ("nat",),
+    "interfaces": ("bridge", "private", "vepa", "passthrough"),
+    "pf": ("passthrough", "hostdev"),
+    "addresses": ("hostdev",),
+    "managed": ("hostdev",),
+    "driver": ("hostdev",),
+}
+_NEEDED_BY = {
+    **dict.fromkeys(("private", "vepa"), ("dev", "interfaces")),
+    "passthrough": ("dev", "interfaces", "pf"),
+    "hostdev": ("pf", "addresses"),
+}
 LEAST_MTU_IPV6 = 1280
 
 
@@ -32,34 +48,111 @@ def faults(spec: NetworkSpec) -> Iterator[Fault]:
     yield from _one_dhcp_each(spec, addresses)
     for index, (ip, address) in enumerate(zip(spec.ips, addresses, strict=True)):
         yield from _dhcp(("ips", index), ip, address, by_path=bool(spec.xml) or imported)
+        if ip.dhcp and ip.dhcp.boot and not (ip.dhcp.ranges or ip.dhcp.hosts) and not spec.xml:
+            yield Fault(("ips", index, "dhcp", "boot"), "boot needs ranges or hosts", "libvirt forgets it without")
         if ip.dhcp and (ip.dhcp.ranges or ip.dhcp.hosts) and not imported:
             yield from _prefix(("ips", index, "address"), address)
     if imported:
         return
+    if spec.forward:
+        yield from _of_modes(spec.forward)
     yield from _device(spec)
     for index, address in enumerate(addresses):
         yield from _address(("ips", index, "address"), address, addresses[:index])
         yield from _leases(("ips", index, "dhcp", "hosts"), spec.ips[index].dhcp, address)
     yield from _names(spec)
+    yield from _records(spec)
+    yield from _ports(spec)
+    yield from _routes(spec, addresses)
 
 
 def _forward(spec: NetworkSpec) -> Iterator[Fault]:
     forward = spec.forward
     if forward is None:
         return
-    if forward.mode != "bridge":
+    if forward.mode in ROUTED:
         if not spec.ips and not (spec.remainder or spec.xml):
             message = f"forward mode {forward.mode} needs an address of the host"
             yield Fault(("forward", "mode"), message, "give the network one in ips, or leave forward out")
         if forward.mode == "open" and forward.dev:
             yield Fault(("forward", "dev"), "forward mode open takes no dev", "nat and route do")
         return
+    mode = f"forward mode {forward.mode}"
     if spec.mtu is not None:
-        yield Fault(("mtu",), "forward mode bridge takes no mtu", "the MTU is that of the host's bridge")
-    if spec.bridge and spec.bridge.stp is not None:
-        yield Fault(("bridge", "stp"), "forward mode bridge takes no stp", "the host's bridge has its own")
-    if spec.bridge and spec.bridge.name and forward.dev:
-        yield Fault(("forward", "dev"), "forward mode bridge takes bridge.name or dev, not both", "leave dev out")
+        yield Fault(("mtu",), f"{mode} takes no mtu", "the MTU is that of the host's bridge")
+    for name in ("stp", "delay", "zone"):
+        if spec.bridge and getattr(spec.bridge, name) is not None:
+            yield Fault(("bridge", name), f"{mode} takes no {name}", "the host's bridge has its own")
+    for name in ("dev", "interfaces"):
+        if spec.bridge and spec.bridge.name and getattr(forward, name):
+            yield Fault(("forward", name), f"{mode} takes bridge.name or {name}, not both", f"leave {name} out")
+    for name in ("routes", "mac"):
+        if getattr(spec, name):
+            yield Fault((name,), f"{mode} takes no {name}", "the host has its own")
+    if spec.bandwidth and forward.mode != "bridge":
+        yield Fault(("bandwidth",), f"{mode} takes no bandwidth", "port groups may have one")
+
+
+def _of_modes(forward: Forward) -> Iterator[Fault]:
+    """What only some modes take, and what they need."""
+    for name, modes in _TAKEN_BY.items():
+        if getattr(forward, name) not in (None, []) and forward.mode not in modes:
+            alias = type(forward).model_fields[name].alias or name
+            yield Fault(
+                ("forward", alias), f"forward mode {forward.mode} takes no {alias}", f"{' and '.join(modes)} do"
+            )
+    needs = _NEEDED_BY.get(forward.mode, ())
+    if needs and not any(getattr(forward, name) for name in needs):
+        message = f"forward mode {forward.mode} needs {' or '.join(needs)}"
+        yield Fault(("forward", "mode"), message, "it says which cards of the host guests get")
+    nat = forward.nat
+    for name, low, high in (
+        ("port", nat and nat.port and nat.port.start, nat and nat.port and nat.port.end),
+        (
+            "address",
+            nat and nat.address and ip_address(nat.address.start),
+            nat and nat.address and ip_address(nat.address.end),
+        ),
+    ):
+        if low and high and (type(low) is not type(high) or int(low) > int(high)):
+            yield Fault(("forward", "nat", name, "end"), f"the range ends ({high}) before it starts ({low})")
+
+
+def _records(spec: NetworkSpec) -> Iterator[Fault]:
+    dns = spec.dns
+    for index, forwarder in enumerate(dns.forwarders if dns else ()):
+        if not (forwarder.addr or forwarder.domain):
+            yield Fault(("dns", "forwarders", index), "a forwarder needs addr or domain", "such as addr: 9.9.9.9")
+    for index, srv in enumerate(dns.srv if dns else ()):
+        for name in ("port", "priority", "weight"):
+            if getattr(srv, name) is not None and not srv.target:
+                yield Fault(("dns", "srv", index, name), f"{name} needs target", "the host that has the service")
+
+
+def _routes(spec: NetworkSpec, addresses: list[Interface]) -> Iterator[Fault]:
+    for index, route in enumerate(spec.routes):
+        to, gateway = ip_interface(route.to), ip_address(route.gateway)
+        if to.ip != to.network.network_address:
+            yield Fault(("routes", index, "to"), f"{route.to} is not the address of a network", f"say {to.network}")
+        if not any(gateway in address.network for address in addresses):
+            message = f"{gateway} is in no prefix of this network"
+            yield Fault(("routes", index, "gateway"), message, "name a guest that goes on with it")
+
+
+def _ports(spec: NetworkSpec) -> Iterator[Fault]:
+    if spec.forward is None or spec.forward.mode in (*ROUTED, "private", "vepa"):
+        tagged: list[Path] = [("vlan",)] if spec.vlan else []
+        tagged += [("portGroups", index, "vlan") for index, group in enumerate(spec.port_groups) if group.vlan]
+        for path in tagged:
+            hint = "a bridge of Open vSwitch, and forward modes passthrough and hostdev have them"
+            yield Fault(path, "guests of this network have no VLANs", hint)
+    groups = [(("portGroups", index), group) for index, group in enumerate(spec.port_groups)]
+    for at, vlan in (((), spec.vlan), *((at, group.vlan) for at, group in groups)):
+        if vlan and vlan.trunk is False and len(vlan.tags) > 1:
+            yield Fault((*at, "vlan", "trunk"), "several tags are a trunk", "leave trunk out, or all tags but one")
+    defaults = [(at, group) for at, group in groups if group.default]
+    for at, _ in defaults[1:]:
+        yield Fault((*at, "default"), f"{defaults[0][1].name} is the default already", "one group is")
 
 
 def _device(spec: NetworkSpec) -> Iterator[Fault]:
@@ -122,8 +215,10 @@ def _no_host(ip: IPv4Address | IPv6Address, address: Interface) -> str:
 def _identity(at: Path, host: DhcpHost, version: int, by_path: bool) -> Iterator[Fault]:
     if version == 6 and host.mac:
         yield Fault((*at, "mac"), "a lease of an IPv6 address takes no mac", "give it the name that the guest tells")
-    elif not by_path and not host.name and not (host.mac and version == 4):
-        wants = "mac or name" if version == 4 else "name"
+    elif version == 4 and host.id:
+        yield Fault((*at, "id"), "a lease of an IPv4 address takes no id", "give it a mac or a name")
+    elif not by_path and not host.name and not (host.mac if version == 4 else host.id):
+        wants = "mac or name" if version == 4 else "name or id"
         yield Fault(at, f"a lease of an IPv{version} address needs {wants}", "it says whose the address is")
 
 

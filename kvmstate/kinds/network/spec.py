@@ -11,100 +11,26 @@ from pydantic import model_validator
 
 from kvmstate.kind import Claim, Fault, Form, Spec
 from kvmstate.kinds.network import rules
-from kvmstate.model.address import IpAddress, IpInterface, Mac
+from kvmstate.kinds.network.dns import Dns, Domain
+from kvmstate.kinds.network.forward import ROUTED, Forward
+from kvmstate.kinds.network.leases import Ip, Route
+from kvmstate.kinds.network.ports import Bandwidth, PortGroup, VirtualPort, Vlan
+from kvmstate.model.address import Mac
 from kvmstate.model.effect import Effect
 from kvmstate.model.field import field
-from kvmstate.model.reference import Lookup
-from kvmstate.xmlbind import Element, Section, xml, xml_list
-from kvmstate.xmlbind.codecs import ON_OFF, same_case
-
-
-def _read_ip(node: etree._Element, lookup: Lookup) -> str | None:
-    address = node.get("address")
-    if address is None:
-        return None
-    prefix = node.get("prefix") or node.get("netmask") or ("64" if ":" in address else _classful(address))
-    return ipaddress.ip_interface(f"{address}/{prefix}").with_prefixlen
-
-
-def _classful(address: str) -> str:
-    """libvirt's default prefix when neither prefix nor netmask is given is the address class's."""
-    first = int(address.split(".")[0])
-    return "8" if first < 128 else "16" if first < 192 else "24"
-
-
-def _write_ip(node: etree._Element, value: str | None, lookup: Lookup) -> None:
-    if value is None:
-        return
-    interface = ipaddress.ip_interface(value)
-    node.attrib.pop("netmask", "")
-    node.set("family", f"ipv{interface.version}")
-    node.set("address", str(interface.ip))
-    node.set("prefix", str(interface.network.prefixlen))
-
-
-class DhcpRange(Section):
-    start: IpAddress = xml("@start", required=True, doc="The first address.")
-    end: IpAddress = xml("@end", required=True, doc="The last address.")
-
-
-class DhcpHost(Section):
-    """One fixed lease."""
-
-    ip: IpAddress = xml("@ip", required=True, doc="The fixed address.")
-    mac: Mac | None = xml("@mac", same=same_case, effect=Effect.LIVE, doc="The interface that gets the address.")
-    name: str | None = xml("@name", effect=Effect.LIVE, doc="The guest's host name.")
-
-
-class Dhcp(Section):
-    ranges: list[DhcpRange] = xml_list("range", whole=True, doc="Addresses to lease.")
-    hosts: list[DhcpHost] = xml_list("host", key="ip", whole=True, effect=Effect.LIVE, doc="Fixed leases.")
-
-
-class Ip(Section):
-    """An address of the host on this network, with the network's prefix length."""
-
-    address: IpInterface = xml(".", Element(_read_ip, _write_ip), required=True, doc="192.168.150.1/24")
-    dhcp: Dhcp | None = xml("dhcp", whole=True, doc="Leases that libvirt's dnsmasq gives out.")
-
-    @model_validator(mode="after")
-    def _inside(self) -> Ip:
-        network = ipaddress.ip_interface(self.address).network
-        dhcp = self.dhcp or Dhcp()
-        for ip in [*(h.ip for h in dhcp.hosts), *(ip for r in dhcp.ranges for ip in (r.start, r.end))]:
-            if ipaddress.ip_address(ip) not in network:
-                raise ValueError(f"{ip} is not in the network {network}")
-        for r in dhcp.ranges:
-            if int(ipaddress.ip_address(r.start)) > int(ipaddress.ip_address(r.end)):
-                raise ValueError(f"the range ends ({r.end}) before it starts ({r.start})")
-        return self
-
-
-class DnsHost(Section):
-    ip: IpAddress = xml("@ip", required=True, doc="The address.")
-    hostnames: list[str] = xml_list("hostname", required=True, min_length=1, doc="Names that resolve to the address.")
-
-
-class Dns(Section):
-    hosts: list[DnsHost] = xml_list("host", key="ip", whole=True, doc="Names that dnsmasq answers.")
-
-
-class Domain(Section):
-    name: str = xml("@name", required=True, doc="The DNS domain of this network, such as lab.example.")
+from kvmstate.xmlbind import Section, xml, xml_list
+from kvmstate.xmlbind.codecs import ON_OFF, YES_NO, same_case, same_flag
+from kvmstate.xmlbind.path import parse_path
 
 
 class Bridge(Section):
     name: str | None = xml("@name", max_length=15, doc="The bridge device on the host.")
     stp: bool | None = xml("@stp", ON_OFF, doc="Spanning tree.")
-
-
-class Forward(Section):
-    mode: Literal["nat", "route", "open", "bridge"] = xml(
-        "@mode",
-        required=True,
-        doc="nat, route, open (routed, without firewall rules), or bridge (an existing host bridge).",
+    delay: int | None = xml("@delay", ge=0, doc="Seconds until a new port forwards, with the spanning tree.")
+    mac_table_manager: Literal["kernel", "libvirt"] | None = xml(
+        "@macTableManager", doc="Who knows which guest is at which port. Default: kernel."
     )
-    dev: str | None = xml("@dev", doc="Forward through this host interface only.")
+    zone: str | None = xml("@zone", doc="That of firewalld which the bridge is in. Default: libvirt's own.")
 
 
 class NetworkSpec(Spec):
@@ -114,18 +40,45 @@ class NetworkSpec(Spec):
 
     active: bool = field(True, effect=Effect.LIVE, doc="Whether the network is started.")
     autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
+    ipv6: bool | None = xml(
+        "@ipv6", YES_NO, doc="Whether guests reach each other by IPv6 where the host has no address of it."
+    )
+    trust_guest_rx_filters: bool | None = xml(
+        "@trustGuestRxFilters", YES_NO, doc="Whether guests' changes of MAC address and filters hold on the host."
+    )
     forward: Forward | None = xml("forward", whole=True, doc="How guests reach other networks.")
     bridge: Bridge | None = xml("bridge", doc="The bridge device; named by libvirt if not given.")
     mtu: int | None = xml("mtu/@size", ge=68, le=65535, doc="In bytes.")
+    mac: Mac | None = xml("mac/@address", same=same_case, lasting=True, doc="The bridge's. Default: libvirt chooses.")
     domain: Domain | None = xml("domain", whole=True, doc="The DNS domain of the network.")
-    dns: Dns | None = xml("dns", whole=True, doc="What the network's DNS server answers.")
+    dns: Dns | None = xml("dns", whole=True, by_parts=True, doc="What the network's DNS server answers.")
     ips: list[Ip] = xml_list("ip", key="address", whole=True, doc="The host's addresses on it.")
+    routes: list[Route] = xml_list("route", key="to", whole=True, doc="To networks behind guests.")
+    bandwidth: Bandwidth | None = xml("bandwidth", whole=True, doc="Of all its guests together.")
+    vlan: Vlan | None = xml("vlan", whole=True, doc="Of all its guests; Open vSwitch, macvtap and hostdev have them.")
+    virtual_port: VirtualPort | None = xml("virtualport", whole=True)
+    isolated: bool | None = xml(
+        "port/@isolated", same=same_flag, doc="Whether its guests do not reach each other. Of modes with a bridge."
+    )
+    port_groups: list[PortGroup] = xml_list(
+        "portgroup", key="name", whole=True, effect=Effect.LIVE, throughout=True, doc="What interfaces may name."
+    )
+    dnsmasq_options: list[str] = xml_list(
+        "dnsmasq:options/dnsmasq:option/@value", doc="Lines for dnsmasq's own configuration. At your own risk."
+    )
 
     def settled(self, node: etree._Element) -> etree._Element:
         for forward in node.iterfind("forward"):
-            for nat in forward.findall("nat") if forward.get("mode", "nat") != "nat" else ():
+            mode = forward.get("mode", "nat")
+            for nat in forward.findall("nat") if mode != "nat" else ():
                 # how addresses are translated, which other modes do not
                 forward.remove(nat)
+            for path in ("bridge/@stp", "bridge/@delay", "mac/@address") if mode not in ROUTED else ():
+                # what libvirt has added to a bridge of its own, and refuses of the host's
+                parse_path(path).remove(node)
+            if self.forward and self.forward.interfaces and not self.forward.dev:
+                # libvirt says the first of them here as well
+                forward.attrib.pop("dev", "")
         for ip in node.iterfind("ip[@netmask]"):
             # said by the remainder: libvirt takes one of both
             ip.attrib.pop("prefix", "")
@@ -133,11 +86,15 @@ class NetworkSpec(Spec):
 
     @model_validator(mode="after")
     def _bridge_mode(self) -> NetworkSpec:
-        if self.forward and self.forward.mode == "bridge":
-            if not (self.bridge and self.bridge.name):
+        forward = self.forward
+        if forward and forward.mode not in ROUTED:
+            devices = forward.dev or forward.interfaces or forward.pf or forward.addresses
+            if forward.mode == "bridge" and not devices and not (self.bridge and self.bridge.name):
                 raise ValueError("forward mode bridge needs bridge.name: an existing bridge of the host")
             if self.ips or self.dns or self.domain:
-                raise ValueError("forward mode bridge takes no ips, dns or domain: the host's bridge has its own")
+                raise ValueError(
+                    f"forward mode {forward.mode} takes no ips, dns or domain: the host's bridge or card has its own"
+                )
         return self
 
     def status(self) -> str:
@@ -149,7 +106,7 @@ class NetworkSpec(Spec):
     def claims(self) -> Iterator[Claim]:
         if self.bridge and self.bridge.name:
             # two networks may use one bridge of the host's; what one of them makes is its own
-            own = self.forward is None or self.forward.mode != "bridge"
+            own = self.forward is None or self.forward.mode in ROUTED
             yield Claim(("bridge", "name"), "the bridge" if own else "the host's bridge", self.bridge.name)
         for index, ip in enumerate(self.ips if self.active else ()):
             yield Claim(("ips", index, "address"), "the prefix", ipaddress.ip_interface(ip.address).network)
