@@ -55,6 +55,9 @@ class Sight(Protocol):
         """The path of the external data file that a qcow2 image names, which libvirt does not tell; empty where there
         is none, or it cannot be told."""
 
+    def daemons(self) -> set[int]:
+        """Processes of this machine that work for libvirt there; none where it is another machine."""
+
     def close(self) -> None: ...
 
 
@@ -72,6 +75,9 @@ class Blind:
     def data_file(self, path: str) -> str:
         return ""
 
+    def daemons(self) -> set[int]:
+        return set()
+
     def close(self) -> None:
         pass
 
@@ -79,6 +85,9 @@ class Blind:
 class Local(Blind):
     """The files of this machine, as the daemons see them that this process is connected to: they may have mounts of
     their own."""
+
+    def daemons(self) -> set[int]:
+        return _peers()
 
     @cached_property
     def _roots(self) -> list[str]:

@@ -14,7 +14,7 @@ from lxml import etree
 
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind.binding import Binding, Section, bindings
-from kvmstate.xmlbind.document import patch
+from kvmstate.xmlbind.document import patch, read
 from kvmstate.xmlbind.remainder import meaning
 
 S = TypeVar("S", bound=Section)
@@ -62,7 +62,11 @@ def _strip_items(
         b.path.parent().ensure(shell).append(found)
         sole = owning(spec, **{b.name: [item]})
         wholly = wholly and meaning(patch(etree.Element(node.tag), sole, lookup)) == meaning(shell)
+        said = [*found.attrib.items()]
         _reduce(shell, sole, lookup, kept=found)
+        if not found.attrib and b.item_key(read(b, found, lookup)) != b.item_key(item):
+            # as it comes back where there is none of its key: among others it would lose its place
+            found.attrib.update(said)
         left.append((parent, found))
     return [] if wholly else left
 

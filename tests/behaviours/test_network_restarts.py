@@ -9,7 +9,7 @@ from typing import Any
 import libvirt
 import pytest
 from flaky import Flaky, Fuse, Killed
-from harness import Guest, Project, idle, resource
+from harness import Guest, Project, idle, kvmstate, resource
 from lxml import etree
 from trouble import inside
 
@@ -159,10 +159,12 @@ def test_what_does_not_start_any_more_runs_again_as_before(project: Project, con
     with_foreign(project, connection)
     network = connection.networkLookupByName("lan")
     before = network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE)
+    project.write(lan(NOW, bridge="kvlan1", mtu=1400), own())
+    assert project.plan("--out", str(project.folder / "plan")).code == 2
+    # a plan that is made now would tell
     inside(project.host, "ip link add kvlan1 type bridge")
     try:
-        project.write(lan(NOW, bridge="kvlan1", mtu=1400), own())
-        failed = project.apply()
+        failed = kvmstate("apply", str(project.folder / "plan"))
         assert failed.code == 1
         assert "File exists; the network runs again as it did before" in failed.out
         assert network.isActive()
@@ -182,10 +184,12 @@ def test_a_rename_that_does_not_start_is_taken_back(project: Project, connection
     file.write_text(plain + "moved: [{from: network/lan, to: network/office}]\n")
     office = lan(NOW, bridge="kvlan1")
     office["metadata"]["name"] = "office"
+    project.write(office, idle("own", interfaces=[{"name": "lan", "network": "office"}]))
+    assert project.plan("--prune", "--out", str(project.folder / "plan")).code == 2
+    # a plan that is made now would tell
     inside(project.host, "ip link add kvlan1 type bridge")
     try:
-        project.write(office, idle("own", interfaces=[{"name": "lan", "network": "office"}]))
-        failed = project.apply("--prune")
+        failed = kvmstate("apply", str(project.folder / "plan"))
         assert failed.code == 1
         assert "the network runs again as it did before" in failed.out
         assert [network.name() for network in connection.listAllNetworks()] == ["lan"]

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.real
 
 CASES = Path(__file__).parents[1] / "manifest" / "cases"
 LEASE6 = {"ranges": [{"start": "fd00::10", "end": "fd00::20"}]}
+IP4 = "<ip address='10.5.0.1' prefix='24'/>"
 V4, V6 = {"address": "10.5.0.1/24"}, {"address": "fd00::1/64"}
 
 
@@ -88,6 +89,60 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"domain": {"name": "a" * 64}, "ips": [V4]},
         f"<domain name='{'a' * 64}'/><ip address='10.5.0.1' prefix='24'/>",
     ),
+    "a DUID for IPv4": (
+        {"ips": [dhcp("10.5.0.1/24", {"ip": "10.5.0.9", "id": "0:1:2"})]},
+        "<ip address='10.5.0.1' prefix='24'><dhcp><host id='0:1:2' ip='10.5.0.9'/></dhcp></ip>",
+    ),
+    "an unreachable gateway": (
+        {"ips": [V4], "routes": [{"to": "10.8.0.0/16", "gateway": "10.6.0.2"}]},
+        f"{IP4}<route address='10.8.0.0' prefix='16' gateway='10.6.0.2'/>",
+    ),
+    "a route to a host": (
+        {"ips": [V4], "routes": [{"to": "10.8.0.1/16", "gateway": "10.5.0.2"}]},
+        f"{IP4}<route address='10.8.0.1' prefix='16' gateway='10.5.0.2'/>",
+    ),
+    "two defaults": (
+        {"portGroups": [{"name": "a", "default": True}, {"name": "b", "default": True}]},
+        "<portgroup name='a' default='yes'/><portgroup name='b' default='yes'/>",
+    ),
+    "a port of nobody": (
+        {"ips": [V4], "dns": {"srv": [{"service": "a", "protocol": "tcp", "port": 5}]}},
+        f"<dns><srv service='a' protocol='tcp' port='5'/></dns>{IP4}",
+    ),
+    "several tags and no trunk": (
+        {
+            "forward": {"mode": "bridge"},
+            "bridge": {"name": "b"},
+            "virtualPort": {"type": "openvswitch"},
+            "vlan": {"trunk": False, "tags": [{"id": 1}, {"id": 2}]},
+        },
+        "<forward mode='bridge'/><bridge name='b'/><virtualport type='openvswitch'/>"
+        "<vlan trunk='no'><tag id='1'/><tag id='2'/></vlan>",
+    ),
+    "VLANs behind NAT": (
+        {"forward": {"mode": "nat"}, "ips": [V4], "vlan": {"tags": [{"id": 1}]}},
+        f"<forward mode='nat'/><vlan><tag id='1'/></vlan>{IP4}",
+    ),
+    "VLANs of a group behind NAT": (
+        {"forward": {"mode": "nat"}, "ips": [V4], "portGroups": [{"name": "a", "vlan": {"tags": [{"id": 1}]}}]},
+        f"<forward mode='nat'/><portgroup name='a'><vlan><tag id='1'/></vlan></portgroup>{IP4}",
+    ),
+    "limits of macvtap": (
+        {"forward": {"mode": "private", "interfaces": [{"dev": "x"}]}, "bandwidth": {"inbound": {"average": 1}}},
+        "<forward mode='private'><interface dev='x'/></forward><bandwidth><inbound average='1'/></bandwidth>",
+    ),
+    "a MAC address of the host's bridge": (
+        {"forward": {"mode": "bridge"}, "bridge": {"name": "b"}, "mac": "52:54:00:00:00:01"},
+        "<forward mode='bridge'/><bridge name='b'/><mac address='52:54:00:00:00:01'/>",
+    ),
+    "several ways out": (
+        {"forward": {"mode": "nat", "interfaces": [{"dev": "x"}, {"dev": "y"}]}, "ips": [V4]},
+        f"<forward mode='nat'><interface dev='x'/><interface dev='y'/></forward>{IP4}",
+    ),
+    "ports turned around": (
+        {"forward": {"mode": "nat", "nat": {"address": {"start": "10.0.0.5", "end": "10.0.0.1"}}}, "ips": [V4]},
+        f"<forward mode='nat'><nat><address start='10.0.0.5' end='10.0.0.1'/></nat></forward>{IP4}",
+    ),
 }
 
 
@@ -101,6 +156,15 @@ def test_what_libvirt_refuses_is_told_before(name: str, project: Project, connec
     assert told.code == 1
     assert f"{project.folder}/manifests.yaml:" in told.err.replace("\n", " ")
     assert "hint:" in told.err
+
+
+def test_what_libvirt_forgets_is_told_before(project: Project, connection: libvirt.virConnect) -> None:
+    """It takes a boot file without leases, and has none then."""
+    text = "<ip address='10.5.0.1' prefix='24'><dhcp><bootp file='x'/></dhcp></ip>"
+    assert "bootp" not in define(connection, f"<network><name>lan</name>{text}</network>").raw.XMLDesc()
+    ip = {"address": "10.5.0.1/24", "dhcp": {"boot": {"file": "x"}}}
+    project.write(resource("Network", "lan", ips=[ip]))
+    assert "boot needs ranges or hosts" in project.kvmstate("validate").err
 
 
 def test_what_passes_is_taken_and_kept(project: Project) -> None:

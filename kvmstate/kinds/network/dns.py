@@ -9,8 +9,10 @@ from kvmstate.xmlbind.codecs import YES_NO
 
 
 class DnsHost(Section):
-    ip: IpAddress = xml("@ip", required=True)
-    hostnames: list[str] = xml_list("hostname", required=True, min_length=1, effect=Effect.LIVE)
+    ip: IpAddress = xml("@ip", required=True, doc="The address.")
+    hostnames: list[str] = xml_list(
+        "hostname", required=True, min_length=1, effect=Effect.LIVE, doc="Names that resolve to the address."
+    )
 
 
 class Forwarder(Section):
@@ -21,8 +23,8 @@ class Forwarder(Section):
 
 
 class Txt(Section):
-    name: str = xml("@name", required=True)
-    value: str = xml("@value", required=True, effect=Effect.LIVE)
+    name: str = xml("@name", required=True, doc="The name that is asked for.")
+    value: str = xml("@value", required=True, effect=Effect.LIVE, doc="The text.")
 
 
 class Srv(Section):
@@ -32,7 +34,7 @@ class Srv(Section):
     protocol: str = xml("@protocol", required=True, pattern=r"^\S+$", doc="tcp or udp, without an underscore.")
     domain: str | None = xml("@domain", doc="Default: the network's.")
     target: str | None = xml("@target", doc="The host that has it.")
-    port: int | None = xml("@port", ge=1, le=65535)
+    port: int | None = xml("@port", ge=1, le=65535, doc="The service's port there.")
     priority: int | None = xml("@priority", ge=0, le=65535, doc="Those with smaller ones are asked first.")
     weight: int | None = xml("@weight", ge=0, le=65535, doc="Of those with one priority, how often.")
 
@@ -42,7 +44,7 @@ class Dns(Section):
     forward_plain_names: bool | None = xml(
         "@forwardPlainNames", YES_NO, doc="Whether names without a dot are asked of other servers too. Default: true."
     )
-    forwarders: list[Forwarder] = xml_list("forwarder", whole=True)
+    forwarders: list[Forwarder] = xml_list("forwarder", whole=True, doc="Who is asked for all other names.")
     hosts: list[DnsHost] = xml_list("host", key="ip", whole=True, effect=Effect.LIVE, doc="Names of addresses.")
     txt: list[Txt] = xml_list("txt", key="name", whole=True, effect=Effect.LIVE, doc="TXT records.")
     srv: list[Srv] = xml_list("srv", whole=True, effect=Effect.LIVE, doc="SRV records.")

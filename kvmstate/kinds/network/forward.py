@@ -32,13 +32,13 @@ def _write_pci(node: etree._Element, value: str | None, lookup: Lookup) -> None:
 
 
 class Addresses(Section):
-    start: IpAddress = xml("@start", required=True)
-    end: IpAddress = xml("@end", required=True)
+    start: IpAddress = xml("@start", required=True, doc="The first address.")
+    end: IpAddress = xml("@end", required=True, doc="The last address.")
 
 
 class Ports(Section):
-    start: int = xml("@start", required=True, ge=1, le=65535)
-    end: int = xml("@end", required=True, ge=1, le=65535)
+    start: int = xml("@start", required=True, ge=1, le=65535, doc="The first port.")
+    end: int = xml("@end", required=True, ge=1, le=65535, doc="The last port.")
 
 
 class Nat(Section):

@@ -6,7 +6,7 @@ import ipaddress
 from typing import Annotated, Any, Literal
 
 from lxml import etree
-from pydantic import Field, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 
 from kvmstate.model.address import IpAddress, IpInterface, Mac
 from kvmstate.model.effect import Effect
@@ -37,7 +37,9 @@ def _write_ip(node: etree._Element, value: str | None, lookup: Lookup) -> None:
         return
     interface = ipaddress.ip_interface(value)
     node.attrib.pop("netmask", "")
-    node.set("family", f"ipv{interface.version}")
+    if interface.version == 6 or node.get("family"):
+        # IPv4 is what libvirt takes it for otherwise, and shows none
+        node.set("family", f"ipv{interface.version}")
     node.set("address", str(interface.ip))
     node.set("prefix", str(interface.network.prefixlen))
 
@@ -57,15 +59,22 @@ def _write_lease(node: etree._Element, value: int | str | None, lookup: Lookup) 
     seconds = 0 if isinstance(value, str) else value
     unit, step = next((unit, step) for unit, step in reversed(_UNITS.items()) if seconds % step == 0)
     node.set("expiry", str(seconds // step))
-    if seconds and unit != "minutes":
+    if seconds:
         node.set("unit", unit)
     else:
         node.attrib.pop("unit", "")
 
 
+def _said_lease(value: int | str) -> str:
+    if isinstance(value, str):
+        return value
+    letter, step = next((unit[0], step) for unit, step in reversed(_UNITS.items()) if value % step == 0)
+    return f"{value // step}{letter}"
+
+
 ADDRESS = Element(_read_ip, _write_ip)
 # dnsmasq takes none that is shorter
-Lease = Literal["infinite"] | Annotated[Duration, Field(ge=120)]
+Lease = Annotated[Literal["infinite"] | Annotated[Duration, Field(ge=120)], PlainSerializer(_said_lease)]
 
 
 def lease(**told: Any) -> Any:
@@ -74,17 +83,17 @@ def lease(**told: Any) -> Any:
 
 
 class DhcpRange(Section):
-    start: IpAddress = xml("@start", required=True)
-    end: IpAddress = xml("@end", required=True)
+    start: IpAddress = xml("@start", required=True, doc="The first address.")
+    end: IpAddress = xml("@end", required=True, doc="The last address.")
     lease: Lease | None = lease()
 
 
 class DhcpHost(Section):
     """One fixed lease."""
 
-    ip: IpAddress = xml("@ip", required=True)
-    mac: Mac | None = xml("@mac", same=same_case, effect=Effect.LIVE)
-    name: str | None = xml("@name", effect=Effect.LIVE)
+    ip: IpAddress = xml("@ip", required=True, doc="The fixed address.")
+    mac: Mac | None = xml("@mac", same=same_case, effect=Effect.LIVE, doc="The interface that gets the address.")
+    name: str | None = xml("@name", effect=Effect.LIVE, doc="The guest's host name.")
     id: str | None = xml(
         "@id", same=same_case, effect=Effect.LIVE, pattern="^([0-9a-fA-F]{1,4}:)+[0-9a-fA-F]{1,4}$",
         doc="The DUID by which a guest asks for an IPv6 address, such as 0:3:0:1:52:54:0:12:34:56.",

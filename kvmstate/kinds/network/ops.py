@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Set
+from dataclasses import replace
 
 from lxml import etree
 
@@ -18,11 +19,13 @@ from kvmstate.kinds.network import live
 from kvmstate.kinds.network.restart import Comeback, judge, plug_in
 from kvmstate.kinds.network.spec import NetworkSpec
 from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.xmlbind import document, parse, to_text
 
 # A network without a bridge name has none in XML until libvirt picks one: nothing to add.
 BASE = "<network><name/></network>"
+VLANS_OF_BRIDGES = (11, 0, 0)
 # how many machines are on it
 _VOLATILE = re.compile(r" connections='\d+'")
 
@@ -53,6 +56,19 @@ def _read(seen: Observed) -> tuple[NetworkSpec, NetworkSpec | None]:
 def complete(resource: Resource, observed: Observed | None, project: str) -> NetworkSpec:
     spec: NetworkSpec = resource.spec
     return spec
+
+
+def checked(host: Host, change: Change, entry: Entry | None) -> Change:
+    """What only a newer libvirt can."""
+    spec = change.spec
+    if change.blocked or change.action not in (Action.CREATE, Action.UPDATE) or not spec.vlan:
+        return change
+    of_bridge = spec.forward is not None and spec.forward.mode == "bridge"
+    switched = spec.virtual_port is not None and spec.virtual_port.type == "openvswitch"
+    if of_bridge and not switched and host.library_version < VLANS_OF_BRIDGES:
+        why = "the host's libvirt has VLANs of Open vSwitch only; of other bridges from 11.0 on"
+        return replace(change, blocked=why, hint="leave vlan out, or say virtualPort: {type: openvswitch}")
+    return change
 
 
 def portable(observed: Observed, host: Host) -> tuple[NetworkSpec, etree._Element]:
@@ -129,5 +145,6 @@ OPS = Ops(
     steps,
     adopted,
     users=lambda host, change: host.uses.of_network(change.id.name),
+    checked=checked,
     judge=judge,
 )

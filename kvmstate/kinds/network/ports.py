@@ -9,7 +9,7 @@ from kvmstate.xmlbind.codecs import YES_NO, same_flag
 
 
 class VlanTag(Section):
-    id: int = xml("@id", required=True, ge=0, le=4095)
+    id: int = xml("@id", required=True, ge=0, le=4095, doc="The VLAN's number.")
     native_mode: Literal["tagged", "untagged"] | None = xml(
         "@nativeMode", doc="That of frames without a tag, and how guests get its frames."
     )
@@ -41,22 +41,22 @@ class Flow(Section):
 class Bandwidth(Section):
     """Limits, seen from the guest or the network that has them."""
 
-    inbound: Flow | None = xml("inbound", whole=True)
-    outbound: Flow | None = xml("outbound", whole=True)
+    inbound: Flow | None = xml("inbound", whole=True, doc="What comes in.")
+    outbound: Flow | None = xml("outbound", whole=True, doc="What goes out.")
 
 
 class PortGroup(Section):
     """What interfaces have that name it as their portgroup."""
 
-    name: str = xml("@name", required=True, min_length=1)
+    name: str = xml("@name", required=True, min_length=1, doc="What interfaces call it.")
     default: bool | None = xml("@default", YES_NO, same=same_flag, doc="Whether interfaces have it that name none.")
     trust_guest_rx_filters: bool | None = xml(
         "@trustGuestRxFilters", YES_NO, doc="Whether guests' changes of MAC address and filters hold on the host."
     )
-    vlan: Vlan | None = xml("vlan", whole=True)
-    virtual_port: VirtualPort | None = xml("virtualport", whole=True)
+    vlan: Vlan | None = xml("vlan", whole=True, doc="Which VLANs its ports are in.")
+    virtual_port: VirtualPort | None = xml("virtualport", whole=True, doc="How a switch knows its ports.")
     bandwidth: Bandwidth | None = xml("bandwidth", whole=True, doc="Of each interface.")
 
 
 class Interface(Section):
-    dev: str = xml("@dev", required=True)
+    dev: str = xml("@dev", required=True, doc="A device of the host.")

@@ -11,6 +11,7 @@ from kvmstate.errors import ConnectionFailed, HostError, NotFound, Reverted
 from kvmstate.host import Host, networks, plugs
 from kvmstate.host.objects import Network
 from kvmstate.kind import Context, Scene, references
+from kvmstate.kinds.network.taken import Taken
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import document, to_text
@@ -23,9 +24,10 @@ Uses = Callable[[str], bool | None]
 
 def judge(at: Scene) -> None:
     """By the running machines that are on them, whoever's they are."""
-    running = plugs.Running(at.host)
+    running, taken = plugs.Running(at.host), Taken(at)
     for id_, change in at.changes.items():
         if change.id.kind == NETWORK:
+            change = taken.judged(change)
             entry = at.inventory.get(id_)
             begun = entry is not None and len(entry.specs) > 1
             change = judged(change, at.host, running, begun, partial(_goes_on, at, id_))

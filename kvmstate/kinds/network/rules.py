@@ -115,7 +115,8 @@ def _of_modes(forward: Forward) -> Iterator[Fault]:
         ),
     ):
         if low and high and (type(low) is not type(high) or int(low) > int(high)):
-            yield Fault(("forward", "nat", name, "end"), f"the range ends ({high}) before it starts ({low})")
+            message = f"the range ends ({high}) before it starts ({low})"
+            yield Fault(("forward", "nat", name, "end"), message, "turn them around")
 
 
 def _records(spec: NetworkSpec) -> Iterator[Fault]:

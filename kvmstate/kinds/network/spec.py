@@ -56,7 +56,7 @@ class NetworkSpec(Spec):
     routes: list[Route] = xml_list("route", key="to", whole=True, doc="To networks behind guests.")
     bandwidth: Bandwidth | None = xml("bandwidth", whole=True, doc="Of all its guests together.")
     vlan: Vlan | None = xml("vlan", whole=True, doc="Of all its guests; Open vSwitch, macvtap and hostdev have them.")
-    virtual_port: VirtualPort | None = xml("virtualport", whole=True)
+    virtual_port: VirtualPort | None = xml("virtualport", whole=True, doc="How a switch knows its guests' ports.")
     isolated: bool | None = xml(
         "port/@isolated", same=same_flag, doc="Whether its guests do not reach each other. Of modes with a bridge."
     )
@@ -79,9 +79,9 @@ class NetworkSpec(Spec):
             if self.forward and self.forward.interfaces and not self.forward.dev:
                 # libvirt says the first of them here as well
                 forward.attrib.pop("dev", "")
-        for ip in node.iterfind("ip[@netmask]"):
+        for each in (*node.iterfind("ip[@netmask]"), *node.iterfind("route[@netmask]")):
             # said by the remainder: libvirt takes one of both
-            ip.attrib.pop("prefix", "")
+            each.attrib.pop("prefix", "")
         return node
 
     @model_validator(mode="after")

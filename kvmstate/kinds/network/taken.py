@@ -1,0 +1,126 @@
+"""What of a network that is to start somebody else has already: a bridge, or a prefix.
+
+Other networks of the project are told apart by `validate`; here are those that are not of it, and the host's own
+devices and routes, as far as they can be seen. What libvirt would refuse is blocked, what it would not is said.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from kvmstate.host import networks, plugs
+from kvmstate.host.links import Links, links
+from kvmstate.host.objects import Network
+from kvmstate.kind import Scene
+from kvmstate.kinds.network.forward import ROUTED
+from kvmstate.kinds.network.spec import NetworkSpec
+from kvmstate.model.change import Action, Change
+from kvmstate.model.resource import ResourceId
+from kvmstate.xmlbind import document, parse
+
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A network of the host. `addresses` are those that it has now, as it runs."""
+
+    name: str
+    bridge: str
+    makes_bridge: bool
+    addresses: tuple[Interface, ...]
+
+
+class Taken:
+    """What there is besides the project's networks, as of the first question."""
+
+    def __init__(self, at: Scene) -> None:
+        self._at = at
+
+    @cached_property
+    def networks(self) -> list[_Other]:
+        def look(network: Network) -> _Other:
+            text = networks.xml(network, inactive=not (active := network.active))
+            found = parse(NetworkSpec, document(text)).ips if active else []
+            addresses = tuple(ipaddress.ip_interface(ip.address) for ip in found)
+            return _Other(network.name, plugs.bridge(text), plugs.makes_bridge(text), addresses)
+
+        return self._at.host.each(look, networks.all_networks(self._at.host.connection))
+
+    @cached_property
+    def strangers(self) -> list[_Other]:
+        own = {change.moved_from or id_ for id_, change in self._at.changes.items()}
+        own |= {*self._at.desired, *self._at.inventory.entries}
+        return [each for each in self.networks if ResourceId(Network.type, each.name) not in own]
+
+    @cached_property
+    def links(self) -> Links:
+        """Without the bridges of networks, and what is reached through them."""
+        found = links(self._at.host) or Links(None, ())
+        bridges = {each.bridge for each in self.networks if each.makes_bridge}
+        devices = None if found.devices is None else found.devices - bridges
+        return Links(devices, tuple(route for route in found.routes if route[0] not in bridges))
+
+    def judged(self, change: Change) -> Change:
+        """The change of a network, blocked where it could not start, or saying what it meets."""
+        spec = change.spec
+        writes = change.action in (Action.CREATE, Action.UPDATE) and not change.blocked
+        if not writes or not (spec.active and (change.restarts or not change.running)):
+            return change
+        for why, hint in _refused(spec, self):
+            return replace(change, blocked=why, hint=hint)
+        told = "; ".join(_met(spec, self))
+        return replace(change, reason="; ".join(filter(None, (change.reason, told)))) if told else change
+
+
+def _own_bridge(spec: NetworkSpec) -> str | None:
+    """The name of the bridge that it makes."""
+    own = spec.forward is None or spec.forward.mode in ROUTED
+    return spec.bridge.name if own and spec.bridge else None
+
+
+def _addresses(spec: NetworkSpec) -> list[Interface]:
+    return [ipaddress.ip_interface(ip.address) for ip in spec.ips]
+
+
+def _refused(spec: NetworkSpec, host: Taken) -> Iterator[tuple[str, str]]:
+    if bridge := _own_bridge(spec):
+        for other in host.strangers:
+            if other.bridge == bridge and other.makes_bridge:
+                yield f"the bridge {bridge} is also that of network {other.name}", "choose another name"
+        if bridge in (host.links.devices or ()):
+            yield (
+                f"the host has a device {bridge} already",
+                f"choose another name; one that was left behind goes by `ip link delete {bridge}`",
+            )
+    for address in _addresses(spec):
+        prefix = address.network
+        for other in host.strangers:
+            for found in other.addresses:
+                if prefix == found.network:
+                    yield f"{prefix} is also the prefix of network {other.name}, which runs", "choose another prefix"
+                if address.ip == found.ip:
+                    yield f"{address.ip} is also the address of network {other.name}, which runs", "choose another one"
+        for device, route in host.links.routes:
+            if prefix == route:
+                yield f"the host reaches {prefix} through {device}", "choose another prefix"
+
+
+def _met(spec: NetworkSpec, host: Taken) -> Iterator[str]:
+    for prefix in (address.network for address in _addresses(spec)):
+        for other in host.strangers:
+            for found in (address.network for address in other.addresses):
+                if found.version == prefix.version and found.overlaps(prefix):
+                    yield f"{prefix} overlaps with {found} of network {other.name}"
+        for device, route in host.links.routes:
+            if route.version == prefix.version and route.overlaps(prefix):
+                yield f"{prefix} overlaps with {route}, which the host reaches through {device}"
+    if host.links.devices is not None and (forward := spec.forward):
+        bridge = spec.bridge.name if spec.bridge and forward.mode == "bridge" else None
+        named = [forward.dev, forward.pf, bridge, *(each.dev for each in forward.interfaces)]
+        for device in dict.fromkeys(filter(None, named)):
+            if device not in host.links.devices and all(each.bridge != device for each in host.networks):
+                yield f"the host has no device {device}"
