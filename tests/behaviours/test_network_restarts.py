@@ -9,7 +9,7 @@ from typing import Any
 import libvirt
 import pytest
 from flaky import Flaky, Fuse, Killed
-from harness import Guest, Project, idle, kvmstate, resource
+from harness import Guest, Project, idle, resource
 from lxml import etree
 from trouble import inside
 
@@ -30,6 +30,9 @@ OTHER = "<network><name>other</name><bridge name='kvother0'/></network>"
 NOW = {"restart": "now"}
 STAFF = {"xml": {"./portgroup/@name": "staff"}}
 AGAIN = "the running machines own, theirs are plugged in again"
+
+# with which dnsmasq does not start
+NONE = "no-such-option"
 
 
 def lan(lifecycle: dict[str, Any] | None = None, bridge: str = "kvlan0", **spec: Any) -> dict[str, Any]:
@@ -159,20 +162,15 @@ def test_what_does_not_start_any_more_runs_again_as_before(project: Project, con
     with_foreign(project, connection)
     network = connection.networkLookupByName("lan")
     before = network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE)
-    project.write(lan(NOW, bridge="kvlan1", mtu=1400), own())
-    assert project.plan("--out", str(project.folder / "plan")).code == 2
-    # a plan that is made now would tell
-    inside(project.host, "ip link add kvlan1 type bridge")
-    try:
-        failed = kvmstate("apply", str(project.folder / "plan"))
-        assert failed.code == 1
-        assert "File exists; the network runs again as it did before" in failed.out
-        assert network.isActive()
-        assert network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE) == before
-        assert len(in_bridge(project)) == 3
-        assert all_plugged(project, connection)
-    finally:
-        inside(project.host, "ip link delete kvlan1")
+    project.write(lan(NOW, bridge="kvlan1", mtu=1400, dnsmasqOptions=[NONE]), own())
+    failed = project.apply()
+    assert failed.code == 1
+    assert "dnsmasq" in failed.out
+    assert "the network runs again as it did before" in failed.out
+    assert network.isActive()
+    assert network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE) == before
+    assert len(in_bridge(project)) == 3
+    assert all_plugged(project, connection)
     assert "restarts now" in project.plan().out
     project.converge(lan(), own())
 
@@ -182,21 +180,17 @@ def test_a_rename_that_does_not_start_is_taken_back(project: Project, connection
     file = project.folder / "kvmstate.yaml"
     plain = file.read_text()
     file.write_text(plain + "moved: [{from: network/lan, to: network/office}]\n")
-    office = lan(NOW, bridge="kvlan1")
+    office = lan(NOW, bridge="kvlan1", dnsmasqOptions=[NONE])
     office["metadata"]["name"] = "office"
-    project.write(office, idle("own", interfaces=[{"name": "lan", "network": "office"}]))
-    assert project.plan("--prune", "--out", str(project.folder / "plan")).code == 2
-    # a plan that is made now would tell
-    inside(project.host, "ip link add kvlan1 type bridge")
-    try:
-        failed = kvmstate("apply", str(project.folder / "plan"))
-        assert failed.code == 1
-        assert "the network runs again as it did before" in failed.out
-        assert [network.name() for network in connection.listAllNetworks()] == ["lan"]
-        assert all_plugged(project, connection)
-    finally:
-        inside(project.host, "ip link delete kvlan1")
-    project.converge(options=("--prune",))
+    machine = idle("own", interfaces=[{"name": "lan", "network": "office"}])
+    project.write(office, machine)
+    failed = project.apply("--prune")
+    assert failed.code == 1
+    assert "the network runs again as it did before" in failed.out
+    assert [network.name() for network in connection.listAllNetworks()] == ["lan"]
+    assert all_plugged(project, connection)
+    del office["spec"]["dnsmasqOptions"]
+    project.converge(office, machine, options=("--prune",))
     assert [network.name() for network in connection.listAllNetworks()] == ["office"]
     assert in_bridge(project, "kvlan1")
 
