@@ -258,7 +258,7 @@ def test_of_a_pool_and_its_volume(project: Project, connection: libvirt.virConne
 @pytest.mark.parametrize(
     ("path", "value", "touched"),
     [
-        ("forward.mode", "route", "forward"),
+        ("forward", {"mode": "route"}, "forward"),
         ("forward", None, "forward"),
         ("bridge.stp", False, "bridge"),
         ("mtu", 1300, "mtu"),

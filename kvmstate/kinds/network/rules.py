@@ -53,6 +53,9 @@ def faults(spec: NetworkSpec) -> Iterator[Fault]:
         if ip.dhcp and (ip.dhcp.ranges or ip.dhcp.hosts) and not imported:
             yield from _prefix(("ips", index, "address"), address)
     if imported:
+        if spec.forward and spec.forward.nat and spec.forward.mode != "nat":
+            # its mode was edited
+            yield Fault(("forward", "nat"), f"forward mode {spec.forward.mode} takes no nat", "take it out as well")
         return
     if spec.forward:
         yield from _of_modes(spec.forward)
