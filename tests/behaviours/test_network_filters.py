@@ -9,8 +9,9 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import Project, idle, kvmstate, resource
+from harness import Guest, Project, idle, kvmstate, resource
 
+from kvmstate import sandbox
 from kvmstate.kinds.network_filter.spec import GIVEN
 
 pytestmark = pytest.mark.real
@@ -119,6 +120,34 @@ def test_running_machines_follow_at_once(project: Project, connection: libvirt.v
     project.converge(LAN, web(443), idle("one", interfaces=[{"network": "lan"}]))
     assert "--dport 443 " not in firewall(project)
     assert connection.lookupByName("one").ID() == number
+
+
+def test_what_it_drops_is_dropped(project: Project, tiny: Guest) -> None:
+    """Nobody listens in the guest, which says so itself for a packet that reaches it."""
+
+    def machine(*nics: dict[str, Any]) -> dict[str, Any]:
+        return tiny.machine("web", interfaces=[*nics])  # type: ignore[no-any-return]
+
+    def dropping(port: int) -> dict[str, Any]:
+        rule = {"action": "drop", "direction": "in", "tcp": {"dstPortStart": port}}
+        return resource("NetworkFilter", "web", rules=[rule])
+
+    def reached(port: int) -> bool:
+        tries = f"import socket; socket.create_connection(('{address}', {port}), 3)"
+        script = f'for i in 1 2 3; do python3 -c "{tries}" 2>&1 | grep -q refused && exit 0; done; exit 1'
+        return sandbox.execute(project.host, ["sh", "-c", script]) == 0
+
+    leased = {"ranges": [{"start": "192.168.97.9", "end": "192.168.97.99"}]}
+    net = resource("Network", "lan", ips=[{"address": "192.168.97.1/24", "dhcp": leased}])
+    project.converge(net, dropping(9), machine(nic("web")))
+    address = tiny.says(r"nics=[^ ,]*=(192\.168\.97\.\d+) ")[1]
+    boot = tiny.boot()
+    assert (reached(10), reached(9)) == (True, False)
+    project.converge(net, dropping(10), machine(nic("web")))
+    assert (reached(9), reached(10)) == (True, False)
+    project.converge(net, machine({"network": "lan"}), options=("--prune",))
+    assert (reached(9), reached(10)) == (True, True)
+    assert tiny.boot() == boot
 
 
 def test_one_that_a_running_machine_cannot_follow_changes_nothing(
