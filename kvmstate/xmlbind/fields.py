@@ -20,6 +20,7 @@ class Place(Told, total=False):
     lasting: bool
     passing: bool
     recorded: bool
+    open: bool
     whole: bool
     unique: bool
     throughout: bool
