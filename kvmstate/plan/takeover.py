@@ -66,6 +66,7 @@ class _Takeover:
         self, kind: Kind, observed: Observed, host: Host, project: str, metadata: Metadata, lookup: Lookup
     ) -> None:
         self.kind, self.observed, self.project, self.metadata, self.lookup = kind, observed, project, metadata, lookup
+        self.host = host
         self.seen, self.node = kind.ops.portable(observed, host)
         self.named = parse_path(observed.config.named)
         self.named.remove(self.node)
@@ -82,6 +83,8 @@ class _Takeover:
     def resource(self, remainders: dict[object, str]) -> Resource:
         """`remainders` are those of such objects before, by their `Likeness`."""
         spec = self._valid(_undefaulted(self._valid(_values(self.seen))))
+        if alone := self._alone(spec):
+            return self._resource(alone)
         alike = Likeness(self.kind.word, self.observed.id.name, self.node, _values(spec))
         if (known := remainders.get(alike.key)) is None:
             known = remainders[alike.key] = alike.opened(self._shortest(spec))
@@ -128,6 +131,20 @@ class _Takeover:
         made = written(change, node, self.lookup)
         self.named.remove(made)
         return bool(meaning(made) == self._wanted)
+
+    def _alone(self, spec: Spec) -> Spec | None:
+        """The spec without any remainder, where all is said so."""
+        try:
+            sole: Spec = self.kind.adapter.validate_python(_values(spec))
+        except ValidationError:
+            return None
+        completed: Spec = self.kind.complete(self._resource(sole), None, self.project)
+        if (begun := self.kind.ops.begun(self.host, completed)) is None:
+            return None
+        change = Change(self.observed.id, Action.CREATE, spec=completed, uuid=self.observed.uuid)
+        made = written(change, begun, self.lookup)
+        self.named.remove(made)
+        return sole if meaning(made) == self._wanted else None
 
     def _truthful(self, spec: Spec) -> Spec:
         """Without the fields that would be written otherwise than they are."""
@@ -194,7 +211,7 @@ def _parts(section: Section, node: etree._Element, at: str = "") -> Iterator[str
             continue
         if b.xml.whole and _has_part(section, b, node):
             yield f"{at}{b.alias}"
-        for item in value if b.repeated and b.sections else [value] if isinstance(value, Section) else []:
+        for item in value if b.repeated and b.holding else [value] if isinstance(value, Section) else []:
             for below in _places(b, node):
                 yield from (part for part in _parts(item, below, f"{at}{b.alias}."))
 
@@ -325,9 +342,9 @@ def _undefaulted(spec: Section) -> dict[str, object]:
         elif value == b.default or (value is False and b.default is None and b.xml is None):
             del values[b.alias]
             continue
-        if b.sections and b.repeated:
+        if b.holding and b.repeated:
             values[b.alias] = [_undefaulted(item) for item in value]
-        elif b.sections:
+        elif b.holding:
             values[b.alias] = _undefaulted(value)
     return values
 
