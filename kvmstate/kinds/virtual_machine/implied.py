@@ -60,7 +60,6 @@ _COMPLETED_DEVICES = (
     "devices/channel/source/@mode",
 )
 Change = Callable[[etree._Element], None]
-Way = Callable[[etree._Element], etree._Element | None]
 # A path, a UUID, a MAC address
 _OWN = re.compile(r"(?<=[\">])/[^\"<]*|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -69,20 +68,18 @@ def reduced(host: Host, whole: etree._Element) -> etree._Element | None:
     """`whole`, a machine's document, without what libvirt brings back; None where it cannot be asked, or makes
     something else of its own words. Machines that differ in what is theirs alone, such as their names and MAC
     addresses, are tried once."""
-    known = _known(host)
+    known, trial = _known(host), _Trial(host)
     if (shape := _shape(whole)) not in known:
-        try:
-            known[shape] = _Trial(host).ways(whole)
-        except ConnectionFailed:
-            raise
-        except HostError:
-            known[shape] = None
-    ways = known[shape]
-    return None if ways is None else ways(whole)
+        known[shape] = trial.ways(whole)
+    ways, mended = known[shape]
+    if ways is None:
+        return None
+    bare = _without(whole, ways)
+    return trial.mended(whole, bare) if mended else bare
 
 
 @once
-def _known(host: Host) -> dict[str, Way | None]:
+def _known(host: Host) -> dict[str, tuple[tuple[Change, ...] | None, bool]]:
     return {}
 
 
@@ -94,8 +91,8 @@ class _Trial:
     def __init__(self, host: Host) -> None:
         self.host = host
 
-    def ways(self, whole: etree._Element) -> Way | None:
-        """How to leave out of it what comes back."""
+    def ways(self, whole: etree._Element) -> tuple[tuple[Change, ...] | None, bool]:
+        """How to leave out of it what comes back, and whether devices are to be `mended` then."""
         target = meaning(whole)
 
         def fits(part: etree._Element | None) -> bool:
@@ -107,17 +104,17 @@ class _Trial:
                 return False
 
         if not fits(whole):
-            return None
+            return None, False
         bare = _without(whole, _WAYS)
         if fits(bare):
-            return lambda root: _without(root, _WAYS)
+            return _WAYS, False
         if fits(self.mended(whole, bare)):
-            return lambda root: self.mended(root, _without(root, _WAYS))
-        kept: list[Change] = []
+            return _WAYS, True
+        kept: tuple[Change, ...] = ()
         for way in _WAYS:
-            if fits(_without(whole, [*kept, way])):
-                kept.append(way)
-        return lambda root: _without(root, kept)
+            if fits(_without(whole, (*kept, way))):
+                kept = (*kept, way)
+        return kept, False
 
     def mended(self, whole: etree._Element, bare: etree._Element) -> etree._Element | None:
         """With those devices as they were that come back as others; None where that is not how it is."""
