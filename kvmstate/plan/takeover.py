@@ -67,7 +67,8 @@ class _Takeover:
     ) -> None:
         self.kind, self.observed, self.project, self.metadata, self.lookup = kind, observed, project, metadata, lookup
         self.host = host
-        self.seen, self.node = kind.ops.portable(observed, host)
+        seen, self.node = kind.ops.portable(observed, host)
+        self.seen = _once(seen)
         self.named = parse_path(observed.config.named)
         self.named.remove(self.node)
         unstamp(self.node)
@@ -191,6 +192,25 @@ class _Takeover:
             gone = all((e["loc"], e["msg"]) != (first["loc"], first["msg"]) for e in now)
             return gone and all(e["type"] != "missing" for e in now)
         return True
+
+
+def _once(spec: Any) -> Any:
+    """Without lists of which two items have what only one can have: no manifest may say so."""
+    twice = {*_twice(spec)}
+    return owning(spec, *(spec.model_fields_set - twice)) if twice else spec
+
+
+def _twice(spec: Section) -> Iterator[str]:
+    cls: type[Section] = type(spec)
+    for b in bindings(cls):
+        items = getattr(spec, b.name) or () if b.repeated and b.sections and b.name in spec.model_fields_set else ()
+        unique = (
+            {f.name for section in b.sections for f in bindings(section) if f.xml and f.xml.unique} if items else ()
+        )
+        for name in {*unique, b.key} - {None}:
+            said = [str(value) for item in items if (value := getattr(item, str(name), None)) is not None]
+            if len(said) != len({*said}):
+                yield b.name
 
 
 def _with_note(spec: Spec, remainder: str) -> str:
