@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 
 from kvmstate.apply.inventory import Store
 from kvmstate.apply.keep import open_keep
-from kvmstate.errors import ConnectionFailed, HostError, NotFound
+from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host import Host, domains, networks
 from kvmstate.host.files import normal
 from kvmstate.host.identity import UNKNOWN
@@ -19,6 +21,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
+from kvmstate.plan.known import files
 from kvmstate.xmlbind import document
 
 
@@ -92,9 +95,26 @@ class Owners:
         self._host, self._project = host, project
 
     @cached_property
+    def _owned(self) -> dict[str, Inventory]:
+        return _records(self._host, but=self._project)[0]
+
+    @cached_property
     def _entries(self) -> list[tuple[str, Entry]]:
-        records, _ = _records(self._host, but=self._project)
-        return [(other, entry) for other, owned in records.items() for entry in owned.entries.values()]
+        return [(other, entry) for other, owned in self._owned.items() for entry in owned.entries.values()]
+
+    @cached_property
+    def _below(self) -> dict[str, str]:
+        """By what a file is known by: whose file in no pool is a layer over it, also when no machine has that now."""
+        found: dict[str, str] = {}
+        for other, owned in self._owned.items():
+            for path, (machine, format_) in files({}, owned).items():
+                lookup = self._host.lookup.files
+                if posixpath.dirname(normal(path)) not in lookup.folders:
+                    with suppress(Unseen):
+                        for below in islice(lookup.chain(path, format_), 1, None):
+                            said = f"project {other} has file {path} of virtual machine {machine} over it"
+                            found |= dict.fromkeys(self._host.uses.names(below), said)
+        return found
 
     @cached_property
     def _by_uuid(self) -> dict[str, tuple[str, Entry]]:
@@ -130,6 +150,9 @@ class Owners:
             return f"project {found[0]} owns it"
         if inside := self._in_it.get(change.id):
             return f"project {inside[0]} owns {inside[1]} in it"
+        if self._below and BY_WORD[change.id.kind].holds_data and change.observed:
+            path = document(change.observed.xml).findtext("target/path") or ""
+            return next((self._below[key] for key in self._host.uses.names(path) if key in self._below), "")
         return ""
 
 

@@ -72,6 +72,8 @@ class Host:
         self.asks_uses = False
         # of domains, and of the volumes of a pool that libvirt had just looked at anew: by their type, or their pool
         self.glimpses: dict[str, Glimpse] = {}
+        # by path: the machine that is to have this file by them, and its format; asked when it is needed
+        self.named: Callable[[], dict[str, tuple[str, str | None]]] = dict
         # whether each volume is looked at also where a look takes a way, see `kvmstate.host.sight`
         self.closely = False
 

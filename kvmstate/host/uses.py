@@ -53,12 +53,14 @@ _IN_TEXT = re.compile(r"(?<![\w./-])/[^\s,;:'\"=]+")
 @dataclass(frozen=True, order=True)
 class User:
     """A machine, a volume that is a layer, or a filter that refers to others; `snapshot` names what of the machine it
-    is: a snapshot, a saved state."""
+    is: a snapshot, a saved state. Or a file in no pool, and in `snapshot` the machine that is to have it."""
 
     id: ResourceId
     snapshot: str = ""
 
     def __str__(self) -> str:
+        if self.id.kind == "file":
+            return f"file {self.id.name} of virtual machine {self.snapshot}"
         name = f"{objects.WORDS[self.id.kind]} {self.id.name}"
         return f"{self.snapshot} of {name}" if self.snapshot else name
 
@@ -299,7 +301,26 @@ class Uses:
                 self._dirty.discard(id_)
                 self._changed.add(id_)
         self._read_domains(None)
+        self._read_files()
         return 0
+
+    def _read_files(self) -> None:
+        """What lies below the files that manifests and the record name: also when their machines have gone."""
+        for path, (machine, format_) in self._host.named().items():
+            folder = posixpath.dirname(normal(path))
+            if folder in self._files.folders or path.startswith("/dev/"):
+                # its pool tells of it
+                continue
+            named, user = Named(normal(path)), User(ResourceId("file", normal(path)), machine)
+            self._domains[named.name] = named
+            try:
+                file = self._files.file(path)
+            except Unseen as unseen:
+                self._strange[named.name] = f"{user} is not to be seen: {unseen.message}"
+                continue
+            if file and file.backing and (format_ or file.format) != "raw":
+                for lower, lower_format in below(file):
+                    self._follow(lower, lower_format, user, named)
 
     def _read_domains(self, names: set[str] | None) -> None:
         """Of these names, or of all."""
@@ -344,8 +365,8 @@ class Uses:
         named = self._domains.pop(name)
         self._naming_volumes.discard(name)
         for path in named.used:
-            left = {user for user in self._by_path.get(path, ()) if user.id != ResourceId("domain", name)}
-            self._by_path[path] = left
+            own = (ResourceId("domain", name), ResourceId("file", name))
+            self._by_path[path] = {user for user in self._by_path.get(path, ()) if user.id not in own}
         self._strange = {what: why for what, why in self._strange.items() if what != name}
 
     def _see(self, paths: Iterable[str]) -> None:

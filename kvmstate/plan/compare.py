@@ -265,7 +265,9 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, de
     lifecycle: Lifecycle = entry.lifecycle
     common: dict[str, Any] = {"id": entry.id, "observed": observed, "lifecycle": lifecycle, "uuid": entry.uuid}
     if observed is None:
-        return Change(**common, action=Action.FORGET, reason="it has gone from the host")
+        return Change(
+            **common, action=Action.FORGET, reason="it has gone from the host", orphans=_has_files(kind, entry)
+        )
     if entry.id.name in kind.says.given:
         return Change(**common, action=Action.FORGET, reason="it comes with libvirt, and stays as it is")
     if why := stranger(kind, entry, observed):
@@ -288,4 +290,9 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, de
         )
     said = ("" if destroys else "left the manifests", "its data is deleted" if kind.holds_data else "")
     reason = "; ".join(filter(None, said))
-    return Change(**common, action=Action.DELETE, reason=reason)
+    return Change(**common, action=Action.DELETE, reason=reason, orphans=_has_files(kind, entry))
+
+
+def _has_files(kind: Kind, entry: Entry) -> bool:
+    """Whether it leaves files behind that nothing but the record leads to."""
+    return any(isinstance(image, str) for spec in entry.specs for image, _ in kind.says.images(entry.id.name, spec))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 
 from kvmstate.errors import ManifestErrors, PlanError, Problem, Unseen
@@ -19,7 +20,7 @@ from kvmstate.plan import agreement, moves, orphans, sharing, targeted
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.dependants import with_dependants
-from kvmstate.plan.known import alarms, known
+from kvmstate.plan.known import alarms, files, known
 from kvmstate.plan.select import matching, select
 from kvmstate.plan.unseal import recorded, unsealed
 from kvmstate.plan.uses import keep_used, with_moved_pools
@@ -93,6 +94,7 @@ def make_plan(
     host.know(known(desired, replace(inventory, entries={**orphaned, **inventory.entries})))
     comes, leaves = desired.keys() - inventory.entries.keys(), inventory.entries.keys() - desired.keys()
     host.asks_uses = bool(scope & comes) or (options.prune and bool(scope & leaves))
+    host.named = partial(files, dict(desired), inventory)
     # what may be deleted, or taken back, is to be the project's own
     if (options.prune or orphaned) and not host.closely:
         host.closely, seen = True, seen if host.sight.near else Seen()

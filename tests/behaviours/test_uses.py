@@ -549,3 +549,48 @@ def test_what_a_backup_lays_elsewhere_after_the_plan_counts_too(
     assert failed["domain/web"].startswith(f"domain/web has changed since the plan was made: {ELSEWHERE}")
     assert "elsewhere/data.backup" in connection.lookupByName("web").XMLDesc(0)
     assert project.path("images/data").exists()
+
+
+@pytest.mark.parametrize("goes", ["by hand", "by hand, and from the manifests", "by the same plan", "by destroy"])
+def test_a_layer_that_a_manifest_names_by_its_file_keeps_what_it_lies_on(
+    project: Project, connection: libvirt.virConnect, goes: str
+) -> None:
+    """Also when its machine has gone: nothing else leads to it, as it is in no pool."""
+    project.converge(pool(), DATA)
+    shell(project, "mkdir -p elsewhere")
+    layer(project, "elsewhere/top.qcow2", f"{FOLDER}/images/data")
+    top = {"name": "root", "file": f"{FOLDER}/elsewhere/top.qcow2", "format": "qcow2"}
+    web = idle("web", {"deletion": "delete"}, state="stopped", disks=[top])
+    project.converge(pool(), DATA, web)
+    if goes.startswith("by hand"):
+        connection.lookupByName("web").undefine()
+    project.write(pool(), *([web] if goes == "by hand" else []))
+    for _ in range(3):
+        run = project.apply("--prune") if goes != "by destroy" else project.kvmstate("destroy", "--auto-approve")
+        assert run.code == 1, run
+        assert re.search(rf"in use by (file {FOLDER}/elsewhere/top.qcow2 of )?virtual machine web", run.out), run
+        assert project.path("images/data").exists()
+    shell(project, "rm elsewhere/top.qcow2")
+    if goes == "by hand":
+        connection.lookupByName("web").undefine()
+    project.write(pool())
+    project.converge(options=("--prune",))
+    assert not project.path("images/data").exists()
+
+
+def test_a_layer_that_another_projects_manifest_names_by_its_file_counts_as_well(
+    project: Project, connection: libvirt.virConnect, tmp_path: Path
+) -> None:
+    project.converge(pool(), DATA)
+    shell(project, "mkdir -p elsewhere")
+    layer(project, "elsewhere/top.qcow2", f"{FOLDER}/images/data")
+    top = {"name": "root", "file": f"{FOLDER}/elsewhere/top.qcow2", "format": "qcow2"}
+    other = Project(project.host, tmp_path / "other", "other")
+    other.converge(idle("web", state="stopped", disks=[top]))
+    connection.lookupByName("web").undefine()
+    project.write(pool())
+    run = project.apply("--prune")
+    assert run.code == 1, run
+    over = f"project other has file {FOLDER}/elsewhere/top.qcow2 of virtual machine web over it"
+    assert over in run.out
+    assert project.path("images/data").exists()

@@ -43,7 +43,7 @@ def removed(
         goes = f"; lost with it: {', '.join(gone)}" if gone else ""
         kept_back = bool(state) and not drop
         stays = f"; kept for it to be made again: {', '.join(state)}" if kept_back else ""
-        yield replace(change, reason=f"{change.reason}{goes}{stays}", orphans=kept_back)
+        yield replace(change, reason=f"{change.reason}{goes}{stays}", orphans=kept_back or change.orphans)
 
 
 def _unmerged(kept: Sequence[tuple[str, str]]) -> list[str]:

@@ -415,7 +415,7 @@ def machine_images(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[VolumeR
         if volume := disk.get("volume"):
             yield VolumeRef.model_construct(pool=volume["pool"], name=volume["name"]), None
         elif path := disk.get("file"):
-            yield path, None
+            yield path, disk.get("format")
 
 
 FORM = Form(VirtualMachineSpec, VOLATILE, machine_images)
