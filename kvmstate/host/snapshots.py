@@ -6,7 +6,7 @@ https://libvirt.org/html/libvirt-libvirt-domain-snapshot.raw.html, https://libvi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -207,6 +207,14 @@ def settle_job(domain: Domain, target: str) -> None:
         # a job that has just ended says so
         domain.raw.blockJobAbort(target, 0)
     _until_gone(domain, target, lambda done, whole: None)
+
+
+def settle_own_jobs(domain: Domain, targets: Collection[str]) -> bool:
+    """Those of a running domain's disks that dead runs of ours have left. Whether there were any."""
+    ours = _ours(domain) & {*targets}
+    for target in sorted(ours):
+        settle_job(domain, target)
+    return bool(ours)
 
 
 def commit(

@@ -277,6 +277,9 @@ def ended(host: Host, name: str) -> Machine:
         snapshots.end_idle(found.domain)
         found = look(host, name)
     if found.state != "stopped":
+        # libvirt may not have come to say what a job of a dead run has done: what lies where is known after it
+        if snapshots.settle_own_jobs(found.domain, [disk.target for disk in found.disks]):
+            found = look(host, name)
         _define_as_it_runs(host, found)
     return found
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import libvirt
 import pytest
 from disks import DISK, MACHINE, qemu_img
+from harness import until
 
 from kvmstate.doctor.chains import snapshots
 from kvmstate.errors import HostError
 from kvmstate.host import domains, open_host
 from kvmstate.host import snapshots as host_snapshots
 from kvmstate.host.objects import Domain
-from kvmstate.snapshots import chain, create, files, revert
+from kvmstate.snapshots import chain, create, dropped, files, merge, revert
 
 if TYPE_CHECKING:
     from disks import Machine
@@ -265,3 +267,33 @@ def test_an_overlay_of_a_backup_is_left_as_it_is(make: Callable[..., Machine], r
     refused = vm.snapshot("delete", "one", "--auto-approve")
     assert "volume chains/vda.one.overlay still needs" in refused.err
     assert vm.digest(str(backup)) == latest["vda"]
+
+
+def test_a_merge_that_libvirt_ends_while_the_next_run_looks_leaves_nothing(
+    make: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A libvirtd that was killed at the pivot says later what QEMU has done: a file that was about to be left must not
+    be taken for one in use, whose note as merged goes."""
+    vm = make(running=True)
+    vm.done("create", "--name", "one")
+    vm.write(20, 2)
+    overlay, before = vm.file("vda"), vm.contents()
+    with open_host(vm.uri) as host:
+        domain = domains.find(host.connection, "vm")
+        host_snapshots._mark(domain, "vda", True)
+        domain.raw.blockCommit("vda", None, None, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+        until(lambda: host_snapshots._ready(domain, "vda", lambda done, whole: None), "all is merged")
+        dropped.note(domain, [overlay])
+    sweep = files.sweep
+
+    def ends(*args: Any) -> None:
+        sweep(*args)
+        with suppress(libvirt.libvirtError):
+            vm.domain.blockJobAbort("vda", libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+            until(lambda: not vm.domain.blockJobInfo("vda"), "the job has ended")
+
+    monkeypatch.setattr(files, "sweep", ends)
+    with open_host(vm.uri) as host:
+        merge.delete(host, "vm", "one")
+    assert vm.contents() == before
+    assert vm.files() == {"vda.qcow2"}
