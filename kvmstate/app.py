@@ -147,7 +147,7 @@ class Session:
                     emit(Event(EventKind.SKIPPED, change, f"blocked: {change.blocked}", change.hint))
 
     def _again(self, ids: set[ResourceId], options: Options) -> Plan:
-        """What a new plan says of these; what was deleted meanwhile is no address any more, nor a delete to count."""
+        """What a new plan says of these; what was deleted meanwhile is left out, and not counted as a deletion."""
         counted = replace(options, allow_empty=True, max_deletes=sys.maxsize, max_delete_share=1)
         plan = self.plan(replace(counted, targets=(), excludes=()), ids)
         return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in plan.changes if c.id in ids))

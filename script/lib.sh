@@ -94,7 +94,7 @@ make_tree() { # FOLDER SUITE PACKAGE...: a Debian tree of its own, with no daemo
     chroot "$tree" apt-get -qqy -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"' - "$@" >&2
 }
 
-tree() { # FOLDER SUITE PACKAGE...: made once, anew when it is to hold something else; needs root
+tree() { # FOLDER SUITE PACKAGE...: made once, again when it is to hold something else; needs root
   local tree=$1
   [[ $(cat "$tree/made-of" 2>/dev/null) != "${*:3}" ]] || return 0
   ((EUID == 0)) || fail "a tree needs root" "sudo KVMSTATE_TREE=$tree $0"

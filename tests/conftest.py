@@ -30,9 +30,9 @@ os.environ.setdefault("KVMSTATE_ALLOW_PATH", tempfile.gettempdir())
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    parser.addoption("--regenerate", action="store_true", help="write the expected files of tests/kinds anew")
+    parser.addoption("--regenerate", action="store_true", help="write the expected files of tests/kinds again")
     if not pluginmanager.hasplugin("timeout"):
-        # a .venv that was made before this plugin was needed does without; script/setup makes it anew
+        # a .venv that was made before this plugin was needed does without; script/setup creates it again
         parser.addini("timeout", "see pytest-timeout")
 
 

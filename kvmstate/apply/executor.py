@@ -258,7 +258,7 @@ def _carry_out(
     if change.action is Action.DELETE:
         (store.orphan if change.orphans else store.drop)(change.id)
     elif change.desired:
-        # what is suspended is not applied, but it may be adopted anew
+        # what is suspended is not applied, but it may be adopted again
         held, known = before.suspended if before else "", store.get(change.id)
         entry = Entry(change.id, _uuid(change, known), (change.desired.written,), change.lifecycle, suspended=held)
         store.put(
@@ -267,7 +267,7 @@ def _carry_out(
         if change.moved_from:
             store.drop(change.moved_from)
         if change.action in MAKES and change.spec.filling():
-            # before anybody uses it: a volume whose upload is not known to be whole is made anew
+            # before anybody uses it: a volume whose upload is not known to be whole is created again
             store.flush()
 
 

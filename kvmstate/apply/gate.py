@@ -43,7 +43,7 @@ class Gate:
             self._allowed(change)
             self._same(change, thing)
             if change.action is Action.REPLACE and (entry := self._store.get(change.id)):
-                # from here on it is not what it was: should this run die, the next one makes it anew
+                # from here on it is not what it was: should this run die, the next one creates it again
                 uuid = entry.uuid if BY_WORD[change.id.kind].has_uuid else ""
                 self._store.put(replace(entry, incomplete=True, uuid=uuid))
                 self._store.flush()

@@ -5,7 +5,7 @@ that writing a shard changes what it says at once. Every shard carries a serial:
 newer counts (a crash between two writes can leave both).
 
 Of secrets an entry has hashes, see `kvmstate.xmlbind.sealed`; a shard of an earlier version, which had them in clear,
-is written anew with the first flush.
+is written again with the first flush.
 
 Beside them is the header, which says whose record it is. It is written before the first shard and deleted after the
 last one, and counts only while there are any.
@@ -154,7 +154,7 @@ class Store:
         self.put(*(replace(self._orphans[id_], orphaned=False) for id_ in ids if id_ in self._orphans))
 
     def remember(self, orphans: Iterable[Entry]) -> None:
-        """These were let go, and stayed on the host; what is owned is not among them."""
+        """These were released, and stayed on the host; what is owned is not among them."""
         with self._lock:
             for entry in orphans:
                 if entry.id not in self._entries:
@@ -311,7 +311,7 @@ class Store:
                 if not repair:
                     raise HostError(
                         f"the record of what project {self.project} owns here is damaged (part {number}: {error})",
-                        "nothing was changed; `kvmstate adopt` takes ownership of what the manifests declare anew, "
+                        "nothing was changed; `kvmstate adopt` takes ownership of what the manifests declare again, "
                         f"and keeps the damaged part as kvmstate:{self.project}:damaged-{number}-…",
                     ) from error
                 self._damaged[number] = value
@@ -383,7 +383,7 @@ def _read_header(value: bytes, project: str, repair: bool) -> Identity | None:
             return None
         raise HostError(
             f"the record of whose project {project} is here is damaged ({error})",
-            "nothing was changed; `kvmstate adopt` writes it anew",
+            "nothing was changed; `kvmstate adopt` writes it again",
         ) from error
     raise HostError(
         f"the record of project {project} was written by a newer kvmstate", "use that version or a newer one"

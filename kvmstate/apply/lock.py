@@ -54,7 +54,7 @@ class Holder:
             said = from_json(note)
             words = [expect(said[name], str) for name in ("user", "machine", "command", "version")]
             numbers = [expect(said[name], (int, float)) for name in ("pid", "born", "since", "until")]
-            # those that are no time of this world
+            # those that are not times of this world
             list(map(_when, numbers[2:]))
             user, machine, command, version = words
             return cls(user, machine, int(numbers[0]), int(numbers[1]), command, version, *numbers[2:])

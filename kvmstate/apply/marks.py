@@ -1,4 +1,4 @@
-"""What people say of single resources, kept in the project's record on the host: leave it alone, let it go."""
+"""What people say of single resources, kept in the project's record on the host: leave it alone, let it be deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking again at what was done: what libvirt took and did not keep is no success."""
+"""Looking again at what was done: what libvirt took and did not keep is not a success."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Gone(HostError):
     """What was to be deleted is not there any more."""
 
     def __init__(self, change: Change) -> None:
-        super().__init__(f"{change.id} has gone from the host", "")
+        super().__init__(f"{change.id} no longer exists on the host", "")
 
 
 def still(change: Change, host: Host, entry: Entry | None, project: str) -> Change:
@@ -72,6 +72,6 @@ def still(change: Change, host: Host, entry: Entry | None, project: str) -> Chan
 
 
 def _said(kind: Kind, field: FieldChange) -> tuple[tuple[str, ...], str, str]:
-    """What a plan shows of a field. That its value is another one by now is no reason to stop, except where it is
+    """What a plan shows of a field. That its value is another one by now is not a reason to stop, except where it is
     somebody's decision, such as the file that a disk has."""
     return field.path, repr(field.new), repr(field.old) if field.path[0] in kind.decided else ""

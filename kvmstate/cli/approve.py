@@ -66,7 +66,9 @@ def approve(question: str, fmt: Format = TEXT) -> None:
     if fmt.structured:
         raise UsageError(f"with --format {fmt.name} nobody is asked to approve this", "say --auto-approve as well")
     if not sys.stdin.isatty():
-        raise UsageError("nobody is there to approve this", "--auto-approve carries it out without asking")
+        raise UsageError(
+            "cannot ask for approval: stdin is not a terminal", "--auto-approve carries it out without asking"
+        )
     click.echo(f"\n{question}\n  Only 'yes' is accepted to approve.\n")
     if click.prompt("  Enter a value", prompt_suffix=": ", default="", show_default=False) != "yes":
         raise click.Abort

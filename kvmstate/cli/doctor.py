@@ -1,4 +1,4 @@
-"""`kvmstate doctor`: what a host lacks, and how to mend it."""
+"""`kvmstate doctor`: what a host lacks, and how to fix it."""
 
 from __future__ import annotations
 

@@ -40,16 +40,18 @@ OPTIONS = {
     "url": click.option(
         "--git", "git_url", metavar="URL", help="Manifests come from this repository (https, ssh, a path)."
     ),
-    "branch": click.option("--branch", "git_branch", metavar="NAME", help="Of --git. Default: what its HEAD is."),
-    "tag": click.option("--tag", "git_tag", metavar="NAME", help="Of --git, instead of a branch."),
+    "branch": click.option(
+        "--branch", "git_branch", metavar="NAME", help="A branch of --git. Default: the remote's HEAD."
+    ),
+    "tag": click.option("--tag", "git_tag", metavar="NAME", help="A tag of --git, instead of a branch."),
     "path": click.option(
-        "--path", "git_path", metavar="FOLDER", help="Where in --git the manifests are. Default: its top."
+        "--path", "git_path", metavar="FOLDER", help="Folder of the manifests in --git. Default: its top."
     ),
     "interval": click.option(
-        "--git-interval", metavar="DURATION", callback=_duration, help="How often --git is asked. Default: 1m."
+        "--git-interval", metavar="DURATION", callback=_duration, help="Polling interval of --git. Default: 1m."
     ),
     "timeout": click.option(
-        "--git-timeout", metavar="DURATION", callback=_duration, help="What a git command may take. Default: 2m."
+        "--git-timeout", metavar="DURATION", callback=_duration, help="Time limit of a git command. Default: 2m."
     ),
     "depth": click.option(
         "--git-depth", metavar="N", type=click.IntRange(0), help="Commits fetched at first; 0: all. Default: 1."

@@ -79,7 +79,7 @@ def command(
         if not every and (clash := next((c.id for c in found.changes if c.id in standing), None)):
             raise UsageError(
                 f"{clash} is declared in {standing[clash]} already",
-                "edit it there; --force writes anew what import wrote",
+                "edit it there; --force writes again what import wrote",
             )
         changes = [c for c in found.changes if c.id not in standing]
         files = folder.layout(c.desired for c in changes if c.desired)
@@ -134,5 +134,5 @@ def _address(text: str) -> Any:
     word = BY_NAME[kind].word if kind in BY_NAME else kind
     if word not in BY_WORD or not name or bool(BY_WORD[word].parent) != ("/" in name):
         forms = [kind.address for kind in ON_HOST]
-        raise UsageError(f"{text} is not an address of an object", f"write {', '.join(forms[:-1])} or {forms[-1]}")
+        raise UsageError(f"{text!r} is not an address", f"write {', '.join(forms[:-1])} or {forms[-1]}")
     return ResourceId(word, name)

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-# Who listened has gone: that is no fault, as of `kvmstate plan | head`
+# Who listened has gone: that is not a fault, as of `kvmstate plan | head`
 _GONE = {errno.EPIPE, errno.ECONNRESET, errno.EIO}
 
 

@@ -61,7 +61,7 @@ def command(
 
     Watches the manifests and libvirt's events, corrects what differs, and takes what snapshot policies ask for. With
     --git the manifests are those of a repository: what cannot be fetched or is not to be trusted changes nothing.
-    SIGHUP reads the manifests anew; SIGTERM and Ctrl-C finish what is running and stop. It answers over HTTP: /healthz,
+    SIGHUP reloads the manifests; SIGTERM and Ctrl-C finish what is running and stop. It answers over HTTP: /healthz,
     /readyz, /metrics, /status, /events, and POST /reconcile.
     """
     from kvmstate.reconcile.desired import Desired, Source

@@ -31,7 +31,7 @@ def _words(parameter: click.Parameter, said: object) -> Iterator[Argument]:
     for each in said if isinstance(said, (list, tuple)) else [said]:
         if option:
             yield max(parameter.opts if each is not False else parameter.secondary_opts, key=len)
-        # what a flag, or a positional argument that is not there, stands for is no text
+        # what a flag, or a positional argument that is not there, stands for is not text
         if isinstance(each, str):
             yield _word(parameter, each)
 

@@ -61,7 +61,7 @@ def _service_options(command: F) -> F:
     for decorate in reversed(
         (
             _PROJECT,
-            click.option("--user", metavar="USER", default="", help="Instead of kvmstate, which is made."),
+            click.option("--user", metavar="USER", default="", help="Use this user instead of creating kvmstate."),
             click.option(
                 "--manifests",
                 metavar="DIR",
@@ -86,7 +86,7 @@ def _service_options(command: F) -> F:
 
 @command.command(context_settings=_RUN)
 @_service_options
-@click.option("--enable", is_flag=True, help="Start it now, and whenever the host starts.")
+@click.option("--enable", is_flag=True, help="Start it now and at boot.")
 @_FORCE
 def install(enable: bool, force: bool, **given: Any) -> None:
     """Write the units of a project's service.
@@ -134,7 +134,10 @@ def _take_on(service: Service, enable: bool, changed: bool) -> None:
 @_ROOT
 @_FORCE
 def uninstall(project: str, root: Path, force: bool) -> None:
-    """Stop a project's service and remove its units. What it keeps on the host stays, and is the project's."""
+    """Stop a project's service and remove its units.
+
+    What the project owns on the host is not touched.
+    """
     from kvmstate.service.files import Standing
     from kvmstate.service.units import Service
 

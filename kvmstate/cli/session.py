@@ -52,7 +52,7 @@ def empty_option(command: F) -> F:
 
 
 def deletion_options(command: F) -> F:
-    """Whether what left the manifests is deleted, and how much of it; with `empty_option`."""
+    """Whether what was removed from the manifests is deleted, and how much of it; with `empty_option`."""
     for decorate in (
         click.option(
             "--max-deletes",
@@ -67,7 +67,7 @@ def deletion_options(command: F) -> F:
             help="Refuse to delete more of what is owned, such as 50%. Default: as kvmstate.yaml says, else a third.",
         ),
         empty_option,
-        click.option("--prune/--no-prune", default=None, help="Delete what is owned and left the manifests."),
+        click.option("--prune/--no-prune", default=None, help="Delete owned resources that are not declared any more."),
     ):
         command = decorate(command)
     return command

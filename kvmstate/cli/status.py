@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command("status")
 @host_options
 @format_option
-@click.option("--watch", "-w", is_flag=True, help="Show it anew whenever something changes, until Ctrl-C.")
+@click.option("--watch", "-w", is_flag=True, help="Refresh whenever something changes, until Ctrl-C.")
 @daemon_options
 def command(fmt: Format, watch: bool, daemon: str | None, token_file: Path | None, **given: Any) -> int:
     """List all resources and their state.
@@ -34,7 +34,7 @@ def command(fmt: Format, watch: bool, daemon: str | None, token_file: Path | Non
 
     def look() -> Output:
         with opened(**{**given, "allow_empty": True, "claimed": False}) as at:
-            # what a plan refuses as a whole is told of the resource that it is about
+            # what a plan refuses as a whole is said about the resource that it is about
             plan = replace(at, options=replace(at.options, allow_empty=False, lenient=True)).plan()
             plan = _with_whose(at, plan)
         from kvmstate.views import status

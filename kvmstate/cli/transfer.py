@@ -83,7 +83,7 @@ def command(
         if every and not entries and not orphans:
             raise UsageError(f"project {owner} owns nothing on this host")
         for entry in (*entries, *orphans):
-            stays = "   (let go before; it stays on the host)" if entry.orphaned else ""
+            stays = "   (released before; it stays on the host)" if entry.orphaned else ""
             tell(f"  {entry.id}: {owner} -> {target}{stays}", address=str(entry.id), owner=target)
         if (entries or orphans) and not auto_approve:
             approve(f"Do you want project {target} to own these on {host.uri}?", fmt)

@@ -96,7 +96,7 @@ def _await(client: Client, state: dict[str, object]) -> dict[str, object]:
 
 
 def watch_host(asked: Inputs, look: Callable[[], Output], draw: Draw) -> None:
-    """`look` looks at the host, which is done anew when libvirt or the files tell of a change."""
+    """`look` looks at the host, which is done again when libvirt or the files tell of a change."""
     from kvmstate.sources.watch import Watch
 
     changed = threading.Event()
@@ -131,7 +131,7 @@ def watch_host(asked: Inputs, look: Callable[[], Output], draw: Draw) -> None:
 
 
 class _Host:
-    """Libvirt's events, connected anew when they are lost."""
+    """Libvirt's events, connected again when they are lost."""
 
     def __init__(self, asked: Inputs, changed: threading.Event) -> None:
         self._asked, self._changed = asked, changed

@@ -1,4 +1,4 @@
-"""What a host lacks, and how to mend it.
+"""What a host lacks, and how to fix it.
 
 A check is one function: it takes what is known of the host and yields findings. Its name is its id. Those in
 `machine` look at files of this machine and run for local hosts only; those in the others ask libvirt,

@@ -18,7 +18,7 @@ class Severity(enum.Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """`what` is a sentence without a full stop, `hint` how to mend it, `check` the id of the check."""
+    """`what` is a sentence without a full stop, `hint` how to fix it, `check` the id of the check."""
 
     severity: Severity
     what: str

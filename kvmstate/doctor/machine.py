@@ -60,7 +60,7 @@ def user(uri: str) -> Iterator[Finding]:
     if "libvirt" in groups:
         yield ok("you are in the group libvirt")
     else:
-        yield warning("you are not in the group libvirt", "`sudo usermod -aG libvirt $USER`, then log in anew")
+        yield warning("you are not in the group libvirt", "`sudo usermod -aG libvirt $USER`, then log in again")
 
 
 def cpu(uri: str) -> Iterator[Finding]:

@@ -133,8 +133,8 @@ def image_paths(host: Host) -> Iterator[Finding]:
         if reason := obstacle(path, *user):
             blocked.setdefault(reason, []).append(owner)
     for reason, owners in blocked.items():
-        what, _, mend = reason.partition(": ")
-        yield warning(f"{', '.join(dict.fromkeys(owners))}: {what}", mend)
+        what, _, fix = reason.partition(": ")
+        yield warning(f"{', '.join(dict.fromkeys(owners))}: {what}", fix)
     if not blocked and places:
         yield ok("QEMU's user reaches the folders of all pools and images")
 

@@ -132,7 +132,7 @@ class Host:
             self.forget()
 
     def forget(self) -> None:
-        """Storage pools have changed: ask anew."""
+        """Storage pools have changed: ask again."""
         self.__dict__.pop("lookup", None)
 
     @cached_property

@@ -314,7 +314,7 @@ def attach(domain: Domain, text: str) -> None:
 
 
 def detach(domain: Domain, text: str, gone: Callable[[], bool]) -> None:
-    """From the running domain, waiting until the guest has let it go. Raises HostError when it does not."""
+    """From the running domain, waiting until the guest has released it. Raises HostError when it does not."""
     with faults():
         domain.raw.detachDeviceFlags(text, _LIVE)
     if not _wait(gone):

@@ -1,4 +1,4 @@
-"""libvirt's errors, as sentences with a likely cause and a mend."""
+"""libvirt's errors, as sentences with a likely cause and a fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people meet, by libvirt's words: the likely cause, and the mend. What its error codes say comes first, see
+"""What people meet, by libvirt's words: the likely cause, and the fix. What its error codes say comes first, see
 `kvmstate.host.faults`.
 
 A pattern is looked for anywhere in the message, whatever its case, the first that fits wins; `{0}` in a hint is the
@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import re
 
-GROUP = "become a member of the group libvirt (`usermod -aG libvirt $USER`, then log in anew), or connect as root"
+GROUP = "become a member of the group libvirt (`usermod -aG libvirt $USER`, then log in again), or connect as root"
 NOT_LET_IN = f"the daemon does not let you in: {GROUP}"
 NO_LOGIN = "ssh does not accept you there: check user and key (keyfile= in the URI), first with ssh by hand"
 
@@ -68,7 +68,7 @@ HINTS = (
     ),
     (
         r"no storage vol with matching name '([^']+)'",
-        "volume {0} has gone from the host meanwhile: apply again, which makes a new plan",
+        "volume {0} no longer exists on the host meanwhile: apply again, which makes a new plan",
     ),
     (
         r"MTU on '([^']+)': No such device",
@@ -262,7 +262,7 @@ BY_ERRNO = {
     errno.EACCES: "the daemon or QEMU may not open this: check owner and modes there, and AppArmor's or SELinux' log",
     errno.EPERM: "the daemon or QEMU may not do this: see AppArmor's or SELinux' log, and that it runs as root",
     errno.EROFS: "the file system there is mounted read-only",
-    errno.ENOENT: "the path is one of the host's, not of the machine that kvmstate runs on: put it there, or mend it",
+    errno.ENOENT: "the path is on the host, not on the machine that kvmstate runs on: create it there, or correct it",
     errno.ENOMEM: "the host has not enough free memory: lower memory",
     errno.EADDRINUSE: "something on the host listens there already: leave the port out, and libvirt chooses a free one",
     errno.EADDRNOTAVAIL: "the host has no such address: listen on 0.0.0.0, 127.0.0.1 or one of its own",

@@ -1,7 +1,7 @@
 """Which file a volume is: what tells it from another one of the same name, and no guest can write.
 
 libvirt tells paths, and a path is reused. A file is told by its inode and by when it was made, as the host's own
-kernel knows them; volumes that are no files, by the key that libvirt has of them, as their pool's type says.
+kernel knows them; volumes that are not files, by the key that libvirt has of them, as their pool's type says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TRIES = 3
 
 
 def identity(sight: Sight, kind: PoolType | None, key: str, text: str, again: Callable[[], str]) -> str:
-    """Of the volume with this XML, in a pool of this type, which `again` reads anew; UNKNOWN when it cannot be told."""
+    """Of the volume with this XML, in a pool of this type, which `again` rereads; UNKNOWN when it cannot be told."""
     if kind is None or kind.identity == "key":
         return f"key:{key}"
     if kind.identity == "path":

@@ -101,7 +101,7 @@ class HostLookup:
 
     @cached_property
     def _devices(self) -> dict[str, VolumeRef]:
-        """The volumes of active pools that are no files, by the path that libvirt gives them."""
+        """The volumes of active pools that are not files, by the path that libvirt gives them."""
         found = {}
         for pool in self.files.of_devices:
             for volume in pools.volumes(pool):
@@ -128,12 +128,12 @@ class HostLookup:
 
     def remember(self, pool: str, listed: Iterable[Volume]) -> None:
         """Volumes that were just listed need not be looked up. A volume here is a name: all that is asked of one is as
-        of the question, also when it was made anew meanwhile."""
+        of the question, also when it was created again meanwhile."""
         self._volumes |= {(pool, volume.name): volume for volume in listed}
 
     def volume_source(self, ref: VolumeRef) -> VolumeSource:
         """How a disk shows a volume. The format is empty where nobody but its content tells it. Raises NotFound when
-        there is no such volume, HostError for one that is no file and no device."""
+        there is no such volume, HostError for one that is neither a file nor a device."""
         if (text := self._held.get(f"{ref.pool}/{ref.name}")) is None:
             with faults():
                 volume = self._volumes.get((ref.pool, ref.name)) or volumes.find(self._pool(ref.pool), ref.name)

@@ -1,4 +1,4 @@
-"""Interfaces of running machines, and the bridge that libvirt makes anew with every start of a network.
+"""Interfaces of running machines, and the bridge that libvirt makes again with every start of a network.
 
 The taps of running machines stay behind without a bridge then, until each is plugged in again.
 """

@@ -149,7 +149,7 @@ def undefine(pool: Pool, permit: Permit) -> None:
 
 
 def refresh(pool: Pool, timeout: float = 30) -> None:
-    """Have libvirt look at the folder anew; it refuses while a volume is being made or filled, so wait."""
+    """Have libvirt look at the folder again; it refuses while a volume is being made or filled, so wait."""
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -97,7 +97,7 @@ def _define(connection: Any, name: str, description: str, uuid: str = "") -> Any
 
 
 def claim(connection: Any, name: str, uuid: str, description: str) -> bool:
-    """Define a secret without a value, or describe it anew; False when another UUID holds the name.
+    """Define a secret without a value, or describe it again; False when another UUID holds the name.
 
     libvirt decides in one go, whoever else asks at the same time: it refuses a second UUID for one usage name. It has
     no code for that, and its words are in its machine's language: who holds the name is asked.

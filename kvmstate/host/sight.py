@@ -102,7 +102,7 @@ class Local(Blind):
 
     def data_file(self, path: str) -> str:
         for root in self._roots:
-            # what is no file is not waited for
+            # what is not a file is not waited for
             with (
                 suppress(OSError, struct.error),
                 open(os.open(root + path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file,
@@ -168,7 +168,7 @@ class Ssh(Blind):
         return found
 
     def data_file(self, path: str) -> str:
-        """What is no file, and no block device with an image, is not waited for."""
+        """What is not a file, and no block device with an image, is not waited for."""
         with self._lock, suppress(OSError, ValueError, struct.error):
             if shell := self._opened():
                 name = shlex.quote(path)

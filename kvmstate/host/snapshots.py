@@ -118,7 +118,7 @@ def create_internal(domain: Domain, text: str) -> None:
 
 
 def redefine(domain: Domain, text: str, make_current: bool) -> None:
-    """Write a snapshot's metadata anew."""
+    """Write a snapshot's metadata again."""
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
     flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT if make_current else 0
     # libvirt wants it said twice
@@ -191,7 +191,7 @@ def job(domain: Domain, target: str) -> str | None:
 
 
 def settle_job(domain: Domain, target: str) -> None:
-    """End a job that a dead run of ours left: what it has done is kept, what it has not is done anew.
+    """End a job that a dead run of ours left: what it has done is kept, what it has not is done again.
 
     Raises HostError for a job of somebody else.
     """

@@ -30,7 +30,7 @@ def find(pool: Pool, name: str) -> Volume:
 
 
 def xml(volume: Volume) -> str:
-    """libvirt looks at the file anew. Raises NotFound when it has gone behind libvirt's back."""
+    """libvirt looks at the file again. Raises NotFound when it has gone behind libvirt's back."""
     try:
         with faults():
             return str(volume.raw.XMLDesc(0))

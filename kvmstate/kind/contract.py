@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Form:
     """What manifests and XML say of a kind: `spec`, a Spec or a union of them; `volatile`, the XPaths of what libvirt's
-    XML says anew while nobody changes anything; `images`, those that a spec, as it was written, names, and the formats
+    XML changes by itself; `images`, those that a spec, as it was written, names, and the formats
     that it says of them; `given`, the names of those that come with libvirt: everybody may refer to them, and nobody's
     project has them."""
 
@@ -234,7 +234,7 @@ class Gate(Protocol):
     """Gives leave for what cannot be undone, as the change that asks for it allows; see `kvmstate.apply.gate`."""
 
     def removal(self, change: Change) -> Permit:
-        """To delete or undefine the object, also to make it anew."""
+        """To delete or undefine the object, also to make it again."""
 
     def renaming(self, change: Change) -> Permit:
         """To take the object away under its old name, and define it under the new one."""

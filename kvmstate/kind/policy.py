@@ -58,7 +58,7 @@ class Verdict:
 @dataclass(frozen=True)
 class Told:
     """What the daemon says of an outcome: `reason` is one CamelCase word, as of Kubernetes' events; who wants to hear
-    of failures is told of a `warning`."""
+    of failures is told by a `warning`."""
 
     reason: str
     message: str

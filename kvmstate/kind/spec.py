@@ -151,7 +151,7 @@ class Spec(Section, Declaration):
 
     @property
     def parts(self) -> frozenset[str]:
-        """The fields that the remainder says it has parts of: these go with a field that left the manifest."""
+        """The fields that the remainder has parts of: these go with a field that was removed from the manifest."""
         found = PARTS.search(self.remainder or "")
         return frozenset(found[1].split(", ")) if found else frozenset()
 

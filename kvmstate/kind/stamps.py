@@ -26,7 +26,7 @@ def stamp(node: etree._Element, project: str, lifecycle: Lifecycle) -> None:
 
 def stamping(change: Change, project: str, write: Callable[[], object]) -> list[Step]:
     """The step that gives an adopted object its owner's stamp by `write`: none where it has that already, where there
-    is no configuration that would keep it, or where a remainder says all that there shall be."""
+    is not a configuration that would keep it, or where a remainder says all that there shall be."""
     seen = change.observed
     if seen is None or not seen.persistent or change.spec.remainder:
         return []

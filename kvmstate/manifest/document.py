@@ -137,7 +137,7 @@ def _ignored(root: Node, kind: Kind, spec: Any, lifecycle: Lifecycle, report: Re
     listed = (root.get("lifecycle") or root).get("ignoreChanges") or root
     for index, ignored in enumerate(lifecycle.ignore_changes):
         models: tuple[type[BaseModel], ...] = kind.specs if spec is None else (type(spec),)
-        # one that names nothing is no field either
+        # one that names nothing is not a field either
         steps = field_path(ignored) or [""]
         while steps:
             name = steps.pop(0)

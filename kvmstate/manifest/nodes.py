@@ -183,7 +183,7 @@ class Composer:
                 self.report(f"a key must be text, but this is {describe(key.value)}", line, column, hint)
             elif key.value in pairs:
                 _, first, at = pairs[key.value]
-                self.report(f"the key {key.value[:60]} stands twice: here and at {first}:{at}", line, column)
+                self.report(f"duplicate key {key.value[:60]}: here and at {first}:{at}", line, column)
             else:
                 pairs[key.value] = (value, line, column)
         for source in merged:

@@ -1,4 +1,4 @@
-"""`reconcile.notifications` in kvmstate.yaml: who is told of drift, failures and recoveries, and how."""
+"""`reconcile.notifications` in kvmstate.yaml: who is notified of drift, failures and recoveries, and how."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ class Webhook(Model):
     type: Literal["webhook"]
     url: Annotated[Url | None, Field(description="Where to; urlFile for one that is a secret.")] = None
     url_file: SecretFile | None = None
-    token_file: Annotated[SecretFile | None, Field(description="Of a token to send: Authorization: Bearer.")] = None
+    token_file: Annotated[
+        SecretFile | None, Field(description="Holds a token, which is sent as Authorization: Bearer.")
+    ] = None
     on: Topics = ALL
     per_hour: PerHour = 20
 

@@ -73,7 +73,7 @@ Address = Annotated[
 
 
 class Moved(Model):
-    """A resource that has been renamed in the manifests: it is renamed on the host, not made anew."""
+    """A resource that has been renamed in the manifests: it is renamed on the host, not created again."""
 
     old: Annotated[Address, Field(alias="from")]
     new: Annotated[Address, Field(alias="to")]
@@ -107,13 +107,15 @@ class ProjectFile(Model):
     ] = []
     values: Annotated[Paths, Field(description="Values files for templates; the later wins.")] = []
     environments: Annotated[dict[str, Environment], Field(description="By name, as `--env` takes them.")] = {}
-    prune: Annotated[bool, Field(description="Whether apply deletes what is owned and left the manifests.")] = False
+    prune: Annotated[
+        bool, Field(description="Whether apply deletes owned resources that were removed from the manifests.")
+    ] = False
     max_delete_share: Annotated[
         str | None,
         BeforeValidator(_share_text),
         Field(
             pattern=SHARE_PATTERN,
-            description="How much of what is owned may be deleted at once because it left the manifests, such as 50%; "
+            description="How many of the owned resources may be deleted at once by pruning, such as 50%; "
             "one or two resources always may. Default: a third.",
         ),
     ] = None

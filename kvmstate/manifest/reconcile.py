@@ -52,7 +52,8 @@ class Reconcile(Model):
     prune: Annotated[
         Literal["confirm"] | bool | None,
         Field(
-            description="Whether what left the manifests is deleted; confirm waits for `kvmstate confirm ADDRESS`. "
+            description="Whether resources are deleted that were removed from the manifests; confirm waits for "
+            "`kvmstate confirm ADDRESS`. "
             "Default: the project's."
         ),
     ] = None
@@ -65,7 +66,7 @@ class Reconcile(Model):
     ] = []
 
     notifications: Annotated[
-        list[Notification], Field(description="Who is told of drift, failures and recoveries.")
+        list[Notification], Field(description="Who is notified of drift, failures and recoveries.")
     ] = []
 
     def may_disrupt(self, now: datetime) -> bool:

@@ -48,7 +48,7 @@ def _same_keys(item: Loaded, section: Section, at: Path) -> Iterator[Problem]:
             for name in _apart(of, b.key):
                 own = getattr(child, name)
                 if own is not None and (first := seen.setdefault((name, own), index)) != index:
-                    yield item.problem(f"{own} stands twice: here and in {b.alias}[{first}]", (*path, name))
+                    yield item.problem(f"{own} is used twice: here and in {b.alias}[{first}]", (*path, name))
             if isinstance(child, Section) and _with_keys(type(child)):
                 yield from _same_keys(item, child, path)
 
@@ -66,7 +66,7 @@ def _with_keys(section: type[Section]) -> tuple[Binding, ...]:
 
 
 def _claimed_twice(claims: list[tuple[Claim, Loaded]]) -> Iterator[Problem]:
-    """Told of the later one. Imported resources may be as they are on the host."""
+    """Reported for the later one. Imported resources may be as they are on the host."""
     firsts: dict[str, tuple[Claim, Loaded]] = {}
     for claim, item in claims:
         if not isinstance(claim.value, str):

@@ -146,7 +146,7 @@ class _Walk:
             real_entry = os.path.realpath(entry) if linked else os.path.join(real, found.name)
             if real_entry in self.skipped:
                 continue
-            # looked at, a folder that is linked may be all of the machine's; what is no link is where its folder is
+            # looked at, a folder that is linked may be all of the machine's; what is not a link is where its folder is
             if linked and self.is_out_of_reach(entry):
                 continue
             try:

@@ -39,7 +39,7 @@ _ANEW = ("delete", "create")
 class Action(enum.Enum):
     """What happens to a resource; the value says what it is called."""
 
-    NOOP = Legend(" ", "stays as it is", "", "", ("no-op",))
+    NOOP = Legend(" ", "is unchanged", "", "", ("no-op",))
     CREATE = Legend(
         "+", "will be created", "Creating...", "Creation complete", ("create",), ("delete",), ("add",), sync="Missing"
     )
@@ -84,13 +84,13 @@ class Action(enum.Enum):
     )
     FORGET = Legend(
         ".",
-        "will be forgotten",
-        "Forgetting...",
-        "Forgotten",
+        "will be released; it stays on the host",
+        "Releasing...",
+        "Released",
         ("forget",),
-        tally=("forget", "forgotten"),
+        tally=("release", "released"),
         sync="Orphaned",
-        event="Forgotten",
+        event="Released",
     )
 
 
@@ -126,7 +126,7 @@ class Change:
     """What a plan does to one resource.
 
     `fields` differ from the inactive configuration, `active_fields` from the running one. `spec` is the wanted spec,
-    completed: names, MACs and defaults filled in, fields that left the manifest cleared. `uuid` is the object's,
+    completed: names, MACs and defaults filled in, fields cleared that the manifest lost. `uuid` is the object's,
     chosen beforehand for one to be made. `blocked` says why nothing may be done although something should. `digest` is
     that of manifest and host where they agree. `owner` is another project that owns the object.
     `moved_from` is the address whose object this is, to be renamed first. What is `suspended` is left alone.
@@ -134,7 +134,7 @@ class Change:
     What is `unknown` can be seen, and decided, after others have changed. `held` are digests of differences that were
     applied before and remained: they are not applied again. A network that `plugs_in` has running machines to plug in
     again once it is started. `checksum` is that of the content which was reviewed, where its manifest has none. What is
-    `interrupted` was made by a run that was cut off, and is made once more. What `orphans` lets go of something that
+    `interrupted` was made by a run that was cut off, and is made once more. What `orphans` releases something that
     stays on the host (the object, or a machine's state); what `returns` makes such a thing the project's again.
     """
 
@@ -183,7 +183,7 @@ class Change:
         return self.moved_from is not None and self.observed is not None and self.observed.id != self.id
 
     def waits(self, why: str) -> Change:
-        """Nothing is done now, and that is no fault of anybody's."""
+        """Nothing is done now, and that is nobody's fault."""
         return replace(self, action=Action.NOOP, fields=(), active_fields=(), reason=why)
 
     @property

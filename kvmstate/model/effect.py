@@ -56,7 +56,7 @@ class Scaling:
 class When:
     """A cost that depends on a sibling field (on a list: on a field of the item that comes or goes).
 
-    The medium of a drive changes live, a disk's does not; a SATA disk is no hot-pluggable one.
+    The medium of a drive changes live, a disk's does not; a SATA disk is not hot-pluggable.
     """
 
     field: str

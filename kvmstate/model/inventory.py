@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Inventory:
-    """`orphans` are what the project let go and the host still has: volumes with their data, or the state of machines.
+    """`orphans` are what the project released and the host has: volumes with their data, or the state of machines.
     They are nobody's, and the same ones again when its manifests declare them."""
 
     project: str

@@ -103,7 +103,7 @@ class Lifecycle(Model):
         ),
     ] = "whenOff"
     replace: Annotated[
-        Literal["never", "allow"], Field(description="Whether the object may be deleted and made anew.")
+        Literal["never", "allow"], Field(description="Whether the object may be deleted and created again.")
     ] = "never"
     deletion: Annotated[
         Literal["delete", "orphan"] | None,

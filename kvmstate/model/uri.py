@@ -26,7 +26,7 @@ _USER = re.compile(r"[\w.][\w.@+\\-]*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
 # What libvirt takes for one of the names that its own configuration file (libvirt.conf, uri_aliases) explains
 _ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
-# Parameters whose values are no secrets
+# Parameters whose values are not secrets
 _SHOWN = frozenset(
     {"socket", "mode", "no_tty", "no_verify", "no_sanity", "known_hosts", "known_hosts_verify", "keyfile", "pkipath"}
     | {"sshauth", "netcat", "name"}

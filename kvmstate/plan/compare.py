@@ -84,7 +84,7 @@ def compare(
         "observed": observed,
     }
     if observed is None:
-        reason = "it has gone from the host" if entry and not entry.incomplete else ""
+        reason = "it no longer exists on the host" if entry and not entry.incomplete else ""
         fields = tuple(diff(spec, None))
         made = Change(**common, action=Action.CREATE, fields=fields, uuid=uuid, reason=reason)
         if kind.holds_data and reason and not recreate:
@@ -235,7 +235,7 @@ def _judged(kind: Kind, change: Change) -> Change:
             return _but(
                 change,
                 Action.REPLACE,
-                f"{names} cannot change without deleting it and making it anew",
+                f"{names} cannot change without deleting it and creating it again",
                 hint or "lifecycle.replace: allow permits it",
             )
         return _protected(change) if lifecycle.prevent_destroy else _but(change, Action.REPLACE)
@@ -261,12 +261,12 @@ def _but(change: Change, action: Action, blocked: str = "", hint: str = "") -> C
 
 
 def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, destroys: bool = False) -> Change:
-    """What happens to an owned object that left the manifests, or is destroyed with all that the project owns."""
+    """What happens to an owned object that was removed from the manifests, or is destroyed."""
     lifecycle: Lifecycle = entry.lifecycle
     common: dict[str, Any] = {"id": entry.id, "observed": observed, "lifecycle": lifecycle, "uuid": entry.uuid}
     if observed is None:
         return Change(
-            **common, action=Action.FORGET, reason="it has gone from the host", orphans=_has_files(kind, entry)
+            **common, action=Action.FORGET, reason="it no longer exists on the host", orphans=_has_files(kind, entry)
         )
     if entry.id.name in kind.says.given:
         return Change(**common, action=Action.FORGET, reason="it comes with libvirt, and stays as it is")
@@ -276,10 +276,10 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, de
         return Change(**common, action=Action.DELETE, blocked=why, hint="`kvmstate adopt` says that it is this one")
     data, stays = ", with its data" if kind.holds_data else "", kind.deletion(lifecycle.deletion) == "orphan"
     if not prune:
-        then = "lets it go, and it stays on the host" if stays else "deletes it"
-        return Change(**common, action=Action.NOOP, reason=f"left the manifests; --prune {then}{data}")
+        then = "releases it; it stays on the host" if stays else "deletes it"
+        return Change(**common, action=Action.NOOP, reason=f"removed from the manifests; --prune {then}{data}")
     if stays:
-        reason = f"{'' if destroys else 'left the manifests; '}deletion: orphan keeps it on the host{data}"
+        reason = f"{'' if destroys else 'removed from the manifests; '}deletion: orphan keeps it on the host{data}"
         return Change(**common, action=Action.FORGET, reason=reason, orphans=True)
     if lifecycle.prevent_destroy:
         return Change(
@@ -288,7 +288,7 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, de
             blocked="preventDestroy forbids deleting it",
             hint="take preventDestroy out of its manifest and apply, then remove it",
         )
-    said = ("" if destroys else "left the manifests", "its data is deleted" if kind.holds_data else "")
+    said = ("" if destroys else "removed from the manifests", "its data is deleted" if kind.holds_data else "")
     reason = "; ".join(filter(None, said))
     return Change(**common, action=Action.DELETE, reason=reason, orphans=_has_files(kind, entry))
 

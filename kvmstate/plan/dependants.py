@@ -31,7 +31,7 @@ def _judged(change: Change, judged: dict[ResourceId, Change]) -> Change:
         for id_ in sorted(change.needs & judged.keys()):
             user = judged[id_]
             if user.blocked and user.action is Action.DELETE:
-                return replace(change, blocked=f"{id_} uses it, and stays: {user.blocked}", hint=user.hint)
+                return replace(change, blocked=f"in use by {id_}, which is blocked: {user.blocked}", hint=user.hint)
     elif change.unknown:
         pool = judged.get(parent_of(change.id) or change.id)
         if change.desired and pool and _stays(pool) and not pool.running:

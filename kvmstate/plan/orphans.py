@@ -1,4 +1,4 @@
-"""What the project let go and stayed on the host: the same object is the project's again when it is declared again."""
+"""What the project released and the host still has: the project owns it again when it declares it again."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Options:
-    """`prune` deletes what left the manifests, never more than `max_deletes` at once, never more than the share
+    """`prune` deletes what is no longer declared, never more than `max_deletes` at once, never more than the share
     `max_delete_share` of what is owned unless just so many are `meant` (see `kvmstate.plan.brake`), and never all of
     it unless `allow_empty`. `targets` and `excludes` are addresses, or patterns of them; see `kvmstate.plan.select`.
     `moves` are what the project has renamed. A `lenient` plan blocks what refers to nothing, and deletions that must
@@ -129,7 +129,7 @@ def make_plan(
         changes[id_] = replace(changes[id_], blocked=problems[0].message, hint=problems[0].hint)
     _say_what_goes(host, changes, inventory)
     if moved.origins or any(c.blocked or c.suspended for c in changes.values()):
-        # what is blocked with what it needs, does not let go of anything
+        # what is blocked with what it needs, does not release anything
         changes |= {change.id: change for change in with_dependants(order(changes, desired, inventory))}
     keep_used(host, changes)
     with_moved_pools(changes)
@@ -180,12 +180,12 @@ def _say_what_goes(host: Host, changes: dict[ResourceId, Change], inventory: Inv
 
 
 def _of_nobody(change: Change, project: str) -> Change:
-    """What may be another folder's is not deleted, also not to be made anew."""
+    """What may be another folder's is not deleted, also not to be created again."""
     if change.desired is None and change.action is Action.NOOP and not change.suspended:
         return replace(change, reason=f"not in these manifests; it stays, as does all that project {project} owns")
     if change.action is not Action.REPLACE or change.blocked:
         return change
-    why = "it would be deleted and made anew, and nothing says which project this is: there is no kvmstate.yaml"
+    why = "it would be deleted and created again, and nothing says which project this is: there is no kvmstate.yaml"
     return replace(change, blocked=why, hint=f"if it is that of project {project}, say --project {project}")
 
 
@@ -428,7 +428,7 @@ def _keep_what_is_used(
             if change and change.action is Action.DELETE and not change.blocked:
                 why = "the manifests declare" if user in desired else "stays"
                 changes[used] = replace(
-                    change, blocked=f"{user}, which {why}, uses it", hint=f"take it out of {user} first"
+                    change, blocked=f"in use by {user}, which {why}", hint=f"take it out of {user} first"
                 )
                 stays.append(used)
 

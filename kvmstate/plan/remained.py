@@ -2,7 +2,7 @@
 
 What a change was done for is recorded with the object (`Entry.applied`) until it is seen to be gone. The same
 difference, from the same value to the same value, is not applied a second time: nothing is restarted, replaced or
-uploaded anew for it.
+uploaded again for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CALLS = ("state", "active", "autostart", "persistent", "lifecycle")
 
 
 def digests(change: Change, hide: Hide) -> tuple[str, ...]:
-    """Of all differences that this change has ended, when it is done. Of what is made anew there are none. `hide` makes
+    """Of all differences that this change has ended, when it is done. Of what is recreated there are none. `hide` makes
     hashes of the secrets in them."""
     if change.action not in (Action.UPDATE, Action.REPLACE):
         return ()

@@ -37,7 +37,7 @@ from kvmstate.xmlbind import Hide, by_hash, diff, is_sealed, sealed, sealed_fiel
 
 FORMAT_VERSION = "1.0"
 KIND = "SavedPlan"
-_AGAIN = "make the plan anew: `kvmstate plan --out FILE`"
+_AGAIN = "make a new plan: `kvmstate plan --out FILE`"
 
 
 @dataclass(frozen=True)
@@ -231,9 +231,9 @@ def _moved(plan: SavedPlan, change: Change, entry: Entry | None, hide: Hide) -> 
     before, now = plan.observed.get(address), _seen(change.observed, hide)
     if change.observed is None or now is None:
         if before is not None:
-            return Moved(change.id, "has gone from the host")
+            return Moved(change.id, "no longer exists on the host")
     elif before is None:
-        return Moved(change.id, "has come to be on the host")
+        return Moved(change.id, "now exists on the host")
     elif before["uuid"] != now["uuid"]:
         return Moved(change.id, "is another object of this name")
     elif _steady(kind, before) != _steady(kind, now):
@@ -242,7 +242,7 @@ def _moved(plan: SavedPlan, change: Change, entry: Entry | None, hide: Hide) -> 
         fields = tuple(_differences(then, since))
         return Moved(change.id, "" if fields else "its XML differs where no field tells", fields)
     if plan.record.get(address) != _record(entry, hide):
-        return Moved(change.id, "was applied, adopted or forgotten by another run")
+        return Moved(change.id, "was applied, adopted or released by another run")
     if plan.changes.get(address) != _digest(change, hide):
         return Moved(change.id, "would be changed otherwise now: something that it refers to is another")
     known, path = plan.uploads.get(address), uploads.uploaded(change)

@@ -1,7 +1,7 @@
 """A part of a plan: `--target` keeps what it names and what that needs, `--exclude` drops what it names and what
 needs that.
 
-Nothing is deleted or forgotten on the way that was not named itself.
+Nothing is deleted or released on the way that was not named itself.
 """
 
 from __future__ import annotations

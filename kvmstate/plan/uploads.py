@@ -47,7 +47,7 @@ def checksum(known: Mapping[str, object]) -> str:
 
 def _read(path: str) -> dict[str, object]:
     try:
-        # what is no file of bytes shall not make it wait
+        # what is not a file of bytes shall not make it wait
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):

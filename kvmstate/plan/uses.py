@@ -26,7 +26,7 @@ def users(host: Host, change: Change) -> set[User]:
 
 def keep_used(host: Host, changes: dict[ResourceId, Change]) -> None:
     """Block what would be taken from somebody who stays. One who goes with the same plan, or no longer refers to it
-    after the plan, is no reason: that change comes first."""
+    after the plan, is not a reason: that change comes first."""
     taken = {id_: c for id_, c in changes.items() if c.action in _TAKES and not c.blocked}
     found: dict[ResourceId, set[User]] = {}
     for id_, change in taken.items():
@@ -63,7 +63,7 @@ def _leaves(user: User, used: ResourceId, changes: Mapping[ResourceId, Change]) 
     if user.snapshot or change.spec is None or change.action is Action.NOOP:
         return False
     if change.running and not change.restarts and change.waiting:
-        # what runs lets go of it with its next start only
+        # what runs releases it with its next start only
         return False
     return not any(used in (ref.target, parent_of(ref.target)) for ref in references(change.spec))
 

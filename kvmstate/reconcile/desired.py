@@ -75,7 +75,7 @@ class Source:
 
     `project` and `load` read the files as they are now, and raise ManifestErrors and UsageError; `found` is told what
     was read; `uri` is the connection to a project's host, None for libvirt's own rule. `stamp` is another one when any
-    of the files is. `fetch` brings newer ones (with a note on how, if it was no plain step forward), and raises
+    of the files is. `fetch` brings newer ones (with a note on how, if it was not a plain step forward), and raises
     SourceError; it is called in a thread of its own, and changes nothing while `reading` is held. `every` is its
     interval in seconds. `named` gives what is wrong with files the names that their authors know them by.
     """

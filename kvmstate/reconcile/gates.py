@@ -18,7 +18,7 @@ from kvmstate.reconcile.status_store import Sync
 @dataclass(frozen=True)
 class Gates:
     """`now` is in UTC. `backoff` says why a resource is not touched yet again, `settling` why nothing that is no longer
-    declared is let go yet; both are empty when it may be. `fetching` says why a resource waits for its content, and
+    declared is removed yet; both are empty when it may be. `fetching` says why a resource waits for its content, and
     whether that does not come."""
 
     settings: Reconcile
@@ -78,7 +78,7 @@ def _gate(change: Change, gates: Gates) -> tuple[Change, Sync | None]:
     if change.action is Action.DELETE and gates.prune == "confirm":
         entry = gates.inventory.get(change.id)
         if not (entry and entry.confirmed):
-            why = "left the manifests: its deletion waits for confirmation"
+            why = "removed from the manifests: its deletion waits for confirmation"
             return replace(change, blocked=why, hint=f"kvmstate confirm {change.id}"), Sync.PENDING
     if change.disrupts and not settings.may_disrupt(gates.now):
         return _until_window(change, gates)

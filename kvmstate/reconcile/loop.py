@@ -196,14 +196,14 @@ class Loop:
         if before and before.resources and not desired.resources:
             # a file that is being written is empty at first, and so is a folder whose file system has gone
             raise PlanError(
-                f"the manifests declare nothing any more: the {len(before.resources)} resources that they declared "
+                f"the manifests no longer declare any resources: the {len(before.resources)} that they declared "
                 "are kept",
                 "if that is meant, stop `kvmstate run` and use `kvmstate destroy`",
             )
         return project, desired
 
     def _listen(self) -> None:
-        """Connect anew; then everything may have changed."""
+        """Connect again; then everything may have changed."""
         assert self._reconciler.project
         if self._events:
             self._events.close()

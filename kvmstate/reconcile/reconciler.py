@@ -29,14 +29,14 @@ from kvmstate.reconcile.statuses import event_of, statuses
 from kvmstate.reconcile.triggers import GATHER, EventRouter
 from kvmstate.reconcile.workqueue import Task, WorkItem, WorkQueue, jittered
 
-# Seconds: how long files must be as they are before what left them is let go; how long another run's lock is waited
+# Seconds: how long files must be as they are before what left them is removed; how long another run's lock is waited
 # for, and another daemon's leadership
 SETTLE = 10.0
 LOCKED = 5.0
 STANDBY = 30.0
 PARALLELISM = 10
-EMPTY = "the manifests are empty: nothing is let go"
-JUST_NOW = "left the manifests just now"
+EMPTY = "the manifests are empty: nothing is removed"
+JUST_NOW = "removed from the manifests just now"
 # What is this old (seconds), and not at what may take any time, does not end any more: calls to a host that falls
 # silent do
 HUNG = 600.0
@@ -181,7 +181,7 @@ class Reconciler:
                 self._status.record_event("Ready", f"{len(gated.plan.changes)} resources were looked at")
 
     def _leads(self, host: Host, renew: bool) -> bool:
-        """Whether this is the one that acts for the project. The others stand by, and try again at a look at all."""
+        """Whether this is the one that acts for the project. The others stand by, and try again at a full check."""
         assert self.project
         if self._leadership.held and not renew:
             return True

@@ -28,7 +28,7 @@ class Scheduler:
 
     def run_due(self, now: datetime) -> None:
         """Do what is due at `now` (UTC). Raises KvmstateError."""
-        # set by hand, or by a time server: all that was reckoned from it is reckoned anew
+        # set by hand, or by a time server: all that was reckoned from it is reckoned again
         jumped = abs((now - self._last).total_seconds()) > 2 * TICK
         self._last = now
         state = self._status.state

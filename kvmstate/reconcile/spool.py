@@ -33,7 +33,7 @@ class _Fetch:
 
 
 class Spool:
-    """`ask` is told of resources whose content has come, or does not."""
+    """`ask` is told about resources whose content has come, or does not."""
 
     def __init__(self, ask: Callable[..., None]) -> None:
         self._ask = ask

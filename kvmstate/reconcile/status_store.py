@@ -95,7 +95,7 @@ class ConditionType(enum.Enum):
 @dataclass(frozen=True)
 class State:
     """All that is known at one moment. `ready`: the first pass is done, and the host was reached. `conditions` are what
-    is wrong with all at once, since when. `pools` are the active ones, as of the last whole pass; `gauges` are of the
+    is wrong with all at once, since when. `pools` are the active ones, as of the last full check; `gauges` are of the
     last run of policies. `desired` is what the manifests in force say; `notes` are those of
     the last plan of everything."""
 

@@ -1,4 +1,4 @@
-"""What systemd is told of `kvmstate run`: sd_notify(3)'s protocol, datagrams to $NOTIFY_SOCKET.
+"""What systemd is told about `kvmstate run`: sd_notify(3)'s protocol, datagrams to $NOTIFY_SOCKET.
 
 The packages for it either have to be compiled against libsystemd or are no longer maintained, and all that they do is
 what `Notify` does: send a few words. What matters is what is said when.
@@ -51,7 +51,7 @@ class Notify:
 class Supervised:
     """Tells systemd how the loop is.
 
-    It is ready after its first whole pass, or when it stands by for another. As a pass may upload images, the time to
+    It is ready after its first full check, or when it stands by for another. As a pass may upload images, the time to
     start in is extended as long as the loop is alive. The watchdog is answered on the same condition, twice in its
     time, from a thread of its own: a process that hangs as a whole answers no more either.
     """

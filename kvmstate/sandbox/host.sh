@@ -122,7 +122,7 @@ configure() {
 }
 
 make_dev() {
-  # A /dev without kvm: one that exists and does not work makes libvirt probe QEMU anew at every
+  # A /dev without kvm: one that exists and does not work makes libvirt probe QEMU again at every
   # define and start (4 to 40 s), and the same everywhere is better for tests than fast.
   local dev=$1 node
   mount -t tmpfs -o mode=755 dev "$dev"

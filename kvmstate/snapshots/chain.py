@@ -329,7 +329,7 @@ def define(host: Host, domain: Domain, alter: Callable[[etree._Element], etree._
 
 
 def rewrite(domain: Domain, name: str, alter: Callable[[etree._Element], object], current: bool | None = None) -> None:
-    """Write a snapshot's metadata anew, as `alter` makes it of what it is right before, where that makes a difference;
+    """Write a snapshot's metadata again, as `alter` makes it of what it is right before, where that makes a difference;
     `current` also makes it the one that the state builds on (or not). One that has gone stays gone."""
     with suppress(NotFound):
         text = snapshots.xml(snapshots.find(domain, name))

@@ -40,7 +40,7 @@ def fresh_path(images: Images, below: str, snapshot: str, number: int = 2) -> st
 
 
 def memory_path(images: Images, machine: Machine, folder: str, snapshot: str) -> str:
-    """A new file for a snapshot's memory. That of a dead run is written anew, any other is somebody's."""
+    """A new file for a snapshot's memory. That of a dead run is written again, any other is somebody's."""
     for count in itertools.count(1):
         path = posixpath.join(folder, f"{machine.name}.{snapshot}{f'~{count}' if count > 1 else ''}.memory")
         if path not in images.by_path or (path in machine.dropped and not images.users(path)):
@@ -54,7 +54,7 @@ def _is_free(images: Images, path: str, below: str) -> bool:
 
 
 def make(host: Host, images: Images, below: Image, format_: str, path: str) -> None:
-    """An empty overlay. One that a dead run has left is made anew; raises HostError when another file is in the way.
+    """An empty overlay. One that a dead run left is recreated; raises HostError when another file is in the way.
 
     libvirt would make it readable by everybody (CVE-2025-13193).
     """

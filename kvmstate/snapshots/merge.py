@@ -279,7 +279,7 @@ def _finish(host: Host, domain: str, name: str, say: Say, merged: list[str]) -> 
     own = {snapshot.of(domain)}
     for path in [*unneeded, snapshot.memory] if snapshot.memory else unneeded:
         image = images.by_path.get(path)
-        # what lies on nothing is no overlay but the disk itself
+        # what lies on nothing is not an overlay but the disk itself
         if (
             image
             and not images.users(path) - own

@@ -8,7 +8,7 @@ The cache has
     config, lock  git's configuration; who uses the cache
 
 `current` is always at the same place: the paths of files that manifests name are part of what is compared with the
-host, and another path would be another content. Nothing is trusted because it lies there: it is written anew, from
+host, and another path would be another content. Nothing is trusted because it lies there: it is written again, from
 what git has hashed and signers have signed, when a source is opened.
 """
 
@@ -117,7 +117,7 @@ class GitSource:
         """What is in force now; and a note when history was rewritten or rolled back.
 
         Raises SourceError, and leaves everything as it was: when the repository cannot be reached, what it has is not
-        to be trusted or not complete, or history was rewritten and that is held off.
+        to be trusted or not complete, or history was rewritten and that is rejected.
         """
         try:
             self._settings.secret()
@@ -293,7 +293,7 @@ def _check_links(folder: Path, revision: Revision) -> None:
 
 def _exchange(new: Path, old: Path) -> None:
     """`new` is at the place of `old` at once, and the other way round; where the file system cannot, one after the
-    other: what a crash leaves is written anew from the mirror."""
+    other: what a crash leaves is written again from the mirror."""
     at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE: see renameat2(2)
     if not old.exists():
         new.rename(old)

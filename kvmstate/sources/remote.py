@@ -31,7 +31,7 @@ class Git:
     `timeout` (of one git command) are seconds. `ssh_key`, `known_hosts`, `token` (a password or token in its first
     line), `verify_ssh` (allowed signers, see ssh-keygen(1)) and `verify_gpg` (exported public keys) are local files.
     With either of the last two, what is not signed by a key in them is refused. `on_rewrite` says what a force-push, a
-    rollback or a moved tag is: followed, or held off; the latter by default where signatures are verified: a server
+    rollback or a moved tag is: followed, or rejected; the latter by default where signatures are verified: a server
     without a key could put every commit in force that was ever signed. What such a source follows, is newer.
 
     Raises UsageError for what does not fit together.
@@ -116,7 +116,7 @@ class Git:
 
     @property
     def holds(self) -> bool:
-        """Whether history that was rewritten is held off."""
+        """Whether history that was rewritten is rejected."""
         return self.on_rewrite == "hold" or (not self.on_rewrite and self.is_verified)
 
     @property

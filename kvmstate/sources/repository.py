@@ -79,7 +79,7 @@ class Repository:
             lock.unlink()
 
     def remake(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.prepare()
 

@@ -58,7 +58,7 @@ class Watch(FileSystemEventHandler):
             seen.add(_state(path))
             for folder, folders, names in os.walk(path, followlinks=True):
                 here = _state(folder)
-                # a link may lead back; what is hidden is no manifest, and git's folder is large
+                # a link may lead back; what is hidden is not a manifest, and git's folder is large
                 folders[:] = [] if here in seen and Path(folder) != path else [n for n in folders if n[0] != "."]
                 seen |= {here, *(_state(os.path.join(folder, name)) for name in names)}
         return seen
@@ -75,7 +75,7 @@ class Watch(FileSystemEventHandler):
         self._observer.stop()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        # reading them is no change
+        # reading them is not a change
         if event.event_type in ("opened", "closed_no_write"):
             return
         paths = [path for path in map(os.fsdecode, (event.src_path, event.dest_path)) if self._concerns(path)]

@@ -18,7 +18,7 @@ _WIDTH = 14
 
 def line(finding: Finding) -> str:
     said = f"{_SIGNS[finding.severity]} {finding.check:<{_WIDTH}}  {harmless(finding.what)}"
-    # the mend of what is well is of no use
+    # the fix of what is well is of no use
     wanted = finding.hint and finding.severity is not Severity.OK
     return said + (f"\n  {'':<{_WIDTH}}  hint: {harmless(finding.hint)}" if wanted else "")
 

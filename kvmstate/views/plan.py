@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 
@@ -24,6 +25,8 @@ _COLOUR = {
 }
 # Longer names of fields do not push the values of the others away.
 WIDEST = 32
+# what drift says has happened to an object
+_HAPPENED = {("update",): "differs", ("delete",): "is missing", ("delete", "create"): "was replaced by another object"}
 # a space at which no line is broken
 _HARD = "\u00a0"
 _SYMBOL_COLOUR = {"+": "green", "-": "red"}
@@ -55,7 +58,8 @@ def output(plan: Plan, drift: Plan | None) -> Output:
 
 def render_drift(plan: Plan) -> str:
     """As a plan, but told as what has happened."""
-    lines = [line for item in items(plan, waiting=False) for line in _drawn(item)]
+    found = (replace(item, verb=_HAPPENED[item.action.value.happened]) for item in items(plan, waiting=False))
+    lines = [line for item in found for line in _drawn(item)]
     drifted = len(plan.todo) + len(plan.blocked)
     tail = f"Drift: {drifted} of {len(plan.changes)} resources differ from what was applied last."
     return "\n".join([*lines, "", tail]) if drifted else "No drift."

@@ -41,7 +41,7 @@ def summary(plan: Plan) -> dict[str, int]:
     actions = [change.action for change in plan.todo]
     return {
         **{name: counts[name] for name in ("add", "change", "destroy")},
-        **{action.value.tally[0]: actions.count(action) for action in Action if action.value.tally},
+        **{action.value.actions[0]: actions.count(action) for action in Action if action.value.tally},
         "blocked": len(plan.blocked),
         "restart_pending": len(plan.waiting),
         "left_out": len(plan.left_out),

@@ -52,7 +52,7 @@ def output(plan: Plan, table: list[Row], notes: list[str]) -> Output:
 
 def render(table: list[Row]) -> str:
     if not table:
-        return "This project owns nothing here, and its manifests declare nothing."
+        return "This project owns nothing here, and its manifests declare no resources."
     return "\n".join(aligned([HEAD, *_cells(table)], terminal_width()))
 
 

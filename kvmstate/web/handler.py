@@ -190,7 +190,7 @@ class Handler(BaseHTTPRequestHandler):
             return text(f"this is a bug in kvmstate, please report it: {said}", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Requests are no news."""
+        """Requests are not news."""
 
     def version_string(self) -> str:
         return f"kvmstate/{__version__}"

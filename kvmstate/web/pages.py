@@ -96,7 +96,7 @@ class Pages:
 
     def _reconcile(self, request: Request) -> Answer:
         for task in {self.refresh, Task.MANIFESTS, Task.EVERYTHING}:
-            # who asks has mended something, perhaps: what failed is not waited with
+            # who asks has fixed something, perhaps: what failed is not waited with
             self.queue.forget(task)
             self.queue.add(task)
         return as_json({"format_version": FORMAT_VERSION, "last": self.journal.last}, HTTPStatus.ACCEPTED)

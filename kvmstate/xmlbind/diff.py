@@ -97,7 +97,7 @@ def _diff_items(
 def _diff_places(
     b: Binding, new: list[Any], old: list[Any], active: list[Any], here: tuple[str, ...]
 ) -> Iterator[FieldChange]:
-    """One of which there is no other is named as if it were no list."""
+    """One of which there is no other is named without a list's index."""
     old = old[:1] if isinstance(new, Only) else old
     alone = len(new) <= 1 and len(old) <= 1
     for index, (want, seen, runs) in enumerate(zip_longest(new, old, active[: max(len(new), len(old))])):
@@ -124,7 +124,7 @@ def _in_words_of(new: list[Section] | None, old: list[Section] | None) -> list[S
 
 
 def with_cleared(want: S, last: Section | None, rest: etree._Element | None = None) -> S:
-    """`want`, with what was applied before and has left the manifest cleared: set to the field's default.
+    """`want`, with what was applied before and has was removed from the manifest cleared: set to the field's default.
 
     Not what `rest`, XML beside the fields, says now.
     """

@@ -20,7 +20,7 @@ _PARSER = etree.XMLParser(remove_blank_text=True, resolve_entities=False, no_net
 
 
 def document(text: str) -> etree._Element:
-    """The document element. White space between elements is dropped: `patch` indents anew."""
+    """The document element. White space between elements is dropped: `patch` indents again."""
     return etree.fromstring(text.encode(), _PARSER)
 
 
@@ -115,7 +115,7 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
         elif value is None or not isinstance(codec, Scalar):
             b.remove(node)
         elif (found := b.path.find(node)) is None or not b.same(value, read(b, found, lookup)):
-            # what means the same stays as it is: `q35` is no newer version of the machine type that was pinned
+            # what means the same stays as it is: `q35` is not a newer version of the machine type that was pinned
             b.path.set(node, codec.write(value))
     return node
 

@@ -42,7 +42,7 @@ def _check(text: str) -> str:
 
 _DESCRIBED = Field(
     description="XML that no field models, as `kvmstate import` writes it: the object is made from it, with the fields "
-    "written in, and it must hold on the host. With one, nothing is defaulted but by libvirt."
+    "written in, and the host is compared with it. With a remainder, kvmstate adds no defaults of its own."
 )
 _Text = Annotated[str, AfterValidator(_check)]
 _SHOWN = Sensitive(harmless=lambda text: not holds_secret("", text), document=True)

@@ -1,4 +1,4 @@
-"""What was in a remainder and is no longer: it is taken out of the document, as a field that left the manifest is."""
+"""What was in a remainder and is no longer: it is taken out of the document, as a removed field is."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_what_leaves_the_manifests_has_no_after(kvmstate: Project) -> None:
     change = planned(kvmstate, "--prune")["domain/web-1"]
     assert (change["change"]["actions"], change["change"]["after"]) == (["delete"], None)
     assert change["change"]["before"]["memory"] == 128 << 20
-    assert change["action_reason"] == "left the manifests"
+    assert change["action_reason"] == "removed from the manifests"
 
 
 def test_drift_is_told_apart_from_what_the_manifests_ask_for(kvmstate: Project) -> None:

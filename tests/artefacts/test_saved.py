@@ -71,19 +71,19 @@ def test_a_stale_plan_tells_what_moved_and_changes_nothing(planned: Project) -> 
     said = refused(planned("apply", "plan.json"))
     assert "domain/web-1: memory: 128 MiB -> 64 MiB" in said.replace("autostart: false -> true; ", "")
     assert "autostart: false -> true" in said
-    assert "hint: make the plan anew" in said
+    assert "hint: make a new plan" in said
     assert cpus(planned) == 1
 
 
 def test_a_resource_that_has_gone_makes_the_plan_stale(planned: Project) -> None:
     planned.connection.lookupByName("web-1").undefine()
-    assert "domain/web-1: has gone from the host" in refused(planned("apply", "plan.json"))
+    assert "domain/web-1: no longer exists on the host" in refused(planned("apply", "plan.json"))
 
 
 def test_a_resource_that_has_come_makes_the_plan_stale(kvmstate: Project) -> None:
     assert kvmstate("plan", "--out", "plan.json").code == 0
     assert kvmstate("apply", "--auto-approve", "--target", "pool/images").code == 0
-    assert "pool/images: has come to be on the host" in refused(kvmstate("apply", "plan.json"))
+    assert "pool/images: now exists on the host" in refused(kvmstate("apply", "plan.json"))
 
 
 def test_what_another_run_recorded_makes_the_plan_stale(planned: Project) -> None:
@@ -91,7 +91,7 @@ def test_what_another_run_recorded_makes_the_plan_stale(planned: Project) -> Non
     planned.write(POOL, described, machine(autostart=False))
     assert planned("apply", "--auto-approve").code == 0
     said = refused(planned("apply", "plan.json"))
-    assert "volume/images/root: was applied, adopted or forgotten by another run" in said
+    assert "volume/images/root: was applied, adopted or released by another run" in said
 
 
 def test_errors_of_a_stale_plan_are_json_on_request(planned: Project) -> None:

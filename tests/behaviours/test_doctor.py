@@ -1,4 +1,4 @@
-"""doctor: what a host lacks, each with its mend; and what interrupted runs have left."""
+"""doctor: what a host lacks, each with its fix; and what interrupted runs have left."""
 
 from __future__ import annotations
 

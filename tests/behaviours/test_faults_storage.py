@@ -58,7 +58,7 @@ def test_a_volume_that_goes_while_an_apply_runs_is_missed_and_made_again_when_as
         assert applying.wait(30) == 1
         said = project.log.read_text()
         assert "error: domain/web: Storage volume not found: no storage vol with matching name 'kept'" in said
-        assert "hint: volume kept has gone from the host meanwhile: apply again" in said
+        assert "hint: volume kept no longer exists on the host meanwhile: apply again" in said
         assert project.kvmstate("recreate", "volume/images/kept", "--auto-approve").code == 0
         project.converge()
 

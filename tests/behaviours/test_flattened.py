@@ -1,4 +1,4 @@
-"""A layer that was flattened stands alone, which is no difference: nothing is made anew for it."""
+"""A layer that was flattened stands alone, which is not a difference: nothing is created again for it."""
 
 from __future__ import annotations
 
@@ -95,4 +95,4 @@ def test_a_flattened_layer_over_another_volume_is_a_difference(
     flatten(project, connection, "kvmstate")
     project.write(pool(), base(), base("other.qcow2"), layer("other.qcow2") | {"lifecycle": {}}, machine())
     planned = project.plan()
-    assert "blocked: backing cannot change without deleting it and making it anew" in planned.out
+    assert "blocked: backing cannot change without deleting it and creating it again" in planned.out

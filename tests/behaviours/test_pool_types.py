@@ -51,7 +51,7 @@ def table() -> Iterator[str]:
 
 
 def test_the_documentation_has_this_table(request: pytest.FixtureRequest) -> None:
-    """`pytest --regenerate` on this file writes it anew."""
+    """`pytest --regenerate` on this file writes it again."""
     text = DOCS.read_text(encoding="utf-8")
     before, rest = text.split("\n|", 1)
     after = rest[rest.rindex("|\n") + 2 :]

@@ -60,7 +60,7 @@ def test_what_a_protected_machine_uses_stays_with_it(project: Project, connectio
     project.converge(network("lan"), network("other"), machine("lan", preventDestroy=True))
     destroyed = project.kvmstate("destroy", "--auto-approve")
     assert destroyed.code == 1
-    assert "blocked: domain/web, which stays, uses it" in destroyed.out
+    assert "blocked: in use by domain/web, which stays" in destroyed.out
     assert names(connection) == {"lan", "web"}
 
 
@@ -71,7 +71,7 @@ def test_what_left_the_manifests_stays_while_another_manifest_names_it(
     project.write(network("new"), machine("lan"))
     applied = project.apply("--prune")
     assert applied.code == 1
-    assert "blocked: domain/web, which the manifests declare, uses it" in applied.out
+    assert "blocked: in use by domain/web, which the manifests declare" in applied.out
     assert names(connection) == {"lan", "new", "web"}
     project.converge(network("new"), machine("new"), options=("--prune",))
     assert names(connection) == {"new", "web"}

@@ -1,4 +1,4 @@
-"""The host's record of what a project owns may be lost or damaged: nothing is touched, and adopt makes it anew."""
+"""The host's record of what a project owns may be lost or damaged: nothing is touched, and adopt creates it again."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_another_project_owns_is_named_and_never_adopted(
     project.converge(*kept)
     project.write()
     project.converge(options=("--prune", "--allow-empty"))
-    assert other.kvmstate("adopt", "--auto-approve").code == 0, "what shop has let go is free"
+    assert other.kvmstate("adopt", "--auto-approve").code == 0, "what shop has released is free"
     assert other.plan().code == 0
 
 

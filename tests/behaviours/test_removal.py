@@ -23,7 +23,7 @@ def test_without_prune_it_stays_and_the_plan_says_so(project: Project, connectio
     planned = project.plan()
     assert planned.code == 0
     assert "network/left" in planned.out
-    assert "left the manifests; --prune deletes it" in planned.out
+    assert "removed from the manifests; --prune deletes it" in planned.out
     project.apply()
     assert names(connection) == {"kept", "left"}
 
@@ -45,7 +45,7 @@ def test_prune_of_the_project_file_counts_as_the_option(project: Project, connec
 def test_orphans_stay_and_are_forgotten(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(network("kept"), network("left", deletion="orphan"))
     project.write(network("kept"))
-    assert "1 to forget" in project.plan("--prune").out
+    assert "1 to release" in project.plan("--prune").out
     project.converge(options=("--prune",))
     assert names(connection) == {"kept", "left"}
     assert "network/left" not in project.plan("--prune").out

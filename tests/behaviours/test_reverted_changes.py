@@ -115,7 +115,7 @@ def test_a_machine_that_does_not_start_after_a_change_is_off_as_before(
     assert xml(connection) == before.replace("/web.qcow2", f"/{Path(image(connection)).name}")
     domain = connection.lookupByName("web")
     assert (domain.isActive(), domain.autostart()) == (0, 0)
-    # mended, it goes through
+    # fixed, it goes through
     project.converge(*documents(state="running", title="second"))
 
 

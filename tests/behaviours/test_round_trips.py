@@ -199,7 +199,7 @@ def test_snapshots_and_secrets_that_go_are_named(project: Project, connection: l
     for name in ("one", "two"):
         assert kvmstate("snapshot", "create", "vm", "--name", name, "-c", project.uri).code == 0
     project.write(pool(), volume())
-    assert "left the manifests; lost with it: snapshot one, snapshot two" in project.plan("--prune").out
+    assert "removed from the manifests; lost with it: snapshot one, snapshot two" in project.plan("--prune").out
     project.converge(options=("--prune",))
     connection.defineXML(MACHINE.format("", "<graphics type='vnc' passwd='secret'/>"))
     folder = str(project.folder.parent / "taken")
@@ -212,11 +212,13 @@ def test_snapshots_and_secrets_that_go_are_named(project: Project, connection: l
 def test_prune_says_what_becomes_of_a_volume(project: Project) -> None:
     project.converge(pool(), volume("kept"), volume("dropped", {"deletion": "delete"}))
     project.write(pool())
-    assert _line(project, "kept") == "left the manifests; --prune lets it go, and it stays on the host, with its data"
-    assert _line(project, "dropped") == "left the manifests; --prune deletes it, with its data"
+    assert (
+        _line(project, "kept") == "removed from the manifests; --prune releases it; it stays on the host, with its data"
+    )
+    assert _line(project, "dropped") == "removed from the manifests; --prune deletes it, with its data"
     assert _line(project, "kept", "--prune").endswith("deletion: orphan keeps it on the host, with its data)")
     assert _line(project, "dropped", "--prune").endswith(
-        "will be destroyed   (left the manifests; its data is deleted)"
+        "will be destroyed   (removed from the manifests; its data is deleted)"
     )
 
 

@@ -86,7 +86,7 @@ def test_what_a_renamed_project_has_let_go_is_taken_up_by_its_new_name(
     project.converge(pool(), LAN, options=("--prune",))
     done = transfer(project, "--all", "--to", "lab")
     assert done.code == 0, done
-    assert "volume/images/kept: shop -> lab   (let go before; it stays on the host)" in done.out
+    assert "volume/images/kept: shop -> lab   (released before; it stays on the host)" in done.out
     lab.write(pool(), kept, LAN)
     assert "it was left on the host, and is this project's again" in lab.plan().out
     lab.converge()

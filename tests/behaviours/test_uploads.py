@@ -188,7 +188,7 @@ def test_other_content_needs_a_replacement_which_the_manifest_must_allow(project
     project.write(pool(), volume(**changed))
     applied = project.apply()
     assert applied.code == 1
-    assert "cannot change without deleting it and making it anew" in applied.out
+    assert "cannot change without deleting it and creating it again" in applied.out
     assert "hint: lifecycle.replace: allow permits it" in applied.out
     assert project.path("images/base").read_bytes() == IMAGE
     project.write(pool(), volume({"replace": "allow"}, **changed))

@@ -87,7 +87,7 @@ def running_by_linked_folder(project: Project, connection: libvirt.virConnect) -
 
 
 def running_only(project: Project, connection: libvirt.virConnect) -> None:
-    """The definition has let go of it; what runs has not."""
+    """The definition has released of it; what runs has not."""
     by_path(project, connection)
     connection.lookupByName("user").create()
     connection.defineXML(

@@ -164,7 +164,7 @@ def test_a_saved_plan(mine: Project, theirs: Project, connection: libvirt.virCon
     mine.write(network("a"))
     assert mine.plan("--out", str(saved)).code == 2
     theirs.converge()
-    refused(kvmstate("apply", str(saved)), "belongs to another project of this name", "make the plan anew")
+    refused(kvmstate("apply", str(saved)), "belongs to another project of this name", "make a new plan")
     assert names(connection) == ["new"]
     # the flag is in the plan that was made with it
     assert mine.plan("--out", str(saved), "--take-ownership").code == 2

@@ -1,10 +1,10 @@
-"""How soon `kvmstate run` corrects what somebody changed by hand, beside the bare calls that mend it; and how soon a
+"""How soon `kvmstate run` corrects what somebody changed by hand, beside the bare calls that fix it; and how soon a
 saved manifest is applied, beside the apply itself.
 
     python tests/benchmarks/daemon.py [COUNT]
 
 Each change is made COUNT times (100) on a throw-away host. Seen from outside: the time runs from the return of the call
-that spoils until libvirt's events tell that it is mended. The bare calls are timed in the same run, by the same events.
+that spoils until libvirt's events tell that it is fixed. The bare calls are timed in the same run, by the same events.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def measure(uri: str, folder: Path, count: int) -> int:
     domain, network = connection.lookupByName("vm"), connection.networkLookupByName("lan")
     xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     lan = network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE)
-    # what spoils, what mends it with bare calls, and the event that tells that it is mended
+    # what spoils, what fixes it with bare calls, and the event that tells that it is fixed
     cases: dict[str, tuple[Callable[[], Any], Callable[[], Any], str, str]] = {
         "destroy": (domain.destroy, domain.create, "domain/vm", "started"),
         "suspend": (domain.suspend, domain.resume, "domain/vm", "resumed"),
@@ -96,12 +96,12 @@ def measure(uri: str, folder: Path, count: int) -> int:
         "net-undefine": (network.undefine, lambda: connection.networkDefineXML(lan), "network/lan", "defined"),
     }
     bare: dict[str, list[float]] = {}
-    for name, (spoil, mend, address, what) in cases.items():
+    for name, (spoil, fix, address, what) in cases.items():
         for _ in range(count):
             spoil()
             told.forget()
             begun = time.perf_counter()
-            mend()
+            fix()
             bare.setdefault(name, []).append(told.wait(address, what) - begun)
     head = (f"{count} times each, in ms", "bare", "median", "worst", "median over", "worst over", "goals")
     print("{:24}{:>12}{:>10}{:>10}{:>14}{:>12}{:>10}".format(*head))

@@ -77,17 +77,17 @@ volume_lifecycles = st.fixed_dictionaries(
 EXPLAINED: dict[str, set[str] | None] = {
     # nobody: what manifests say, and no guest runs in these machines
     "the guest did not release the device": None,
-    "cannot change without deleting it and making it anew": None,
+    "cannot change without deleting it and creating it again": None,
     "it was left on the host, and .* would replace it": None,
     "preventDestroy (forbids|protects)": None,
     # libvirt's test driver has no such call, and the machine was to be off
     r"not supported by the connection driver: virDomain(Attach|Detach|Update)DeviceFlags": {"starts_a_machine"},
     # somebody has made the same edit twice, and between an apply and its look at what it did
     "was applied, and the difference remained": {"redefines"},
-    # of one that was kept when it left the manifests
+    # of one that was kept when it was removed from the manifests
     "capacity cannot shrink": None,
     "in use by virtual machine m[12]$": None,
-    "which (the manifests declare|stays), uses it": None,
+    "in use by .*, which (the manifests declare|stays)": None,
     "in use by virtual machine (theirs|s1)$": {
         "attaches_a_volume_to_another",
         "plugs_another_in",
@@ -167,7 +167,7 @@ class Histories(RuleBasedStateMachine):
         # one read after the other, so that a history is the same when it is played again; and no answer is ever old
         self.patches.enter_context(patch("kvmstate.host.connection.READERS", 1))
         self.patches.enter_context(patch.object(uses, "LASTING", 0))
-        # there is no guest that could let go of a device
+        # there is no guest that could release a device
         self.patches.enter_context(patch.object(domains._wait, "__defaults__", (0.2,)))
 
     def teardown(self) -> None:
@@ -345,7 +345,7 @@ class Histories(RuleBasedStateMachine):
             spec = {**spec, "state": "running", "volumes": set(), "networks": set()}
         before, _ = self.machines.get(name, ({"state": "stopped"}, ""))
         if "stopped" not in (before["state"], spec["state"]):
-            # no guest runs that could let go of a device, for which libvirt waits long
+            # no guest runs that could release a device, for which libvirt waits long
             spec = {**spec, "volumes": before["volumes"], "networks": before["networks"]}
         # two that write to one image are refused, and another test's matter
         others = {v for other, (said, _) in self.machines.items() if other != name for v in said["volumes"]}
@@ -548,7 +548,7 @@ class Histories(RuleBasedStateMachine):
         return any(re.search(pattern, text) and (by is None or {*self.done} & by) for pattern, by in EXPLAINED.items())
 
     def somebodys(self, address: str) -> bool:
-        """A file in the project's pool that it did not make or let go of: an overlay, an orphan, somebody's volume."""
+        """A file in the project's pool that it did not make or release: an overlay, an orphan, somebody's volume."""
         name = address.rpartition("/")[2]
         return address.startswith("volume/images/") and ("." in name or name not in self.volumes)
 

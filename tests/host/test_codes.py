@@ -25,24 +25,24 @@ def german(code: int, domain: int, said: str, number: int = -1) -> libvirt.libvi
 
 
 @pytest.mark.parametrize(
-    ("error", "mend"),
+    ("error", "fix"),
     [
         (german(SYSTEM, STORAGE, "Kein Speicherplatz mehr frei", errno.ENOSPC), "free some space"),
         (german(SYSTEM, QEMU, "Zugriff auf »/srv/x« verweigert", errno.EACCES), "check owner and modes"),
         (german(SYSTEM, STORAGE, "Datei zu groß", errno.EFBIG), "lower capacity"),
-        (german(SYSTEM, QEMU, "Datei oder Verzeichnis nicht gefunden", errno.ENOENT), "one of the host's"),
+        (german(SYSTEM, QEMU, "Datei oder Verzeichnis nicht gefunden", errno.ENOENT), "is on the host"),
         (german(libvirt.VIR_ERR_STORAGE_VOL_EXIST, STORAGE, "Datenträger »v« besteht bereits"), "kvmstate adopt"),
         (german(libvirt.VIR_ERR_AUTH_UNAVAILABLE, 0, "Authentifizierung nicht verfügbar"), "usermod -aG libvirt"),
         (german(libvirt.VIR_ERR_AGENT_UNRESPONSIVE, QEMU, "Gastagent antwortet nicht"), "qemu-guest-agent"),
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_host_of_another_language_has_the_same_mends(error: libvirt.libvirtError, mend: str) -> None:
-    assert mend in translate(error).hint
+def test_a_host_of_another_language_has_the_same_mends(error: libvirt.libvirtError, fix: str) -> None:
+    assert fix in translate(error).hint
 
 
 @pytest.mark.parametrize(
-    ("uri", "error", "mend"),
+    ("uri", "error", "fix"),
     [
         ("qemu:///system", german(SYSTEM, RPC, "Zugriff verweigert", errno.EACCES), "usermod -aG libvirt"),
         ("qemu:///system", german(SYSTEM, RPC, "Datei nicht gefunden", errno.ENOENT), NO_DAEMON),
@@ -55,8 +55,8 @@ def test_a_host_of_another_language_has_the_same_mends(error: libvirt.libvirtErr
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_why_a_host_cannot_be_reached_is_told_by_numbers(uri: str, error: libvirt.libvirtError, mend: str) -> None:
-    assert mend in unreachable(uri, error).hint
+def test_why_a_host_cannot_be_reached_is_told_by_numbers(uri: str, error: libvirt.libvirtError, fix: str) -> None:
+    assert fix in unreachable(uri, error).hint
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The words of real hosts (libvirt 9.0, QEMU 7.2, OpenSSH 9.2) are made readable, and lead to a mend."""
+"""The words of real hosts (libvirt 9.0, QEMU 7.2, OpenSSH 9.2) are made readable, and lead to a fix."""
 
 from __future__ import annotations
 
@@ -105,14 +105,14 @@ CONNECTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("message", "mend"), MESSAGES, ids=lambda text: text[-40:])
-def test_what_hosts_say_has_a_mend(message: str, mend: str) -> None:
-    assert mend in hint_for(readable(message))
+@pytest.mark.parametrize(("message", "fix"), MESSAGES, ids=lambda text: text[-40:])
+def test_what_hosts_say_has_a_mend(message: str, fix: str) -> None:
+    assert fix in hint_for(readable(message))
 
 
-@pytest.mark.parametrize(("message", "mend"), CONNECTIONS, ids=lambda text: text[-40:])
-def test_a_connection_that_fails_has_a_mend(message: str, mend: str) -> None:
-    assert mend in hint_for(readable(message), CONNECTING, DAEMON)
+@pytest.mark.parametrize(("message", "fix"), CONNECTIONS, ids=lambda text: text[-40:])
+def test_a_connection_that_fails_has_a_mend(message: str, fix: str) -> None:
+    assert fix in hint_for(readable(message), CONNECTING, DAEMON)
 
 
 def test_what_libvirt_wraps_around_qemus_words_is_taken_off() -> None:

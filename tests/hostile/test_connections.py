@@ -170,8 +170,8 @@ def test_a_password_in_a_file_is_refused_and_not_repeated(evil: Path) -> None:
     ],
 )
 def test_a_parameter_that_libvirt_would_pass_over_is_told(uri: str, said: str, hint: str) -> None:
-    wrong, mend = misspelt(uri) or ("", "")
-    assert (said in wrong, hint in mend) == (True, True), (wrong, mend)
+    wrong, fix = misspelt(uri) or ("", "")
+    assert (said in wrong, hint in fix) == (True, True), (wrong, fix)
     assert bool(wrong) == bool(said)
 
 

@@ -1,11 +1,11 @@
 """Each folder KIND/CASE/ is a resource as it is wanted and as it is on a host, and what kvmstate makes of the two.
 
-manifest.yaml is what is wanted (none: it has left the manifests), applied.yaml what was applied last (none: the same;
+manifest.yaml is what is wanted (none: it was removed), applied.yaml what was applied last (none: the same;
 one of comments alone: the project does not own it), live.xml what libvirt has defined (none: there is no such object),
 active.xml what runs, saved.xml what the saved memory goes on with. plan.txt holds the plan and its steps, want.xml what
 the object would be defined as. The objects of world/ are on the host besides: the project's, and as they should be.
 
-`pytest tests/kinds --regenerate` writes plan.txt and want.xml anew, to be read in the diff. A case whose right
+`pytest tests/kinds --regenerate` writes plan.txt and want.xml again, to be read in the diff. A case whose right
 answer is not given yet says why in bug.txt, and must fail.
 """
 

@@ -1,6 +1,6 @@
 """Each folder of cases/ holds manifests and, in errors.txt, exactly what is said about them; none means they are valid.
 
-UPDATE_CASES=1 writes the files anew, to be read in the diff.
+UPDATE_CASES=1 writes the files again, to be read in the diff.
 """
 
 import os

@@ -37,10 +37,10 @@ def test_what_is_not_there_is_made_with_all_that_is_said() -> None:
 @pytest.mark.parametrize(
     ("wanted", "more", "recreate", "reason", "blocked"),
     [
-        (NET, {}, False, "it has gone from the host", ""),
+        (NET, {}, False, "it no longer exists on the host", ""),
         (NET, {"incomplete": True}, False, "", ""),
-        (VOL, {}, False, "it has gone from the host", "it was there and is gone, with what it held"),
-        (VOL, {}, True, "it has gone from the host", ""),
+        (VOL, {}, False, "it no longer exists on the host", "it was there and is gone, with what it held"),
+        (VOL, {}, True, "it no longer exists on the host", ""),
         (VOL, {"incomplete": True}, False, "", ""),
     ],
 )
@@ -82,7 +82,7 @@ def test_another_object_of_the_name_is_not_the_projects(wanted: Resource, uuid: 
         ({"mtu": 1400}, {"mtu": 1400}, "<mtu size='1400'/>", []),
         ({"mtu": 1400}, {"mtu": 1400}, "", [("mtu", None, 1400)]),
         ({"mtu": 1500}, {"mtu": 1400}, "<mtu size='1400'/>", [("mtu", 1400, 1500)]),
-        # left the manifest: gone, or changed by hand, it is cleared; what was never said stays
+        # was removed from the manifest: gone, or changed by hand, it is cleared; what was never said stays
         ({}, {"mtu": 1400}, "<mtu size='1400'/>", [("mtu", 1400, None)]),
         ({}, {"mtu": 1400}, "<mtu size='9000'/>", [("mtu", 9000, None)]),
         ({}, {"mtu": 1400}, "", []),
@@ -170,7 +170,7 @@ def test_a_record_that_cannot_be_read_counts_for_nothing() -> None:
 @pytest.mark.parametrize(
     ("lifecycle", "action", "blocked"),
     [
-        ({}, Action.REPLACE, "format cannot change without deleting it and making it anew"),
+        ({}, Action.REPLACE, "format cannot change without deleting it and creating it again"),
         ({"replace": "allow"}, Action.REPLACE, ""),
         ({"replace": "allow", "preventDestroy": True}, Action.REPLACE, "preventDestroy forbids replacing it"),
     ],
@@ -225,12 +225,12 @@ def test_what_left_the_manifests(
 @pytest.mark.parametrize(
     ("address", "deletion", "left", "destroyed"),
     [
-        ("domain/web", "delete", "left the manifests", ""),
-        ("volume/images/root", "delete", "left the manifests; its data is deleted", "its data is deleted"),
+        ("domain/web", "delete", "removed from the manifests", ""),
+        ("volume/images/root", "delete", "removed from the manifests; its data is deleted", "its data is deleted"),
         (
             "volume/images/root",
             "orphan",
-            "left the manifests; deletion: orphan keeps it on the host, with its data",
+            "removed from the manifests; deletion: orphan keeps it on the host, with its data",
             "deletion: orphan keeps it on the host, with its data",
         ),
     ],

@@ -129,5 +129,5 @@ def test_who_stays_keeps_what_it_refers_to() -> None:
     on = host("pool/images", "volume/images/base", "volume/images/layer", "network/lan", "domain/web")
     plan = make_plan(on, (POOL, BASE, LAYER, WEB), inventory(*ALL), Options(prune=True))
     assert [(str(c.id), c.blocked) for c in plan.blocked] == [
-        ("network/lan", "domain/web, which the manifests declare, uses it")
+        ("network/lan", "in use by domain/web, which the manifests declare")
     ]

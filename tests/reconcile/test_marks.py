@@ -101,7 +101,7 @@ def test_a_deletion_waits_until_it_is_confirmed_and_no_longer_than_it_is_meant(
     connection: libvirt.virConnect,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # how long files rest before what left them is let go is another test's matter
+    # how long files rest before what left them is removed is another test's matter
     monkeypatch.setattr(conftest, "MAIN", patching(reconcile__reconciler__SETTLE="0.2") + MAIN)
     never = [{"schedule": "0 0 29 2 *", "duration": "1m"}]
     settings(project, prune="confirm", windows=never)

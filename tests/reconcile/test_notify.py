@@ -259,8 +259,12 @@ def test_a_receiver_that_fails_is_tried_again_and_said_once(
     hook.status = 200
     until(lambda: said(status, "NotificationRecovered"), "it is said to be over", 20)
     assert said(status, "NotificationFailed") == ["slack secret: it answers 503"]
-    # nobody listens there, or it is no URL: what the file holds is never said
-    for text, why in (("http://127.0.0.1:1/T0/hush", "refused"), ("ftp://hush", "no URL"), ("", "expected one line")):
+    # nobody listens there, or it is not a URL: what the file holds is never said
+    for text, why in (
+        ("http://127.0.0.1:1/T0/hush", "refused"),
+        ("ftp://hush", "not a URL"),
+        ("", "expected one line"),
+    ):
         secret.write_text(text)
         count = len(said(status, "NotificationFailed"))
         status.record_event("DriftCorrected", f"because of {why}", WEB)

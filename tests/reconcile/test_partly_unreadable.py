@@ -15,7 +15,7 @@ from harness import Project, resource
 
 pytestmark = pytest.mark.real
 Run = Callable[..., Daemon]
-# longer than what left the manifests is waited for
+# longer than what was removed from the manifests is waited for
 SETTLED = 12.0
 
 
@@ -43,7 +43,7 @@ def test_the_daemon_keeps_the_last_good_set(
     a = manifests / "a.yaml"
     good = a.read_text()
     last = None
-    for spoil, mend, said in (
+    for spoil, fix, said in (
         (
             lambda: (outside / "b").rename(outside / "gone"),
             lambda: (outside / "gone").rename(outside / "b"),
@@ -71,7 +71,7 @@ def test_the_daemon_keeps_the_last_good_set(
         assert planned.code == 1, planned
         assert said in planned.err
         daemon.mark()
-        mend()
+        fix()
         if said != "m/c: a symbolic link to":
             daemon.process.send_signal(1)
             daemon.says("ManifestsValid")
@@ -79,7 +79,7 @@ def test_the_daemon_keeps_the_last_good_set(
     with pytest.raises(AssertionError):
         daemon.says("Deleted", "network/c", SETTLED)
     assert sorted(n.name() for n in connection.listAllNetworks()) == ["a", "b", "c"]
-    assert [e for e in daemon.events() if e["reason"] in ("Deleted", "Forgotten")] == []
+    assert [e for e in daemon.events() if e["reason"] in ("Deleted", "Released")] == []
     # what is meant is said
     daemon.mark()
     (manifests / "c").unlink()

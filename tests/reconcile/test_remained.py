@@ -1,4 +1,4 @@
-"""A difference that remains is no reason to restart a guest again and again."""
+"""A difference that remains is not a reason to restart a guest again and again."""
 
 from __future__ import annotations
 

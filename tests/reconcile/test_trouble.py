@@ -57,7 +57,7 @@ def test_manifests_that_are_not_whole_delete_nothing(
         manifests.mkdir()
         (manifests / "a.yaml").symlink_to("/proc/self/mem")
 
-    for spoil, mend in (
+    for spoil, fix in (
         (lambda: manifests.write_text(good[:-40] + "\n  bad: ["), lambda: manifests.write_text(good)),
         (lambda: manifests.write_text(""), lambda: manifests.write_text(good)),
         (lambda: project.folder.rename(aside), lambda: aside.rename(project.folder)),
@@ -72,10 +72,10 @@ def test_manifests_that_are_not_whole_delete_nothing(
         daemon.says("ManifestsInvalid")
         connection.lookupByName("vm").destroy()
         until(lambda: is_running(connection), "the last good ones are in force", 20)
-        mend()
+        fix()
         daemon.says("ManifestsValid")
     assert connection.networkLookupByName("lan").isActive()
-    assert [e for e in daemon.events() if e["reason"] in ("Deleted", "Forgotten")] == []
+    assert [e for e in daemon.events() if e["reason"] in ("Deleted", "Released")] == []
 
 
 def test_without_any_good_manifests_what_was_applied_last_is_in_force(
@@ -122,7 +122,7 @@ def test_libvirtd_killed(project: Project, run: Run, connection: libvirt.virConn
     for _ in range(KILLS):
         daemon.mark()
         os.kill(await_old(project.host), 9)
-        # whether it hears of the loss, or is connected anew before it would have to say so
+        # whether it hears of the loss, or is connected again before it would have to say so
         again = until(lambda: opened(project.uri), "libvirtd is back")
         # what was being corrected when it died is corrected by now
         until(partial(is_running, again), "kept", 20)
@@ -132,7 +132,7 @@ def test_libvirtd_killed(project: Project, run: Run, connection: libvirt.virConn
             again.lookupByName("vm").destroy()
         daemon.says("DriftCorrected", "domain/vm", 20)
         again.close()
-    assert [e for e in daemon.events() if e["reason"] in ("Deleted", "Forgotten")] == []
+    assert [e for e in daemon.events() if e["reason"] in ("Deleted", "Released")] == []
 
 
 def test_a_disk_that_is_full(project: Project, run: Run, connection: libvirt.virConnect, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`kvmstate service` writes units that systemd accepts, and that let go of all they do not need."""
+"""`kvmstate service` writes units that systemd accepts, and that release all they do not need."""
 
 from __future__ import annotations
 

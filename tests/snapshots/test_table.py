@@ -39,7 +39,7 @@ def shared(request: Any, host: Sandbox, guest: Any, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def vm(shared: Writing) -> Writing:
-    """As new: without snapshots. Only what a test before has left otherwise is made anew."""
+    """As new: without snapshots. Only what a test before has left otherwise is created again."""
     if not shared.is_as_built():
         shared.build()
     return shared
@@ -100,7 +100,7 @@ def test_revert_brings_back_exactly_what_a_snapshot_holds(vm: Writing) -> None:
     for name in ("one", "two"):
         points[name] = vm.take(name)
         vm.more()
-    # each has the guest boot anew, which takes seconds
+    # each has the guest boot again, which takes seconds
     for name in ("two",) if vm.running else ("one", "two"):
         before = vm.boot()
         vm.done("revert", name, "--auto-approve")

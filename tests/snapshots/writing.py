@@ -146,7 +146,7 @@ class Writing:
         subprocess.run(["qemu-io", "-f", format_, "-c", command, path], check=True)
 
     def went_on(self, before: str) -> tuple[str, int]:
-        """After which block it went on when it was started anew, and in which boot."""
+        """After which block it went on when it was started again, and in which boot."""
         if not self.running:
             self._written = self.content(self.files()).last
             return HOST, self._written

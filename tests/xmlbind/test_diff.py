@@ -1,4 +1,4 @@
-"""What would have to change, what was applied and left the manifest, and what is left alone."""
+"""What would have to change, what was applied and was removed from the manifest, and what is left alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def told(want: Any, seen: Any, active: Any = None) -> list[tuple[str, Any, Any, 
 @pytest.mark.parametrize(
     ("want", "seen", "expected"),
     [
-        # what the manifest does not say is no difference
+        # what the manifest does not say is not a difference
         ({}, {"text": "t", "parts": [Part(name="a")]}, []),
         ({"text": "t"}, {"text": "t", "number": 1}, []),
         ({"text": "t"}, {}, [("text", None, "t", RESTART)]),

@@ -76,6 +76,6 @@ def test_a_mapping_in_xml_is_one_value() -> None:
     assert seen.values == {"X": ["1", "2"]}
     wanted = Link.model_validate({"to": "b", "values": {"Y": "3"}})
     assert [(f.old, f.new) for f in diff(wanted, seen)] == [({"X": ["1", "2"]}, {"Y": "3"})]
-    # a key that has left the manifest has gone, and is not set to nothing
+    # a key that has was removed from the manifest has gone, and is not set to nothing
     assert with_cleared(wanted, seen).values == {"Y": "3"}
     assert with_cleared(Link.model_validate({"to": "b"}), seen).values is None

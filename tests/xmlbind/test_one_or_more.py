@@ -60,7 +60,7 @@ def test_how_it_is_said(said: Any, motors: list[Motor], written: Any) -> None:
 @pytest.mark.parametrize(
     ("want", "seen", "expected"),
     [
-        # one alone is named as what is no list
+        # one alone is named as what is not a list
         ({"fuel": "wood"}, "<motor><fuel>wind</fuel></motor>", [("motor.fuel", "wind", "wood")]),
         ({}, "", [("motor", None, Motor())]),
         ({}, "<motor power='1'/>", []),

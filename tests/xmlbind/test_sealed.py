@@ -110,5 +110,5 @@ def test_fields_that_are_secrets_by_their_names_are_marked() -> None:
     for section in every:
         for b in bindings(section):
             assert not named.search(b.name) or b.sensitive, f"{section.__name__}.{b.name}"
-            # what is no text would be recorded in clear
+            # what is not text would be recorded in clear
             assert not b.sensitive or (b.scalar is TEXT and not b.sections and not b.repeated), b.name

@@ -61,7 +61,7 @@ def delete(
     with telling(fmt) as tell, host_at(connect) as host, ExitStack() as stack:
         concerned = names[:1] if policy is None else tuple(_of_policy(host, policy, names))
         say = stack.enter_context(holding(host, concerned, lock_timeout, dry_run))
-        # anew: only what holds under the lock is asked about
+        # again: only what holds under the lock is asked about
         if policy is None:
             going = {names[0]: list(names[1:])}
         else:

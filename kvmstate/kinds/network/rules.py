@@ -231,7 +231,7 @@ def _address(at: Path, address: Interface, before: list[Interface]) -> Iterator[
     if message := _no_host(address.ip, address):
         yield Fault(at, message, f"such as {network.network_address + 1}/{network.prefixlen}")
     for index, other in enumerate(before):
-        # the same one is told of as a key that stands twice
+        # the same one is reported as a duplicate key
         if other != address and other.version == address.version and other.network.overlaps(network):
             message = f"{network} overlaps with {other.network} of ips[{index}]"
             yield Fault(at, message, "the host needs one address in a prefix")

@@ -1,6 +1,6 @@
 """What a rule looks at, by protocol: https://libvirt.org/formatnwfilter.html#supported-protocols
 
-libvirt's schema has more than this: what its driver takes and drops is no field here.
+libvirt's schema has more than this: what its driver takes and drops is not a field here.
 """
 
 from __future__ import annotations

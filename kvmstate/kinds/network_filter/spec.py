@@ -14,7 +14,7 @@ from kvmstate.kinds.network_filter import rules
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import Scalar, Section, bindings, xml, xml_list
 
-# Those that libvirt brings along (src/nwfilter/xml), and makes anew where they are missing
+# Those that libvirt brings along (src/nwfilter/xml), and makes again where they are missing
 GIVEN = frozenset(
     (
         *("allow-arp", "allow-dhcp", "allow-dhcp-server", "allow-dhcpv6", "allow-dhcpv6-server", "allow-incoming-ipv4"),
@@ -98,7 +98,7 @@ def _which(value: object) -> str:
     return "<filterref>" if refers else "<rule>"
 
 
-# tags that are no fields: messages name the place without them
+# tags that are not fields: messages name the place without them
 Item = Annotated[Annotated[Rule, Tag("<rule>")] | Annotated[Other, Tag("<filterref>")], Discriminator(_which)]
 
 

@@ -1,4 +1,4 @@
-"""Snapshots whose policy has left the manifests, or does not select their machine any more: nobody deletes them."""
+"""Snapshots whose policy was removed, or no longer selects their machine: nobody deletes them."""
 
 from __future__ import annotations
 

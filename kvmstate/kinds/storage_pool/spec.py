@@ -17,7 +17,7 @@ from kvmstate.xmlbind.codecs import same_case, same_path
 
 # How full it is, and where there is room
 VOLATILE = ("capacity", "allocation", "available", "source/device/freeExtent")
-# the root folder, and what is no disk's
+# the root folder, and what is not a disk's
 _NO_POOL = {"", "dev", "proc", "run", "sys"}
 # fmt: off
 FileSystemType = Literal["auto", "ext2", "ext3", "ext4", "gfs", "gfs2", "hfs+", "iso9660", "ocfs2", "udf", "ufs",

@@ -39,7 +39,7 @@ def keep_what_lies_above(host: Host, change: Change, entry: Entry | None) -> Cha
 
 
 def keep_layers_elsewhere(host: Host, change: Change) -> Change:
-    """Block a change by which a machine lets go of a layer that somebody has laid over a known volume or file, and that
+    """Block a change by which a machine releases a layer that somebody has laid over a known volume or file, and that
     is in no pool: nothing but the machine leads to it, and what it lies on would be deleted next."""
     if change.blocked or change.observed is None:
         return change

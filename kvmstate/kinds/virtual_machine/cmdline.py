@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# https://docs.kernel.org/admin-guide/kernel-parameters.html, and what installers and systemd add that is no secret
+# https://docs.kernel.org/admin-guide/kernel-parameters.html, and what installers and systemd add that is not a secret
 _KEYS = frozenset(
     [
         "acpi",

@@ -136,7 +136,7 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
     if spec.state == "ignore":
         update["state"] = observed.config.state if observed else "stopped"
     for name in ("memory", "cpus"):
-        # what may change by itself is no measure for its limit
+        # what may change by itself is not a measure for its limit
         ignored = observed is not None and name in resource.lifecycle.ignore_changes
         if limit := getattr(spec, f"max_{name}") or (None if ignored else getattr(spec, name)):
             update[f"max_{name}"] = limit

@@ -1,4 +1,4 @@
-"""Making a domain anew from its remainder, so that libvirt shows it as it was."""
+"""Making a domain again from its remainder, so that libvirt shows it as it was."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rebuild(host: Host, node: etree._Element, validate: bool) -> None:
 
 
 def _define(host: Host, made: Domain | None, node: etree._Element, validate: bool) -> Domain:
-    """Anew, or over what has just been `made`."""
+    """Again, or over what has just been `made`."""
     if made is None:
         return domains.define(host.connection, to_text(node), validate)
     return domains.redefine(domains.configuration(made), to_text(node), validate)

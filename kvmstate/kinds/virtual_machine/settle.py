@@ -1,4 +1,4 @@
-"""After fields were written into a domain's XML: what depended on their old values goes, for libvirt to choose anew."""
+"""After fields were written into a domain's XML: what depended on old values goes, so that libvirt chooses it."""
 
 from __future__ import annotations
 

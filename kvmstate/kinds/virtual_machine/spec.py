@@ -203,7 +203,7 @@ class VirtualMachineSpec(Spec):
 
     element: ClassVar[str] = "domain"
     state: Literal["running", "stopped", "paused", "ignore"] = field(
-        "running", effect=Effect.LIVE, doc="What it should be doing; ignore leaves it to people."
+        "running", effect=Effect.LIVE, doc="Desired power state; ignore does not manage it."
     )
     autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
     type: Literal["kvm", "qemu"] | None = xml(
@@ -397,7 +397,7 @@ class VirtualMachineSpec(Spec):
 
 
 DEVICES = Devices(VirtualMachineSpec)
-# What the XML of a running machine says anew with every start, as its guest's drivers come, or as its devices work.
+# What the XML of a running machine says again with every start, as its guest's drivers come, or as its devices work.
 VOLATILE = (
     "self::*[@id]/currentMemory",
     "@id",

@@ -243,7 +243,7 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | 
 
 def unwritten(observed: Observed) -> bool:
     """Whether nothing has ever been written to a volume: a raw file has no blocks then, and a qcow2 image its header
-    and three tables of one cluster (of 64 KiB) each. Of what is no file nobody can tell."""
+    and three tables of one cluster (of 64 KiB) each. Of what is not a file nobody can tell."""
     if observed.config.kept.volumes is not Volumes.FILES:
         return False
     root = document(observed.xml)

@@ -35,7 +35,7 @@ def refused(change: Change, place: PoolType) -> Iterator[Fault]:
             yield Fault(("capacity",), f"libvirt cannot grow a volume in {where}", f"{hint} (what it holds is lost)")
         return
     if change.action is not Action.CREATE and Can.DELETE not in place.can:
-        yield Fault((), f"libvirt deletes no volume in {where}", "lifecycle.deletion: orphan lets it go, and it stays")
+        yield Fault((), f"libvirt deletes no volume in {where}", "lifecycle.deletion: orphan releases it; it stays")
     if change.action is not Action.DELETE:
         if Can.CREATE not in place.can:
             yield Fault((), f"libvirt makes no volume in {where}", "make it where the storage is, and refresh the pool")

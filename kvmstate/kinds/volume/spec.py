@@ -47,7 +47,7 @@ def _same_format(want: str | None, seen: str | None) -> bool:
 
 
 def _on_creation_only(want: object, seen: object) -> bool:
-    """What is allocated grows as the guest writes: that is no difference."""
+    """What is allocated grows as the guest writes: that is not a difference."""
     return seen is not None
 
 
@@ -76,7 +76,7 @@ class VolumeSpec(Spec):
     """A disk image. It holds data: it never shrinks, and goes only when its lifecycle allows it."""
 
     element: ClassVar[str] = "volume"
-    # what a volume is made from; what becomes of its file's mode and owner is no difference
+    # what a volume is made from; what becomes of its file's mode and owner is not a difference
     remainder: Annotated[Remainder, Effect.NONE] = None
     pool: Name = field(required=True, ref="pool", effect=Effect.REPLACE, doc="The storage pool that it is in.")
     format: Literal["raw", "qcow2", "iso"] = xml(
@@ -110,7 +110,7 @@ class VolumeSpec(Spec):
         passing=True,
         effect=Effect.REPLACE,
         doc="The volume that this one is a copy-on-write layer over (qcow2 only). One that was flattened since, so "
-        "that it stands alone, is no difference.",
+        "that it stands alone, is not a difference.",
     )
     content: Content | None = field(
         effect=Effect.REPLACE, doc="What it holds at first. Without: empty, or the backing volume's."

@@ -1,4 +1,4 @@
-"""People are told of drift, failures and recoveries, wherever they want to be told.
+"""People are notified of drift, failures and recoveries, wherever they want to be told.
 
 notices   which events are news for whom, in words
 receiver  one receiver: a thread, a queue that is bounded, so many an hour

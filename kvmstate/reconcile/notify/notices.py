@@ -9,7 +9,7 @@ from datetime import datetime
 from kvmstate.manifest.notifications import Topic
 from kvmstate.reconcile.status_store import ConditionType, Event, Sync
 
-# Another run's lock is no failure: it is waited for
+# Another run's lock is not a failure: it is waited for
 _CONDITIONS = [condition for condition in ConditionType if condition is not ConditionType.LOCK]
 _TOPICS: dict[str, Topic] = {
     "DriftCorrected": "drift",

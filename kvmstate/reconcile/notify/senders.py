@@ -66,7 +66,7 @@ def _post(to: Webhook | Slack, credentials: Credentials, body: dict[str, object]
     url = to.url if isinstance(to, Webhook) and to.url else credentials.read(to.url_file or "")
     token = credentials.read(to.token_file) if isinstance(to, Webhook) and to.token_file else ""
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise NotSent(f"{to.url_file}: what it holds is no URL")
+        raise NotSent(f"{to.url_file}: what it holds is not a URL")
     headers = {"Content-Type": "application/json", "User-Agent": f"kvmstate/{__version__}"}
     headers |= {"Authorization": f"Bearer {token}"} if token else {}
     try:

@@ -37,7 +37,7 @@ class Device(Section):
     `tag` is its name there, `key` the field that tells several apart (without one, their place does), and `plug` what
     it costs to attach or detach one; a new machine has PCIe ports for those that come and go while it runs.
     One that changes in a running machine is exchanged in its `swaps`: those of its children that may differ.
-    `volatile` are XPaths, from its element, of what a running machine's XML says anew with every start.
+    `volatile` are XPaths, from its element, of what a running machine's XML says again with every start.
     """
 
     bare = True
@@ -71,7 +71,7 @@ class Device(Section):
 
     @classmethod
     def settle(cls, root: etree._Element) -> None:
-        """Take out of a machine's XML what depended on devices that were changed, for libvirt to choose anew."""
+        """Take out of a machine's XML what depended on devices that were changed, for libvirt to choose again."""
 
     @classmethod
     def omit(cls, root: etree._Element) -> None:

@@ -26,7 +26,7 @@ class Serial(CharDevice):
 
     @classmethod
     def settle(cls, root: etree._Element) -> None:
-        """libvirt shows the first serial port once more as a console, and would make that port anew from it."""
+        """libvirt shows the first serial port once more as a console, and would make that port again from it."""
         if root.find("devices/serial") is None:
             for target in root.findall("devices/console/target[@type='serial']"):
                 drop(parent_of(target))
