@@ -177,7 +177,7 @@ def once(ask: Callable[[Host], R]) -> Callable[[Host], R]:
 
 
 def lasting(ask: Callable[[Host], R]) -> Callable[[Host], R]:
-    """Asks each host, and gives the same answer for a while, see LASTING. While one thread asks anew, the others go on
+    """Asks each host, and gives the same answer for a while, see LASTING. While one thread asks again, the others go on
     with the answer that there is."""
     answers: WeakKeyDictionary[Host, tuple[float, R]] = WeakKeyDictionary()
     asking = threading.Lock()
