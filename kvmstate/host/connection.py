@@ -68,9 +68,9 @@ class Host:
         self.known: dict[VolumeRef | str, str | None] = {}
         # the XML of volumes, by POOL/NAME, that count as they were seen while a run does no more than look
         self.held: dict[str, str] = {}
-        # whether something comes or leaves, so that who uses it will be asked: pools are looked at anew for it
+        # whether something comes or leaves, so that who uses it will be asked: pools are looked at again for it
         self.asks_uses = False
-        # of domains, and of the volumes of a pool that libvirt had just looked at anew: by their type, or their pool
+        # of domains, and of the volumes of a pool that libvirt had just looked at again: by their type, or their pool
         self.glimpses: dict[str, Glimpse] = {}
         # by path: the machine that is to have this file by them, and its format; asked when it is needed
         self.named: Callable[[], dict[str, tuple[str, str | None]]] = dict

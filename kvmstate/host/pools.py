@@ -165,7 +165,7 @@ def refresh(pool: Pool, timeout: float = 30) -> None:
 
 
 def refreshed(pool: Pool) -> bool:
-    """Whether libvirt has looked at the folder anew: not of a pool that is not active, or being filled."""
+    """Whether libvirt has looked at the folder again: not of a pool that is not active, or being filled."""
     try:
         refresh(pool, timeout=2)
     except ConnectionFailed:

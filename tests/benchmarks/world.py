@@ -130,7 +130,7 @@ class World(ABC):
         file.write_text(re.sub(r"memory: \w+", f"memory: {memory}", text))
 
     def to_remove(self) -> None:
-        """One machine and its volume have left the manifests."""
+        """One machine and its volume were removed from the manifests."""
         self.machine(self.count - 1).unlink()
         name = f"vm-{self.count - 1:04}.raw"
         for file in self.volumes():
