@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "script"))
 from reference import texts  # noqa: E402
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TEXTS = [README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
+TEXTS = [README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md")))]
 BLOCKS = [
     textwrap.dedent(block).strip("\n")
     for text in TEXTS

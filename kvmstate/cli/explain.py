@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,16 +101,19 @@ class Found:
         return sorted(found, key=lambda option: " or " in _tag(option))
 
 
+@cache
+def _schema(project: bool) -> Schema:
+    from kvmstate.manifest.schema import manifest_schema, project_schema
+
+    return project_schema() if project else manifest_schema()
+
+
 def find(what: str) -> Found:
     """Raises UsageError, with what was probably meant."""
-    from kvmstate.manifest.schema import manifest_schema
-
     if what.startswith(PROJECT_FILE):
-        from kvmstate.manifest.schema import project_schema
-
-        return _at(Found(PROJECT_FILE, schema := project_schema(), schema), what[len(PROJECT_FILE) :].split(".")[1:])
+        return _at(Found(PROJECT_FILE, schema := _schema(True), schema), what[len(PROJECT_FILE) :].split(".")[1:])
     name, *fields = what.removesuffix(".").replace("[]", "").split(".")
-    kind, root = _kind(name), manifest_schema()
+    kind, root = _kind(name), _schema(False)
     section = fields.pop(0) if fields and fields[0] in _SECTIONS else "spec"
     spec = next(part["then"] for part in root["allOf"] if part["if"]["properties"]["kind"]["const"] == kind.name)
     schema = (spec if section == "spec" else root)["properties"][section]
