@@ -155,6 +155,9 @@ class Connection:
     def getCapabilities(self) -> str:
         return CAPABILITIES
 
+    def getStoragePoolCapabilities(self, flags: int) -> str:
+        return "<storagepoolCapabilities/>"
+
     def numOfSecrets(self) -> int:
         return 0
 

@@ -161,6 +161,18 @@ class Host:
         with faults():
             return str(self.raw.getDomainCapabilities(None, None, None, None, 0))
 
+    @cached_property
+    def pool_types(self) -> frozenset[str]:
+        """The types of storage pools that libvirt has drivers for here; none where it does not tell."""
+        with faults():
+            try:
+                listed = document(str(self.raw.getStoragePoolCapabilities(0)))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+                    raise
+                return frozenset()
+        return frozenset(str(node.get("type")) for node in listed.iterfind("pool") if node.get("supported") == "yes")
+
 
 def once(ask: Callable[[Host], R]) -> Callable[[Host], R]:
     """Asks each host once, and remembers the answer no longer than the host: what remembers a host keeps its connection

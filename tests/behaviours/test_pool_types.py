@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import libvirt
 import pytest
+from harness import Project, kvmstate
+from harness import resource as document_of
 from in_memory import AnyPermit, MemoryHost
 from scene import PROJECT, resource, seen
 
 from kvmstate.errors import HostError
+from kvmstate.host import open_host
 from kvmstate.kind import Context
 from kvmstate.kinds import BY_WORD
-from kvmstate.kinds.storage_pool.spec import MEMBERS, FileSystemType, NetFileSystemType, PoolSpec
+from kvmstate.kinds.storage_pool.base import PoolSpec
+from kvmstate.kinds.storage_pool.spec import MEMBERS
+from kvmstate.kinds.storage_pool.types import FileSystemType, LabelType, NetFileSystemType
 from kvmstate.kinds.volume.spec import volume_images
 from kvmstate.model.change import Action, Change
 from kvmstate.model.pool_types import IMAGES, PARTITIONS, TYPES, Can, Volumes, pool_type
 from kvmstate.model.reference import VolumeRef
-from kvmstate.xmlbind import document, to_text
+from kvmstate.model.resource import Metadata, Resource, ResourceId
+from kvmstate.xmlbind import document, parse, to_text
 
 DOCS = Path(__file__).parents[2] / "docs" / "pools.md"
 KNOWN_BY = {"inode": "inode and time of birth", "key": "the storage's own key", "path": "its path alone"}
@@ -104,6 +110,104 @@ def test_what_cannot_be_made_in_a_pool_that_the_plan_did_not_know_is_told_in_wor
         create.run(lambda done, total: None)
 
 
+CHAP = {"username": "host", "secret": {"usage": "nas"}}
+SAMPLES: dict[str, dict[str, object]] = {
+    "logical": {"source": {"name": "vg0", "format": "lvm2"}},
+    "disk": {
+        "source": {"device": "/dev/sdz", "partSeparator": True, "format": "gpt"},
+        "target": {"path": "/dev"},
+    },
+    "iscsi": {
+        "source": {
+            "host": "nas.example",
+            "port": 3261,
+            "device": "iqn.2026-01.example.nas:images",
+            "initiator": "iqn.2026-01.example.host:one",
+            "auth": CHAP,
+        },
+        "target": {"path": "/dev/disk/by-path"},
+    },
+    "iscsi-direct": {
+        "source": {
+            "host": "nas.example",
+            "device": "iqn.2026-01.example.nas:images",
+            "initiator": "iqn.2026-01.example.host:one",
+            "auth": {"username": "host", "secret": {"uuid": "11111111-2222-3333-4444-555555555555"}},
+        }
+    },
+    "scsi": {
+        "source": {"adapter": {"type": "scsi_host", "name": "scsi_host1"}},
+        "target": {"path": "/dev/disk/by-path"},
+    },
+    "mpath": {"target": {"path": "/dev/mapper"}},
+    "gluster": {"source": {"host": "nas.example", "name": "vms", "dir": "/images"}},
+    "rbd": {
+        "source": {
+            "name": "vms",
+            "hosts": [{"name": "mon-1.example"}, {"name": "mon-2.example", "port": 6789}],
+            "auth": {"username": "libvirt", "secret": {"usage": "ceph"}},
+        }
+    },
+    "zfs": {"source": {"name": "tank/vms"}},
+    "sheepdog": {"remainder": "<pool type='sheepdog'><source><host name='h'/><name>n</name></source></pool>"},
+}
+FOLDERS = {"dir", "fs", "netfs", "vstorage"}
+
+
+def without_defaults(said: dict[str, Any]) -> dict[str, Any]:
+    """The way of logging in is filled in."""
+    said.get("source", {}).get("auth", {}).pop("type", None)
+    return said
+
+
+def test_every_type_has_a_sample() -> None:
+    assert SAMPLES.keys() | FOLDERS == TYPES.keys()
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES.keys() - {"sheepdog"}))
+def test_what_fields_say_of_a_type_is_read_again(name: str) -> None:
+    """What is written is parsed as it was said, and import has no remainder to write."""
+    spec = BY_WORD["pool"].adapter.validate_python({"type": name, **SAMPLES[name]})
+    wanted = Resource(ResourceId("pool", "shop"), spec, Metadata(name="shop"))
+    host = MemoryHost()
+    [define, *_] = BY_WORD["pool"].ops.steps(
+        Change(wanted.id, Action.CREATE, desired=wanted, spec=wanted.spec), Context(host, PROJECT, AnyPermit())
+    )
+    define.run(lambda done, total: None)
+    read = parse(type(wanted.spec), document(host.raw.defined))
+    assert without_defaults(read.model_dump(mode="json", exclude_unset=True)) == wanted.written
+
+
+@pytest.mark.real
+def test_a_host_takes_every_type_that_its_libvirt_has(project: Project, tmp_path: Path) -> None:
+    with open_host(project.uri) as host:
+        there = host.pool_types
+    assert there > {"dir", "logical", "disk", "iscsi", "scsi", "mpath"}
+    samples = {name: SAMPLES[name] for name in SAMPLES if name in there}
+    documents = [document_of("StoragePool", f"a-{name}", type=name, active=False, **samples[name]) for name in samples]
+    project.converge(*documents)
+    # as somebody else's: imported, all of them are fields
+    with open_host(project.uri) as host:
+        texts = [pool.XMLDesc(0) for pool in host.raw.listAllStoragePools()]
+        assert project.kvmstate("destroy", "--auto-approve").code == 0
+        for text in texts:
+            host.raw.storagePoolDefineXML(text, 0)
+    folder = tmp_path / "taken"
+    assert (taken := kvmstate("import", "-c", project.uri, "-o", str(folder), "--all")).code == 0, taken
+    written = {path.stem: path.read_text() for path in (folder / "pools").glob("a-*.yaml")}
+    assert written.keys() == {f"a-{name}" for name in samples}
+    assert [name for name, text in written.items() if "<source" in text or "<target" in text] == []
+    assert kvmstate("plan", str(folder), "--detailed-exitcode").code == 0
+
+
+@pytest.mark.real
+def test_a_type_that_libvirt_has_no_driver_for_is_an_error_of_the_plan(project: Project) -> None:
+    project.write(document_of("StoragePool", "sheep", type="sheepdog", active=False, **SAMPLES["sheepdog"]))
+    plan = project.plan()
+    assert "this host's libvirt has no pools of type sheepdog" in str(plan)
+    assert "libvirt 8.8 removed it" in str(plan)
+
+
 @pytest.mark.real
 def test_libvirt_has_these_types_and_formats(connection: libvirt.virConnect) -> None:
     listed = document(connection.getStoragePoolCapabilities())
@@ -117,6 +221,6 @@ def test_libvirt_has_these_types_and_formats(connection: libvirt.virConnect) -> 
         else:
             # it has none, or one that it does not list
             assert row.formats in ((), ("raw",)), row.name
-    for name, field in (("fs", FileSystemType), ("netfs", NetFileSystemType)):
+    for name, field in (("fs", FileSystemType), ("netfs", NetFileSystemType), ("disk", LabelType)):
         formats = listed.iterfind(f"pool[@type='{name}']/poolOptions/enum[@name='sourceFormatType']/value")
         assert {value.text for value in formats} == {*get_args(field)}

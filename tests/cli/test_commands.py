@@ -260,10 +260,10 @@ def test_explain_knows_the_project_file(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_explain_shows_all_members_of_a_union(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain", "StoragePool.type"]) == 0
-    assert capsys.readouterr().out.startswith("StoragePool.type  <dir | fs | netfs | disk | gluster | iscsi | ")
+    assert capsys.readouterr().out.startswith("StoragePool.type  <dir | fs | netfs | logical | disk | iscsi | ")
     assert run(["explain", "pool"]) == 0
     said = capsys.readouterr().out
-    one, other = said.index("Fields of type dir:"), said.index("Fields of type disk or gluster or")
+    one, other = said.index("Fields of type dir:"), said.index("Fields of type sheepdog or vstorage:")
     assert one < said.index("A folder of the host's.") < other < said.index("A pool of another type.")
     assert run(["explain", "pool.target.path"]) == 0
     assert "/pool/target/path" in capsys.readouterr().out

@@ -153,8 +153,13 @@ FIXED = {
     **dict.fromkeys(ELSEWHERE, "of another architecture, another hypervisor, or hardware that is not here"),
     **dict.fromkeys(NEWER, "of a newer libvirt or QEMU than is here"),
     "StoragePool.type": "a pool of another type is another pool",
+    "StoragePool.source.adapter": "what a pool of LUNs is of; its fields are edited",
+    "StoragePool.source.auth.secret": "who logs in has always one; its fields are edited",
+    "StoragePool.source.auth.type": "there is one way to log in to a server",
     "StoragePool.target": "a pool has always one; its fields are edited",
 }
+# fields of pools that no host of the tests has a driver for: tests/behaviours/test_pool_types.py reads them again
+NOT_HERE = {"IscsiDirectPool", "GlusterPool", "RbdPool", "ZfsPool", "OtherPool"}
 # these have calls of their own, on running and on stopped objects alike
 CALLS = {"state", "active", "autostart"}
 
@@ -331,7 +336,8 @@ def test_every_field_of_a_kind_has_an_edit(kind: Kind) -> None:
         for before in [resource(case["documents"][-1]).spec]
         for field in differing(before, resource(edited(case["documents"], edit)[-1]).spec)
     }
-    fields = {whose(spec, field) for spec in kind.specs for field, _ in declared(spec)}  # type: ignore[type-var]
+    specs = [spec for spec in kind.specs if spec.__name__ not in NOT_HERE]
+    fields = {whose(spec, field) for spec in specs for field, _ in declared(spec)}  # type: ignore[type-var]
     names = {field.partition(".")[2] for field in FIXED if field.startswith(f"{kind.name}.")}
     fixed = {(model, field) for model, field in fields if field in names}
     made = {(model, field) for model, field in fields if kind.name == "VirtualMachine" and rebuilt(kind, field)}

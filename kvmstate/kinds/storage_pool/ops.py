@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
+from dataclasses import replace
 
 from lxml import etree
 
@@ -12,13 +13,20 @@ from kvmstate.host.objects import Pool
 from kvmstate.kind import Context, Ops, Space
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
-from kvmstate.kinds.storage_pool.spec import MEMBERS, VOLATILE, DirPool, PoolSpec
+from kvmstate.kinds.storage_pool.base import PoolSpec
+from kvmstate.kinds.storage_pool.spec import MEMBERS, VOLATILE
+from kvmstate.kinds.storage_pool.types import DirPool
 from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.xmlbind import document, parse, to_text, without
 from kvmstate.xmlbind.binding import variant
+from kvmstate.xmlbind.path import parse_path
 
 BASE = "<pool><name/></pool>"
+DERIVED_TARGET = ("logical", "zfs")
+# By which release
+REMOVED = {"sheepdog": "8.8"}
 
 
 def names(host: Host) -> set[str]:
@@ -51,11 +59,26 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Poo
 
 def portable(observed: Observed, host: Host) -> tuple[PoolSpec, etree._Element]:
     node = document(without(observed.xml, VOLATILE))
-    if (source := node.find("source")) is not None and not len(source) and not source.attrib:
-        node.remove(source)
+    if observed.config.type in DERIVED_TARGET:
+        # libvirt makes it of the name, and reads none
+        parse_path("target/path").remove(node)
+    for name in ("source", "target"):
+        if (part := node.find(name)) is not None and not len(part) and not part.attrib:
+            node.remove(part)
     if not observed.persistent:
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
     return observed.config, node
+
+
+def checked(host: Host, change: Change, entry: Entry | None) -> Change:
+    """A pool of a type that this host's libvirt has not would fail half-way."""
+    if change.action not in (Action.CREATE, Action.REPLACE) or change.spec is None:
+        return change
+    if not host.pool_types or change.spec.type in host.pool_types:
+        return change
+    removed = REMOVED.get(change.spec.type)
+    hint = f"libvirt {removed} removed it" if removed else "install the package of libvirt's driver for it there"
+    return replace(change, blocked=f"this host's libvirt has no pools of type {change.spec.type}", hint=hint)
 
 
 def steps(change: Change, at: Context) -> list[Step]:
@@ -122,5 +145,6 @@ OPS = Ops(
     complete,
     steps,
     users=lambda host, change: host.uses.of_pool(change.id.name),
+    checked=checked,
     space=space,
 )
