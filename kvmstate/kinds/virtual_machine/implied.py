@@ -71,11 +71,11 @@ def reduced(host: Host, whole: etree._Element) -> etree._Element | None:
     known, trial = _known(host), _Trial(host)
     if (shape := _shape(whole)) not in known:
         known[shape] = trial.ways(whole)
-    ways, mended = known[shape]
+    ways, repaired = known[shape]
     if ways is None:
         return None
     bare = _without(whole, ways)
-    return trial.mended(whole, bare) if mended else bare
+    return trial.repaired(whole, bare) if repaired else bare
 
 
 @once
@@ -92,7 +92,7 @@ class _Trial:
         self.host = host
 
     def ways(self, whole: etree._Element) -> tuple[tuple[Change, ...] | None, bool]:
-        """How to leave out of it what comes back, and whether devices are to be `mended` then."""
+        """How to leave out of it what comes back, and whether devices are to be `repaired` then."""
         target = meaning(whole)
 
         def fits(part: etree._Element | None) -> bool:
@@ -108,7 +108,7 @@ class _Trial:
         bare = _without(whole, _WAYS)
         if fits(bare):
             return _WAYS, False
-        if fits(self.mended(whole, bare)):
+        if fits(self.repaired(whole, bare)):
             return _WAYS, True
         kept: tuple[Change, ...] = ()
         for way in _WAYS:
@@ -116,7 +116,7 @@ class _Trial:
                 kept = (*kept, way)
         return kept, False
 
-    def mended(self, whole: etree._Element, bare: etree._Element) -> etree._Element | None:
+    def repaired(self, whole: etree._Element, bare: etree._Element) -> etree._Element | None:
         """With those devices as they were that come back as others; None where that is not how it is."""
         part = copy.deepcopy(bare)
         for _ in range(4):

@@ -327,7 +327,7 @@ class VirtualMachineSpec(Spec):
     graphics: list[Graphics] = devices(Graphics, doc="Graphical consoles, by VNC or SPICE.")
     serials: list[Serial] = devices(Serial, doc="Serial consoles.")
     parallels: list[Parallel] = devices(Parallel, doc="Parallel ports.")
-    consoles: list[Console] = devices(Console, doc="Consoles that are no serial ports.")
+    consoles: list[Console] = devices(Console, doc="Consoles that are not serial ports.")
     video: list[Video] = devices(Video)
     sound: list[Sound] = devices(Sound)
     audio: list[Audio] = devices(Audio)

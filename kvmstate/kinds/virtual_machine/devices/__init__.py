@@ -1,7 +1,7 @@
 """A machine's devices, one file each: https://libvirt.org/formatdomain.html#devices
 
 Those that few machines have are loaded with the first that has one. Until then only this is known of them: their tag,
-their key, and what a running machine's XML says anew of them. A test holds that it is as their classes say.
+their key, and what a running machine's XML changes of them. A test holds that it is as their classes say.
 """
 
 from __future__ import annotations

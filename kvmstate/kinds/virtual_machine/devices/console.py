@@ -12,7 +12,7 @@ from kvmstate.xmlbind.path import parse_path
 
 
 class Console(CharDevice):
-    """A console that is no serial port, such as virtio's."""
+    """A console that is not a serial port, such as virtio's."""
 
     tag = "console"
     key = ""

@@ -65,7 +65,7 @@ def _listening(kind: str, attribute: str) -> Element:
                 node.remove(again)
         node.attrib.pop(attribute, "")
         if value is not None:
-            # which is no port, and no address
+            # which is neither a port nor an address
             for name in ("listen", "port", "autoport", "tlsPort"):
                 node.attrib.pop(name, "")
             etree.SubElement(node, "listen", {"type": kind, attribute: value})
