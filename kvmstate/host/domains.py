@@ -197,18 +197,6 @@ def define(connection: Any, text: str, validate: bool) -> Domain:
         return Domain(connection.defineXMLFlags(text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0))
 
 
-def tried(connection: Any, text: str) -> str:
-    """What libvirt makes of a domain whose name and UUID nobody else has: it is defined, looked at, and undefined. No
-    guest was ever in it, so that nothing is lost."""
-    with faults():
-        made = connection.defineXMLFlags(text, 0)
-        try:
-            shown: str = made.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
-        finally:
-            made.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
-    return shown
-
-
 def start(domain: Domain, paused: bool = False) -> None:
     flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
     _reach("paused" if paused else "running", domain, lambda: domain.raw.createWithFlags(flags))
