@@ -38,4 +38,4 @@ def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[R
 @cache
 def _referring(section: type[Section]) -> tuple[Binding, ...]:
     """The fields that name a resource, or hold sections with such fields: few of all."""
-    return tuple(b for b in bindings(section) if b.ref or b.below(_referring))
+    return tuple(b for b in bindings(section) if b.ref or any(_referring(below) for below in b.sections))

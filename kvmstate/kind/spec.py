@@ -156,12 +156,6 @@ class Spec(Section, Declaration):
         return frozenset(found[1].split(", ")) if found else frozenset()
 
     @property
-    def own_uuid(self) -> str:
-        """The UUID that it says of the object."""
-        rest = self.rest
-        return (rest.findtext("uuid") if rest is not None else "") or ""
-
-    @property
     def rest(self) -> etree._Element | None:
         """The remainder, read."""
         return copy.deepcopy(_read(self.remainder)) if self.remainder else None

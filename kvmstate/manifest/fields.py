@@ -9,7 +9,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from kvmstate.manifest.nodes import Node
-from kvmstate.xmlbind import Later
 
 Model = type[BaseModel]
 
@@ -22,9 +21,7 @@ def fields(model: Model) -> dict[str, FieldInfo]:
 def models(annotation: object) -> Iterator[Model]:
     """Every model that a value of this type may be, or hold as an item."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
-        if issubclass(annotation, Later):
-            yield annotation.section()
-        elif issubclass(annotation, BaseModel):
+        if issubclass(annotation, BaseModel):
             yield annotation
         return
     if get_origin(annotation) is not Literal:

@@ -62,7 +62,7 @@ def _apart(section: type[Section], key: str | None) -> tuple[str, ...]:
 @cache
 def _with_keys(section: type[Section]) -> tuple[Binding, ...]:
     """The fields that are such lists, or hold some."""
-    return tuple(b for b in bindings(section) if b.key or b.below(_with_keys))
+    return tuple(b for b in bindings(section) if b.key or any(_with_keys(below) for below in b.sections))
 
 
 def _claimed_twice(claims: list[tuple[Claim, Loaded]]) -> Iterator[Problem]:

@@ -6,7 +6,6 @@ field that is wrong and not about every kind that a document is not.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -53,9 +52,8 @@ class Generator(GenerateJsonSchema):
         return made
 
 
-@cache
 def manifest_schema() -> Schema:
-    """The schema of one document of a manifest; not to be changed."""
+    """The schema of one document of a manifest."""
     adapters = [(kind.name, kind.adapter) for kind in ALL_KINDS]
     inputs = [*adapters, ("metadata", METADATA), ("lifecycle", LIFECYCLE)]
     schemas, shared = type(METADATA).json_schemas(

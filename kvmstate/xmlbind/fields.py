@@ -20,7 +20,6 @@ class Place(Told, total=False):
     lasting: bool
     passing: bool
     recorded: bool
-    open: bool
     whole: bool
     unique: bool
     throughout: bool

@@ -23,7 +23,7 @@ from kvmstate.xmlbind import (
 
 
 class Motor(Section):
-    bare = True
+    present = True
     made_with = {"@model": "new"}
 
     fuel: str | None = xml("fuel")

@@ -19,7 +19,7 @@ class Inner(Section):
 
 
 class Made(Inner):
-    bare = True
+    present = True
     made_with = {"@model": "best", "backend": "x"}
 
 

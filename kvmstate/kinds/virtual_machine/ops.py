@@ -141,9 +141,9 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
         if limit := getattr(spec, f"max_{name}") or (None if ignored else getattr(spec, name)):
             update[f"max_{name}"] = limit
     owner = Owner(project, resource.id.name)
-    for alias, b in DEVICES.bindings.items():
+    for b, device in DEVICES.values():
         if b.repeated and b.name in spec.model_fields_set:
-            wanted, device = getattr(spec, b.name), DEVICES[alias][1]
+            wanted = getattr(spec, b.name)
             update[b.name] = b.alike([*device.completed(wanted, items(seen, b), owner)], wanted)
     return spec.model_copy(update=update)
 
@@ -327,5 +327,4 @@ OPS = Ops(
     checked=judged,
     followed=followed,
     removed=removed,
-    begun=base,
 )

@@ -21,7 +21,7 @@ _CELL = "cpu/numa/cell"
 
 def placed(spec: VirtualMachineSpec, devices: Devices) -> Iterator[tuple[Device, tuple[str | int, ...]]]:
     """Each device, and its path in the spec."""
-    for alias, b in devices.bindings.items():
+    for alias, (b, _) in devices.items():
         for index, item in enumerate(items(spec, b)):
             yield item, (alias, index) if b.repeated else (alias,)
 
@@ -31,33 +31,19 @@ def faults(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
     for item, at in placed(spec, devices):
         yield from item.faults(spec, at)
     yield from _boot_orders(spec, devices)
-    yield from _against_numa(spec)
     if spec.rest is not None and not any("numa" in path for path in spec.xml):
         yield from _against_cells(spec, spec.rest)
 
 
 def _boot_orders(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
     first: dict[int, str] = {}
-    for alias, b in devices.bindings.items():
+    for alias, (b, _) in devices.items():
         for index, item in enumerate(items(spec, b)):
             order = getattr(item, "boot_order", None)
             where = f"{alias}[{index}]" if b.repeated else alias
             if order is not None and (other := first.setdefault(order, where)) != where:
                 path = (alias, index, "bootOrder") if b.repeated else (alias, "bootOrder")
                 yield Fault(path, f"bootOrder {order} is also that of {other}", "each device has a place of its own")
-
-
-def _against_numa(spec: VirtualMachineSpec) -> Iterator[Fault]:
-    """What libvirt would add up by itself, where no module of memory is plugged in besides."""
-    cells = spec.cpu.numa.cells if spec.cpu and spec.cpu.numa else []
-    total, most = sum(cell.memory for cell in cells), spec.max_memory or spec.memory
-    if cells and not spec.memories and spec.rest is None and -(-total // MIB) != -(-most // MIB):
-        name = "maxMemory" if spec.max_memory else "memory"
-        yield Fault(
-            ("cpu", "numa", "cells"),
-            f"the NUMA cells have {Bytes(total)} together, and {name} is {Bytes(most)}",
-            "their memory is the machine's",
-        )
 
 
 def _against_cells(spec: VirtualMachineSpec, rest: etree._Element) -> Iterator[Fault]:

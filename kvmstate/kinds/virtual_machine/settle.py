@@ -12,17 +12,7 @@ def settle(node: etree._Element) -> etree._Element:
     _boot(node)
     _machine(node)
     _vcpus(node)
-    _controllers(node)
     return node
-
-
-def _controllers(node: etree._Element) -> None:
-    """USB controllers come before PCI's in a new machine, as libvirt has them."""
-    root = parse_path("devices/controller[@model='pcie-root']").find(node)
-    if root is None or root.get("index") is not None:
-        return
-    for usb in node.findall("devices/controller[@type='usb']"):
-        root.addprevious(usb)
 
 
 def _vcpus(node: etree._Element) -> None:

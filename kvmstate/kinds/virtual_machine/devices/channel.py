@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from lxml import etree
 from pydantic import model_validator
 
 from kvmstate.kind import Fault
-from kvmstate.kinds.virtual_machine.devices.backend import CharDevice, Type
+from kvmstate.kinds.virtual_machine.devices.base import Device
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, xml
 from kvmstate.xmlbind.path import parse_path
@@ -17,19 +17,16 @@ from kvmstate.xmlbind.path import parse_path
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
-class Channel(CharDevice):
+class Channel(Device):
     """A port of the guest's that leads to its host. That of the guest agent is `guestAgent`."""
 
     tag = "channel"
+    only = {"type": ("unix", "spicevmc", "qemu-vdagent")}
     made_with = {"target/@type": "virtio"}
-    # where libvirt puts sockets itself
-    volatile = (
-        "self::*[@type='unix']/source[not(@path) or contains(@path, '/libvirt/qemu/channel/')]",
-        "target/@state",
-    )
+    volatile = ("self::*[@type='unix']/source", "target/@state")
 
     name: str = xml("target/@name", required=True, pattern=r"^[\w.-]+$", doc="As the guest sees it, by its end.")
-    type: Type = xml(
+    type: Literal["unix", "spicevmc", "qemu-vdagent"] = xml(
         "@type",
         default="unix",
         doc="What is at the host's end: a socket, or the clipboard and the mouse of a SPICE or a VNC screen.",
@@ -60,10 +57,7 @@ def _read_agent(node: etree._Element, lookup: Lookup) -> bool | None:
 def _write_agent(node: etree._Element, value: bool | None, lookup: Lookup) -> None:
     channel = _agent(node)
     if value and channel is None:
-        # the first of them, as other tools write it: their order is that of their ports
-        others = node.findall("channel")
-        channel = etree.Element("channel", type="unix")
-        node.insert(node.index(others[0]) if others else len(node), channel)
+        channel = etree.SubElement(node, "channel", type="unix")
         etree.SubElement(channel, "target", type="virtio", name=AGENT_CHANNEL)
     elif not value and channel is not None:
         node.remove(channel)
