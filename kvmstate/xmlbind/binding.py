@@ -240,7 +240,7 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
                 xml=marks.get(Xml),
                 effect=next((marks[cost] for cost in get_args(Cost) if cost in marks), Effect.RESTART),
                 sections=tuple(t for t in types if isinstance(t, type) and issubclass(t, Section)),
-                # a mapping may hold lists, and is no list
+                # a mapping may hold lists, and is not a list
                 repeated=list in types and dict not in types,
                 key=key.field if key else None,
                 one_or_more=OneOrMore in marks,

@@ -231,7 +231,7 @@ class VirtualMachineSpec(Spec):
 
 
 DEVICES = registry(VirtualMachineSpec)
-# What the XML of a running machine says anew with every start, as its guest's drivers come, or as its devices work.
+# What the XML of a running machine says again with every start, as its guest's drivers come, or as its devices work.
 VOLATILE = (
     "self::*[@id]/currentMemory",
     "@id",
