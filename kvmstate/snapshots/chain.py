@@ -308,7 +308,7 @@ def _define_as_it_runs(host: Host, machine: Machine) -> None:
 
 
 def refuse_checkpoints(machine: Machine) -> None:
-    """Raises HostError for a domain with checkpoints: libvirt makes and changes no external snapshot of it, and a merge
+    """Raises HostError for a domain with checkpoints: libvirt changes no external snapshot of it, and a merge
     would end half-way."""
     if found := snapshots.checkpoints(machine.domain):
         raise HostError(f"{machine.name} has {held_by(found)}", LET_GO.format(machine.name, found[0]))

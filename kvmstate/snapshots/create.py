@@ -14,7 +14,7 @@ from lxml import etree
 from kvmstate.errors import HostError, UsageError
 from kvmstate.host import Host, domains, snapshots
 from kvmstate.snapshots import dropped, files
-from kvmstate.snapshots.chain import Disk, Images, Machine, look, recovered, refuse_checkpoints, writers
+from kvmstate.snapshots.chain import Disk, Images, Machine, look, recovered, writers
 from kvmstate.xmlbind import document, to_text
 
 # QEMU opens every file of a chain, and libvirt 10.8 to 11 does not start a domain with longer ones
@@ -138,7 +138,6 @@ def check(host: Host, machine: Machine, wish: Wish) -> None:
     if wish.mode == "internal":
         _check_internal(host, machine, wish)
         return
-    refuse_checkpoints(machine)
     for disk in chosen:
         if not disk.is_file:
             raise HostError(

@@ -137,4 +137,5 @@ def test_a_pool_that_is_off_is_asked_about_once_and_not_for_each_volume(
             asked[count] = {name: n for name, n in calls.calls.items() if "storage" in name}
         wipe(project.uri)
         shutil.rmtree(project.path("images"))
-    assert asked[30] == asked[10]
+    # what is long ago is asked once more
+    assert {what: n for what, n in asked[30].items() if n > asked[10].get(what, 0) + 1} == {}

@@ -60,7 +60,7 @@ def test_what_has_gone_behind_its_back_is_made_again(project: Project, connectio
     connection.networkLookupByName("lan").undefine()
     connection.lookupByName("web").undefine()
     planned = project.plan()
-    assert planned.out.count("it has gone from the host") == 2
+    assert planned.out.count("it no longer exists on the host") == 2
     assert "blocked: it was there and is gone, with what it held" in planned.out
     assert project.apply().code == 1
     assert not project.path("images/data").exists(), "a disk that is gone is no reason for an empty one"
