@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -32,6 +32,9 @@ class Sync(enum.Enum):
     SUSPENDED = "Suspended"
     ORPHANED = "Orphaned"  # owned, no longer declared, and not to be deleted
     UNKNOWN = "Unknown"  # cannot be seen, such as a volume of an inactive pool
+
+
+BAD = frozenset({Sync.FAILED, Sync.BLOCKED, Sync.DRIFTED})
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,15 @@ class State:
 
     def counts(self) -> Counter[Sync]:
         return Counter(resource.sync for resource in self.resources.values())
+
+    def problems(self) -> Iterator[Event]:
+        """What is wrong now, as the events that said so."""
+        commit = self.revision.commit if self.revision else ""
+        for condition, (since, error) in self.conditions.items():
+            yield Event(since, condition.value[0], error.message, "", True, commit, error.hint)
+        for id_, now in self.resources.items():
+            if now.sync in BAD:
+                yield Event(now.since, now.sync.value, now.message, str(id_), True, commit, now.hint)
 
 
 class StatusStore:
@@ -221,13 +233,12 @@ class StatusStore:
             self._tell_of(before, now)
 
     def _tell_of(self, before: ResourceStatus | None, now: ResourceStatus) -> None:
-        bad = {Sync.FAILED, Sync.BLOCKED, Sync.DRIFTED}
         if now.sync is Sync.IN_SYNC:
             if before and before.sync is not Sync.IN_SYNC:
                 was = f"it was {in_words(before.sync.value)}" + (f": {before.message}" if before.message else "")
-                self.record_event("Recovered" if before.sync in bad else "InSync", was, now.id)
+                self.record_event("Recovered" if before.sync in BAD else "InSync", was, now.id)
         elif before is None or (before.sync, before.message) != (now.sync, now.message):
-            self.record_event(now.sync.value, now.message, now.id, warning=now.sync in bad, hint=now.hint)
+            self.record_event(now.sync.value, now.message, now.id, warning=now.sync in BAD, hint=now.hint)
 
     def record_result(self, done: ReconcileResult) -> None:
         with self._lock:

@@ -306,6 +306,20 @@ def test_receivers_that_are_configured_anew_replace_those_before(
     assert [path for path, _, _ in hook.got] == ["/hook", "/hook/other"]
 
 
+def test_a_receiver_that_is_new_is_told_what_is_wrong_already(
+    status: StatusStore, tell: Callable[..., Notifier], hook: Hook
+) -> None:
+    status.set_condition(ConditionType.MANIFESTS, UsageError("m.yaml:1: no"))
+    status.update_resources([ResourceStatus(WEB, Sync.FAILED, "no memory"), ResourceStatus(DB, Sync.IN_SYNC)])
+    known = Webhook(type="webhook", url=hook.url)
+    tell(known)
+    assert hook.gets(2) == ["m.yaml:1: no", "no memory"]
+    # the one that was told is not told again
+    tell(known, Webhook(type="webhook", url=hook.url + "/other"))
+    hook.gets(4)
+    assert [path for path, _, _ in hook.got] == ["/hook", "/hook", "/hook/other", "/hook/other"]
+
+
 def test_who_stands_by_for_another_daemon_tells_nobody(
     status: StatusStore, tell: Callable[..., Notifier], hook: Hook
 ) -> None:

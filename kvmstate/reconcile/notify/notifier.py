@@ -28,17 +28,23 @@ class Notifier:
         status.subscribe(self._told)
 
     def configure(self, to: Sequence[Notification], credentials: Credentials) -> None:
-        """What has not changed goes on."""
+        """What has not changed goes on. A receiver that is new is told what is wrong already."""
         if (to, credentials) == self._settings:
             return
         self.close()
-        self._settings = to, credentials
+        before, self._settings = self._settings[0], (to, credentials)
+        state = self._status.state
+        # who stands by is not the one to tell
+        wrong = [] if state.standby else [notice(event, state.project, state.host) for event in state.problems()]
         if to:
             # a daemon that tells nobody needs no libraries for it
             from kvmstate.reconcile.notify.senders import sender
         for each in to:
             name, send = sender(each, credentials)
             receiver = Receiver(name, send, each.on, each.per_hour, self._failed, partial(self._count, each.type))
+            for news in wrong if each not in before else ():
+                if news:
+                    receiver.tell(news)
             receiver.start()
             self._receivers.append(receiver)
 
