@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from errno import EEXIST
 from typing import Any
 
 import libvirt
+from lxml import etree
 
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host.faults import described, faults
@@ -20,6 +21,8 @@ from kvmstate.xmlbind.path import parse_path
 ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
 MODIFY = libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY
 DELETE = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
+# What machines are plugged in by way of, see `way`; a run that was killed may leave one
+WAY = "kvmstate-way-"
 _DEFINING = threading.Lock()
 # So many are looked up one by one; for more it is quicker to list all
 FEW = 5
@@ -27,7 +30,7 @@ FEW = 5
 
 def all_networks(connection: Any) -> list[Network]:
     with faults():
-        return [Network(raw) for raw in connection.listAllNetworks(0)]
+        return [each for raw in connection.listAllNetworks(0) if not (each := Network(raw)).name.startswith(WAY)]
 
 
 def xml(network: Network, inactive: bool = True) -> str:
@@ -114,6 +117,24 @@ def stop(network: Network) -> None:
     with faults():
         if network.raw.isActive():
             network.raw.destroy()
+
+
+@contextmanager
+def way(connection: Any, mark: str) -> Iterator[None]:
+    """A bridge `mark` that nothing is on, until the end of this. Its network is not defined, and gone with it."""
+    root = etree.Element("network")
+    etree.SubElement(root, "name").text = f"{WAY}{mark}"
+    # without addresses, which leads nowhere
+    etree.SubElement(root, "bridge", name=mark, stp="off", delay="0")
+    try:
+        network = find(connection, f"{WAY}{mark}")
+    except NotFound:
+        with faults():
+            network = Network(connection.networkCreateXML(to_text(root)))
+    try:
+        yield
+    finally:
+        stop(network)
 
 
 def rename(connection: Any, old: str, new: str, permit: Permit) -> None:

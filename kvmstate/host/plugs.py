@@ -6,9 +6,10 @@ The taps of running machines stay behind without a bridge then, until each is pl
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from copy import deepcopy
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 
 import libvirt
 from lxml import etree
@@ -66,7 +67,8 @@ class Running:
         return [plug for plugs in self._host.each(look, running) for plug in plugs]
 
     def on(self, names: Collection[str], bridges: Collection[str]) -> list[Plug]:
-        """Those that end on a network of these names, or on one of these bridges."""
+        """Those that end on a network of these names, or on one of these bridges, or were left on the way to them."""
+        bridges = {*bridges, *map(_way, names)}
         return [plug for plug in self._plugs if _ends_on(document(plug.device), names, bridges)]
 
 
@@ -114,33 +116,73 @@ def unplugged(host: Host, name: str, running: Running, begun: bool) -> list[Plug
         # before libvirt 5.5, and the test driver
         return []
     found = [plug for plug in running.on({name}, {bridge(text)}) if plug.follows]
-    known = {plug: _source(document(plug.device)).get("portid") for plug in found}
-    return found if begun or any(port and port not in ports for port in known.values()) else []
+    known = [_source(document(plug.device)) for plug in found]
+    off = any(port and port not in ports for port in (source.get("portid") for source in known))
+    return found if begun or off or any(source.get("bridge") == _way(name) for source in known) else []
 
 
 def plug_in(host: Host, name: str, plugs: Iterable[Plug]) -> None:
     """Into the bridge of the running network, also under a name that it has by now. A machine that does not take it
-    holds up no other. Raises HostError for those."""
+    holds up no other. Raises HostError for those.
+
+    libvirt does nothing for an interface whose bridge is called as before (seen with 11.3; 9.0 did for one that was
+    spelled otherwise): each goes by way of a bridge that is there for that alone, and gone before it returns.
+    """
+    text = networks.xml(networks.find(host.connection, name), inactive=False)
+    to = bridge(text)
+    running = []
+    for plug in plugs if makes_bridge(text) else ():
+        with suppress(NotFound):
+            domain = domains.find(host.connection, plug.machine)
+            if domains.state(domain) != "stopped":
+                running.append((domain, plug))
+    if not running:
+        return
     exist = {network.name for network in networks.all_networks(host.connection)}
-    to = bridge(networks.xml(networks.find(host.connection, name), inactive=False))
     failed: dict[str, HostError] = {}
-    for plug in plugs:
+
+    def update(domain: Domain, node: etree._Element) -> bool:
         try:
-            _move(domains.find(host.connection, plug.machine), _followed(plug, name, to, exist), name, to)
+            domains.update_device(domain, to_text(node))
+            return True
         except ConnectionFailed:
             raise
         except NotFound:
-            continue
+            return False
         except HostError as error:
             # the test driver has no bridges
             if error.code != libvirt.VIR_ERR_NO_SUPPORT:
-                failed[plug.machine] = error
+                failed[domain.name] = error
+            return False
+
+    with networks.way(host.connection, _way(name)):
+        out = [(domain, plug) for domain, plug in running if update(domain, _over(plug, _way(name)))]
+    for domain, plug in out:
+        update(domain, _followed(plug, name, to, exist))
     if failed:
         told = "; ".join(f"{machine}: {error.message}" for machine, error in failed.items())
         raise HostError(
             f"running machines are cut off from network {name}: {told}",
             "the next apply tries again; what also helps is to stop and start these machines",
         )
+
+
+def _way(name: str) -> str:
+    """What the bridge is called that machines are plugged into a network by way of; the kernel takes 15 characters."""
+    return f"kvmway{sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _over(plug: Plug, way: str) -> etree._Element:
+    """The interface, on another bridge."""
+    node = document(plug.device)
+    node.set("type", "bridge")
+    source = _source(node)
+    source.attrib.clear()
+    source.set("bridge", way)
+    for inbound in node.iterfind("bandwidth/inbound"):
+        # what is promised of a network's bandwidth, is of networks only
+        inbound.attrib.pop("floor", "")
+    return node
 
 
 def _followed(plug: Plug, name: str, to: str, exist: Collection[str]) -> etree._Element:
@@ -157,20 +199,3 @@ def _followed(plug: Plug, name: str, to: str, exist: Collection[str]) -> etree._
     if source.get("network") not in exist:
         source.set("network", name)
     return node
-
-
-def _move(domain: Domain, goes: etree._Element, name: str, to: str) -> None:
-    """Out of the bridge and in again. libvirt does nothing for an interface that is as before, so it goes by way of the
-    other spelling of the same bridge: by the network's name, or by the bridge's."""
-    if domains.state(domain) == "stopped":
-        return
-    by_name = _source(goes).get("network") == name
-    over = deepcopy(goes)
-    over.set("type", "bridge" if by_name else "network")
-    _source(over).attrib.clear()
-    _source(over).set(*(("bridge", to) if by_name else ("network", name)))
-    for inbound in over.iterfind("bandwidth/inbound"):
-        # what is promised of a network's bandwidth, is of networks only
-        inbound.attrib.pop("floor", "")
-    domains.update_device(domain, to_text(over))
-    domains.update_device(domain, to_text(goes))

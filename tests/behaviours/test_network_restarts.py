@@ -218,6 +218,7 @@ def test_a_run_that_is_killed_anywhere_in_a_restart_is_finished_by_the_next(
         project.converge()
         assert len(in_bridge(project)) == 3, at
         assert all_plugged(project, connection), at
+        assert {network.name() for network in connection.listAllNetworks()} == {"lan", "other"}, at
     assert kills > 10
 
 

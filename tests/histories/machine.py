@@ -29,7 +29,7 @@ from unasked import Configured, configured, unasked
 
 from kvmstate.app import Session
 from kvmstate.apply import open_store
-from kvmstate.host import Host, domains, pools, uses
+from kvmstate.host import Host, domains, networks, pools, uses
 from kvmstate.kinds import BY_NAME
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
@@ -305,8 +305,9 @@ class Histories(RuleBasedStateMachine):
         """Everything on the host, by kind and name."""
         connection = self.connection
         found = {f"domain/{d.name()}": d.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for d in connection.listAllDomains()}
-        found |= {f"network/{n.name()}": n.XMLDesc(0) for n in connection.listAllNetworks()}
-        # what a run that was killed was looking with is not there for long
+        # what a run that was killed was plugging in, or looking with, is not there for long
+        shown = [each for each in connection.listAllNetworks() if not each.name().startswith(networks.WAY)]
+        found |= {f"network/{n.name()}": n.XMLDesc(0) for n in shown}
         for pool in (each for each in connection.listAllStoragePools() if not each.name().startswith(pools.LOOK)):
             found[f"pool/{pool.name()}"] = pool.XMLDesc(0)
             if pool.isActive():

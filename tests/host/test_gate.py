@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "kvmstate"
 RAW = {
     *("delete", "undefine", "undefineFlags", "wipe", "wipePattern", "build", "upload", "resize", "blockResize"),
     *("defineXML", "defineXMLFlags", "networkDefineXML", "storagePoolDefineXML", "storagePoolCreateXML"),
+    *("networkCreateXML",),
     *("createXML", "createXMLFrom", "secretDefineXML", "nwfilterDefineXML", "interfaceDefineXML", "rename"),
     *("blockCommit", "blockPull", "blockCopy", "revertToSnapshot", "restoreFlags", "managedSaveRemove"),
     *("snapshotCreateXML", "checkpointCreateXML"),
@@ -31,6 +32,7 @@ CALLS = {
     ("domains", "rename", "rename"): "keeps everything; libvirt refuses a name that is taken",
     ("networks", "define", "networkDefineXML"): OVER,
     ("networks", "undefine", "undefine"): PERMIT,
+    ("networks", "way", "networkCreateXML"): "has no definition, and nothing is on it when it is stopped",
     ("network_filters", "define", "nwfilterDefineXML"): OVER,
     ("network_filters", "undefine", "undefine"): PERMIT,
     ("pools", "_build", "build"): "makes a folder where there is none, see tests/behaviours/test_pool_starts.py",
