@@ -63,14 +63,22 @@ def _below(found: Found, inside: tuple[int, ...]) -> Iterator[Found]:
 
 
 def _row(found: Found, top: Found, cost: bool) -> list[str]:
-    facts = {name: _cell(str(value)) for name, value in facts_of(found).items()}
-    said = [_cell(meaning(found)), *(f"{n}: `{facts[n]}`." for n in ("Default", "At least", "At most") if n in facts)]
+    facts = {name: " ".join(str(value).split()) for name, value in facts_of(found).items()}
+    said = [
+        _cell(meaning(found)),
+        *(f"{n}: {_code(facts[n])}." for n in ("Default", "At least", "At most") if n in facts),
+    ]
     row = [f"`{found.name.removeprefix(f'{top.name}.')}`", _cell(kind_of(found.schema, found.root)), " ".join(said)]
-    return row + ([facts.get("Change", ""), f"`{facts['XML']}`" if "XML" in facts else ""] if cost else [])
+    return row + ([_cell(facts.get("Change", "")), _code(facts.get("XML", ""))] if cost else [])
 
 
 def _cell(text: str) -> str:
     return re.sub(r"([<>|*_{}])", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    # what is code to Markdown is shown as it is, but for what ends a cell
+    return "`" + text.replace("|", "\\|") + "`" if text else ""
 
 
 def _commands() -> str:
@@ -82,7 +90,7 @@ def _commands() -> str:
     for title, names in GROUPS.items():
         parts.append(f"## {title}")
         for page in (page for name in names for page in found.values() if page.name.split()[1:2] == [name]):
-            options = "\n".join(f"| `{_cell(option.name)}` | {_cell(option.text)} |" for option in page.options)
+            options = "\n".join(f"| {_code(option.name)} | {_cell(option.text)} |" for option in page.options)
             text = "\n\n".join(map(_paragraph, page.text.split("\n\n")))
             parts += [f"### {page.name}", f"    {page.usage}", text]
             parts += [f"| option | |\n|---|---|\n{options}"] if options else []

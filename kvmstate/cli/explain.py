@@ -293,7 +293,9 @@ def _facts(found: Found) -> Iterator[tuple[str, object]]:
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {_plain(part)}" for name, part in value.items()) + "}"
+        # what is not said is not shown
+        said = {name: part for name, part in value.items() if part not in (None, [])}
+        return "{" + ", ".join(f"{name}: {_plain(part)}" for name, part in said.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

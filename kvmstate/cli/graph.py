@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from kvmstate.cli.formats import formats, show
-from kvmstate.cli.options import inputs, manifest_options
+from kvmstate.cli.options import inputs, values_options
 from kvmstate.views.formats import Format
 
 
 @click.command("graph")
-@manifest_options
+@values_options
 @formats("dot", "mermaid", default="dot")
 def command(fmt: Format, **given: Any) -> int:
     """Draw the references between resources.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from kvmstate.cli.formats import format_option, telling
-from kvmstate.cli.options import complete_addresses, connect_option, inputs
+from kvmstate.cli.options import complete_addresses, connect_option, env_option, inputs
 from kvmstate.cli.session import lock_option
 from kvmstate.errors import UsageError
 from kvmstate.views.formats import Format
@@ -29,7 +29,7 @@ def _options(command: Command) -> Command:
         # a daemon holds the lock often, and never for long unless it has to
         partial(lock_option, default="30s"),
         connect_option,
-        click.option("--env", metavar="NAME", help="An environment of kvmstate.yaml."),
+        env_option,
         click.option(
             "-C",
             "folder",

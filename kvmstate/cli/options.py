@@ -130,46 +130,60 @@ def name_given(context: click.Context, option: click.Parameter, name: str | None
     return name
 
 
-def manifest_options(command: F) -> F:
-    """PATH..., --env, --values, --set and what confines them; the command takes them with `inputs(**options)`."""
-    for decorate in reversed(
-        (
-            click.argument(
-                "paths",
-                metavar="[PATH]...",
-                nargs=-1,
-                shell_complete=_complete_paths,
-                type=click.Path(path_type=Path, allow_dash=True),
-            ),
-            click.option("--env", metavar="NAME", help="An environment of kvmstate.yaml."),
-            click.option(
-                "--values",
-                metavar="FILE",
-                multiple=True,
-                type=click.Path(path_type=Path, exists=True, dir_okay=False),
-                help="Values for templates; the later wins. Repeatable.",
-            ),
-            click.option(
-                "--set", "set_values", metavar="NAME=VALUE", multiple=True, help="One value for templates. Repeatable."
-            ),
-            click.option(
-                "--allow-path",
-                "allowed",
-                metavar="DIR",
-                multiple=True,
-                type=click.Path(path_type=Path),
-                help="What lies there may be named in manifests and kvmstate.yaml too. Repeatable. Also: "
-                "$KVMSTATE_ALLOW_PATH.",
-            ),
-            click.option(
-                "--confined",
-                is_flag=True,
-                help="For the manifests of strangers: kvmstate.yaml chooses no host, -c or LIBVIRT_DEFAULT_URI does.",
-            ),
-        )
+def paths_argument(command: F) -> F:
+    return click.argument(
+        "paths",
+        metavar="[PATH]...",
+        nargs=-1,
+        shell_complete=_complete_paths,
+        type=click.Path(path_type=Path, allow_dash=True),
+    )(command)
+
+
+def env_option(command: F) -> F:
+    return click.option("--env", metavar="NAME", help="An environment of kvmstate.yaml.")(command)
+
+
+def values_options(command: F) -> F:
+    """PATH..., --env, --values, --set, --allow-path: what is read of a project's files."""
+    for decorate in (
+        click.option(
+            "--allow-path",
+            "allowed",
+            metavar="DIR",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="What lies there may be named in manifests and kvmstate.yaml too. Repeatable. Also: "
+            "$KVMSTATE_ALLOW_PATH.",
+        ),
+        click.option(
+            "--set", "set_values", metavar="NAME=VALUE", multiple=True, help="One value for templates. Repeatable."
+        ),
+        click.option(
+            "--values",
+            metavar="FILE",
+            multiple=True,
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="Values for templates; the later wins. Repeatable.",
+        ),
+        env_option,
+        paths_argument,
     ):
         command = decorate(command)
     return command
+
+
+def confined_option(command: F) -> F:
+    return click.option(
+        "--confined",
+        is_flag=True,
+        help="For the manifests of strangers: kvmstate.yaml chooses no host, -c or LIBVIRT_DEFAULT_URI does.",
+    )(command)
+
+
+def manifest_options(command: F) -> F:
+    """What is read of a project's files, and whether they choose the host; for `inputs(**options)`."""
+    return values_options(confined_option(command))
 
 
 def inputs(

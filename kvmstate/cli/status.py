@@ -12,7 +12,7 @@ from kvmstate.cli.daemon import client, daemon_options
 from kvmstate.cli.formats import format_option, show
 from kvmstate.cli.options import inputs
 from kvmstate.cli.session import host_options, opened
-from kvmstate.errors import PlanError
+from kvmstate.errors import PlanError, UsageError
 from kvmstate.views.formats import Format, Output
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ def command(fmt: Format, watch: bool, daemon: str | None, token_file: Path | Non
         return status.output(plan, status.rows(plan), notes(plan))
 
     if not watch:
+        if daemon or token_file:
+            raise UsageError(
+                "a daemon is asked by --watch alone", "add --watch, or leave out --daemon and --token-file"
+            )
         show(fmt, look())
         return 0
     from kvmstate.cli.watch import screen, watch_daemon, watch_host

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kvmstate.cli.formats import format_option, telling
-from kvmstate.cli.options import complete_addresses, connect_option, inputs, name_given
+from kvmstate.cli.options import complete_addresses, connect_option, env_option, inputs, name_given
 from kvmstate.cli.session import UNNAMED, claim_options, lock_option
 from kvmstate.errors import UsageError
 from kvmstate.views.formats import Format
@@ -26,7 +26,7 @@ from kvmstate.views.formats import Format
     type=click.Path(path_type=Path, exists=True),
     help="Where kvmstate.yaml is. Default: here.",
 )
-@click.option("--env", metavar="NAME", help="An environment of kvmstate.yaml.")
+@env_option
 @connect_option
 @claim_options
 @lock_option

@@ -8,13 +8,15 @@ from typing import Any
 import click
 
 from kvmstate.cli.formats import format_option, telling
-from kvmstate.cli.options import connect_option, inputs, manifest_options, project_option
+from kvmstate.cli.options import confined_option, connect_option, env_option, inputs, paths_argument, project_option
 from kvmstate.errors import Locked
 from kvmstate.views.formats import Format
 
 
 @click.command("unlock")
-@manifest_options
+@paths_argument
+@env_option
+@confined_option
 @project_option
 @connect_option
 @format_option

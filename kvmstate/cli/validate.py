@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvmstate.cli.formats import format_option, show
-from kvmstate.cli.options import Inputs, Loaded, connect_option, inputs, manifest_options
+from kvmstate.cli.options import Inputs, Loaded, connect_option, inputs, values_options
 from kvmstate.cli.session import no_manifests, warn
 from kvmstate.errors import ManifestErrors, UsageError
 from kvmstate.model.printable import harmless
@@ -22,7 +22,7 @@ FORMAT_VERSION = "1.0"
 
 
 @click.command("validate")
-@manifest_options
+@values_options
 @connect_option
 @format_option
 def command(fmt: Format, **options: Any) -> int:

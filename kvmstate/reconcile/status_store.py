@@ -29,12 +29,13 @@ class Sync(enum.Enum):
     PENDING = "Pending"  # for a change window, a confirmation, or files to rest
     BLOCKED = "Blocked"  # its lifecycle, or something else, forbids what would have to be done
     FAILED = "Failed"  # what was tried failed; it is tried again
+    NOT_OWNED = "NotOwned"  # exists on the host, and is not the project's until `kvmstate adopt`
     SUSPENDED = "Suspended"
     ORPHANED = "Orphaned"  # owned, no longer declared, and not to be deleted
     UNKNOWN = "Unknown"  # cannot be seen, such as a volume of an inactive pool
 
 
-BAD = frozenset({Sync.FAILED, Sync.BLOCKED, Sync.DRIFTED})
+BAD = frozenset({Sync.FAILED, Sync.BLOCKED, Sync.NOT_OWNED, Sync.DRIFTED})
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def statuses(gated: Gated, result: Result) -> tuple[list[ResourceStatus], set[Re
 
 def _unharmed(change: Change, held: Sync | None) -> ResourceStatus:
     if held or change.blocked:
-        return _status(change, held or Sync.BLOCKED, change.blocked, change.hint)
+        blocked = Sync.NOT_OWNED if change.action is Action.ADOPT else Sync.BLOCKED
+        return _status(change, held or blocked, change.blocked, change.hint)
     if change.suspended:
         return _status(change, Sync.SUSPENDED, change.reason)
     if change.unknown:

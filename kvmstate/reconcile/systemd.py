@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kvmstate.reconcile.loop import Loop
 
 # What is named in the line of status, the worst first
-_NAMED = (Sync.FAILED, Sync.BLOCKED, Sync.DRIFTED, Sync.PENDING, Sync.RESTART_PENDING)
+_NAMED = (Sync.FAILED, Sync.BLOCKED, Sync.NOT_OWNED, Sync.DRIFTED, Sync.PENDING, Sync.RESTART_PENDING)
 _STATUS_LENGTH = 200
 # Seconds between two signs of life where no watchdog asks for them
 _INTERVAL = 30.0

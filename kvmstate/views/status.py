@@ -31,6 +31,8 @@ def _row(change: Change, waits: bool) -> Row:
     sync = change.action.value.sync or ("Unknown" if seen is None else "RestartPending" if waits else "InSync")
     if change.suspended:
         sync = "Suspended"
+    elif change.blocked and change.action is not Action.ADOPT:
+        sync = "Blocked"
     elif change.action is Action.NOOP and change.desired is None:
         sync = "Orphaned"
     fields = change.shown or (change.waiting if waits else ())

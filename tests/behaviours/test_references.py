@@ -105,5 +105,5 @@ def test_a_reference_to_nothing_does_not_hide_the_others_from_status(project: Pr
     shown = project.kvmstate("status")
     assert shown.code == 0, shown
     told = json.loads(project.kvmstate("status", "--json").out)["resources"]
-    assert {row["address"]: row["sync"] for row in told} == {"domain/web": "Missing", "network/lan": "InSync"}
+    assert {row["address"]: row["sync"] for row in told} == {"domain/web": "Blocked", "network/lan": "InSync"}
     assert "there is no network/dmz, neither in the manifests nor on the host" in shown.out

@@ -43,6 +43,18 @@ def test_help_fits_80_columns_and_no_summary_is_cut(
             assert not [line for line in block.splitlines() if re.match(r"  [a-z]+ .*\.\.\.$", line)]
 
 
+def test_what_does_nothing_on_a_command_is_not_an_option_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    # who holds a lock is not in manifests; a graph and a check of manifests choose no host
+    nothing = {"unlock": ("--values", "--set", "--allow-path"), "graph": ("--confined",), "validate": ("--confined",)}
+    for name, options in nothing.items():
+        command = cli.get_command(click.Context(cli), name)
+        assert command
+        assert not {option for param in command.params for option in param.opts} & set(options)
+    # a daemon tells what changes; without --watch nobody asks it
+    assert run(["status", "--daemon", "127.0.0.1:9477"]) == 1
+    assert "--watch" in capsys.readouterr().err
+
+
 def test_every_command_is_in_one_group() -> None:
     assert set(Counter(name for names in GROUPS.values() for name in names).values()) == {1}
 

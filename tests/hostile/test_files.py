@@ -174,7 +174,7 @@ def test_confined_manifests_choose_no_host(here: Path) -> None:
     assert "-c URI" in done.err, done
     assert bounded("plan", "--confined", "-c", "test:///default", cwd=here).code == 0
     assert bounded("plan", "--confined", cwd=here, LIBVIRT_DEFAULT_URI="test:///default").code == 0
-    assert bounded("validate", "--confined", cwd=here).code == 0
+    assert bounded("validate", cwd=here).code == 0
 
 
 def test_a_repositorys_notifications_know_credentials_by_name_only(

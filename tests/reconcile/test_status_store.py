@@ -20,6 +20,7 @@ from kvmstate.plan.reasons import MOST_KEPT, planned
 from kvmstate.reconcile.gates import Gated
 from kvmstate.reconcile.status_store import ResourceStatus, State, StatusStore, Sync
 from kvmstate.reconcile.statuses import statuses
+from kvmstate.views.status import rows
 from kvmstate.web.status import status
 
 WEB = ResourceId("domain", "web")
@@ -84,6 +85,25 @@ def test_what_differs_is_kept_with_its_fields(result: Any, held: dict[ResourceId
     assert (now.sync, now.pending) == (sync, True)
     assert now.plan
     assert [(row.name, row.text, row.cost) for row in now.plan.rows] == [("cpus", "2 -> 3", "live")]
+
+
+@pytest.mark.parametrize(
+    "seen_so",
+    [
+        change(),
+        change(Action.CREATE, observed=None, blocked="no pool"),
+        change(Action.ADOPT, blocked="not owned"),
+        change(Action.UPDATE, fields=1, blocked="preventDestroy"),
+        change(suspended=True),
+        change(observed=None, unknown=True),
+        replace(change(), desired=None),
+        replace(change(), active_fields=(FieldChange(("cpus",), 1, 2, Effect.RESTART),)),
+    ],
+    ids=lambda c: f"{c.action.name} {c.blocked or c.suspended or c.unknown or c.waiting or c.desired is None}",
+)
+def test_a_daemon_and_kvmstate_status_call_it_the_same(seen_so: Change) -> None:
+    (row,) = rows(Plan("shop", "test", (seen_so,)))
+    assert row.sync == after(seen_so).sync.value
 
 
 def test_of_a_restart_that_is_pending_only_what_waits_for_it_is_kept() -> None:

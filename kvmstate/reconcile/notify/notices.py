@@ -16,6 +16,7 @@ _TOPICS: dict[str, Topic] = {
     Sync.DRIFTED.value: "drift",
     Sync.FAILED.value: "failure",
     Sync.BLOCKED.value: "failure",
+    Sync.NOT_OWNED.value: "failure",
     "EventStoreFailed": "failure",
     "ListenFailed": "failure",
     "Recovered": "recovery",
