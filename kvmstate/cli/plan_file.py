@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What `apply FILE` takes beside FILE: nothing that would make it another plan. Of one with secrets it takes what says
 # where they are, too.
-_TAKES = {"paths", "connect", "allowed", "lock_timeout", "parallelism", "fmt", "auto_approve"}
+_TAKES = {"paths", "connect", "allowed", "lock_timeout", "parallelism", "fmt", "auto_approve", "quiet"}
 _FINDS_SECRETS = ("env", "values", "set_values", "confined")
 
 
