@@ -1,7 +1,5 @@
 """A reference to a network filter, with the values of its variables: interfaces have one, and so have other filters."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated
 

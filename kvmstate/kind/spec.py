@@ -1,7 +1,5 @@
 """What a manifest says of one resource: the base of every kind's spec."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Iterable

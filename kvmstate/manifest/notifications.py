@@ -1,9 +1,7 @@
 """`reconcile.notifications` in kvmstate.yaml: who is notified of drift, failures and recoveries, and how."""
 
-from __future__ import annotations
-
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -75,7 +73,7 @@ class Webhook(Model):
     per_hour: PerHour = 20
 
     @model_validator(mode="after")
-    def _one_place(self) -> Webhook:
+    def _one_place(self) -> Self:
         if (self.url is None) == (self.url_file is None):
             raise ValueError("expected url or urlFile, one of them")
         return self
@@ -104,7 +102,7 @@ class Email(Model):
     per_hour: PerHour = 20
 
     @model_validator(mode="after")
-    def _whole(self) -> Email:
+    def _whole(self) -> Self:
         if (self.username is None) != (self.password_file is None):
             raise ValueError("username and passwordFile go together")
         if self.username is not None and self.encryption == "none":

@@ -1,13 +1,11 @@
 """`kvmstate.yaml`: what manifests have in common: the project's name, the host, values and environments."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
@@ -79,7 +77,7 @@ class Moved(Model):
     new: Annotated[Address, Field(alias="to")]
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Moved:
+    def _one_kind(self) -> Self:
         if self.old.partition("/")[0] != self.new.partition("/")[0]:
             raise ValueError(f"{self.old} and {self.new} are of different kinds")
         return self

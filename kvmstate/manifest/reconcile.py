@@ -1,7 +1,5 @@
 """`reconcile:` in kvmstate.yaml: how `kvmstate run` keeps a host as the manifests say."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Naming a volume, which takes two names, and what a host knows about it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

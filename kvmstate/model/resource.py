@@ -1,12 +1,10 @@
 """A resource: one document of a manifest, or one object on a host, under one address."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -29,7 +27,7 @@ class ResourceId(NamedTuple):
         return f"{self.kind}/{self.name}"
 
     @classmethod
-    def parse(cls, address: str) -> ResourceId:
+    def parse(cls, address: str) -> Self:
         kind, _, name = address.partition("/")
         return cls(kind, name)
 
@@ -165,20 +163,20 @@ class Observed:
     xml: str
     active_xml: str | None
     calls: Mapping[str, Any]
-    read: Callable[[Observed], tuple[object, object | None]] = field(repr=False, compare=False)
+    read: Callable[["Observed"], tuple[object, object | None]] = field(repr=False, compare=False)
     volatile: re.Pattern[str] | None = None
     persistent: bool = True
     saved_xml: str | None = None
-    ask: Callable[[Observed], Observed] | None = field(default=None, repr=False, compare=False)
+    ask: Callable[["Observed"], "Observed"] | None = field(default=None, repr=False, compare=False)
     has_secrets: bool = False
 
     @cached_property
-    def whole(self) -> Observed:
+    def whole(self) -> "Observed":
         """With its secrets; itself where there are none to ask for, or libvirt does not tell them."""
         return self.ask(self) if self.ask else self
 
     @property
-    def resumed(self) -> Observed:
+    def resumed(self) -> Self:
         """As it is when it goes on, from its saved memory where there is one."""
         return replace(self, active_xml=self.saved_xml) if self.saved_xml else self
 

@@ -8,8 +8,6 @@ Of secrets it has hashes, by the key of the host: whoever reads it learns none. 
 written from the manifests.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

@@ -1,7 +1,5 @@
 """The declarations: what a Section's fields say about themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property

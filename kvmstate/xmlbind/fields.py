@@ -1,7 +1,5 @@
 """A field of a section in one line: `mtu: int | None = xml("mtu/@size", ge=68, le=65535, doc="In bytes.")`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Unpack, cast
 

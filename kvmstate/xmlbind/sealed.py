@@ -5,8 +5,6 @@ nobody who has it finds a short password by trying. Whoever has the key and the 
 holds one, so that sealing twice is sealing once.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache

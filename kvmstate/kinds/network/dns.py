@@ -1,7 +1,5 @@
 """Names that a network's dnsmasq answers: https://libvirt.org/formatnetwork.html#addressing"""
 
-from __future__ import annotations
-
 from kvmstate.model.address import IpAddress
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import Section, xml, xml_list

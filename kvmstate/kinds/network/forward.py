@@ -1,7 +1,5 @@
 """How a network's guests reach others: https://libvirt.org/formatnetwork.html#connectivity"""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Literal
 

@@ -1,9 +1,7 @@
 """Addresses of the host on a network, and what its dnsmasq gives out: https://libvirt.org/formatnetwork.html#addressing"""
 
-from __future__ import annotations
-
 import ipaddress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from lxml import etree
 from pydantic import Field, PlainSerializer, model_validator
@@ -125,7 +123,7 @@ class Ip(Section):
     )
 
     @model_validator(mode="after")
-    def _inside(self) -> Ip:
+    def _inside(self) -> Self:
         network = ipaddress.ip_interface(self.address).network
         dhcp = self.dhcp or Dhcp()
         for ip in [*(h.ip for h in dhcp.hosts), *(ip for r in dhcp.ranges for ip in (r.start, r.end))]:

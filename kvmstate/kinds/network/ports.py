@@ -1,7 +1,5 @@
 """What guests' ports on a network have: https://libvirt.org/formatnetwork.html#quality-of-service"""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from kvmstate.xmlbind import Section, xml, xml_list

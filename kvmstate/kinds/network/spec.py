@@ -1,10 +1,8 @@
 """Network: https://libvirt.org/formatnetwork.html"""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from lxml import etree
 from pydantic import model_validator
@@ -85,7 +83,7 @@ class NetworkSpec(Spec):
         return node
 
     @model_validator(mode="after")
-    def _bridge_mode(self) -> NetworkSpec:
+    def _bridge_mode(self) -> Self:
         forward = self.forward
         if forward and forward.mode not in ROUTED:
             devices = forward.dev or forward.interfaces or forward.pf or forward.addresses

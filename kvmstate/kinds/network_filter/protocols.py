@@ -3,8 +3,6 @@
 libvirt's schema has more than this: what its driver takes and drops is not a field here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 

@@ -1,9 +1,7 @@
 """NetworkFilter: https://libvirt.org/formatnwfilter.html"""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Tag, model_validator
 
@@ -87,7 +85,7 @@ class Rule(Section):
         return {b.alias: said for b in bindings(type(self)) if b.sections and (said := getattr(self, b.name))}
 
     @model_validator(mode="after")
-    def _one(self) -> Rule:
+    def _one(self) -> Self:
         if len(said := [*self.protocols]) > 1:
             raise ValueError(f"a rule has one protocol, and this one has {' and '.join(said)}")
         return self

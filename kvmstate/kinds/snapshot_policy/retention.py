@@ -4,11 +4,9 @@ The rules are restic's (https://restic.readthedocs.io/en/stable/060_forget.html)
 year that has any the newest counts, and what any rule keeps is kept. The newest of all is always kept. Times are UTC.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -36,7 +34,7 @@ class Retention(Model):
     )
 
     @model_validator(mode="after")
-    def _some_rule(self) -> Retention:
+    def _some_rule(self) -> Self:
         if not self.model_dump(exclude_none=True):
             raise ValueError("say what is kept, such as daily: 7")
         return self
@@ -54,8 +52,8 @@ _BUCKETS: dict[str, Callable[[datetime], object]] = {
 
 
 def judge(
-    taken: Iterable[Made], rules: Retention, now: datetime, zone: tzinfo, most: int | None = None
-) -> tuple[Verdict, ...]:
+    taken: Iterable["Made"], rules: Retention, now: datetime, zone: tzinfo, most: int | None = None
+) -> tuple["Verdict", ...]:
     """What becomes of each, newest first. Days and the like are those of `zone`; of what is kept no more than `most`
     stay, the newest."""
     newest_first = sorted(taken, key=lambda snapshot: (snapshot.at, snapshot.name), reverse=True)
@@ -80,7 +78,7 @@ def judge(
 
 
 def _limited(
-    index: int, snapshot: Made, reasons: tuple[str, ...], rules: Retention, now: datetime
+    index: int, snapshot: "Made", reasons: tuple[str, ...], rules: Retention, now: datetime
 ) -> tuple[tuple[str, ...], str]:
     """Reasons, and why it goes when there are none: the maximum age against what the counting rules say."""
     if index == 0:

@@ -1,10 +1,8 @@
 """A snapshot policy: data for `kvmstate snapshot run`. The words are those of Kubernetes, Flux and restic."""
 
-from __future__ import annotations
-
 import re
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Tag, model_validator
 
@@ -36,7 +34,7 @@ class Selector(Model):
     match_labels: dict[str, str] = field({}, doc="All of these labels, in the machine's metadata.")
 
     @model_validator(mode="after")
-    def _something(self) -> Selector:
+    def _something(self) -> Self:
         if not self.names and not self.match_labels:
             raise ValueError("say which: names or matchLabels; names: ['*'] are all")
         return self
@@ -69,7 +67,7 @@ class HealthCheck(Model):
     timeout: Duration = field(60, gt=0, doc="How long that may take after a change.")
 
     @model_validator(mode="after")
-    def _something(self) -> HealthCheck:
+    def _something(self) -> Self:
         if not self.guest_agent and self.tcp_socket is None:
             raise ValueError("say what is checked: guestAgent: true or tcpSocket")
         return self
@@ -130,7 +128,7 @@ class SnapshotPolicySpec(Declaration):
     suspend: bool = field(False, doc="Do nothing for now: neither take nor delete any.")
 
     @model_validator(mode="after")
-    def _agree(self) -> SnapshotPolicySpec:
+    def _agree(self) -> Self:
         if (self.schedule is None) == (self.every is None):
             raise ValueError("a policy has either schedule or every")
         if self.memory and self.quiesce == "required":

@@ -1,10 +1,8 @@
 """What storage pools of every type have, and those of files."""
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -62,7 +60,7 @@ class PoolSpec(Spec):
         type: str
 
     @model_validator(mode="after")
-    def _whole(self) -> PoolSpec:
+    def _whole(self) -> Self:
         missing = [name for name in self.needed if getattr(self, name) is None]
         if missing and not self.remainder:
             raise ValueError(f"a pool of type {self.type} needs {missing[0]}")

@@ -1,7 +1,5 @@
 """StoragePool: https://libvirt.org/formatstorage.html#storage-pool-xml"""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field

@@ -1,10 +1,8 @@
 """A section for each type of storage pools: https://libvirt.org/storage.html"""
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -161,7 +159,7 @@ class SecretOf(Section):
     uuid: Uuid | None = xml("@uuid", same=same_case, doc="Or by its UUID.")
 
     @model_validator(mode="after")
-    def _one(self) -> SecretOf:
+    def _one(self) -> Self:
         if (self.usage is None) is (self.uuid is None):
             raise ValueError("a secret is named by its usage, or by its uuid")
         return self
@@ -240,7 +238,7 @@ class Adapter(Section):
     wwpn: str | None = xml("@wwpn", same=same_case, pattern="^[0-9a-fA-F]{16}$", effect=Effect.REPLACE, doc="Its port.")
 
     @model_validator(mode="after")
-    def _named(self) -> Adapter:
+    def _named(self) -> Self:
         lacking = [] if self.type == "fc_host" else ["name"] if self.name is None else []
         if self.type == "fc_host":
             lacking = [name for name in ("wwnn", "wwpn") if getattr(self, name) is None]

@@ -1,10 +1,8 @@
 """VirtualMachine: https://libvirt.org/formatdomain.html"""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from lxml import etree
 from pydantic import model_validator
@@ -111,7 +109,7 @@ class Cpu(Section):
     topology: Topology | None = xml("topology", doc="Sockets, cores and threads that the guest sees.")
 
     @model_validator(mode="after")
-    def _model(self) -> Cpu:
+    def _model(self) -> Self:
         if self.model and self.mode not in (None, "custom"):
             raise ValueError("cpu.model goes with mode custom")
         if self.mode == "custom" and not self.model:
@@ -218,7 +216,7 @@ class VirtualMachineSpec(Spec):
             yield from item.claims(self, at)
 
     @model_validator(mode="after")
-    def _consistent(self) -> VirtualMachineSpec:
+    def _consistent(self) -> Self:
         if self.max_cpus and self.cpus and self.cpus > self.max_cpus:
             raise ValueError(f"cpus ({self.cpus}) is more than maxCpus ({self.max_cpus})")
         if self.max_memory and self.memory > self.max_memory:

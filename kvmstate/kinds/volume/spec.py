@@ -1,11 +1,9 @@
 """Volume: https://libvirt.org/formatstorage.html#storage-volume-xml"""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from lxml import etree
 from pydantic import PrivateAttr, model_validator
@@ -64,7 +62,7 @@ class Content(Section):
     checksum: str | None = field(effect=Effect.REPLACE, pattern=CHECKSUM, doc="sha256:… or sha512:… of the file.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> Content:
+    def _one_source(self) -> Self:
         if (self.file is None) == (self.url is None):
             raise ValueError("content needs either file or url")
         if self.url and not self.checksum:
@@ -128,7 +126,7 @@ class VolumeSpec(Spec):
         """Whether it cannot be resized where it is."""
         return Can.RESIZE not in self.kept.can
 
-    def kept_in(self, place: PoolType, seen: int | None = None) -> VolumeSpec:
+    def kept_in(self, place: PoolType, seen: int | None = None) -> Self:
         """As it is in a pool of this type, where it has a capacity of `seen` bytes: more by a rounding is the same."""
         want = self.capacity
         rounded = want is not None and seen is not None and 0 < seen - want < place.unit
@@ -164,7 +162,7 @@ class VolumeSpec(Spec):
         return self.content
 
     @model_validator(mode="after")
-    def _sources(self) -> VolumeSpec:
+    def _sources(self) -> Self:
         if self.backing and self.format != "qcow2":
             raise ValueError("a volume with a backing volume must have format qcow2")
         if self.backing and self.content:

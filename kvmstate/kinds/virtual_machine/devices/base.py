@@ -1,7 +1,5 @@
 """What every device can say of itself, and what the machine asks of all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Unpack

@@ -1,9 +1,7 @@
 """Channels between the host and its guest: https://libvirt.org/formatdomain.html#channel"""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from lxml import etree
 from pydantic import model_validator
@@ -44,7 +42,7 @@ class Channel(Device):
         return parse_path("target/@name").text(node) not in (None, AGENT_CHANNEL) and super().is_one(node)
 
     @model_validator(mode="after")
-    def _not_the_agent(self) -> Channel:
+    def _not_the_agent(self) -> Self:
         if self.name == AGENT_CHANNEL:
             raise ValueError("this is the guest agent's channel: write guestAgent: true")
         return self

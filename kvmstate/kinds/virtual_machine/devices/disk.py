@@ -1,11 +1,9 @@
 """Disks and CD-ROM drives: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms"""
 
-from __future__ import annotations
-
 import string
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from lxml import etree
 from pydantic import model_validator
@@ -134,7 +132,7 @@ class Disk(Device):
     boot_order: int | None = xml("boot/@order", ge=1, doc="1 boots first.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> Disk:
+    def _one_source(self) -> Self:
         if self.volume and self.file:
             raise ValueError("a disk has either volume or file, not both")
         if self.device == "disk" and not (self.volume or self.file):

@@ -1,7 +1,5 @@
 """Screens: https://libvirt.org/formatdomain.html#graphical-framebuffers"""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from lxml import etree

@@ -1,10 +1,8 @@
 """Network interfaces: https://libvirt.org/formatdomain.html#network-interfaces"""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from lxml import etree
 from pydantic import model_validator
@@ -85,7 +83,7 @@ class Interface(Device):
     boot_order: int | None = xml("boot/@order", ge=1, doc="1 boots first.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> Interface:
+    def _one_source(self) -> Self:
         if (self.network is None) == (self.bridge is None):
             raise ValueError("an interface needs either network or bridge")
         if self.queues and self.model != "virtio":

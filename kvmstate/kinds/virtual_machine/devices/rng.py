@@ -1,7 +1,5 @@
 """Random number generators: https://libvirt.org/formatdomain.html#random-number-generator-device"""
 
-from __future__ import annotations
-
 from kvmstate.kinds.virtual_machine.devices.base import Device
 from kvmstate.xmlbind import xml
 from kvmstate.xmlbind.codecs import same_path

@@ -1,7 +1,5 @@
 """Serial ports: https://libvirt.org/formatdomain.html#serial-port"""
 
-from __future__ import annotations
-
 from lxml import etree
 
 from kvmstate.kinds.virtual_machine.devices.base import Device, drop, parent_of

@@ -1,8 +1,6 @@
 """The TPM: https://libvirt.org/formatdomain.html#tpm-device"""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from lxml import etree
 from pydantic import model_validator
@@ -47,7 +45,7 @@ class Tpm(Device):
     )
 
     @model_validator(mode="after")
-    def _either(self) -> Tpm:
+    def _either(self) -> Self:
         if self.device and self.version:
             raise ValueError("a TPM has either version or device, not both")
         return self

@@ -1,7 +1,5 @@
 """The vsock: https://libvirt.org/formatdomain.html#vsock"""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The watchdog: https://libvirt.org/formatdomain.html#watchdog-device"""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from lxml import etree
