@@ -6,6 +6,7 @@ libvirt's XML, what a change costs) and `ops.py` works on a host. The model is l
 """
 
 from kvmstate.kind.contract import Context, Form, Gate, Kind, Ops, Scene, Space
+from kvmstate.kind.members import Members
 from kvmstate.kind.references import Reference, references
 from kvmstate.kind.spec import Claim, Declaration, Fault, Filling, Image, Plug, Spec
 
@@ -19,6 +20,7 @@ __all__ = [
     "Gate",
     "Image",
     "Kind",
+    "Members",
     "Ops",
     "Plug",
     "Reference",

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import TypeAdapter
 
 from kvmstate.errors import Unseen
+from kvmstate.kind.members import Members
 from kvmstate.kind.spec import Declaration
 from kvmstate.model.change import Change
 from kvmstate.model.reference import Unlocated, VolumeRef
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Form:
-    """What manifests and XML say of a kind: `spec`, a Spec or a union of them; `volatile`, the XPaths of what libvirt's
+    """What manifests and XML say of a kind: `spec`, a model or its Members; `volatile`, the XPaths of what libvirt's
     XML changes by itself; `images`, those that a spec, as it was written, names, and the formats
     that it says of them; `given`, the names of those that come with libvirt: everybody may refer to them, and nobody's
     project has them."""
 
-    spec: Any
+    spec: type[Declaration] | Members
     volatile: tuple[str, ...] = ()
     images: Callable[[str, Mapping[str, object]], Iterable[tuple[VolumeRef | str, str | None]]] = lambda name, spec: ()
     given: frozenset[str] = frozenset()
@@ -84,18 +85,34 @@ class Kind:
         found: Form = self.form if isinstance(self.form, Form) else self._module("spec").FORM
         return found
 
-    @property
-    def spec(self) -> Any:
-        return self.says.spec
-
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self.spec)
+        """Of all that a spec may be."""
+        spec = self.says.spec
+        return TypeAdapter(spec.union if isinstance(spec, Members) else spec)
+
+    def adapter_of(self, data: object) -> TypeAdapter[Any]:
+        """Of what this spec says that it is."""
+        spec = self.says.spec
+        if not isinstance(spec, Members) or not isinstance(data, Mapping) or not (one := spec.named(data.get(spec.by))):
+            return self.adapter
+        if one not in self._adapters:
+            self._adapters[one] = TypeAdapter(one)
+        return self._adapters[one]
+
+    def read(self, data: object) -> Any:
+        """The spec that kept data says. Raises pydantic's ValidationError."""
+        return self.adapter_of(data).validate_python(data)
+
+    @cached_property
+    def _adapters(self) -> dict[type[Declaration], TypeAdapter[Any]]:
+        return {}
 
     @property
     def specs(self) -> tuple[type[Declaration], ...]:
-        """The members of the union, or the one model."""
-        return (self.spec,) if isinstance(self.spec, type) else self._members(self.spec)
+        """All models that a spec may be of."""
+        spec = self.says.spec
+        return tuple(spec) if isinstance(spec, Members) else (spec,)
 
     @cached_property
     def sections(self) -> tuple[type[Section], ...]:
@@ -107,11 +124,6 @@ class Kind:
     def element(self) -> str:
         """The document element of its XML."""
         return str(getattr(self.specs[0], "element", ""))
-
-    def _members(self, annotation: object) -> tuple[type[Declaration], ...]:
-        if isinstance(annotation, type):
-            return (annotation,) if issubclass(annotation, Declaration) else ()
-        return tuple(member for arg in get_args(annotation) for member in self._members(arg))
 
     @cached_property
     def ops(self) -> Ops:

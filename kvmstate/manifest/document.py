@@ -50,7 +50,7 @@ def _valid(document: Document, file: str) -> Resource | None:
     try:
         metadata = checked(METADATA, data["metadata"])
         lifecycle = checked(LIFECYCLE, data["lifecycle"]) if "lifecycle" in data else _NO_LIFECYCLE
-        spec = checked(kind.adapter, data["spec"])
+        spec = checked(kind.adapter_of(data["spec"]), data["spec"])
     except (KeyError, ValidationError):
         return None
     if lifecycle.ignore_changes:

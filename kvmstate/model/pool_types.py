@@ -1,5 +1,5 @@
 """The types of storage pools: what is in one, and what libvirt can do to it. All that is to be known of a type stands
-in its row here; the fields that manifests have for one are a section in `kvmstate.kinds.storage_pool.spec`.
+in its row here; the fields that manifests have for one are a section in `kvmstate.kinds.storage_pool.types`.
 
 https://libvirt.org/storage.html, and the functions that each of libvirt's backends has
 """

@@ -45,7 +45,7 @@ def applied_specs(kind: Kind, entry: Entry | None, resource: Resource | None = N
             found.append(resource.spec)
             continue
         try:
-            found.append(kind.adapter.validate_python(spec))
+            found.append(kind.read(spec))
         except ValidationError:
             continue
     return found

@@ -317,7 +317,7 @@ def _loaded(value: dict[str, Any]) -> Resource:
     id_ = ResourceId.parse(value["id"])
     return Resource(
         id_,
-        BY_WORD[id_.kind].adapter.validate_python(value["spec"]),
+        BY_WORD[id_.kind].read(value["spec"]),
         Metadata.model_validate(value["metadata"]),
         Lifecycle.model_validate(value["lifecycle"]),
         Origin(**value["origin"]),

@@ -150,7 +150,7 @@ class _Takeover:
         while True:
             try:
                 # until it has one of its own, the whole is the remainder: kinds may require one
-                spec: Spec = self.kind.adapter.validate_python({"remainder": self.whole, **values})
+                spec: Spec = self.kind.read({"remainder": self.whole, **values})
             except ValidationError as error:
                 values = self._smaller(values, error)
             else:
@@ -168,7 +168,7 @@ class _Takeover:
 
     def _better(self, values: dict[str, object], first: Any) -> bool:
         try:
-            self.kind.adapter.validate_python({"remainder": self.whole, **values})
+            self.kind.read({"remainder": self.whole, **values})
         except ValidationError as error:
             now = error.errors(include_url=False)
             gone = all((e["loc"], e["msg"]) != (first["loc"], first["msg"]) for e in now)

@@ -69,4 +69,4 @@ def with_secrets(resource: Resource, known: Mapping[str, str]) -> Resource:
     if not is_sealed(resource.written):
         return resource
     kind = BY_WORD[resource.id.kind]
-    return replace(resource, spec=kind.adapter.validate_python(opened(resource.written, known, kind.sections)))
+    return replace(resource, spec=kind.read(opened(resource.written, known, kind.sections)))

@@ -1,11 +1,11 @@
 """Specs that are unions, told apart by a field: the messages name fields, never the union."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import pytest
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
-from kvmstate.kind import Form, Kind, Spec
+from kvmstate.kind import Form, Kind, Members, Spec
 from kvmstate.manifest.text import Reader
 from kvmstate.manifest.translate import validate
 
@@ -24,7 +24,7 @@ class Netfs(Spec):
     source: Source
 
 
-POOL = Kind("Pool", "pool", "", Form(Annotated[Dir | Netfs, Field(discriminator="type")]))
+POOL = Kind("Pool", "pool", "", Form(Members("type", "", {"dir": Dir, "netfs": Netfs})))
 PLAIN: TypeAdapter[object] = TypeAdapter(Dir | Netfs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import replace
+from typing import Any
 
 from lxml import etree
 
@@ -14,13 +15,12 @@ from kvmstate.kind import Context, Ops, Space
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.storage_pool.base import PoolSpec
-from kvmstate.kinds.storage_pool.spec import MEMBERS, VOLATILE
-from kvmstate.kinds.storage_pool.types import DirPool
+from kvmstate.kinds.storage_pool.spec import MEMBERS, VOLATILE, OtherPool
+from kvmstate.kinds.storage_pool.types.dir import DirPool
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.xmlbind import document, parse, to_text, without
-from kvmstate.xmlbind.binding import variant
 from kvmstate.xmlbind.path import parse_path
 
 BASE = "<pool><name/></pool>"
@@ -47,7 +47,9 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
 def _read(seen: Observed) -> tuple[PoolSpec, PoolSpec | None]:
     def spec(text: str) -> PoolSpec:
         node = document(text)
-        return parse(variant(MEMBERS, node), node).model_copy(update=seen.calls)  # type: ignore[return-value]
+        section: Any = MEMBERS.named(node.get("type")) or OtherPool
+        pool: PoolSpec = parse(section, node)
+        return pool.model_copy(update=seen.calls)
 
     return spec(seen.xml), spec(seen.active_xml) if seen.active_xml else None
 

@@ -1,11 +1,8 @@
 """StoragePool: https://libvirt.org/formatstorage.html#storage-pool-xml"""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
-from kvmstate.kind import Form
-from kvmstate.kinds.storage_pool import types
+from kvmstate.kind import Form, Members
 from kvmstate.kinds.storage_pool.base import PoolSpec, its_type
 from kvmstate.model.field import field
 from kvmstate.model.pool_types import TYPES
@@ -14,14 +11,25 @@ from kvmstate.xmlbind import NeededRemainder
 # How full it is, and where there is room
 VOLATILE = ("capacity", "allocation", "available", "source/device/freeExtent")
 # A section for each type that manifests have fields for
-SECTIONS = (
-    *(types.DirPool, types.FsPool, types.NetFsPool, types.LogicalPool, types.DiskPool, types.IscsiPool),
-    *(types.IscsiDirectPool, types.ScsiPool, types.MpathPool, types.GlusterPool, types.RbdPool, types.ZfsPool),
-)
+SECTIONS = {
+    "dir": "dir.DirPool",
+    "fs": "fs.FsPool",
+    "netfs": "netfs.NetFsPool",
+    "logical": "logical.LogicalPool",
+    "disk": "disk.DiskPool",
+    "iscsi": "iscsi.IscsiPool",
+    "iscsi-direct": "iscsi.IscsiDirectPool",
+    "scsi": "scsi.ScsiPool",
+    "mpath": "mpath.MpathPool",
+    "gluster": "gluster.GlusterPool",
+    "rbd": "rbd.RbdPool",
+    "zfs": "zfs.ZfsPool",
+}
+_OTHERS = sorted(TYPES.keys() - SECTIONS.keys())
 if TYPE_CHECKING:
     OtherType = str
 else:
-    OtherType = Literal[tuple(sorted(TYPES.keys() - {section.xml_variant for section in SECTIONS}))]
+    OtherType = Literal[tuple(_OTHERS)]
 
 
 class OtherPool(PoolSpec):
@@ -35,9 +43,5 @@ class OtherPool(PoolSpec):
     )
 
 
-# `variant` takes the first one for what no other says is its own
-MEMBERS: tuple[type[PoolSpec], ...] = (OtherPool, *SECTIONS)
-StoragePoolSpec: Any = Annotated[Union[MEMBERS], Field(discriminator="type")]  # noqa: UP007
-
-
-FORM = Form(StoragePoolSpec, VOLATILE)
+MEMBERS = Members("type", "kvmstate.kinds.storage_pool.types", {**dict.fromkeys(_OTHERS, OtherPool), **SECTIONS})
+FORM = Form(MEMBERS, VOLATILE)

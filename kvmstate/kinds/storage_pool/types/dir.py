@@ -1,0 +1,13 @@
+"""Pools of type dir: https://libvirt.org/storage.html#directory-pool"""
+
+from typing import Literal
+
+from kvmstate.kinds.storage_pool.base import FolderPool, Target, its_type
+from kvmstate.xmlbind import xml
+
+
+class DirPool(FolderPool):
+    """A folder of the host's. It is made when it is missing, and never removed with the pool."""
+
+    type: Literal["dir"] = its_type()
+    target: Target = xml("target", required=True, doc="Where the volumes are on the host.")
