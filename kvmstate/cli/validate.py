@@ -56,18 +56,17 @@ def command(fmt: Format, **options: Any) -> int:
 
 def notes(manifests: Manifests) -> list[str]:
     """References to what is not declared: an error only when the host does not have it either. Selectors of nothing."""
-    from kvmstate.kinds import policies
+    from kvmstate.kinds import BY_WORD
 
     found = []
     for resource, reference in manifests.dangling:
         file, line, column = manifests.at(resource.id, reference.path)
         message = f"{reference.target} is not in these manifests; it must be on the host"
         found.append(f"{file}:{line}:{column}: {resource.named(message)}")
-    for policy in policies(manifests.resources):
-        id_ = policy.resource.id
-        if not any(map(policy.selects, manifests.resources)):
-            file, line, column = manifests.at(id_, ("selector",))
-            found.append(f"{file}:{line}:{column}: {id_} selects nothing that is in these manifests")
+    for policy in (each for each in manifests.resources if BY_WORD[each.id.kind].is_policy):
+        if not any(map(policy.spec.selects, manifests.resources)):
+            file, line, column = manifests.at(policy.id, ("selector",))
+            found.append(f"{file}:{line}:{column}: {policy.id} selects nothing that is in these manifests")
     return found
 
 
