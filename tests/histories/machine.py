@@ -157,6 +157,8 @@ class Histories(RuleBasedStateMachine):
         self.done: list[str] = []
         self.overlays = 0
         self.strangers: set[int] = set()
+        # networks that a killed run has left
+        self.ways: set[str] = set()
         # addresses of what a plan that waits is about
         self.at_stake: set[str] = set()
         if self.is_real:
@@ -305,7 +307,7 @@ class Histories(RuleBasedStateMachine):
         """Everything on the host, by kind and name."""
         connection = self.connection
         found = {f"domain/{d.name()}": d.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for d in connection.listAllDomains()}
-        # what a run that was killed was plugging in, or looking with, is not there for long
+        # what a run plugs in by way of, or was looking with when it was killed, is not there for long
         shown = [each for each in connection.listAllNetworks() if not each.name().startswith(networks.WAY)]
         found |= {f"network/{n.name()}": n.XMLDesc(0) for n in shown}
         for pool in (each for each in connection.listAllStoragePools() if not each.name().startswith(pools.LOOK)):
@@ -479,8 +481,10 @@ class Histories(RuleBasedStateMachine):
         chosen = {at: data.draw(st.sampled_from(self.actors)) for at in moments}
         acts = {at: lambda actor=actor, at=at: actors.act(self, actor, number + at) for at, actor in chosen.items()}
         self.look_around()
-        with suppress(Killed):
+        try:
             self.apply(Meddled(acts, killed, before), EVERYTHING)
+        except Killed:
+            self.ways |= self.ways_now()
         self.nothing_is_lost()
 
     def asks_first(self, data: st.DataObject) -> None:
@@ -553,7 +557,11 @@ class Histories(RuleBasedStateMachine):
         name = address.rpartition("/")[2]
         return address.startswith("volume/images/") and ("." in name or name not in self.volumes)
 
+    def ways_now(self) -> set[str]:
+        return {each.name() for each in self.connection.listAllNetworks() if each.name().startswith(networks.WAY)}
+
     def nothing_is_lost(self) -> None:
+        assert self.ways_now() <= self.ways
         assert self.foreign() == self.theirs
         assert self.used - self.used_by_others() == set()
         if not self.is_real:
