@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from errno import EEXIST
+from hashlib import sha256
 from typing import Any
 
 import libvirt
@@ -119,20 +120,25 @@ def stop(network: Network) -> None:
             network.raw.destroy()
 
 
+def way_to(name: str) -> str:
+    """What the bridge is called that machines are plugged into a network by way of; the kernel takes 15 characters."""
+    return f"kvmway{sha256(name.encode()).hexdigest()[:8]}"
+
+
 @contextmanager
-def way(connection: Any, mark: str) -> Iterator[None]:
-    """A bridge `mark` that nothing is on, until the end of this. Its network is not defined, and gone with it."""
-    root = etree.Element("network")
-    etree.SubElement(root, "name").text = f"{WAY}{mark}"
+def way(connection: Any, name: str) -> Iterator[str]:
+    """That bridge, with nothing on it, until the end of this. Its network is not defined, and gone with it."""
+    bridge, root = way_to(name), etree.Element("network")
+    etree.SubElement(root, "name").text = f"{WAY}{bridge}"
     # without addresses, which leads nowhere
-    etree.SubElement(root, "bridge", name=mark, stp="off", delay="0")
+    etree.SubElement(root, "bridge", name=bridge, stp="off", delay="0")
     try:
-        network = find(connection, f"{WAY}{mark}")
+        network = find(connection, f"{WAY}{bridge}")
     except NotFound:
         with faults():
             network = Network(connection.networkCreateXML(to_text(root)))
     try:
-        yield
+        yield bridge
     finally:
         stop(network)
 

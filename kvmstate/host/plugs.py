@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 
 import libvirt
 from lxml import etree
@@ -68,7 +67,7 @@ class Running:
 
     def on(self, names: Collection[str], bridges: Collection[str]) -> list[Plug]:
         """Those that end on a network of these names, or on one of these bridges, or were left on the way to them."""
-        bridges = {*bridges, *map(_way, names)}
+        bridges = {*bridges, *map(networks.way_to, names)}
         return [plug for plug in self._plugs if _ends_on(document(plug.device), names, bridges)]
 
 
@@ -118,7 +117,7 @@ def unplugged(host: Host, name: str, running: Running, begun: bool) -> list[Plug
     found = [plug for plug in running.on({name}, {bridge(text)}) if plug.follows]
     known = [_source(document(plug.device)) for plug in found]
     off = any(port and port not in ports for port in (source.get("portid") for source in known))
-    return found if begun or off or any(source.get("bridge") == _way(name) for source in known) else []
+    return found if begun or off or any(source.get("bridge") == networks.way_to(name) for source in known) else []
 
 
 def plug_in(host: Host, name: str, plugs: Iterable[Plug]) -> None:
@@ -155,8 +154,8 @@ def plug_in(host: Host, name: str, plugs: Iterable[Plug]) -> None:
                 failed[domain.name] = error
             return False
 
-    with networks.way(host.connection, _way(name)):
-        out = [(domain, plug) for domain, plug in running if update(domain, _over(plug, _way(name)))]
+    with networks.way(host.connection, name) as way:
+        out = [(domain, plug) for domain, plug in running if update(domain, _over(plug, way))]
     for domain, plug in out:
         update(domain, _followed(plug, name, to, exist))
     if failed:
@@ -165,11 +164,6 @@ def plug_in(host: Host, name: str, plugs: Iterable[Plug]) -> None:
             f"running machines are cut off from network {name}: {told}",
             "the next apply tries again; what also helps is to stop and start these machines",
         )
-
-
-def _way(name: str) -> str:
-    """What the bridge is called that machines are plugged into a network by way of; the kernel takes 15 characters."""
-    return f"kvmway{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _over(plug: Plug, way: str) -> etree._Element:

@@ -229,15 +229,17 @@ class Uses:
         return found | {user for named in naming if (user := named.volumes.get((pool, name)))}
 
     def of_network(self, name: str) -> set[User]:
-        """Machines with an interface on a network, on its bridge, or on another network that goes through it."""
+        """Machines with an interface on a network, on its bridge or on the way to it, or on another network that goes
+        through it."""
         with self._lock:
             self._look()
             bridge = next((each.bridge for each in self._networks if each.name == name), "") or "-"
+            bridges = {bridge, networks.way_to(name)}
             through = {name, *(each.name for each in self._networks if bridge in each.through)}
             return {
                 User(ResourceId("domain", named.name))
                 for named in self._domains.values()
-                if through & named.networks or bridge in named.bridges
+                if through & named.networks or bridges & named.bridges
             }
 
     def of_filter(self, name: str) -> set[User]:

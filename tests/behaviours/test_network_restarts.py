@@ -211,6 +211,11 @@ def test_a_run_that_is_killed_anywhere_in_a_restart_is_finished_by_the_next(
             session.apply(session.plan(Options()), Options(), lambda event: None)
         except Killed:
             kills += 1
+            # nor is the network free to go meanwhile
+            looking = Host(connection, project.uri)
+            users = looking.uses.of_network("lan")
+            looking.uses.close()
+            assert {user.id.name for user in users} == {"own", "theirs"}, at
         else:
             break
         with suppress(AssertionError):
