@@ -1,6 +1,7 @@
 """Write the reference pages of the documentation: `.venv/bin/python script/reference.py` (docs/reference/).
 
-Kinds, fields and kvmstate.yaml come from the models, commands from --help, metrics from what the daemon answers.
+Kinds, fields and kvmstate.yaml come from the models, commands from --help, metrics from what the daemon answers, JSON
+from the schemas.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import reference_json
 
 from kvmstate.cli import GROUPS, cli
 from kvmstate.cli.explain import PROJECT_FILE, Found, example, facts_of, find, kind_of, meaning
@@ -28,6 +31,7 @@ def texts() -> dict[str, str]:
     made["reference/project-file.md"] = _kind(PROJECT_FILE)
     made["reference/commands.md"] = _commands()
     made["reference/metrics.md"] = _metrics()
+    made["reference/json.md"] = reference_json.page()
     return {name: f"{MADE}\n{text.rstrip()}\n" for name, text in made.items()}
 
 

@@ -16,6 +16,8 @@ import pytest
 from kvmstate.cli import COMMANDS
 from kvmstate.cli.elsewhere import ELSEWHERE
 from kvmstate.manifest.project import load_project
+from kvmstate.model.change import Action
+from kvmstate.reconcile.status_store import Sync
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "script"))
@@ -65,6 +67,8 @@ def test_the_demo_runs_to_its_end_and_prints_what_the_tour_shows() -> None:
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda text: text.splitlines()[1])
 def test_its_manifests_are_valid(manifest: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.yaml").write_text(manifest)
+    for image in re.findall(r"\{file: ([\w.-]+)\}", manifest):
+        (tmp_path / image).touch()
     done = kvmstate("validate", str(tmp_path))
     assert done.returncode == 0, done.stderr
 
@@ -104,6 +108,12 @@ def test_the_reference_is_fresh(name: str) -> None:
 def test_links_lead_to_files(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link
+
+
+def test_the_reference_has_every_state_of_resources() -> None:
+    page = (ROOT / "docs" / "reference" / "output.md").read_text(encoding="utf-8")
+    states = {sync.value for sync in Sync} | {action.value.sync for action in Action} - {""}
+    assert states == set(re.findall(r"^\| `([A-Z]\w+)` \|", page, re.MULTILINE))
 
 
 def test_the_site_has_every_page() -> None:

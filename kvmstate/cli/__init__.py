@@ -115,7 +115,7 @@ def _refuse_repeated(parent: click.Context, command: click.Command, args: list[s
 )
 @click.version_option(__version__, prog_name="kvmstate", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Virtual machines, networks and storage on KVM hosts, declared in YAML and kept true through libvirt."""
+    """Declare virtual machines, networks and storage of KVM hosts in YAML, and apply them through libvirt."""
 
 
 def main(args: list[str] | None = None) -> None:

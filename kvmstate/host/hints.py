@@ -34,6 +34,10 @@ HINTS = (
         "the daemon or QEMU may not open this: check owner and modes there, and AppArmor's or SELinux' log",
     ),
     (
+        r"unknown filesystem type '(\w+)'",
+        "the host cannot mount {0}: for nfs install nfs-common (Debian) or nfs-utils (Fedora), for cifs cifs-utils",
+    ),
+    (
         r"No space left on device|Disk quota exceeded",
         "the storage is full: free some space, then apply again",
     ),

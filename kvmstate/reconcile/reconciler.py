@@ -178,7 +178,7 @@ class Reconciler:
                 notes=gated.plan.notes,
             )
             if first:
-                self._status.record_event("Ready", f"{len(gated.plan.changes)} resources were looked at")
+                self._status.record_event("Ready", f"the first full check is done: {len(gated.plan.changes)} resources")
 
     def _leads(self, host: Host, renew: bool) -> bool:
         """Whether this is the one that acts for the project. The others stand by, and try again at a full check."""

@@ -236,7 +236,10 @@ class StatusStore:
     def _tell_of(self, before: ResourceStatus | None, now: ResourceStatus) -> None:
         if now.sync is Sync.IN_SYNC:
             if before and before.sync is not Sync.IN_SYNC:
-                was = f"it was {in_words(before.sync.value)}" + (f": {before.message}" if before.message else "")
+                word = in_words(before.sync.value)
+                # some messages begin with the word
+                said = before.message.removeprefix(word).strip()
+                was = f"it was {word}" + (f": {said}" if said else "")
                 self.record_event("Recovered" if before.sync in BAD else "InSync", was, now.id)
         elif before is None or (before.sync, before.message) != (now.sync, now.message):
             self.record_event(now.sync.value, now.message, now.id, warning=now.sync in BAD, hint=now.hint)

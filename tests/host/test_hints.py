@@ -69,6 +69,11 @@ MESSAGES = [
         "libvirt:  error : cannot execute binary /sbin/pvs: No such file or directory",
         "the host lacks /sbin/pvs",
     ),
+    (
+        "internal error: Child process (/bin/mount -o nodev,nosuid,noexec -t nfs nas.example:/export/images "
+        "/srv/images) unexpected exit status 32: mount: /srv/images: unknown filesystem type 'nfs'.",
+        "install nfs-common",
+    ),
 ]
 
 CONNECTIONS = [

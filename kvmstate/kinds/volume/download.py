@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -123,5 +124,6 @@ def download(url: str) -> Iterator[Download]:
     except TimeoutError:
         raise HostError(f"{name}: no answer in time", "check the server and the way to it") from None
     except (OSError, HTTPException, ValueError) as error:
-        said = without_secrets(str(error), url)
+        why = error.reason if type(error) is urllib.error.URLError else error
+        said = without_secrets(getattr(why, "strerror", None) or str(why), url)
         raise HostError(f"{name}: {said}", "check that it exists and can be read from here") from error
