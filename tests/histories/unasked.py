@@ -25,7 +25,8 @@ def configured(host: Host, ids: Iterable[ResourceId]) -> Configured:
     that come and go."""
     found = {}
     for id_, seen in observe(host, ids).items():
-        spec = parse(BY_WORD[id_.kind].spec, document(seen.xml)).model_copy(update=seen.calls)
+        (model,) = BY_WORD[id_.kind].specs
+        spec = parse(model, document(seen.xml)).model_copy(update=seen.calls)
         found[id_] = seen.uuid, spec.model_dump(exclude=_FILLED, exclude_unset=True, warnings=False)
     return found
 
