@@ -5,6 +5,8 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # an ordinary user's PATH lacks the folders of daemons
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+# containers have this often: each of the suite's thousands of processes would compile every module again
+unset PYTHONDONTWRITEBYTECODE
 cd "$ROOT"
 
 say() { echo "$*" >&2; }

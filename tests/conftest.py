@@ -25,6 +25,8 @@ from kvmstate import sandbox
 ROOT = Path(__file__).parents[1]
 # a shell that starts the suite in the background has it ignored, by all that the tests start as well
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# people's commands do not compile every module at each start
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # images of tests are beside their projects; tests/hostile does without
 os.environ.setdefault("KVMSTATE_ALLOW_PATH", tempfile.gettempdir())
 

@@ -21,7 +21,7 @@ from kvmstate.plan import Options
 
 pytestmark = pytest.mark.real
 
-MANY = (100, 200, 400)
+MANY = (50, 100, 200)
 LENIENT = Options(prune=True, lenient=True)
 EVERYTHING = Options(prune=True, allow_empty=True, max_deletes=10**6)
 # Who uses what is asked again when that is long ago, which is a matter of time
