@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import os
 import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +158,20 @@ class Project:
         planned = self.plan(*options)
         assert planned.code == 0, planned
         return applied
+
+    def todo(self, *options: str) -> Counter[str]:
+        """How many resources apply would do what to, as JSON calls it: create, update, delete, delete+create, adopt.
+        What is blocked is not counted; `pending` are those that wait for a restart."""
+        planned = self.kvmstate("plan", "--json", *options)
+        changes = [c for c in json.loads(planned.out)["resource_changes"] if not c["blocked"]]
+        done = Counter("+".join(c["change"]["actions"]) for c in changes)
+        done["pending"] = sum(bool(c["restart_pending"]) for c in changes)
+        del done["no-op"]
+        return +done
+
+    def syncs(self) -> dict[str, str]:
+        """The state of each resource, by its address: InSync, RestartPending, ..."""
+        return {row["address"]: row["sync"] for row in json.loads(self.kvmstate("status", "--json").out)["resources"]}
 
     def path(self, volume: str) -> Path:
         """Where a volume `pool/name` is, seen from outside of the host."""

@@ -41,7 +41,7 @@ def test_a_machine_that_is_off_is_renamed_and_changed_in_one_go(
     project.write(network("lan"), machine("web-1", cpus=2, **nics))
     planned = project.plan("--prune")
     assert "domain/web has moved to domain/web-1" in planned.out
-    assert "Plan: 0 to add, 1 to change, 0 to destroy." in planned.out
+    assert project.todo("--prune") == {"update": 1}
     told = json.loads(project.kvmstate("plan", "--json").out)["resource_changes"]
     assert {c["address"]: c.get("previous_address") for c in told} == {
         "domain/web-1": "domain/web",
@@ -111,7 +111,7 @@ def test_without_moved_a_rename_is_shown_as_what_it_is_with_a_hint(project: Proj
     project.converge(network("lan"), machine("web"))
     project.write(network("lan"), machine("web-1"))
     planned = project.plan("--prune")
-    assert "Plan: 1 to add, 0 to change, 1 to destroy." in planned.out
+    assert project.todo("--prune") == {"create": 1, "delete": 1}
     assert "hint: if this is domain/web renamed, write `moved: [{from: domain/web, to: domain/web-1}]`" in planned.out
 
 

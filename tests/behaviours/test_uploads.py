@@ -192,7 +192,7 @@ def test_other_content_needs_a_replacement_which_the_manifest_must_allow(project
     assert "hint: lifecycle.replace: allow permits it" in applied.out
     assert project.path("images/base").read_bytes() == IMAGE
     project.write(pool(), volume({"replace": "allow"}, **changed))
-    assert "1 to add, 0 to change, 1 to destroy" in project.plan().out
+    assert project.todo() == {"delete+create": 1}
     project.converge()
     assert project.path("images/base").read_bytes() == IMAGE[::-1]
 

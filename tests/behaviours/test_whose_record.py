@@ -98,7 +98,7 @@ def test_another_project_of_this_name(pair: list[Project]) -> None:
     assert status.code == 0
     assert "belongs to another project of this name: its id is mine" in status.out
     # by a flag it is taken over, and then it is the first one that is refused
-    assert "2 to destroy" in theirs.plan("--take-ownership").out
+    assert theirs.todo("--take-ownership")["delete"] == 2
     assert theirs.apply("--take-ownership", "--max-deletes", "5").code == 0
     assert theirs.plan().code == 0
     refused(mine.plan(), "its id is theirs, and that of this kvmstate.yaml mine", "--take-ownership")
