@@ -33,7 +33,8 @@ BLOCKS = [
 # each begins with a command, and has what that prints
 SHOWN = [block for block in BLOCKS if block.startswith("$ ")]
 MANIFESTS = [block for block in BLOCKS if block.startswith("apiVersion: ")]
-SETTINGS = [block for block in BLOCKS if block.startswith(("moved:", "reconcile:", "environments:"))]
+SETTINGS = [block for block in BLOCKS if block.startswith(("moved:", "reconcile:", "environments:", "project:"))]
+POOLS = [spec for block in BLOCKS if block.startswith("{type:") for spec in re.split(r"\n(?=\{)", block)]
 OFFLINE = [block for block in SHOWN if block.startswith(("$ kvmstate validate ", "$ kvmstate explain "))]
 
 
@@ -75,8 +76,20 @@ def test_its_manifests_are_valid(manifest: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda text: text.splitlines()[0])
 def test_its_settings_are_valid(settings: str, tmp_path: Path) -> None:
-    (tmp_path / "kvmstate.yaml").write_text(f"project: lab\n{settings}\n")
+    named = "" if settings.startswith("project:") else "project: lab\n"
+    (tmp_path / "kvmstate.yaml").write_text(f"{named}{settings}\n")
+    for values in re.findall(r"values[\w-]*\.yaml", settings):
+        (tmp_path / values).write_text("web: {}\n")
+    (tmp_path / "manifests").mkdir()
     load_project(tmp_path)
+
+
+@pytest.mark.parametrize("spec", POOLS)
+def test_its_pools_are_valid(spec: str, tmp_path: Path) -> None:
+    head = "apiVersion: kvmstate/v1\nkind: StoragePool\nmetadata: {name: images}\nspec: "
+    (tmp_path / "manifest.yaml").write_text(head + " ".join(spec.split()) + "\n")
+    done = kvmstate("validate", str(tmp_path))
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_readme_is_short_and_names_every_command() -> None:

@@ -29,6 +29,9 @@ ELSEWHERE = {
     "sudo apt install": "script/systemd-test",
     "curl --unix-socket": "tests/reconcile/test_web.py",
     "kvmstate plan --json | jq": "tests/artefacts/test_json.py",
+    "kvmstate plan --confined": "tests/hostile/test_files.py",
+    "kvmstate suspend domain/db-1": "tests/reconcile/test_marks.py",
+    "export LIBVIRT_DEFAULT_URI=$(kvmstate sandbox start)\necho": "script/demo",
 }
 
 
@@ -142,6 +145,26 @@ def test_snapshots(shell: Shell) -> None:
     shell.nothing_is_left()
 
 
+def test_secrets(shell: Shell, project: Project) -> None:
+    page = JOBS / "secrets.md"
+    manifest = block(page, "apiVersion: kvmstate/v1").replace("memory: 1GiB", "memory: 32MiB\n  state: stopped")
+    (shell.folder / "web-1.yaml.j2").write_text(manifest)
+    (shell.folder / "kvmstate.yaml").write_text("project: shop\n")
+    # the page's folder is in the home
+    (home := shell.folder / "home" / "secrets").mkdir(parents=True)
+    (home / "shop.yaml").write_text("vncPassword: hush\n")
+    said = shell.types(block(page, "kvmstate plan --values"), HOME=str(home.parent))
+    assert ("hush" in said, "(sensitive value)" in said) == (False, True)
+    secret = re.search(r"<secret .*?</secret>", (JOBS / "secrets.md").read_text(), re.DOTALL)
+    assert secret
+    (shell.folder / "ceph.xml").write_text(secret[0])
+    (shell.folder / "ceph.key").write_text("a2V5")
+    commands = block(page, "virsh secret-define").splitlines()
+    made = re.search(r"[0-9a-f-]{36}", shell.types(commands[0]))
+    assert made
+    shell.types(commands[1].replace("UUID", made[0]))
+
+
 def steps(script: list[str], shell: Shell, **env: str) -> None:
     """What calls kvmstate is run; what the service or its machines do is only parsed."""
     for line in script:
@@ -188,7 +211,8 @@ def test_what_both_pipelines_install(shell: Shell) -> None:
 
 
 def _recipes() -> Iterator[tuple[Path, str]]:
-    for page in (ROOT / "README.md", *sorted(JOBS.glob("*.md"))):
+    written = (page for page in (ROOT / "docs").rglob("*.md") if "reference" not in page.parts or page.stem == "output")
+    for page in (ROOT / "README.md", *sorted(written)):
         for text in blocks(page):
             if re.match(r"(kvmstate|sudo|curl|virsh|git|export|script/setup|#!)", text):
                 yield page, text
