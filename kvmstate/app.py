@@ -37,7 +37,7 @@ class Session:
     """Of the host, right before: what the first plan need not look at again."""
 
     def plan(self, options: Options, only: Collection[ResourceId] | None = None) -> Plan:
-        """Of everything, or of `only` these; see `make_plan`."""
+        """Plan everything, or `only` these; see `make_plan`."""
         inventory = self.store.inventory
         seen, self.seen = self.seen, Seen()
         plan = make_plan(self.host, self.resources, inventory, options, self.locate, only, seen)
@@ -69,7 +69,8 @@ class Session:
         return saved(plan, self.host, self.store.inventory, options, [p.resource for p in self.policies.all], whose)
 
     def restored(self, plan: SavedPlan, manifests: Callable[[], Sequence[Resource]] = lambda: ()) -> Plan:
-        """Raises Stale, or PlanError for the plan of another host, or one whose secrets the manifests do not have."""
+        """Make the plan that was saved again. Raises Stale, or PlanError for the plan of another host, or one whose
+        secrets the manifests do not have."""
         return restored(plan, self.host, self.store.inventory, self.store.recorded, manifests)
 
     def drift(self, plan: Plan | None = None) -> Plan:
@@ -174,7 +175,8 @@ class Writing:
 
 
 def check_references_on(uri: str, resources: Iterable[Resource], locate: Locate) -> None:
-    """Raises ManifestErrors for references to what is neither in the manifests nor on the host, ConnectionFailed."""
+    """Check that what the manifests refer to exists on the host. Raises ManifestErrors for references to what is
+    neither in the manifests nor on the host, ConnectionFailed."""
     with open_host(uri) as host:
         check_references(host, {r.id: r for r in resources}, locate)
 

@@ -5,6 +5,7 @@ The field's words are libvirt's, Kubernetes', Terraform's and systemd's. Beside 
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -44,6 +45,19 @@ FILES = [
     ).stdout.split()
     if name.endswith(READ)
 ]
+
+
+def test_docstrings_say_first_what_a_function_does() -> None:
+    """What it raises, or of what it is, comes after that."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {said.splitlines()[0]}"
+        for path in FILES
+        if path.suffix == ".py" and "kvmstate" in path.relative_to(ROOT).parts[:1]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+        if (said := ast.get_docstring(node)) and re.match(r"(Raises|As|By|See|With|Of) ", said)
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize(("pattern", "instead"), INSTEAD.items())

@@ -125,7 +125,7 @@ class Store:
         self._flush_if_due()
 
     def sealed(self, entry: Entry) -> Entry:
-        """As it is recorded: with hashes for secrets."""
+        """The entry as it is recorded: with hashes for secrets."""
         sections = BY_WORD[entry.id.kind].sections
         specs: list[dict[str, object]] = []
         for spec in entry.specs:
@@ -355,7 +355,8 @@ class Store:
 
 
 def open_store(host: Host, project: str, guard: Callable[[], None] = lambda: None, repair: bool = False) -> Store:
-    """Raises HostError when the record is damaged (see `repair`), or was written by a newer version."""
+    """Open a project's record. Raises HostError when the record is damaged (see `repair`), or was written by a newer
+    version."""
     return Store(open_keep(host, project), project, guard=guard, repair=repair)
 
 

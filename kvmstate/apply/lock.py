@@ -223,7 +223,7 @@ class Lock:
 
 
 def open_lock(host: Host, project: str) -> Lock:
-    """Raises HostError."""
+    """Open a project's lock; nothing is taken yet. Raises HostError."""
     return Lock(open_keep(host, project), project)
 
 

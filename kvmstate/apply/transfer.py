@@ -26,7 +26,8 @@ from kvmstate.plan.planner import observe
 
 
 def transfer(source: Store, target: Store, entries: Sequence[Entry], orphans: Sequence[Entry] = ()) -> None:
-    """With what the old owner has released, and the new one may take up again in its place: `orphans`.
+    """Give entries to another project, with what the old owner has released, and the new one may take up again in its
+    place: `orphans`.
 
     Raises UsageError when the new owner has one of these addresses on record already, HostError and Locked.
     """

@@ -62,7 +62,7 @@ def _for_programs(fmt: Format, verb: str) -> Stream:
 
 
 def approve(question: str, fmt: Format = TEXT) -> None:
-    """Raises UsageError when nobody can be asked, Abort for any answer but yes."""
+    """Ask for approval. Raises UsageError when nobody can be asked, Abort for any answer but yes."""
     if fmt.structured:
         raise UsageError(f"with --format {fmt.name} nobody is asked to approve this", "say --auto-approve as well")
     if not sys.stdin.isatty():

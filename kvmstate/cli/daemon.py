@@ -33,7 +33,7 @@ def daemon_options(command: F) -> F:
 
 
 def client(daemon: str | None, token_file: Path | None, project: str) -> Client:
-    """Raises UsageError."""
+    """Make a client of the daemon that listens there. Raises UsageError."""
     from kvmstate.web.address import find
     from kvmstate.web.client import Client
 

@@ -89,7 +89,7 @@ def _schema(project: bool) -> Schema:
 
 
 def find(what: str) -> Found:
-    """Raises UsageError, with what was probably meant."""
+    """Find the kind or field of this name. Raises UsageError, with what was probably meant."""
     if what.startswith(PROJECT_FILE):
         return _at(Found(PROJECT_FILE, schema := _schema(True), schema), what[len(PROJECT_FILE) :].split(".")[1:])
     name, *fields = what.removesuffix(".").replace("[]", "").split(".")

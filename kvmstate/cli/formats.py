@@ -23,7 +23,7 @@ def format_option(command: F) -> F:
 
 
 def formats(*more: str, default: str = "text") -> Callable[[F], F]:
-    """As `format_option`, for a command that has formats of its own."""
+    """Add `format_option` for a command that has formats of its own."""
     known = [*more, *FORMATS]
 
     def chosen(context: click.Context, option: click.Parameter, name: str | None) -> Format:

@@ -92,7 +92,7 @@ class Loaded:
 
     @property
     def uri(self) -> str | None:
-        """See `Inputs.uri`."""
+        """The connection's URI; see `Inputs.uri`."""
         return self.asked.uri(self.project)
 
 

@@ -36,7 +36,8 @@ class Found:
 
 
 def check_out(path: Path) -> None:
-    """Raises UsageError when the file must not be written: it is something else than an old plan."""
+    """Check that a plan may be saved here. Raises UsageError when the file must not be written: it is something else
+    than an old plan."""
     if path.exists() and not (path.is_file() and _is_plan(path)):
         raise UsageError(f"{path} exists and is not a saved plan", "choose another file: it would be overwritten")
 

@@ -35,7 +35,7 @@ class Opened:
     project: Project | None = None
 
     def plan(self) -> Plan:
-        """With what no policy looks after any more."""
+        """Plan, and add what no policy looks after any more."""
         plan = self.session.plan(self.options)
         return self.session.with_leftovers(plan) if self.whole else plan
 
@@ -178,8 +178,8 @@ def opened(
     claimed: bool = True,
     **given: Any,
 ) -> Iterator[Opened]:
-    """With `lock_timeout` (seconds) the session may write; see `Writing`. With `claimed` it is an error when what the
-    project owns on the host is that of another one.
+    """Open a session of a project, as the options say. With `lock_timeout` (seconds) the session may write; see
+    `Writing`. With `claimed` it is an error when what the project owns on the host is that of another one.
 
     Raises ManifestErrors, UsageError, ConnectionFailed, Locked, PlanError and HostError.
     """

@@ -58,7 +58,8 @@ def screen(fmt: Format) -> Iterator[Draw]:
 
 
 def watch_daemon(client: Client, draw: Draw) -> None:
-    """Raises NotRunning when no daemon answers at first; one that goes later is waited for."""
+    """Draw what the daemon tells, again and again. Raises NotRunning when no daemon answers at first; one that goes
+    later is waited for."""
     from kvmstate.web.client import NotRunning
 
     state = client.get("/status")
@@ -139,7 +140,7 @@ class _Host:
         self._lost = False
 
     def listen(self) -> None:
-        """Raises ConnectionFailed."""
+        """Listen to libvirt's events, unless that is so. Raises ConnectionFailed."""
         from kvmstate.host.connection import default_uri
         from kvmstate.host.events import Events
 

@@ -73,8 +73,8 @@ def _status(domain: Domain) -> tuple[bool, bool, bool]:
 
 
 def kept_states(connection: Any, names: Collection[str] | None = None) -> dict[str, list[tuple[str, str]]]:
-    """By UUID: the XML of each state that libvirt keeps of a domain (snapshots, checkpoints, saved memory), and what it
-    is called. Of all, or of these names."""
+    """Read, by UUID, the XML of each state that libvirt keeps of a domain (snapshots, checkpoints, saved memory), and
+    what it is called. Of all, or of these names."""
     found: dict[str, list[tuple[str, str]]] = {}
 
     def keep(flag: int, texts: Callable[[Domain], list[tuple[str, str]]]) -> None:
@@ -143,7 +143,7 @@ def saved_xml(domain: Domain, secure: bool = False) -> str | None:
 
 
 def find(connection: Any, name: str) -> Domain:
-    """Raises NotFound."""
+    """Find a domain by its name. Raises NotFound."""
     with faults():
         return Domain(connection.lookupByName(name))
 
@@ -211,7 +211,7 @@ def resume(domain: Domain) -> None:
 
 
 def rename(connection: Any, old: str, new: str) -> None:
-    """Of an inactive domain; what belongs to it (NVRAM, saved state) goes with it as far as libvirt knows how."""
+    """Rename an inactive domain; what belongs to it (NVRAM, saved state) goes with it as far as libvirt knows how."""
     with faults():
         connection.lookupByName(old).rename(new, 0)
 
@@ -337,7 +337,8 @@ def set_text(domain: Domain, title: bool, value: str | None) -> None:
 
 
 def agent_answers(domain: Domain) -> bool:
-    """Raises HostError when the guest agent does not: it is not there, or not running."""
+    """Ask whether the guest agent answers. Raises HostError when the guest agent does not: it is not there, or not
+    running."""
     with faults():
         return bool(domain.raw.getTime(0))
 

@@ -139,7 +139,7 @@ def _errno(error: libvirt.libvirtError) -> int:
 
 @contextmanager
 def faults() -> Iterator[None]:
-    """Raises HostError, NotFound, or ConnectionFailed, for what libvirt raises inside."""
+    """Translate libvirt's errors. Raises HostError, NotFound, or ConnectionFailed, for what libvirt raises inside."""
     try:
         yield
     except libvirt.libvirtError as error:

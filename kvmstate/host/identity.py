@@ -21,7 +21,8 @@ _TRIES = 3
 
 
 def identity(sight: Sight, kind: PoolType | None, key: str, text: str, again: Callable[[], str]) -> str:
-    """Of the volume with this XML, in a pool of this type, which `again` rereads; UNKNOWN when it cannot be told."""
+    """Tell the identity of the volume with this XML, in a pool of this type, which `again` rereads; UNKNOWN when it
+    cannot be told."""
     if kind is None or kind.identity == "key":
         return f"key:{key}"
     if kind.identity == "path":

@@ -51,7 +51,7 @@ def named(connection: Any, names: Collection[str]) -> list[NetworkFilter]:
 
 
 def find(connection: Any, name: str) -> NetworkFilter:
-    """Raises NotFound."""
+    """Find a filter by its name. Raises NotFound."""
     with faults():
         return NetworkFilter(connection.nwfilterLookupByName(name))
 

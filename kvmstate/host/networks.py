@@ -39,13 +39,13 @@ def xml(network: Network, inactive: bool = True) -> str:
 
 
 def find(connection: Any, name: str) -> Network:
-    """Raises NotFound."""
+    """Find a network by its name. Raises NotFound."""
     with faults():
         return Network(connection.networkLookupByName(name))
 
 
 def by_uuid(connection: Any, uuid: str) -> Network:
-    """Raises NotFound."""
+    """Find a network by its UUID. Raises NotFound."""
     with faults():
         return Network(connection.networkLookupByUUIDString(uuid))
 

@@ -28,7 +28,7 @@ class Permit:
         self._check = check
 
     def check(self, thing: Handle) -> None:
-        """Raises HostError when it must not be done by now."""
+        """Check that this may still be done. Raises HostError when it must not be done by now."""
         self._check(thing)
 
 
@@ -53,7 +53,8 @@ class Configuration(Generic[H]):
     read: Callable[[H], str]
 
     def check(self) -> None:
-        """Raises Changed when somebody else has written another one since."""
+        """Check that the configuration is still the one that was read. Raises Changed when somebody else has written
+        another one since."""
         if self.read(self.thing) != self.text:
             raise Changed(self.thing.name)
 

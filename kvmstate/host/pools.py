@@ -37,7 +37,7 @@ def xml(pool: Pool, inactive: bool = True) -> str:
 
 
 def find(connection: Any, name: str) -> Pool:
-    """Raises NotFound."""
+    """Find a pool by its name. Raises NotFound."""
     with faults():
         return Pool(connection.storagePoolLookupByName(name))
 

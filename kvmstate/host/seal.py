@@ -44,7 +44,7 @@ class Sealing:
         return self._seal
 
     def made(self) -> Seal:
-        """With a new key where there is none. Raises HostError."""
+        """This seal, with a new key where there is none. Raises HostError."""
         if self._seal is None:
             self._seal = Seal(_Key(self._host).made())
         return self._seal
@@ -53,7 +53,8 @@ class Sealing:
         return self.made()(secret)
 
     def match(self, secret: str) -> str:
-        """As `hide`, to be looked for where nothing is written: without a key nothing has its hash."""
+        """Hash a secret as `hide` does, to be looked for where nothing is written: without a key nothing has its
+        hash."""
         seal = self.known()
         return seal(secret) if seal else ""
 

@@ -71,7 +71,7 @@ def define_new(connection: Any, name: str, description: str) -> str:
 
 
 def set_value(connection: Any, uuid: str, value: bytes) -> None:
-    """Raises NotFound."""
+    """Set the value of a secret. Raises NotFound."""
     with faults():
         connection.secretLookupByUUIDString(uuid).setValue(value, 0)
 

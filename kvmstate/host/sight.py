@@ -238,7 +238,7 @@ def _ctypes() -> tuple[Any, Any]:
 
 
 def statx(path: str) -> Inode:
-    """As statx(2) tells it, which Python has no call for. Raises OSError."""
+    """Read an inode by statx(2), which Python has no call for. Raises OSError."""
     ctypes, libc = _ctypes()
     buffer = ctypes.create_string_buffer(256)
     if libc.statx(_AT_FDCWD, os.fsencode(path), 0, _BASIC_AND_BIRTH, buffer):

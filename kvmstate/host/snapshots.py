@@ -89,7 +89,7 @@ def checkpoints(domain: Domain) -> list[str]:
 
 
 def find(domain: Domain, name: str) -> Snapshot:
-    """Raises NotFound."""
+    """Find a snapshot of a domain by its name. Raises NotFound."""
     with faults():
         return Snapshot(domain.raw.snapshotLookupByName(name, 0))
 

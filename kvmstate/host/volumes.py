@@ -24,7 +24,7 @@ QCOW2_V3 = "1.1"
 
 
 def find(pool: Pool, name: str) -> Volume:
-    """Raises NotFound."""
+    """Find a volume of a pool by its name. Raises NotFound."""
     with faults():
         return Volume(pool.raw.storageVolLookupByName(name))
 
@@ -64,7 +64,7 @@ def place(connection: Any, pool: str, name: str) -> tuple[str, str] | None:
 
 
 def create(pool: Pool, text: str) -> Volume:
-    """Raises HostError when a volume or file of this name exists, whoever made it."""
+    """Create a volume. Raises HostError when a volume or file of this name exists, whoever made it."""
     try:
         with faults():
             return Volume(pool.raw.createXML(text, 0))

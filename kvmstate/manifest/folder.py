@@ -39,7 +39,7 @@ def _file_name(name: str) -> str:
 
 
 def write(folder: Path, files: dict[Path, str], force: bool) -> None:
-    """Raises UsageError; without `force` before anything is written when one of them is there."""
+    """Write the files. Raises UsageError; without `force` before anything is written when one of them is there."""
     if standing := [folder / path for path in files if (folder / path).exists() and not force]:
         raise UsageError(f"{standing[0]} is there already", "--force overwrites, or choose another --output")
     try:

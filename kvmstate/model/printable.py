@@ -15,7 +15,7 @@ def harmless(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """As `harmless`, with line breaks spelled out too."""
+    """Make a text `harmless`, with line breaks spelled out too."""
     return harmless(text).replace("\n", "\\n")
 
 

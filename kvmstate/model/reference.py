@@ -48,7 +48,7 @@ class Lookup(Protocol):
     """What XML says by path and manifests by name, on one host."""
 
     def volume_source(self, ref: VolumeRef) -> VolumeSource:
-        """Raises NotFound when there is no such volume."""
+        """Say what a disk's source is for this volume. Raises NotFound when there is no such volume."""
 
     def volume_at(self, path: str) -> VolumeRef | None: ...
 

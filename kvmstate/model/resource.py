@@ -172,12 +172,12 @@ class Observed:
 
     @cached_property
     def whole(self) -> "Observed":
-        """With its secrets; itself where there are none to ask for, or libvirt does not tell them."""
+        """Read it again with its secrets; itself where there are none to ask for, or libvirt does not tell them."""
         return self.ask(self) if self.ask else self
 
     @property
     def resumed(self) -> Self:
-        """As it is when it goes on, from its saved memory where there is one."""
+        """The machine as it is when it goes on, from its saved memory where there is one."""
         return replace(self, active_xml=self.saved_xml) if self.saved_xml else self
 
     @property

@@ -57,7 +57,7 @@ class Schedule:
 
 
 def check_cron(text: str) -> str:
-    """Raises ValueError."""
+    """Check a schedule of cron. Raises ValueError."""
     from cronsim import CronSimError
 
     fields = MACROS.get(text, text).split()
@@ -73,7 +73,7 @@ def check_cron(text: str) -> str:
 
 
 def time_zone(name: str) -> tzinfo:
-    """Of the IANA database (https://www.iana.org/time-zones). Raises ValueError."""
+    """Find a time zone of the IANA database (https://www.iana.org/time-zones). Raises ValueError."""
     from zoneinfo import ZoneInfo
 
     try:

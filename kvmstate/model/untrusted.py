@@ -11,7 +11,7 @@ DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, Arithmeti
 
 
 def from_json(text: str | bytes) -> Any:
-    """Raises ValueError for all that is not JSON, also when it is nested too deeply to be read."""
+    """Parse JSON. Raises ValueError for all that is not JSON, also when it is nested too deeply to be read."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -19,7 +19,7 @@ def from_json(text: str | bytes) -> Any:
 
 
 def decompressed(value: bytes, most: int) -> bytes:
-    """Raises zlib.error, and ValueError for more than `most` bytes, of which no more are made."""
+    """Decompress a value. Raises zlib.error, and ValueError for more than `most` bytes, of which no more are made."""
     found = zlib.decompressobj()
     text = found.decompress(value, most)
     if found.unconsumed_tail:

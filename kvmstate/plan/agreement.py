@@ -13,8 +13,8 @@ from kvmstate.plan.unseal import may_hold_secrets, recorded, seen_whole
 
 
 def digest(host: Host, resource: Resource, seen: Observed) -> str:
-    """Of everything that decides whether they agree: what the manifest says, what libvirt says, what paths mean on this
-    host, and the version that compares. Empty for secrets that were never applied here."""
+    """Make a digest of everything that decides whether they agree: what the manifest says, what libvirt says, what
+    paths mean on this host, and the version that compares. Empty for secrets that were never applied here."""
     text, whole = resource.spec.model_dump_json(exclude_unset=True), seen
     if may_hold_secrets(resource.spec, text):
         if (spec := recorded(host, resource)) is None:

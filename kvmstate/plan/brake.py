@@ -23,9 +23,9 @@ def check_share(
     meant: int | None,
     partial: bool,
 ) -> None:
-    """Raises PlanError when more than this share of what is owned would be deleted, unless just so many are `meant`.
-    What a `partial` plan has not looked at counts as well: the rest of it may have been deleted before, or be deleted
-    next."""
+    """Check how much would be deleted. Raises PlanError when more than this share of what is owned would be deleted,
+    unless just so many are `meant`. What a `partial` plan has not looked at counts as well: the rest of it may have
+    been deleted before, or be deleted next."""
     changes = list(changes)
     leaving = {c.id for c in changes if c.action is Action.DELETE and not c.blocked}
     if not leaving or not desired:

@@ -20,8 +20,8 @@ _RAW = ("raw", "iso", "unknown", "")
 
 
 def known(desired: Mapping[ResourceId, Resource], inventory: Inventory) -> dict[VolumeRef | str, str | None]:
-    """By volume, or by path for a disk's file: its format, as it was applied last, else as it is declared; None for one
-    that is only named, and for files, whose format the disk itself says."""
+    """Collect, by volume, or by path for a disk's file, its format, as it was applied last, else as it is declared;
+    None for one that is only named, and for files, whose format the disk itself says."""
     found: dict[VolumeRef | str, str | None] = {}
     for id_, resource in desired.items():
         if format_ := resource.spec.content_format():
@@ -42,8 +42,8 @@ def known(desired: Mapping[ResourceId, Resource], inventory: Inventory) -> dict[
 
 
 def files(desired: Mapping[ResourceId, Resource], inventory: Inventory) -> dict[str, tuple[str, str | None]]:
-    """By path: who is to have this file, or had it when it was applied last, and its format. Machines come and go; a
-    layer that is in no pool is found by this alone then."""
+    """Collect, by path, who is to have this file, or had it when it was applied last, and its format. Machines come and
+    go; a layer that is in no pool is found by this alone then."""
     specs = [(id_, resource.written) for id_, resource in desired.items()]
     specs += [
         (id_, spec) for part in (inventory.orphans, inventory.entries) for id_, e in part.items() for spec in e.specs

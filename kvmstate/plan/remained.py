@@ -23,8 +23,8 @@ _CALLS = ("state", "active", "autostart", "persistent", "lifecycle")
 
 
 def digests(change: Change, hide: Hide) -> tuple[str, ...]:
-    """Of all differences that this change has ended, when it is done. Of what is recreated there are none. `hide` makes
-    hashes of the secrets in them."""
+    """Make digests of all differences that this change has ended, when it is done. Of what is recreated there are none.
+    `hide` makes hashes of the secrets in them."""
     if change.action not in (Action.UPDATE, Action.REPLACE):
         return ()
     defined = _digests(change.fields, hide, running=False)

@@ -83,7 +83,7 @@ class SavedPlan:
 
     @property
     def options(self) -> Options:
-        """As the plan was made; deletions were counted then."""
+        """The options as the plan was made; deletions were counted then."""
         return Options(self.prune, allow_empty=True, max_deletes=sys.maxsize, moves=self.moves, nameless=self.nameless)
 
 
@@ -129,7 +129,7 @@ def is_saved(head: str) -> bool:
 
 
 def read(text: str, name: str) -> SavedPlan:
-    """Raises PlanError for anything but a whole plan that this version saved."""
+    """Read a saved plan. Raises PlanError for anything but a whole plan that this version saved."""
     try:
         content = from_json(text)
     except ValueError as error:

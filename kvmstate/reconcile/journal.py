@@ -141,7 +141,7 @@ class _File:
                         yield kept
 
     def add(self, event: Record) -> None:
-        """Raises OSError."""
+        """Append an event. Raises OSError."""
         line = json.dumps(event).encode() + b"\n"
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

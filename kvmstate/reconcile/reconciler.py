@@ -65,7 +65,7 @@ class Reconciler:
 
     @property
     def uri(self) -> str:
-        """Of the project's host."""
+        """The URI of the project's host."""
         return (self._source.uri(self.project) if self.project else None) or default_uri()
 
     def use(self, desired: Desired, changed: bool) -> None:

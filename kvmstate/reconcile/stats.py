@@ -10,7 +10,7 @@ from kvmstate.model.plan import Plan
 
 
 def spaces(plan: Plan) -> Mapping[str, Space]:
-    """Of the active pools that the plan has looked at, by name."""
+    """Collect the space of the active pools that the plan has looked at, by name."""
     found = {}
     for change in plan.changes:
         if change.observed and (space := BY_WORD[change.id.kind].ops.space(change.observed)):

@@ -37,7 +37,7 @@ class File:
 
     @property
     def standing(self) -> Standing:
-        """Raises UsageError when the file cannot be read."""
+        """Read the file that stands there. Raises UsageError when the file cannot be read."""
         try:
             there = self.path.read_text(encoding="utf-8", errors="replace")
         except (FileNotFoundError, NotADirectoryError):
@@ -63,7 +63,7 @@ class File:
             raise UsageError(f"{error.filename}: {error.strerror}") from None
 
     def remove(self) -> None:
-        """Raises UsageError."""
+        """Remove the file. Raises UsageError."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:

@@ -113,7 +113,7 @@ class Machine:
     dropped: frozenset[str] = frozenset()
 
     def snapshot(self, name: str) -> Snapshot:
-        """Raises NotFound."""
+        """Find a snapshot by its name. Raises NotFound."""
         for snapshot in self.snapshots:
             if snapshot.name == name:
                 return snapshot
@@ -179,7 +179,7 @@ class Images:
         return [image for image in self.by_path.values() if image.backing == path]
 
     def known(self, path: str) -> Image:
-        """Raises HostError."""
+        """Find the image at this path. Raises HostError."""
         if path in self.by_path:
             return self.by_path[path]
         raise HostError(
@@ -206,7 +206,7 @@ class Images:
 
 
 def frozen(host: Host, machines: Collection[str] | None = None) -> dict[str, set[str]]:
-    """By path: the snapshots that a file belongs to, of every domain or of these."""
+    """Collect, by path, the snapshots that a file belongs to, of every domain or of these."""
     found: dict[str, set[str]] = defaultdict(set)
     for domain in snapshots.with_snapshots(host.connection) if machines is None or machines else ():
         with suppress(NotFound):
@@ -222,12 +222,12 @@ def frozen(host: Host, machines: Collection[str] | None = None) -> dict[str, set
 
 @lasting
 def frozen_lately(host: Host) -> dict[str, set[str]]:
-    """As `frozen`, for those who ask for each of many machines."""
+    """The same as `frozen`, for those who ask for each of many machines."""
     return frozen(host)
 
 
 def writers(host: Host, but: str) -> dict[str, set[str]]:
-    """By path: the domains, all but this one, that write to a file, as they are defined or as they run."""
+    """Collect, by path, the domains, all but this one, that write to a file, as they are defined or as they run."""
     found: dict[str, set[str]] = defaultdict(set)
     for domain in domains.all_domains(host.connection):
         with suppress(NotFound):
@@ -249,7 +249,7 @@ def overlays(host: Host) -> set[str]:
 
 
 def look(host: Host, name: str) -> Machine:
-    """Raises NotFound."""
+    """Read a machine with its snapshots and chains. Raises NotFound."""
     try:
         domain = domains.find(host.connection, name)
     except NotFound as error:
@@ -262,8 +262,8 @@ def look(host: Host, name: str) -> Machine:
 
 
 def recovered(host: Host, name: str) -> Machine:
-    """As `look`, for changes: what a dead run has started for itself is ended. Raises NotFound, and HostError for a
-    domain that a revert has left off."""
+    """Read a machine that is to be changed: what a dead run has started for itself is ended. Raises NotFound, and
+    HostError for a domain that a revert has left off."""
     found = ended(host, name)
     if cut_off := underway.found(found.domain):
         raise cut_off.cut_off(name)
@@ -271,7 +271,7 @@ def recovered(host: Host, name: str) -> Machine:
 
 
 def ended(host: Host, name: str) -> Machine:
-    """As `recovered`, for what goes on with a revert. Raises NotFound."""
+    """Read a machine for what goes on with a revert. Raises NotFound."""
     found = look(host, name)
     if found.state == "paused":
         snapshots.end_idle(found.domain)
@@ -308,8 +308,8 @@ def _define_as_it_runs(host: Host, machine: Machine) -> None:
 
 
 def refuse_checkpoints(machine: Machine) -> None:
-    """Raises HostError for a domain with checkpoints: libvirt changes no external snapshot of it, and a merge
-    would end half-way."""
+    """Raise HostError for a domain with checkpoints: libvirt changes no external snapshot of it, and a merge would end
+    half-way."""
     if found := snapshots.checkpoints(machine.domain):
         raise HostError(f"{machine.name} has {held_by(found)}", LET_GO.format(machine.name, found[0]))
 
@@ -366,7 +366,7 @@ def lay(nodes: Iterable[etree._Element], target: str, path: str, format_: str) -
 
 
 def read_snapshots(domain: Domain) -> list[Snapshot]:
-    """Raises NotFound when the domain has gone."""
+    """Read the snapshots of a domain. Raises NotFound when the domain has gone."""
     texts = snapshots.texts(domain)
     current = snapshots.current(domain) if texts else None
     found = [_snapshot(text, located(text, domain.connection)) for text in texts]

@@ -38,7 +38,7 @@ class Wish:
 
 
 def create(host: Host, domain: str, wish: Wish, say: Say = lambda text: None) -> None:
-    """Raises NotFound, UsageError and HostError; nothing has changed then.
+    """Take a snapshot. Raises NotFound, UsageError and HostError; nothing has changed then.
 
     External snapshots of running guests do not interrupt them, but for the moment of quiescing; internal ones pause
     them while their memory is written.
@@ -99,7 +99,8 @@ def take(host: Host, machine: Machine, wish: Wish, say: Say) -> None:
 
 
 def check(host: Host, machine: Machine, wish: Wish) -> None:
-    """Raises UsageError for what makes no sense, HostError for what this libvirt would do wrong."""
+    """Check whether the snapshot can be taken. Raises UsageError for what makes no sense, HostError for what this
+    libvirt would do wrong."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:+-]*", wish.name) or len(wish.name) > 80:
         raise UsageError(
             f"{wish.name!r} is not a name for a snapshot", "use letters, digits and _ . : + - (it names files, too)"
@@ -148,7 +149,7 @@ def check(host: Host, machine: Machine, wish: Wish) -> None:
 
 
 def check_room(images: Images, domain: str, disk: Disk) -> None:
-    """Raises HostError when one more overlay would be too many."""
+    """Check that a chain has room for one more overlay. Raises HostError when one more overlay would be too many."""
     if len(images.chain(disk.path, disk.format)) >= DEEPEST:
         raise HostError(
             f"the chain of disk {disk.target} of {domain} has {DEEPEST} files already, and may not start with more",

@@ -60,7 +60,7 @@ def read(domain: Domain) -> frozenset[str]:
 
 
 def end(domain: Domain) -> None:
-    """Of the configuration, and of what has been started with it."""
+    """Take the mark out of the configuration, and of what has been started with it."""
     live = domains.state(domain) != "stopped"
     for where in (False, True) if live else (False,):
         if domains.metadata(domain, _URI, live=where):

@@ -98,7 +98,8 @@ def merge(host: Host, domain: str, keep: int = 0, say: Say = silent, progress: P
 
 
 def mergeable(host: Host, domain: str) -> None:
-    """Raises what a merge of all would raise, as far as it can be told before; and NotFound."""
+    """Check whether a merge of all would work. Raises what a merge of all would raise, as far as it can be told before;
+    and NotFound."""
     foreseen(host, domain, surplus(look(host, domain), 0))
 
 

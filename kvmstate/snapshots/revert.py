@@ -48,7 +48,7 @@ class Loss:
 
 
 def loss(host: Host, domain: str, name: str, configuration: bool = False) -> Loss:
-    """Raises NotFound, and HostError when the snapshot cannot be reverted to."""
+    """Say what a revert would lose. Raises NotFound, and HostError when the snapshot cannot be reverted to."""
     machine = look(host, domain)
     snapshot, images = machine.snapshot(name), Images(host)
     check(host, machine, snapshot, images, configuration)
@@ -178,7 +178,7 @@ def _keep(host: Host, machine: Machine, snapshot: Snapshot, images: Images, wish
 
 
 def check(host: Host, machine: Machine, snapshot: Snapshot, images: Images, configuration: bool = False) -> None:
-    """Raises HostError when this cannot be reverted to."""
+    """Check whether a revert would work. Raises HostError when this cannot be reverted to."""
     if not snapshot.external:
         if (11, 2, 0) <= host.library_version < (11, 4, 0):
             raise HostError(

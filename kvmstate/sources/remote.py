@@ -102,7 +102,7 @@ class Git:
 
     @property
     def ref(self) -> str:
-        """As the remote calls it."""
+        """The ref as the remote calls it."""
         return f"refs/heads/{self.branch}" if self.branch else f"refs/tags/{self.tag}" if self.tag else "HEAD"
 
     @property

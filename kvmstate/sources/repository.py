@@ -122,7 +122,7 @@ class Repository:
         return re.findall(r"^parent (\w+)$", self.ask("cat-file", "commit", commit).out.partition("\n\n")[0], re.M)
 
     def is_ancestor(self, old: str, new: str) -> bool:
-        """As far as the history was fetched."""
+        """Whether `old` is an ancestor of `new`, as far as the history was fetched."""
         return not self.ask("merge-base", "--is-ancestor", old, new).code or old in self.parents(new)
 
     def is_complete(self, commit: str) -> bool:
@@ -151,7 +151,7 @@ class Repository:
         return self.run(["git", *arguments], environment, cwd)
 
     def run(self, command: list[str], environment: dict[str, str] | None = None, cwd: Path | None = None) -> Answer:
-        """Raises SourceError when the command is not there, or does not end in time."""
+        """Run a command of git. Raises SourceError when the command is not there, or does not end in time."""
         if not shutil.which(command[0]):
             raise SourceError(f"{command[0]} is not installed", f"install {command[0]} on this machine")
         seconds = min(self._settings.timeout, SHORT) if "ls-remote" in command else self._settings.timeout

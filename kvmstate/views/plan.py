@@ -57,7 +57,7 @@ def output(plan: Plan, drift: Plan | None) -> Output:
 
 
 def render_drift(plan: Plan) -> str:
-    """As a plan, but told as what has happened."""
+    """Draw drift as a plan, but told as what has happened."""
     found = (replace(item, verb=_HAPPENED[item.action.value.happened]) for item in items(plan, waiting=False))
     lines = [line for item in found for line in _drawn(item)]
     drifted = len(plan.todo) + len(plan.blocked)

@@ -24,7 +24,8 @@ class Guard:
 def guard(
     address: Address, token_file: Path | None, cert: Path | None, key: Path | None, unguarded: frozenset[str]
 ) -> Guard:
-    """Raises UsageError for files that will not do, and for an address that others reach without token and TLS."""
+    """Choose who may ask, and over which TLS. Raises UsageError for files that will not do, and for an address that
+    others reach without token and TLS."""
     if not address.is_private and not (token_file and cert and key):
         raise UsageError(
             f"{address} can be reached from other machines, so it needs a token and TLS",

@@ -40,7 +40,7 @@ class Site(Protocol):
     auth: Guard
 
     def answer(self, request: Request, /) -> Answer:
-        """Raises ValueError, KvmstateError for what a request says wrong."""
+        """Answer a request. Raises ValueError, KvmstateError for what a request says wrong."""
 
 
 class _TooLarge(Exception):

@@ -115,7 +115,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._free.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Of a connection: the client has gone, or has been given up. What fails in `answer` is answered."""
+        """Say nothing of a connection's error: the client has gone, or has been given up. What fails in `answer` is
+        answered."""
 
 
 def _make_way(path: Path) -> None:

@@ -36,7 +36,7 @@ def canonical(text: str) -> str:
 
 
 def without(text: str, volatile: Iterable[str]) -> str:
-    """As `canonical`, without the elements and attributes at these XPaths."""
+    """Write XML as `canonical` does, without the elements and attributes at these XPaths."""
     root = document(text)
     for xpath in volatile:
         for found in cast("list[Any]", root.xpath(xpath)):

@@ -128,7 +128,7 @@ class Path:
 
 @cache
 def parse_path(text: str) -> Path:
-    """Raises ValueError when `text` is not a path of this kind."""
+    """Parse a path. Raises ValueError when `text` is not a path of this kind."""
     steps: list[Step] = []
     attribute = None
     parts = [part for part in _SPLIT.split(text.strip()) if part != "."]

@@ -102,7 +102,7 @@ def shown(node: etree._Element) -> list[tuple[str, str]]:
 
 
 def text_of(node: etree._Element) -> str:
-    """As it is; white space alone is only there to be looked at."""
+    """The text of a node as it is; white space alone is only there to be looked at."""
     return node.text if node.text and node.text.strip() else ""
 
 

@@ -23,7 +23,7 @@ Uses = Callable[[str], bool | None]
 
 
 def judge(at: Scene) -> None:
-    """By the running machines that are on them, whoever's they are."""
+    """Judge changes of networks by the running machines that are on them, whoever's they are."""
     running, taken = plugs.Running(at.host), Taken(at)
     for id_, change in at.changes.items():
         if change.id.kind == NETWORK:

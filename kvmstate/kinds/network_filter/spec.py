@@ -81,7 +81,7 @@ class Rule(Section):
 
     @property
     def protocols(self) -> dict[str, list[p.Protocol]]:
-        """By manifest spelling."""
+        """The protocols that it has, by manifest spelling."""
         return {b.alias: said for b in bindings(type(self)) if b.sections and (said := getattr(self, b.name))}
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from kvmstate.xmlbind.remainder import HIDDEN
 
 
 def rebuild(host: Host, node: etree._Element, validate: bool) -> None:
-    """Raises HostError."""
+    """Define a domain again from this XML. Raises HostError."""
     for graphics in node.iterfind(f"devices/graphics[@passwd='{HIDDEN}']"):
         # nobody knows the old one here, and nobody shall get in without one; VNC's have 8 characters
         graphics.set("passwd", secrets.token_urlsafe(6))

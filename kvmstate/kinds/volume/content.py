@@ -97,7 +97,7 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[Stream]:
-        """Raises HostError when it cannot be read, or its length is not known."""
+        """Open the content. Raises HostError when it cannot be read, or its length is not known."""
         try:
             if path := self._content.file or SPOOLED.get(self._checksum):
                 with open_regular(str(path)) as file:

@@ -110,7 +110,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 @contextmanager
 def download(url: str) -> Iterator[Download]:
-    """Raises HostError when there is no answer, or it does not say how long it is."""
+    """Download a file. Raises HostError when there is no answer, or it does not say how long it is."""
     name = redacted(url)
     try:
         response = in_time(lambda: urllib.request.build_opener(_Redirects).open(url, timeout=SILENCE), ANSWER)

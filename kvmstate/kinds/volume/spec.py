@@ -127,7 +127,8 @@ class VolumeSpec(Spec):
         return Can.RESIZE not in self.kept.can
 
     def kept_in(self, place: PoolType, seen: int | None = None) -> Self:
-        """As it is in a pool of this type, where it has a capacity of `seen` bytes: more by a rounding is the same."""
+        """The spec as it is in a pool of this type, where it has a capacity of `seen` bytes: more by a rounding is the
+        same."""
         want = self.capacity
         rounded = want is not None and seen is not None and 0 < seen - want < place.unit
         spec = self.model_copy(update={"capacity": Bytes(seen or 0)} if rounded else None)

@@ -30,7 +30,8 @@ SLACK_MAX = 3000
 
 
 def sender(to: Notification, credentials: Credentials) -> tuple[str, Sender]:
-    """With a name for people that reveals nothing. Secrets are read from `credentials`."""
+    """Make what sends to this receiver, with a name for people that reveals nothing. Secrets are read from
+    `credentials`."""
     if isinstance(to, Email):
         return f"email to {', '.join(to.to)}", lambda notice: _mail(to, credentials, notice)
     body = _slack if isinstance(to, Slack) else as_object

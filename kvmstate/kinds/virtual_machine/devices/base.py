@@ -84,7 +84,7 @@ Devices = Mapping[str, tuple[Binding, type[Device]]]
 
 
 def registry(spec: type[Section]) -> Devices:
-    """By manifest spelling: the fields of a spec that hold devices."""
+    """Collect, by manifest spelling, the fields of a spec that hold devices."""
     return {b.alias: (b, section) for b in bindings(spec) for section in b.sections if issubclass(section, Device)}
 
 
