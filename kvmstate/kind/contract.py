@@ -87,12 +87,12 @@ class Kind:
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
-        """Of all that a spec may be."""
+        """The adapter of all that a spec may be."""
         spec = self.says.spec
         return TypeAdapter(spec.union if isinstance(spec, Members) else spec)
 
     def adapter_of(self, data: object) -> TypeAdapter[Any]:
-        """Of what this spec says that it is."""
+        """Choose the adapter of what this spec says that it is."""
         spec = self.says.spec
         if not isinstance(spec, Members) or not isinstance(data, Mapping) or not (one := spec.named(data.get(spec.by))):
             return self.adapter
