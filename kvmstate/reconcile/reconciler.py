@@ -26,7 +26,7 @@ from kvmstate.reconcile.spool import Spool
 from kvmstate.reconcile.stats import spaces
 from kvmstate.reconcile.status_store import ConditionType, ReconcileResult, StatusStore, Sync
 from kvmstate.reconcile.statuses import event_of, statuses
-from kvmstate.reconcile.triggers import GATHER, EventRouter
+from kvmstate.reconcile.triggers import AGAIN, EventRouter
 from kvmstate.reconcile.workqueue import Task, WorkItem, WorkQueue, jittered
 
 # Seconds: how long files must be as they are before what left them is removed; how long another run's lock is waited
@@ -211,7 +211,7 @@ class Reconciler:
         )
         gated = apply_gates(session.plan(desired.options, ids), gates)
         if settle > 0 and (left := [c.id for c in gated.plan.blocked if c.blocked == JUST_NOW]):
-            self._queue.add(*left, after=settle + GATHER)
+            self._queue.add(*left, after=settle + AGAIN)
         return gated
 
     def _backoff(self, id_: ResourceId) -> str:
@@ -249,7 +249,7 @@ class Reconciler:
         # what was written, and waits for its window
         result = replace(result, left=tuple(c for c in result.left if c.id not in gated.deferred))
         if unknown := [c.id for c in plan.changes if c.unknown]:
-            self._queue.add(*unknown, after=GATHER)
+            self._queue.add(*unknown, after=AGAIN)
         others = tuple(c for c in seen.plan.changes if c.id not in ids)
         held = {**{id_: sync for id_, sync in seen.held.items() if id_ not in ids}, **gated.held}
         return replace(gated, plan=replace(gated.plan, changes=(*gated.plan.changes, *others)), held=held), result
@@ -266,7 +266,7 @@ class Reconciler:
         for index, resource in enumerate(shown):
             id_ = resource.id
             if id_ in self._left:
-                self._queue.add(id_, after=GATHER)
+                self._queue.add(id_, after=AGAIN)
             elif id_ in failed:
                 after = self._queue.retry(id_)
                 next_try: datetime | None = datetime.now(UTC) + timedelta(seconds=after)
@@ -287,7 +287,7 @@ class Reconciler:
             for id_ in {id_ for id_ in gated.held if self._queue.failures(id_)}:
                 if math.isinf(self._queue.delayed_for(id_)):
                     continue
-                self._queue.delay(id_, GATHER)
+                self._queue.delay(id_, AGAIN)
         if whole:
             known = {resource.id for resource in shown}
             gone |= self._status.state.resources.keys() - known

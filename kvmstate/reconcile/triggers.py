@@ -11,8 +11,10 @@ from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.leader import CLAIM
 from kvmstate.reconcile.workqueue import Task, WorkQueue
 
-# Seconds in which events are gathered, as one call may make several
-GATHER = 0.02
+# Seconds in which events are gathered, as one call may make several: libvirt tells them within a millisecond or two
+GATHER = 0.005
+# Seconds until what was not as expected is looked at once more
+AGAIN = 0.02
 # A guest that stops by itself so long (seconds) after the last time is no longer one that keeps stopping
 CALM = 600.0
 ITS_OWN_STOPS = {"stopped (shutdown)", "stopped (crashed)", "stopped (failed)"}
