@@ -50,6 +50,11 @@ def probes(host: Host) -> Iterator[Finding]:
     for domain in domains.all_domains(host.connection):
         if domain.name.startswith(PROBE_NAME):
             yield warning(f"domain {domain.name} is left from a probe", f"`virsh destroy {domain.name}`")
+    for name in domains.left_trials(host.connection):
+        yield warning(
+            f"domain {name} is left from an import that was killed",
+            f"the next `kvmstate import` of a machine removes it, or `virsh undefine {name} --keep-nvram`",
+        )
 
 
 CHECKS = (projects, locks, probes)

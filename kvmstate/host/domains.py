@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -28,9 +30,17 @@ SHUTDOWN_AGAIN = 5.0
 FEW = 5
 
 
+# What is defined for a moment, to be looked at; with the time, so that what a killed run has left is told from what
+# another one is about to undefine
+_TRIAL = re.compile(r"kvmstate-import-(\d{10})-[0-9a-f]{12}")
+_TRIAL_LASTS = 60.0
+
+
 def all_domains(connection: Any, flags: int = 0) -> list[Domain]:
+    """Without those that are defined for a moment: see `tried`."""
     with faults():
-        return [Domain(raw) for raw in connection.listAllDomains(flags)]
+        found = [Domain(raw) for raw in connection.listAllDomains(flags)]
+    return [domain for domain in found if not _TRIAL.fullmatch(domain.name)]
 
 
 def named(connection: Any, names: Collection[str]) -> list[Domain]:
@@ -39,6 +49,8 @@ def named(connection: Any, names: Collection[str]) -> list[Domain]:
         return [domain for domain in all_domains(connection) if domain.name in names]
     found = []
     for name in names:
+        if _TRIAL.fullmatch(name):
+            continue
         with suppress(NotFound):
             found.append(find(connection, name))
     return found
@@ -195,6 +207,37 @@ def define(connection: Any, text: str, validate: bool) -> Domain:
     """Define a domain that is not there: libvirt refuses the name of one that is, with another UUID."""
     with faults():
         return Domain(connection.defineXMLFlags(text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0))
+
+
+def trial_name() -> str:
+    return f"kvmstate-import-{int(time.time()):010d}-{secrets.token_hex(6)}"
+
+
+def left_trials(connection: Any) -> list[str]:
+    """The names of those that a killed run has left."""
+    with faults():
+        found = [Domain(raw).name for raw in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_INACTIVE)]
+    at = {name: int(match[1]) for name in found if (match := _TRIAL.fullmatch(name))}
+    return [name for name, since in at.items() if abs(time.time() - since) > _TRIAL_LASTS]
+
+
+def remove_trials(connection: Any) -> None:
+    """Undefine those that a killed run has left: nothing was ever in them."""
+    for name in left_trials(connection):
+        with suppress(HostError), faults():
+            connection.lookupByName(name).undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+
+
+def tried(connection: Any, text: str) -> str:
+    """What libvirt makes of a domain with a `trial_name` and a UUID that nobody else has: it is defined, looked at, and
+    undefined. No guest was ever in it, so that nothing is lost, and no list ever has it."""
+    with faults():
+        made = connection.defineXMLFlags(text, 0)
+        try:
+            shown: str = made.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+        finally:
+            made.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+    return shown
 
 
 def start(domain: Domain, paused: bool = False) -> None:

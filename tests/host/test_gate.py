@@ -22,6 +22,7 @@ RAW = {
 PERMIT, OVER = "asks its permit first", "over a configuration that still holds, by `redefine`"
 NEW = "makes what is not there: libvirt refuses what is"
 OWN = "kvmstate's own record or lock, under names that are nobody else's"
+TRIED = "a name and a UUID that nobody else has: defined to be looked at, and gone again"
 RUN = "a domain that is gone when it is stopped"
 SNAPSHOT = "a part of a snapshot's own life, whose checks are in kvmstate.snapshots; no file is deleted by it"
 CALLS = {
@@ -29,6 +30,9 @@ CALLS = {
     ("domains", "_undefine", "undefineFlags"): PERMIT,
     ("domains", "block_resize", "blockResize"): PERMIT,
     ("domains", "define", "defineXMLFlags"): OVER,
+    ("domains", "tried", "defineXMLFlags"): TRIED,
+    ("domains", "tried", "undefineFlags"): TRIED,
+    ("domains", "remove_trials", "undefineFlags"): TRIED,
     ("domains", "rename", "rename"): "keeps everything; libvirt refuses a name that is taken",
     ("networks", "define", "networkDefineXML"): OVER,
     ("networks", "undefine", "undefine"): PERMIT,
