@@ -56,6 +56,7 @@ def command(
     from kvmstate.manifest.project import find_project, load_project
     from kvmstate.manifest.write import project_file
     from kvmstate.model.identity import Claim
+    from kvmstate.model.resource import FOUND
 
     known = load_project(output, allowed=allowed_here()) if find_project(output) else None
     declared = {resource.id: Path(resource.origin.file) for resource in known.load().resources} if known else {}
@@ -95,8 +96,9 @@ def command(
                 f"{output} is not among the manifests of its project: {lost} and what else was written is not owned",
                 "add the folder to `manifests` in kvmstate.yaml, then `kvmstate adopt`",
             )
-        # what is recorded is what they say, to the letter
-        changes = [replace(c, desired=(said := there.get(c.id)), spec=said.spec if said else c.spec) for c in changes]
+        # what is recorded is what they say, to the letter; it stays as it was found
+        written = {c.id: said for c in changes if (said := there.get(c.id))}
+        changes = [replace(c, desired=replace(written[c.id], origin=FOUND), spec=written[c.id].spec) for c in changes]
         result = None if no_adopt else own(session.host, session.store, changes)
         for change in changes:
             if change.reason:

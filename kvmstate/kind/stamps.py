@@ -9,7 +9,7 @@ from lxml import etree
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.kind.steps import Step, simple
 from kvmstate.model.change import Change
-from kvmstate.model.resource import Lifecycle
+from kvmstate.model.resource import FOUND, Lifecycle
 from kvmstate.xmlbind import document, meaning, to_text
 from kvmstate.xmlbind.path import NAMESPACES, parse_path
 
@@ -26,9 +26,10 @@ def stamp(node: etree._Element, project: str, lifecycle: Lifecycle) -> None:
 
 def stamping(change: Change, project: str, write: Callable[[], object]) -> list[Step]:
     """The step that gives an adopted object its owner's stamp by `write`: none where it has that already, where there
-    is not a configuration that would keep it, or where a remainder says all that there shall be."""
-    seen = change.observed
-    if seen is None or not seen.persistent or change.spec.remainder:
+    is not a configuration that would keep it, where a remainder says all that there shall be, or of what is imported,
+    which stays as it is."""
+    seen, imported = change.observed, change.desired is not None and change.desired.origin == FOUND
+    if seen is None or not seen.persistent or change.spec.remainder or imported:
         return []
     node = document(seen.xml)
     before = meaning(node)

@@ -52,6 +52,18 @@ class Origin:
         return f"{self.file}:{self.line}"
 
 
+# Of what an import makes, before there is a file
+FOUND = Origin("the host")
+
+
+def camel(name: str) -> str:
+    """As pydantic's, which looks at each name with three regular expressions."""
+    if any(map(str.isdigit, name)) or name.startswith("_"):
+        return to_camel(name)
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
 class Model(BaseModel):
     """Manifest models: camelCase outside, snake_case inside, unknown fields refused."""
 
@@ -59,7 +71,7 @@ class Model(BaseModel):
         # built when it first validates: a command needs few of all models
         defer_build=True,
         extra="forbid",
-        alias_generator=to_camel,
+        alias_generator=camel,
         validate_by_name=True,
         validate_by_alias=True,
         serialize_by_alias=True,
