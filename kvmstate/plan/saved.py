@@ -234,9 +234,9 @@ def _moved(plan: SavedPlan, change: Change, entry: Entry | None, hide: Hide) -> 
         return Moved(change.id, "now exists on the host")
     elif before["uuid"] != now["uuid"]:
         return Moved(change.id, "is another object of this name")
-    elif _steady(kind, before) != _steady(kind, now):
+    elif (was := _steady(kind, before)) != (now := _steady(kind, now)):
         parts = ("xml", "active_xml", "calls")
-        then, since = (replace(change.observed, **{part: at[part] for part in parts}) for at in (before, now))
+        then, since = (replace(change.observed, **{part: at[part] for part in parts}) for at in (was, now))
         fields = tuple(_differences(then, since))
         return Moved(change.id, "" if fields else "its XML differs where no field tells", fields)
     if plan.record.get(address) != _record(entry, hide):
@@ -284,7 +284,7 @@ def _seen(observed: Observed | None, hide: Hide) -> dict[str, Any] | None:
     }
 
 
-def _steady(kind: Kind, seen: Mapping[str, Any]) -> dict[str, object]:
+def _steady(kind: Kind, seen: Mapping[str, Any]) -> dict[str, Any]:
     """All of it, but what changes on its own."""
     xml = {part: without(seen[part], kind.says.volatile) if seen[part] else None for part in ("xml", "active_xml")}
     return {**seen, **xml}
