@@ -38,8 +38,9 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 @click.command("explain")
 @click.argument("what", metavar="[KIND[.FIELD...]]", required=False, shell_complete=_complete)
 @click.option("--recursive", "-r", is_flag=True, help="All fields below it, as a tree.")
+@click.option("--costs", is_flag=True, help="What a change of each field below it costs.")
 @format_option
-def command(what: str | None, recursive: bool, fmt: Format) -> int:
+def command(what: str | None, recursive: bool, costs: bool, fmt: Format) -> int:
     """Describe kinds and fields: explain VirtualMachine.disks.bus
 
     Fields are those of spec; metadata and lifecycle are named: explain Network.lifecycle. The project file has fields
@@ -47,6 +48,19 @@ def command(what: str | None, recursive: bool, fmt: Format) -> int:
     """
     from kvmstate.kinds import ALL_KINDS
 
+    if costs:
+        from kvmstate.manifest.cost import table
+
+        if what is None:
+            raise UsageError("--costs is of one kind", "such as `kvmstate explain VirtualMachine --costs`")
+        name, *fields = what.split(".")
+        rows = [(where, cost) for where, cost in table(_kind(name)) if _below(where, ".".join(fields))]
+        if not rows:
+            find(what)
+        width = max((len(where) for where, _ in rows), default=0)
+        lines = [f"{where:<{width}}  {cost}" for where, cost in rows]
+        show(fmt, Output(lambda: {"format_version": FORMAT_VERSION, "costs": dict(rows)}, lambda: "\n".join(lines)))
+        return 0
     if what is None:
         kinds = {kind.name: kind.title for kind in ALL_KINDS}
         kinds[PROJECT_FILE] = "The project file: what all manifests of a project have in common."
@@ -57,6 +71,12 @@ def command(what: str | None, recursive: bool, fmt: Format) -> int:
     lines = [*heading(found), "", *tree(found, "  ")] if recursive else [*describe(found)]
     show(fmt, Output(lambda: data(found, recursive), lambda: "\n".join(lines)))
     return 0
+
+
+def _below(where: str, field: str) -> bool:
+    """Whether a field is this one, or in it."""
+    plain = where.replace("[]", "")
+    return not field or plain == field or plain.startswith(f"{field}.")
 
 
 @dataclass(frozen=True)

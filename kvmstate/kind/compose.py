@@ -64,7 +64,7 @@ def _emptied(section: Sec, parts: Set[str], at: str) -> Sec:
         if b.name not in section.model_fields_set:
             if here in parts:
                 update[b.name] = b.default
-        elif value and b.sections and any(part.startswith(f"{here}.") for part in parts):
+        elif value and b.holding and any(part.startswith(f"{here}.") for part in parts):
             inner = [_emptied(each, parts, f"{here}.") for each in (value if b.repeated else [value])]
             update[b.name] = inner if b.repeated else inner[0]
     return section.model_copy(update=update) if update else section

@@ -215,6 +215,7 @@ class Ops:
     judge      changes what the plan does to those of this kind, by what it does to others
     removed    deletions that say what goes and what stays; gets the specs that were applied last, by address
     space      what is left of a place for data
+    begun      the document that a new object is written into, of a spec without a remainder
     followed   the resource, when what it refers to has moved: gets what is observed, and the old addresses by new ones
     """
 
@@ -235,6 +236,7 @@ class Ops:
         lambda changes, host, said: changes
     )
     space: Callable[[Observed], Space | None] = lambda observed: None
+    begun: Callable[[Host, Any], etree._Element | None] = lambda host, spec: None
     followed: Callable[[Resource, Observed | None, Mapping[ResourceId, ResourceId]], Resource] = (
         lambda resource, observed, origins: resource
     )

@@ -28,14 +28,14 @@ def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[R
             continue
         if b.ref:
             yield Reference((*at, b.alias), ResourceId(b.ref, str(value)))
-        elif b.sections and b.repeated:
+        elif b.holding and b.repeated:
             for index, item in enumerate(value):
                 yield from references(item, (*at, b.alias, index))
-        elif b.sections and isinstance(value, Section):
+        elif b.holding and isinstance(value, Section):
             yield from references(value, (*at, b.alias))
 
 
 @cache
 def _referring(section: type[Section]) -> tuple[Binding, ...]:
     """The fields that name a resource, or hold sections with such fields: few of all."""
-    return tuple(b for b in bindings(section) if b.ref or any(_referring(below) for below in b.sections))
+    return tuple(b for b in bindings(section) if b.ref or b.below(_referring))

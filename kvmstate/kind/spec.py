@@ -21,11 +21,13 @@ from kvmstate.xmlbind.spelling import spelled
 
 @dataclass(frozen=True)
 class Fault:
-    """What would not work of a spec that is well-formed; `path` is that of a field in it."""
+    """What would not work of a spec that is well-formed; `path` is that of a field in it, and `beside` that of another
+    one that it does not go with, which may have been the one that was edited."""
 
     path: tuple[str | int, ...]
     message: str
     hint: str = ""
+    beside: tuple[str | int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,12 @@ class Spec(Section, Declaration):
         """The fields that the remainder has parts of: these go with a field that was removed from the manifest."""
         found = PARTS.search(self.remainder or "")
         return frozenset(found[1].split(", ")) if found else frozenset()
+
+    @property
+    def own_uuid(self) -> str:
+        """The UUID that it says of the object."""
+        rest = self.rest
+        return (rest.findtext("uuid") if rest is not None else "") or ""
 
     @property
     def rest(self) -> etree._Element | None:

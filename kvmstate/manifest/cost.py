@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from pydantic.alias_generators import to_camel
 
+from kvmstate.kind import Kind
 from kvmstate.model.effect import Cost, Effect, Scaling, When
+from kvmstate.xmlbind import Section, bindings
 
 _SENTENCES = {
     Effect.NONE: "Used when it is made; a later change does nothing.",
@@ -22,6 +25,23 @@ def label(effect: Cost) -> str:
     text = str(effect)
     limit = effect.limit if isinstance(effect, Scaling) else None
     return text.replace(limit, to_camel(limit)) if limit else text
+
+
+def table(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Every field of a kind, such as `disks[].cache`, with what a change of it costs. A list, or a section, costs that
+    when an item of it comes or goes, or the whole of it."""
+    rows: dict[str, str] = {}
+    for section in kind.sections:
+        for where, cost in _fields(section):
+            rows.setdefault(where, label(cost))
+    return iter(rows.items())
+
+
+def _fields(section: type[Section], at: str = "") -> Iterator[tuple[str, Cost]]:
+    for b in bindings(section):
+        yield f"{at}{b.alias}", b.effect
+        for inner in b.sections:
+            yield from _fields(inner, f"{at}{b.alias}{'[]' if b.repeated else ''}.")
 
 
 def sentence(effect: Cost) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from kvmstate.manifest.nodes import Node
+from kvmstate.xmlbind import Later
 
 Model = type[BaseModel]
 
@@ -21,7 +22,9 @@ def fields(model: Model) -> dict[str, FieldInfo]:
 def models(annotation: object) -> Iterator[Model]:
     """Every model that a value of this type may be, or hold as an item."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
-        if issubclass(annotation, BaseModel):
+        if issubclass(annotation, Later):
+            yield annotation.section()
+        elif issubclass(annotation, BaseModel):
             yield annotation
         return
     if get_origin(annotation) is not Literal:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from kvmstate.errors import Problem
-from kvmstate.kind import Reference
+from kvmstate.kind import Fault, Reference
 from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.sources import Source
 from kvmstate.manifest.text import Reader, problem
@@ -113,6 +113,13 @@ class Loaded:
         where = spell(("spec", *path)) if path else ""
         message = self.resource.named(message)
         return problem(self.source.label, self.source.is_template, message, *self.place(path), hint, where)
+
+    def fault(self, fault: Fault) -> Problem:
+        """Tell it, with the place of the other field where two do not go together."""
+        hint = fault.hint
+        if fault.beside:
+            hint = f"{hint}; spec.{spell(fault.beside)} is at {self.address(fault.beside)}"
+        return self.problem(fault.message, fault.path, hint)
 
     def address(self, path: tuple[str | int, ...] = ()) -> str:
         """Where it is, to be named in another's problem."""

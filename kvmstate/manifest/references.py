@@ -14,7 +14,7 @@ from kvmstate.manifest.manifests import Loaded
 from kvmstate.manifest.reach import HINT, Reach
 from kvmstate.model.field import LocalFile
 from kvmstate.model.resource import Resource, ResourceId
-from kvmstate.xmlbind import Section, bindings
+from kvmstate.xmlbind import Later, Section, bindings
 
 
 def check(
@@ -98,7 +98,8 @@ def _names_files(section: type[Section]) -> bool:
     infos = section.model_fields.values()
     if any(isinstance(mark, LocalFile) for info in infos for mark in info.metadata):
         return True
-    return any(_names_files(below) for b in bindings(section) for below in b.sections)
+    below = (each for b in bindings(section) for each in b.holding if not issubclass(each, Later))
+    return any(map(_names_files, below))
 
 
 def _files(item: Loaded, reach: Reach | None) -> Iterator[Problem]:

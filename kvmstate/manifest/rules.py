@@ -25,11 +25,11 @@ def check(items: Iterable[Loaded]) -> Iterator[Problem]:
         if id_.name in BY_WORD[id_.kind].says.given:
             yield item.problem(f"{id_.name} comes with libvirt, and stays as it is", (), "declare it by another name")
         for fault in spec.faults():
-            yield item.problem(fault.message, fault.path, fault.hint)
+            yield item.fault(fault)
         above = parent_of(item.resource.id)
         if above in loaded and (place := loaded[above].resource.spec.keeps()):
             for fault in spec.misfits(place):
-                yield item.problem(fault.message, fault.path, fault.hint)
+                yield item.fault(fault)
         if isinstance(spec, Section):
             yield from _same_keys(item, spec, ())
         claims += ((claim, item) for claim in spec.claims())
@@ -62,7 +62,7 @@ def _apart(section: type[Section], key: str | None) -> tuple[str, ...]:
 @cache
 def _with_keys(section: type[Section]) -> tuple[Binding, ...]:
     """The fields that are such lists, or hold some."""
-    return tuple(b for b in bindings(section) if b.key or any(_with_keys(below) for below in b.sections))
+    return tuple(b for b in bindings(section) if b.key or b.below(_with_keys))
 
 
 def _claimed_twice(claims: list[tuple[Claim, Loaded]]) -> Iterator[Problem]:

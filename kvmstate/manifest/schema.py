@@ -6,6 +6,7 @@ field that is wrong and not about every kind that a document is not.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -52,8 +53,9 @@ class Generator(GenerateJsonSchema):
         return made
 
 
+@cache
 def manifest_schema() -> Schema:
-    """The schema of one document of a manifest."""
+    """The schema of one document of a manifest; not to be changed."""
     adapters = [(kind.name, kind.adapter) for kind in ALL_KINDS]
     inputs = [*adapters, ("metadata", METADATA), ("lifecycle", LIFECYCLE)]
     schemas, shared = type(METADATA).json_schemas(

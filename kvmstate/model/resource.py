@@ -57,7 +57,7 @@ FOUND = Origin("the host")
 
 
 def camel(name: str) -> str:
-    """As pydantic's, which looks at each name with three regular expressions."""
+    """Spell a name as pydantic does, which looks at each with three regular expressions."""
     if any(map(str.isdigit, name)) or name.startswith("_"):
         return to_camel(name)
     first, *others = name.split("_")

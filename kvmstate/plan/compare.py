@@ -192,7 +192,7 @@ def _remainder(spec: Spec, xml: str) -> Iterator[FieldChange]:
     seen = document(xml)
     if contained(rest, seen):
         return
-    places = {b.xml.path: b for b in bindings(type(spec)) if b.xml and not b.sections}
+    places = {b.xml.path: b for b in bindings(type(spec)) if b.xml and not b.holding}
     want, have = (spec.settled(patch(node, spec, Unlocated())) for node in (rest, seen))
     for path, new, old in differences(want, have):
         where = "/".join(path)

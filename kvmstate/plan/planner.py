@@ -337,8 +337,8 @@ def _uuid(host: Host, inventory: Inventory, resource: Resource) -> str:
     chosen for what has none: which object it is, is known when it has been made."""
     if not BY_WORD[resource.id.kind].has_uuid:
         return ""
-    entry, rest = inventory.get(resource.id), resource.spec.rest
-    found = (entry.uuid if entry else "") or (rest.findtext("uuid") if rest is not None else "")
+    entry = inventory.get(resource.id)
+    found = resource.spec.own_uuid or (entry.uuid if entry else "")
     found = found or orphans.uuid(host, inventory, resource.id)
     return found or str(uuid.uuid4())
 

@@ -23,7 +23,7 @@ from kvmstate.kind.stamps import unstamp
 from kvmstate.kinds import ON_HOST
 from kvmstate.model.change import Action, Change
 from kvmstate.model.reference import Lookup, VolumeRef, VolumeSource
-from kvmstate.model.resource import Metadata, Observed, Origin, Resource, ResourceId
+from kvmstate.model.resource import FOUND, Metadata, Observed, Resource, ResourceId
 from kvmstate.xmlbind import Binding, Section, bindings, document, meaning, owning, patch, strip, to_text
 from kvmstate.xmlbind.path import parse_path
 
@@ -66,7 +66,9 @@ class _Takeover:
         self, kind: Kind, observed: Observed, host: Host, project: str, metadata: Metadata, lookup: Lookup
     ) -> None:
         self.kind, self.observed, self.project, self.metadata, self.lookup = kind, observed, project, metadata, lookup
-        self.seen, self.node = kind.ops.portable(observed, host)
+        self.host = host
+        seen, self.node = kind.ops.portable(observed, host)
+        self.seen = _once(seen)
         self.named = parse_path(observed.config.named)
         self.named.remove(self.node)
         unstamp(self.node)
@@ -82,6 +84,8 @@ class _Takeover:
     def resource(self, remainders: dict[object, str]) -> Resource:
         """`remainders` are those of such objects before, by their `Likeness`."""
         spec = self._valid(_undefaulted(self._valid(_values(self.seen))))
+        if alone := self._alone(spec):
+            return self._resource(alone)
         alike = Likeness(self.kind.word, self.observed.id.name, self.node, _values(spec))
         if (known := remainders.get(alike.key)) is None:
             known = remainders[alike.key] = alike.opened(self._shortest(spec))
@@ -110,7 +114,7 @@ class _Takeover:
         return self._resource(self._valid({**_values(spec), "remainder": _with_note(spec, remainder)}))
 
     def _resource(self, spec: Spec) -> Resource:
-        return Resource(self.observed.id, spec, self.metadata, origin=Origin("the host"))
+        return Resource(self.observed.id, spec, self.metadata, origin=FOUND)
 
     def _complete(self, spec: Spec, remainder: str) -> Spec:
         spec = spec.model_copy(update={"remainder": remainder})
@@ -128,6 +132,20 @@ class _Takeover:
         made = written(change, node, self.lookup)
         self.named.remove(made)
         return bool(meaning(made) == self._wanted)
+
+    def _alone(self, spec: Spec) -> Spec | None:
+        """The spec without any remainder, where all is said so."""
+        try:
+            sole: Spec = self.kind.adapter.validate_python(_values(spec))
+        except ValidationError:
+            return None
+        completed: Spec = self.kind.complete(self._resource(sole), None, self.project)
+        if (begun := self.kind.ops.begun(self.host, completed)) is None:
+            return None
+        change = Change(self.observed.id, Action.CREATE, spec=completed, uuid=self.observed.uuid)
+        made = written(change, begun, self.lookup)
+        self.named.remove(made)
+        return sole if meaning(made) == self._wanted else None
 
     def _truthful(self, spec: Spec) -> Spec:
         """Without the fields that would be written otherwise than they are."""
@@ -176,6 +194,25 @@ class _Takeover:
         return True
 
 
+def _once(spec: Any) -> Any:
+    """Without lists of which two items have what only one can have: no manifest may say so."""
+    twice = {*_twice(spec)}
+    return owning(spec, *(spec.model_fields_set - twice)) if twice else spec
+
+
+def _twice(spec: Section) -> Iterator[str]:
+    cls: type[Section] = type(spec)
+    for b in bindings(cls):
+        items = getattr(spec, b.name) or () if b.repeated and b.sections and b.name in spec.model_fields_set else ()
+        unique = (
+            {f.name for section in b.sections for f in bindings(section) if f.xml and f.xml.unique} if items else ()
+        )
+        for name in {*unique, b.key} - {None}:
+            said = [str(value) for item in items if (value := getattr(item, str(name), None)) is not None]
+            if len(said) != len({*said}):
+                yield b.name
+
+
 def _with_note(spec: Spec, remainder: str) -> str:
     """The remainder, with a note of the fields that it has parts of."""
     node = document(remainder)
@@ -194,7 +231,7 @@ def _parts(section: Section, node: etree._Element, at: str = "") -> Iterator[str
             continue
         if b.xml.whole and _has_part(section, b, node):
             yield f"{at}{b.alias}"
-        for item in value if b.repeated and b.sections else [value] if isinstance(value, Section) else []:
+        for item in value if b.repeated and b.holding else [value] if isinstance(value, Section) else []:
             for below in _places(b, node):
                 yield from (part for part in _parts(item, below, f"{at}{b.alias}."))
 
@@ -325,9 +362,9 @@ def _undefaulted(spec: Section) -> dict[str, object]:
         elif value == b.default or (value is False and b.default is None and b.xml is None):
             del values[b.alias]
             continue
-        if b.sections and b.repeated:
+        if b.holding and b.repeated:
             values[b.alias] = [_undefaulted(item) for item in value]
-        elif b.sections:
+        elif b.holding:
             values[b.alias] = _undefaulted(value)
     return values
 

@@ -11,6 +11,7 @@ from kvmstate.xmlbind.defaults import with_defaults
 from kvmstate.xmlbind.diff import diff, leaving, with_cleared
 from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text, without
 from kvmstate.xmlbind.fields import xml, xml_list
+from kvmstate.xmlbind.later import Later, later
 from kvmstate.xmlbind.overrides import Overrides, apply_overrides, holds_secret, is_secret, read_overrides
 from kvmstate.xmlbind.remainder import Difference, NeededRemainder, Remainder, contained, differences, meaning, merge
 from kvmstate.xmlbind.sealed import (
@@ -36,6 +37,7 @@ __all__ = [
     "Element",
     "Hide",
     "Keyed",
+    "Later",
     "NeededRemainder",
     "OneOrMore",
     "Overrides",
@@ -58,6 +60,7 @@ __all__ = [
     "holds_secrets",
     "is_sealed",
     "is_secret",
+    "later",
     "leaving",
     "meaning",
     "merge",

@@ -12,10 +12,11 @@ from kvmstate.model.effect import Cost, Effect
 from kvmstate.model.field import LocalFile, Ref
 from kvmstate.model.resource import Model
 from kvmstate.xmlbind.codecs import NUMBER, TEXT, YES_NO, Element, Scalar
+from kvmstate.xmlbind.later import Later
 from kvmstate.xmlbind.path import Path, parse_path
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Xml:
     """Where a field lives, relative to its section's element: `bridge/@name`, `memory`, `ip/dhcp/host`.
 
@@ -27,6 +28,7 @@ class Xml:
     No two items of a list may have the same in a `unique` field.
     Of a `throughout` list the field's cost is that of all that changes in its items, whatever their fields say.
     A section `by_parts` costs, when it comes or goes, what those of its fields do that say something.
+    An `open` list leaves items alone that it does not name.
     A `whole` field is all that its elements are there for: without it, what a remainder says of them goes as well.
     """
 
@@ -37,6 +39,7 @@ class Xml:
     lasting: bool = False
     passing: bool = False
     recorded: bool = False
+    open: bool = False
     whole: bool = False
     unique: bool = False
     throughout: bool = False
@@ -78,7 +81,7 @@ class Section(Model):
 
     A union of sections is told apart by the text at `xml_by`, which is `xml_variant` for this member.
     `made_with` is what an element needs besides its fields when it is made: values by their paths in it.
-    One that is `present` means something by being there, though it says nothing: `rng: {}`.
+    One that is `bare` means something by being there, though it says nothing: `rng: {}`.
     `only` are the elements whose attributes have one of these values (the first one, where they are not there): the
     others of that tag are something else, and are left alone.
     Members of a list's union may be elements of several tags, which keep their order among each other: each has its
@@ -89,7 +92,7 @@ class Section(Model):
     xml_by: ClassVar[str] = "@type"
     xml_variant: ClassVar[str | None] = None
     made_with: ClassVar[Mapping[str, str]] = {}
-    present: ClassVar[bool] = False
+    bare: ClassVar[bool] = False
     only: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     xml_tag: ClassVar[str | None] = None
     exact: ClassVar[bool] = False
@@ -101,7 +104,7 @@ class Section(Model):
         return tagged and all(node.get(name, values[0]) in values for name, values in cls.only.items())
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Binding:
     """What is declared about one field."""
 
@@ -109,7 +112,7 @@ class Binding:
     alias: str
     xml: Xml | None
     effect: Cost
-    sections: tuple[type[Section], ...]
+    holding: tuple[type[Section] | type[Later], ...]
     repeated: bool
     key: str | None
     one_or_more: bool
@@ -125,6 +128,15 @@ class Binding:
         return parse_path(self.xml.path)
 
     @cached_property
+    def sections(self) -> tuple[type[Section], ...]:
+        """The sections that it holds."""
+        return tuple(each.section() if issubclass(each, Later) else each for each in self.holding)
+
+    def below(self, test: Callable[[type[Section]], object]) -> bool:
+        """Whether a section that it holds is so; one that is not loaded yet may be."""
+        return any(issubclass(each, Later) or test(each) for each in self.holding)
+
+    @cached_property
     def holds(self) -> bool:
         """Whether the default says something, which holds where a manifest says nothing."""
         return self.default is not None and self.default not in ([], {})
@@ -133,6 +145,11 @@ class Binding:
     def of_paths(self) -> bool:
         """Whether it is a mapping whose keys are owned each for itself. What is in XML is one value."""
         return self.xml is None and isinstance(self.default, dict)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the items of a list are told apart, by their key or their place."""
+        return self.key is not None or self.one_or_more
 
     @property
     def codec(self) -> Scalar | Element:
@@ -158,11 +175,14 @@ class Binding:
             found = [each for parent in self.path.parent().find_all(node) for each in parent]
         else:
             found = self.path.find_all(node)
-        return [each for each in found if any(s.is_one(each) for s in self.sections)] if self._picks else found
+        if found and self._picks:
+            return [each for each in found if any(s.is_one(each) for s in self.sections)]
+        return found
 
     def find(self, node: etree._Element) -> etree._Element | None:
         """The element of a field that is one thing."""
-        return next(iter(self.find_all(node)), None) if self._picks else self.path.find(node)
+        found = self.path.find(node)
+        return next(iter(self.find_all(node)), None) if found is not None and self._picks else found
 
     def make(self, node: etree._Element) -> etree._Element:
         """A new element for it, where there is none."""
@@ -188,7 +208,8 @@ class Binding:
     @cached_property
     def _tags(self) -> set[str]:
         """Those of its items, where they have several."""
-        return {section.xml_tag for section in self.sections if section.xml_tag}
+        known = (each for each in self.holding if not issubclass(each, Later))
+        return {section.xml_tag for section in known if section.xml_tag}
 
     def item_key(self, item: object) -> str:
         """What tells an item of the list from the others: what is not in the XML is as the key's default says."""
@@ -237,7 +258,7 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
                 alias=info.alias or name,
                 xml=marks.get(Xml),
                 effect=next((marks[cost] for cost in get_args(Cost) if cost in marks), Effect.RESTART),
-                sections=tuple(t for t in types if isinstance(t, type) and issubclass(t, Section)),
+                holding=tuple(t for t in types if isinstance(t, type) and issubclass(t, (Section, Later))),
                 # a mapping may hold lists, and is not a list
                 repeated=list in types and dict not in types,
                 key=key.field if key else None,

@@ -73,6 +73,24 @@ def size(default_unit: str) -> Element:
     return Element(read, write)
 
 
+def sized(attribute: str, default_unit: str) -> Element:
+    """An amount of bytes in an attribute, with a `unit` beside it; written in `default_unit`, rounded up to it."""
+    step = UNITS.get(default_unit, 1)
+
+    def read(node: etree._Element, lookup: Lookup) -> Bytes | None:
+        text = node.get(attribute)
+        return Bytes(int(text) * UNITS.get(node.get("unit", default_unit), 1)) if text else None
+
+    def write(node: etree._Element, value: int | None, lookup: Lookup) -> None:
+        node.attrib.pop("unit", "")
+        node.attrib.pop(attribute, "")
+        if value is not None:
+            node.set(attribute, str(-(-value // step)))
+            node.set("unit", default_unit)
+
+    return Element(read, write)
+
+
 def same_path(want: str | None, seen: str | None) -> bool:
     """`/a//b/` is `/a/b`; what `..` means, only the host knows."""
     return want is not None and seen is not None and _steps(want) == _steps(seen)

@@ -36,4 +36,4 @@ def with_defaults(want: S, seen: object = None, whole: bool = True) -> S:
 @cache
 def _concerned(section: type[Section]) -> tuple[Binding, ...]:
     """The fields that have such a default, or hold sections with some: few of all."""
-    return tuple(b for b in bindings(section) if b.holds or any(_concerned(below) for below in b.sections))
+    return tuple(b for b in bindings(section) if b.holds or b.below(_concerned))

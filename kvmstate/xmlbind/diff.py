@@ -35,11 +35,11 @@ def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = (
             continue
         if b.repeated and b.key:
             yield from _diff_items(b, new or [], old or [], getattr(active, b.name, None) or [], here)
-        elif b.sections and not b.repeated and new is not None and type(new) is type(old):
+        elif b.holding and not b.repeated and new is not None and type(new) is type(old):
             yield from diff(new, old, getattr(active, b.name, None), here)
         elif b.one_or_more:
             yield from _diff_places(b, new, old or [], getattr(active, b.name, None) or [], here)
-        elif b.repeated and b.sections:
+        elif b.repeated and b.holding:
             if not _same_items(new or [], old or []):
                 told = _in_words_of(new, old)
                 yield FieldChange(here, old, told, b.effect.of(old, new), b.hides(old, new))
@@ -67,7 +67,7 @@ def _nothing(value: object) -> bool:
     """libvirt drops elements that say nothing, such as `<dns/>`, but for those that do by being there."""
     if isinstance(value, Section):
         said = (inner for inner in bindings(type(value)) if inner.name in value.model_fields_set)
-        return not value.present and all(_nothing(getattr(value, inner.name)) for inner in said)
+        return not value.bare and all(_nothing(getattr(value, inner.name)) for inner in said)
     return value is None or value == []
 
 
@@ -75,7 +75,8 @@ def _diff_items(
     b: Binding, new: list[object], old: list[object], active: list[object], here: tuple[str, ...]
 ) -> Iterator[FieldChange]:
     news, olds, actives = ({b.item_key(i): i for i in items} for items in (new, old, active))
-    for key in [*news, *(k for k in olds if k not in news)]:
+    left = bool(b.xml and b.xml.open)
+    for key in [*news, *(k for k in olds if k not in news and not left)]:
         at = (*here, Key(key))
         if key in news and key in olds and type(news[key]) is type(olds[key]):
             for found in diff(news[key], olds[key], actives.get(key), at):
@@ -84,7 +85,7 @@ def _diff_items(
         else:
             item = news.get(key) or olds.get(key)
             yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None, item), b.hides())
-    if len(olds) == len(old):
+    if len(olds) == len(old) or left:
         return
     # libvirt may have several of one key, of which `patch` keeps the last; an imported manifest may have them as well
     several = Counter(map(b.item_key, old)) - Counter(map(b.item_key, new))
@@ -144,7 +145,7 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
                 update[b.name] = b.alike(b.default, old)
         elif b.repeated and (b.key or b.one_or_more) and new:
             update[b.name] = b.alike([with_cleared(item, before) for item, before in b.paired(new, old or [])], new)
-        elif b.sections and not b.repeated and isinstance(new, Section):
+        elif b.holding and not b.repeated and isinstance(new, Section):
             update[b.name] = with_cleared(new, old, said)
     return want.model_copy(update=update) if update else want
 
@@ -153,7 +154,7 @@ def _said(b: Binding, rest: etree._Element) -> etree._Element | None:
     """The element in the XML beside the fields that says something of this one."""
     if b.xml is None or (found := b.find(rest)) is None:
         return None
-    if b.repeated or (b.sections and not b.xml.shared):
+    if b.repeated or (b.holding and not b.xml.shared):
         return found
     value = read(b, found, Unlocated())
     nothing = read(b, b.path.ensure(etree.Element(rest.tag)), Unlocated())

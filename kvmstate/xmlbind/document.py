@@ -76,7 +76,7 @@ def _blank(cls: type[Section]) -> Section:
 
 def read(b: Binding, node: etree._Element, lookup: Any = None) -> object:
     """The value of a field in the element that its path leads to; None when it says nothing."""
-    if b.sections:
+    if b.holding:
         section = parse(variant(b.sections, node), node, lookup)
         return None if b.xml and b.xml.shared and not section.model_fields_set else section
     codec = b.codec
@@ -100,11 +100,11 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
             continue
         if b.repeated:
             _patch_items(node, b, [] if value is None else value, lookup)
-        elif b.sections and value is not None:
+        elif b.holding and value is not None:
             patch(_switch(_ensure(node, b, type(value)), b, value), value, lookup)
         elif b.xml.shared:
             _clear(b.path.find(node), b.sections)
-        elif isinstance(codec, Element) and not b.sections:
+        elif isinstance(codec, Element) and not b.holding:
             found = b.path.find(node)
             # what says so already keeps its spelling
             if found is not None and value is not None and codec.read(found, lookup) == value:
@@ -160,7 +160,7 @@ def _patch_items(node: etree._Element, b: Binding, items: list[object], lookup: 
         kept = [found for _, found in b.paired(items, present)]
     else:
         kept = _in_place(items, values, present)
-    for found in present:
+    for found in present if not (b.xml and b.xml.open) else ():
         if found not in kept:
             parent.remove(found)
             place -= 1
@@ -171,7 +171,7 @@ def _patch_items(node: etree._Element, b: Binding, items: list[object], lookup: 
                 _made(child, type(item))
             parent.insert(place, child)
             place += 1
-        _write_item(child, b, item, lookup)
+        _write_item(child, b, item, lookup, new=stays is None)
 
 
 def _in_place(items: list[object], values: list[object], present: list[etree._Element]) -> list[etree._Element | None]:
@@ -186,13 +186,16 @@ def _in_place(items: list[object], values: list[object], present: list[etree._El
     return kept
 
 
-def _write_item(node: etree._Element, b: Binding, item: Any, lookup: Any) -> None:
-    if b.sections:
+def _write_item(node: etree._Element, b: Binding, item: Any, lookup: Any, new: bool) -> None:
+    if b.holding:
         patch(_switch(node, b, item), item, lookup)
         section: type[Section] = type(item)
         key = next((inner for inner in bindings(section) if inner.name == b.key), None)
         if key is not None and key.name in item.model_fields_set and isinstance(key.codec, Element):
             name, place = getattr(item, key.name), key.path.ensure(node)
+            if new and name is not None:
+                # what the other fields say may be name enough
+                key.codec.write(place, None, lookup)
             if key.codec.read(place, lookup) != name:
                 # what it was told apart by is another by now: its name stays
                 key.codec.write(place, name, lookup)

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any, Unpack, cast
 
-from pydantic import WrapSerializer, WrapValidator
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from kvmstate.model.field import Told, field
+from kvmstate.xmlbind.alike import Alike
 from kvmstate.xmlbind.binding import Keyed, OneOrMore, Only, Sensitive, Xml
 from kvmstate.xmlbind.codecs import Element, Scalar
 
@@ -18,6 +20,7 @@ class Place(Told, total=False):
     lasting: bool
     passing: bool
     recorded: bool
+    open: bool
     whole: bool
     unique: bool
     throughout: bool
@@ -41,7 +44,7 @@ def xml_list(
 ) -> Any:
     """Declare a list of the elements at `path`, empty by default. Its items are told apart by the field `key` of
     theirs, and by their order without one. Of `one_or_more` the only item may be written without a list."""
-    marks = [Keyed(key)] if key else [OneOrMore(), _AS_LIST, _AS_WRITTEN] if one_or_more else []
+    marks = [Keyed(key)] if key else [OneOrMore(), _AS_WRITTEN] if one_or_more else []
     return _declared(path, codec, [], told, *marks)
 
 
@@ -56,10 +59,20 @@ def _alone(value: Any, dump: Any) -> Any:
     return items[0] if isinstance(items, list) and len(items) == 1 else items
 
 
-_AS_LIST, _AS_WRITTEN = WrapValidator(_listed), WrapSerializer(_alone)
+class _AsWritten:
+    """What pydantic's WrapValidator and WrapSerializer do, which look at these functions again for each field."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        made = core_schema.no_info_wrap_validator_function(_listed, handler(source))
+        made["serialization"] = core_schema.wrap_serializer_function_ser_schema(_alone)
+        return made
+
+
+_AS_WRITTEN = _AsWritten()
 
 
 def _declared(path: str, codec: Scalar | Element | None, default: object, told: Place, *marks: object) -> object:
     said: dict[str, Any] = {**told}
     place = {name: said.pop(name) for name in _PLACE & said.keys()}
-    return field(default, Xml(path, codec, **place), *marks, said.pop("sensitive", None), **cast("Told", said))
+    secret = said.pop("sensitive", None)
+    return field(default, Xml(path, codec, **place), *marks, secret, Alike(said), **cast("Told", said))

@@ -148,9 +148,7 @@ def _plain(value: object, hide: Hide, secret: bool = False) -> object:
 @cache
 def _hiding(section: type[Section]) -> tuple[Binding, ...]:
     """The fields that may be secrets, or hold some: few of all."""
-    return tuple(
-        b for b in bindings(section) if b.sensitive or isinstance(b.default, dict) or any(map(_hiding, b.sections))
-    )
+    return tuple(b for b in bindings(section) if b.sensitive or isinstance(b.default, dict) or b.below(_hiding))
 
 
 def has_secrets(model: type[BaseModel]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from lxml import etree
@@ -27,12 +28,12 @@ def strip(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
     """
     rest = copy.deepcopy(node)
     order = {element: number for number, element in enumerate(rest.iter())}
-    lists = [b for b in bindings(type(spec)) if b.xml and b.key and b.name in spec.model_fields_set]
+    lists = [b for b in bindings(type(spec)) if b.xml and b.apart and b.name in spec.model_fields_set]
     left: list[tuple[etree._Element, etree._Element]] = []
     for b in lists:
         left += _strip_items(rest, b, spec, lookup)
     others = owning(spec, *(spec.model_fields_set - {b.name for b in lists}))
-    _reduce(rest, others, lookup)
+    _reduce(rest, others, lookup, [parent for parent, _ in left])
     for parent, item in left:
         parent.append(item)
     for parent in rest.iter():
@@ -62,21 +63,31 @@ def _strip_items(
         b.path.parent().ensure(shell).append(found)
         sole = owning(spec, **{b.name: [item]})
         wholly = wholly and meaning(patch(etree.Element(node.tag), sole, lookup)) == meaning(shell)
-        said = [*found.attrib.items()]
-        _reduce(shell, sole, lookup, kept=found)
-        if not found.attrib and b.item_key(read(b, found, lookup)) != b.item_key(item):
-            # as it comes back where there is none of its key: among others it would lose its place
-            found.attrib.update(said)
+        _reduce(shell, sole, lookup, [found], partial(_is, b, item, found, lookup))
         left.append((parent, found))
     return [] if wholly else left
 
 
-def _reduce(node: etree._Element, spec: Section, lookup: Lookup, kept: etree._Element | None = None) -> None:
-    """`kept` is what must stay, as empty as it may be; of a whole document, what is not touched is set apart."""
+def _is(b: Binding, item: object, found: etree._Element, lookup: Lookup) -> bool:
+    """Whether an element still says which item it is."""
+    return not b.key or b.item_key(read(b, found, lookup)) == b.item_key(item)
+
+
+def _reduce(
+    node: etree._Element,
+    spec: Section,
+    lookup: Lookup,
+    kept: list[etree._Element],
+    alone: Callable[[], bool] | None = None,
+) -> None:
+    """`kept` is what must stay, as empty as it may be, of an item that is `alone` in a document still as that item.
+    Else what is not touched is set apart."""
     written = patch(etree.Element(node.tag), spec, lookup)
     apart: list[tuple[etree._Element, etree._Element]] = []
 
     def restored() -> bool:
+        if alone and not alone():
+            return False
         return bool(meaning(patch(copy.deepcopy(node), spec, lookup)) == target)
 
     def rejoin() -> None:
@@ -84,14 +95,15 @@ def _reduce(node: etree._Element, spec: Section, lookup: Lookup, kept: etree._El
             parent, child = apart.pop()
             parent.append(child)
 
-    if kept is None:
+    if not alone:
         _set_apart(node, [written], apart)
     target = meaning(node)
     if apart and not restored():
         # something is written with a look at what was set apart
         rejoin()
         target = meaning(node)
-    keep = {e for parent, _ in apart for e in (parent, *parent.iterancestors())} | {kept}
+    stays = [*kept, *(parent for parent, _ in apart)]
+    keep = {e for each in stays for e in (each, *each.iterancestors())}
     _visit(node, [written], restored, keep)
     rejoin()
 
@@ -110,7 +122,7 @@ def _set_apart(
 
 
 def _visit(
-    node: etree._Element, like: list[etree._Element], restored: Callable[[], bool], keep: set[etree._Element | None]
+    node: etree._Element, like: list[etree._Element], restored: Callable[[], bool], keep: set[etree._Element]
 ) -> None:
     """Try each element, then each attribute and text of those that must stay."""
     # the last first: what an element says (a source) is written before what qualifies it (a driver)

@@ -59,6 +59,11 @@ class Objects:
         }
         for each in node.xpath(volatile.get(self.kind, "nothing")):
             each.getparent().remove(each)
+        # whose it is
+        for each in node.xpath("metadata[*[local-name() = 'resource']]"):
+            each.remove(each.find("{*}resource"))
+            if not len(each):
+                node.remove(each)
         etree.indent(node)
         return etree.tostring(node, method="c14n").decode()
 
@@ -210,13 +215,26 @@ def test_a_machine_reads_well(taken: Takeover, connection: libvirt.virConnect) -
     assert document["metadata"] == {"name": "virt-install-i440fx"}
     spec = document["spec"]
     assert spec.pop("machine").startswith("pc-i440fx-")
-    remainder = spec.pop("remainder")
     assert spec == {
         "state": "stopped",
         "type": "qemu",
         "cpus": 1,
         "memory": "512MiB",
-        "cpu": {"mode": "custom", "model": "qemu64"},
+        "uuid": connection.lookupByName("virt-install-i440fx").UUIDString(),
+        "clock": {
+            "offset": "utc",
+            "timers": [
+                {"name": "rtc", "tickpolicy": "catchup"},
+                {"name": "pit", "tickpolicy": "delay"},
+                {"name": "hpet", "present": False},
+            ],
+        },
+        "features": {"acpi": True, "apic": True},
+        "pm": {"suspendToMem": False, "suspendToDisk": False},
+        "controllers": [
+            {"name": "usb0", "model": "ich9-ehci1"},
+            *({"name": f"usb0+{2 * n}", "model": f"ich9-uhci{n + 1}"} for n in range(3)),
+        ],
         "disks": [
             {
                 "name": "hda",
@@ -227,12 +245,14 @@ def test_a_machine_reads_well(taken: Takeover, connection: libvirt.virConnect) -
                 "discard": "unmap",
             }
         ],
+        "interfaces": [
+            {"name": "nic-525400a9d477", "type": "user", "mac": "52:54:00:a9:d4:77", "model": "e1000"},
+        ],
         "graphics": [{"type": "vnc", "listen": "0.0.0.0", "port": 5910}],
         "serials": [{}],
+        "video": {"model": "vga"},
+        "inputs": {"type": "tablet", "bus": "usb"},
     }
-    assert "<controller" in remainder
-    for added in ("on_poweroff", "emulator", "file=", "placement"):
-        assert added not in remainder
 
 
 SMALL = """
@@ -241,6 +261,7 @@ SMALL = """
   <memory unit='MiB'>64</memory>
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
   <features><acpi/></features>
+  {more}
   <devices>
     {devices}
     <memballoon model='none'/>
@@ -249,8 +270,16 @@ SMALL = """
 """
 
 
-def small(connection: libvirt.virConnect, name: str = "small", devices: str = "") -> libvirt.virDomain:
-    return connection.defineXMLFlags(SMALL.format(name=name, devices=devices), 0)
+# which no field says
+NOTES = """<metadata>
+  <app:one xmlns:app='https://example.org/app' by='me'/><bpp:two xmlns:bpp='https://example.org/bpp' by='me'/>
+</metadata>"""
+
+
+def small(
+    connection: libvirt.virConnect, name: str = "small", devices: str = "", more: str = NOTES
+) -> libvirt.virDomain:
+    return connection.defineXMLFlags(SMALL.format(name=name, devices=devices, more=more), 0)
 
 
 def test_a_guest_is_taken_over_while_it_runs(
@@ -272,36 +301,37 @@ def test_a_guest_is_taken_over_while_it_runs(
 
 
 def test_a_change_by_hand_of_what_no_field_says_is_drift(taken: Takeover, connection: libvirt.virConnect) -> None:
-    small(connection, devices="<input type='tablet' bus='usb'/><panic model='isa'/>")
+    small(connection)
     assert taken.take("--all").code == 0
     text = connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-    panic = text[text.index("    <panic") : text.index("</devices>")]
-    connection.defineXMLFlags(text.replace(panic, "").replace("type='tablet'", "type='mouse'"), 0)
+    one = re.search("<app:one[^>]*>", text)
+    assert one
+    connection.defineXMLFlags(text.replace(one[0], "").replace('by="me"', 'by="you"'), 0)
 
     plan = taken.plan()
     assert plan.code == 2
-    assert "remainder[devices/panic]" in plan.out
-    assert "remainder[devices/input" in plan.out
+    assert "remainder[metadata/one]" in plan.out
+    assert "remainder[metadata/two/@by]" in plan.out
     assert (applied := taken.apply()).code == 0, applied
     text = connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-    assert "<panic model='isa'" in text
-    assert "type='tablet'" in text
+    assert text.count('by="me"') == 2
+    assert 'by="you"' not in text
     assert taken.plan().code == 0
 
 
 def test_an_edit_of_the_remainder_is_applied_and_fields_count_more(
     taken: Takeover, connection: libvirt.virConnect
 ) -> None:
-    small(connection, devices="<sound model='ich6'/>")
+    small(connection)
     assert taken.take("--all").code == 0
-    taken.edit("machines/small", 'model="ich6"', 'model="ich9"')
-    taken.edit("machines/small", "  cpu:", "  title: from the field\n  cpu:")
-    taken.edit("machines/small", "<features>", "<title>from the remainder</title><features>")
+    taken.edit("machines/small", 'app" by="me"', 'app" by="you"')
+    taken.edit("machines/small", "  cpus:", "  title: from the field\n  cpus:")
+    taken.edit("machines/small", "<os>", "<title>from the remainder</title><os>")
     plan = taken.plan()
-    assert "remainder[devices/sound/@model]:  ich6 -> ich9" in plan.out
+    assert "remainder[metadata/one/@by]:  me -> you" in plan.out
     assert (applied := taken.apply()).code == 0, applied
     text = connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-    assert "model='ich9'" in text
+    assert 'by="you"' in text
     assert "<title>from the field</title>" in text
     assert taken.plan().code == 0
 
@@ -310,11 +340,11 @@ def test_what_leaves_the_remainder_goes_and_what_fields_say_stays(
     taken: Takeover, connection: libvirt.virConnect
 ) -> None:
     disk = "<disk type='file'><source file='/a'/><target dev='hda'/></disk>"
-    small(connection, devices=f"{disk}<input type='tablet' bus='usb'/><panic model='isa'/>")
+    small(connection, devices=f"{disk}<input type='tablet' bus='usb'/>")
     assert taken.take("--all").code == 0
     document = taken.manifest("machines/small")
     rest = etree.fromstring(document["spec"]["remainder"])
-    for path in ("devices/panic", "devices/disk"):
+    for path in ("metadata/{*}one", "devices/disk"):
         for each in rest.findall(path):
             each.getparent().remove(each)
     document["spec"]["remainder"] = etree.tostring(rest, encoding="unicode")
@@ -322,10 +352,11 @@ def test_what_leaves_the_remainder_goes_and_what_fields_say_stays(
 
     plan = taken.plan()
     assert plan.code == 2, plan
-    assert re.search(r"remainder\[devices/panic\]: +- <panic model=\"isa\"", plan.out), plan
+    assert re.search(r"remainder\[metadata/one\]: +- <app:one", plan.out), plan
     assert (applied := taken.apply()).code == 0, applied
     node = etree.fromstring(connection.lookupByName("small").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    assert node.find("devices/panic") is None
+    assert node.find("metadata/{*}one") is None
+    assert node.find("metadata/{*}two") is not None
     assert node.find("features/acpi") is not None
     assert node.find("devices/input[@type='tablet']") is not None
     assert [source.get("file") for source in node.iterfind("devices/disk/source")] == ["/a"]
@@ -452,7 +483,7 @@ def test_what_cannot_be_imported_is_named_and_the_rest_is_imported(
 ) -> None:
     project.converge(resource("Network", "theirs", bridge={"name": "kvmimport"}))
     small(connection)
-    connection.createXML(SMALL.format(name="passing", devices=""), libvirt.VIR_DOMAIN_START_PAUSED)
+    connection.createXML(SMALL.format(name="passing", devices="", more=""), libvirt.VIR_DOMAIN_START_PAUSED)
     imported = taken.take("--all")
     assert imported.code == 1
     assert "domain/passing: it is transient" in imported.err

@@ -85,16 +85,27 @@ NETWORK = """
 """
 
 
+EARLIER = (Path(__file__).parent / "earlier_import.yaml").read_text()
+PLAIN_EARLIER = re.sub(r"(?s) *<numa>.*</numa>\n", "", EARLIER).replace('"allow"', '"forbid"')
+
+
 class Imported:
     """One object, imported into a folder of its own, and its manifest to edit."""
 
-    def __init__(self, project: Project, connection: libvirt.virConnect, kind: str) -> None:
+    def __init__(self, project: Project, connection: libvirt.virConnect, kind: str, earlier: str = "") -> None:
+        """With an `earlier` spec, as it was imported when there were fewer fields."""
         self._uri, self._connection, self.kind = project.uri, connection, kind
         self.folder = project.folder.parent / "taken"
-        assert (taken := kvmstate("import", f"{kind}/rich", "-c", self._uri, "-o", str(self.folder))).code == 0, taken
-        assert self.run("plan").code == 0
+        way = ("-c", self._uri, "-o", str(self.folder), *(["--no-adopt"] if earlier else []))
+        assert (taken := kvmstate("import", f"{kind}/rich", *way)).code == 0, taken
         self.file = next(path for path in self.folder.rglob("rich.yaml"))
         self.document: dict[str, Any] = yaml.safe_load(self.file.read_text())
+        if earlier:
+            uuid = connection.lookupByName("rich").UUIDString()
+            self.document["spec"] = yaml.safe_load(earlier.replace("UUID", uuid))
+            self.write(self.spec)
+            assert (taken := kvmstate("adopt", str(self.folder), "--auto-approve")).code == 0, taken
+        assert (planned := self.run("plan")).code == 0, planned
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -108,12 +119,35 @@ class Imported:
     def write(self, spec: dict[str, Any]) -> None:
         self.file.write_text(yaml.safe_dump({**self.document, "spec": spec}, sort_keys=False))
 
-    def converge(self, spec: dict[str, Any]) -> str:
+    def converge(self, spec: dict[str, Any], edited: str = "") -> str:
+        """With an `edited` field, another one that does not go with it may be told: it is taken out then."""
         self.write(spec)
-        assert (applied := self.run("apply")).code == 0, applied
+        applied = self.run("apply")
+        if applied.code and edited:
+            self.write(self._agreeing(spec, edited, applied.err))
+            applied = self.run("apply")
+        assert applied.code == 0, applied
         planned = self.run("plan")
         assert planned.code == 0, f"{applied}\n{planned}"
         return planned.out
+
+    def _agreeing(self, spec: dict[str, Any], edited: str, told: str) -> dict[str, Any]:
+        """`spec` without what does not go with its edit: all of that is told, at its line, and the edited line beside
+        it."""
+        lines = self.file.read_text().splitlines()
+        found = re.findall(rf"{self.file.name}:(\d+):\d+: spec\.(\S+): .*\n +hint: .*{self.file.name}:(\d+):\d+", told)
+        assert found, told
+        spec = copy.deepcopy(spec)
+        for line, place, beside in sorted(found, key=lambda each: each[1], reverse=True):
+            steps = re.findall(r"[^.\[\]]+", place)
+            assert edited.split(".")[0] == steps[0] or edited.split(".")[-1] in lines[int(beside) - 1] or "cpus" in told
+            assert steps[-2 if steps[-1].isdigit() else -1] in lines[int(line) - 1] or steps[-1] in lines[int(line) - 2]
+            # an item goes as a whole
+            while len(steps) > 1 and not steps[-1].isdigit():
+                steps.pop()
+            holder, last = at(spec, ".".join(steps))
+            del holder[last]
+        return spec
 
     def pieces(self) -> Counter[str]:
         """Each part of its configuration, without the names that devices have been given."""
@@ -206,10 +240,37 @@ def test_of_a_machine_with_more(
     _edited(MACHINE.format(**{**PLAIN, **parts}), "domain", path, value, touched, project, connection)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "touched"),
+    [
+        ("maxCpus", 6, "vcpu cputune"),
+        ("maxCpus", 3, "vcpu cputune"),
+        ("cpu", {"mode": "custom", "model": "Nehalem"}, "cpu"),
+        (
+            "disks.0",
+            {"name": "hda", "file": "/var/lib/libvirt/one.img", "format": "raw", "bus": "sata", "target": "sda"},
+            "disk controller",
+        ),
+        ("disks.0.bootOrder", 1, "disk os"),
+        ("disks.2", GONE, "disk"),
+        ("interfaces.0.mac", "52:54:00:33:c1:01", "interface"),
+        ("graphics", [], "graphics"),
+        ("serials", [], "serial console"),
+        ("rng", {}, "rng"),
+        ("guestAgent", False, "channel"),
+    ],
+)
+def test_of_a_machine_that_was_imported_earlier(
+    path: str, value: Any, touched: str, project: Project, connection: libvirt.virConnect
+) -> None:
+    """What no field said then is in the remainder, and follows the fields."""
+    _edited(MACHINE.format(**PLAIN), "domain", path, value, touched, project, connection, earlier=True)
+
+
 # what was imported before remainders said of which fields they have parts
 @pytest.mark.parametrize("path", ["cpu", "disks", "interfaces", "graphics", "serials", "rng", "guestAgent", "title"])
 def test_without_a_note_a_field_that_left_settles(path: str, rich: Callable[..., Imported]) -> None:
-    taken = rich(numa=NUMA)
+    taken = rich(EARLIER, numa=NUMA)
     taken.document["spec"]["remainder"] = re.sub(r"<\?kvmstate.*?\?>", "", taken.spec["remainder"])
     taken.converge(taken.spec)
     before, spec = taken.pieces(), taken.spec
@@ -282,10 +343,17 @@ def test_of_a_network(path: str, value: Any, touched: str, project: Project, con
 
 
 def _edited(
-    text: str, kind: str, path: str, value: Any, touched: str, project: Project, connection: libvirt.virConnect
+    text: str,
+    kind: str,
+    path: str,
+    value: Any,
+    touched: str,
+    project: Project,
+    connection: libvirt.virConnect,
+    earlier: bool = False,
 ) -> None:
     _define(connection, text, kind)
-    taken = Imported(project, connection, kind)
+    taken = Imported(project, connection, kind, PLAIN_EARLIER if earlier else "")
     before, said = taken.pieces(), at(taken.spec, path)
     written = said[0][said[1]] if isinstance(said[0], list) else said[0].get(said[1], GONE)
 
@@ -300,7 +368,7 @@ def _edited(
 
     rounds = (value, written, GONE, written, value, GONE, written)
     for new in (each for each in rounds if each is not GONE or path not in REQUIRED):
-        taken.converge(with_(new))
+        taken.converge(with_(new), path)
         now = taken.pieces()
         changed = tags(before - now) | tags(now - before)
         assert changed <= {*touched.split(), "controller"}, (new, before - now, now - before)
@@ -324,9 +392,9 @@ def _define(connection: libvirt.virConnect, text: str, kind: str = "domain") -> 
 
 @pytest.fixture
 def rich(project: Project, connection: libvirt.virConnect) -> Callable[..., Imported]:
-    def define(**parts: str) -> Imported:
+    def define(earlier: str = "", **parts: str) -> Imported:
         _define(connection, MACHINE.format(**{**PLAIN, **parts}))
-        return Imported(project, connection, "domain")
+        return Imported(project, connection, "domain", earlier)
 
     return define
 
@@ -334,40 +402,61 @@ def rich(project: Project, connection: libvirt.virConnect) -> Callable[..., Impo
 def test_cpus_that_are_listed_one_by_one(rich: Callable[..., Imported]) -> None:
     taken = rich(vcpus=f"<vcpus>{VCPUS}</vcpus>")
     for cpus, most in ((3, 4), (4, 4), (1, 4), (2, 3), (2, 6), (2, 4)):
-        taken.converge({**taken.spec, "cpus": cpus, "maxCpus": most})
+        spec = {**taken.spec, "cpus": cpus, "maxCpus": most, "cputune": {}}
+        taken.write(spec)
+        assert ("individualVcpus" in taken.run("plan").err) is ((cpus, most) != (2, 4))
+        spec["individualVcpus"] = [
+            {"id": number, "enabled": number < cpus, "hotpluggable": number > 0} for number in range(most)
+        ]
+        taken.converge(spec)
         listed = next(text for text in taken.pieces() if text.startswith("<vcpus>"))
         assert (listed.count("enabled"), listed.count('enabled="yes"')) == (most, cpus)
+    # or none of them
+    taken.converge({**taken.spec, "cpus": 3, "individualVcpus": []})
+    assert not any(text.startswith("<vcpus>") for text in taken.pieces())
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "at_key", "beside", "told"),
     [
-        ({"maxMemory": "512MiB"}, "maxMemory is 512 MiB, but the NUMA cells in the remainder"),
-        ({"maxMemory": "64MiB", "memory": "64MiB"}, "maxMemory is 64 MiB, but the NUMA cells in the remainder"),
-        ({"maxCpus": 6}, "maxCpus is 6, but the NUMA cells in the remainder"),
-        ({"machine": "q35"}, "disks[hda].bus is ide, which a q35 machine does not have"),
+        ({"maxMemory": "512MiB"}, "cells", "maxMemory", "have 256 MiB together, and maxMemory is 512 MiB"),
+        ({"maxMemory": "64MiB", "memory": "64MiB"}, "cells", "maxMemory", "and maxMemory is 64 MiB"),
+        ({"maxCpus": 6}, "cells", "maxCpus", "no NUMA node has CPU 4, and maxCpus is 6"),
+        ({"maxCpus": 3}, "cpus", "maxCpus", "there is no CPU 3: maxCpus is 3"),
+        ({"boot": ["hd"], "bootOf": 1}, "boot", "bootOrder", "boot does not go with bootOrder"),
+        ({"machine": "q35"}, "bus", "", "disks[hda].bus is ide, which a q35 machine does not have"),
     ],
 )
-def test_what_cannot_be_is_an_error(edit: dict[str, Any], told: str, rich: Callable[..., Imported]) -> None:
+def test_what_cannot_be_is_an_error(
+    edit: dict[str, Any], at_key: str, beside: str, told: str, rich: Callable[..., Imported]
+) -> None:
     taken = rich(numa=NUMA)
-    before = taken.pieces()
-    taken.write({**taken.spec, **edit})
+    before, spec = taken.pieces(), {**taken.spec, **edit}
+    if order := spec.pop("bootOf", None):
+        spec["disks"][0]["bootOrder"] = order
+    taken.write(spec)
+    lines = taken.file.read_text().splitlines()
     for command in ("plan", "apply"):
         refused = taken.run(command)
         assert refused.code == 1
-        place = re.search(rf"{taken.file.name}:(\d+):\d+: spec.*: {re.escape(told)}", refused.err)
+        place = re.search(
+            rf"{taken.file.name}:(\d+):\d+: spec[^ ]*: [^\n]*{re.escape(told)}.*\n +hint: (.*)", refused.err
+        )
         assert place, refused
-        # the field's own line
-        line = taken.file.read_text().splitlines()[int(place[1]) - 1]
-        assert re.match(rf"\W+{re.split(r'[. ]', told.replace('disks[hda].', ''))[0]}: ", line), line
-        assert "hint: " in refused.err, refused
+        # the line that is to be edited, and the one that it does not go with
+        assert at_key in " ".join(lines[int(place[1]) - 3 : int(place[1])]), refused
+        if beside:
+            other = re.search(rf"{beside} is at \S*{taken.file.name}:(\d+):", place[2])
+            assert other is not None, refused
+            assert beside in lines[int(other[1]) - 1], refused
     assert taken.pieces() == before
 
 
 def test_fields_and_numa_cells_change_together(rich: Callable[..., Imported]) -> None:
     taken = rich(numa=NUMA)
-    spec = taken.spec
-    spec |= {"maxMemory": "512MiB", "remainder": spec["remainder"].replace('memory="131072"', 'memory="262144"')}
+    spec = {**taken.spec, "maxMemory": "512MiB"}
+    for cell in spec["cpu"]["numa"]["cells"]:
+        cell["memory"] = "256MiB"
     taken.converge(spec)
     assert any(text.startswith('<memory unit="KiB">524288') for text in taken.pieces())
 
@@ -438,12 +527,17 @@ def test_a_machine_that_is_lost_is_as_its_manifest_says(
     before = taken.pieces()
     connection.lookupByName("rich").undefine()
     taken.converge(spec)
-    assert tags(before - taken.pieces()) <= {"controller"}
+
+    def placeless(pieces: Counter[str]) -> Counter[str]:
+        # there are no gaps where devices were that have left
+        return Counter(re.sub(r"<address [^>]*type=\"pci\"></address>", "", text) for text in pieces.elements())
+
+    assert tags(placeless(before) - placeless(taken.pieces())) <= {"controller"}
 
 
 def test_an_earlier_manifest_without_names(project: Project, connection: libvirt.virConnect, tmp_path: Path) -> None:
     _define(connection, MACHINE.format(**PLAIN))
-    taken = Imported(project, connection, "domain")
+    taken = Imported(project, connection, "domain", PLAIN_EARLIER)
     spec = taken.spec
     spec["remainder"] = re.sub(r"<\?kvmstate.*?\?>", "", spec["remainder"])
     for each in spec["interfaces"]:

@@ -78,6 +78,34 @@ def test_an_adoption_that_is_killed_leads_to_no_upload(project: Project, connect
     assert project.path("images/data").read_bytes().startswith(b"theirs")
 
 
+def test_what_a_killed_import_leaves_is_nobodys_and_goes(
+    project: Project, connection: libvirt.virConnect, tmp_path: Path
+) -> None:
+    connection.defineXML("<domain type='qemu'><name>web</name><memory>65536</memory><os><type>hvm</type></os></domain>")
+
+    def left() -> list[str]:
+        return [domain.name() for domain in connection.listAllDomains() if domain.name() != "web"]
+
+    def run(before: str, *words: str) -> subprocess.CompletedProcess[str]:
+        said = [sys.executable, "-c", f"{before}\n{MAIN}", *words, "-c", project.uri]
+        return subprocess.run(said, cwd=tmp_path, check=False, text=True, capture_output=True)
+
+    kill = "import os, libvirt; libvirt.virDomain.undefineFlags = lambda *_: os._exit(9)"
+    assert run(kill, "import", "--all", "--output", "taken").returncode == 9
+    assert len(left()) == 1
+    # at first it may be one that another import is about to undefine
+    young, old = "pass", "from kvmstate.host import domains; domains._TRIAL_LASTS = -1.0"
+    assert left()[0] not in run(young, "doctor").stdout
+    assert f"domain {left()[0]} is left from an import" in run(old, "doctor").stdout
+    first = run(young, "import", "--all", "--output", "first", "--no-adopt")
+    assert "1 imported" in first.stdout, first
+    assert len(left()) == 1
+    again = run(old, "import", "--all", "--output", "again")
+    assert again.returncode == 0, again
+    assert {path.name for path in (tmp_path / "again").rglob("*.yaml")} == {"web.yaml", "kvmstate.yaml"}
+    assert left() == []
+
+
 def on_host(connection: libvirt.virConnect) -> set[str]:
     connection.storagePoolLookupByName("images").refresh()
     found = {

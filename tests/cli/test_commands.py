@@ -147,7 +147,7 @@ def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
 def test_explain_says_what_where_and_at_what_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain", "VirtualMachine.spec.disks[].bus"]) == 0
     said = capsys.readouterr().out
-    assert "<virtio | sata | scsi | ide | usb>" in said
+    assert "<virtio | sata | scsi | ide | usb | fdc>" in said
     assert "/domain/devices/disk/target/@bus" in said
     assert "restart" in said
     assert run(["explain", "domain.cpus"]) == 0
@@ -166,7 +166,8 @@ def test_every_field_of_a_spec_is_described() -> None:
     schema = json.loads(text("manifest"))
     for name, definition in schema["$defs"].items():
         for field, value in definition.get("properties", {}).items():
-            assert value.get("description") or "$ref" in json.dumps(value), f"{name}.{field}"
+            said = json.dumps({key: each for key, each in value.items() if key != "default"})
+            assert value.get("description") or "$ref" in said or "description" in said, f"{name}.{field}"
 
 
 def test_the_schema_takes_what_the_loader_takes(tmp_path: Path) -> None:
@@ -297,3 +298,15 @@ def test_what_limits_deletions_is_an_option_only_where_it_counts(command: str, o
     assert (done.returncode, "no such option" in done.stderr.lower()) == (1, True), done
     for other in ("plan", "apply"):
         assert option.partition("=")[0] in kvmstate(other, "--help", cwd=tmp_path).stdout
+
+
+def test_explain_says_what_every_field_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "VirtualMachine", "--costs"]) == 0
+    rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert rows["cpus"] == "grow: live up to maxCpus, shrink: restart"
+    assert rows["disks[].volume"] == "live with device cdrom, else restart"
+    assert rows["uuid"] == "replace"
+    assert len(rows) > 900
+    assert run(["explain", "VirtualMachine.interfaces", "--costs"]) == 0
+    assert {line.partition(".")[0].strip() for line in capsys.readouterr().out.splitlines()} >= {"interfaces[]"}
+    assert run(["explain", "--costs"]) == 1

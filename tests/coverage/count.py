@@ -27,7 +27,7 @@ from kvmstate.host import open_host
 from kvmstate.kinds import BY_NAME
 from kvmstate.model.resource import ResourceId
 from kvmstate.plan.planner import observe
-from kvmstate.plan.takeover import takeover
+from kvmstate.plan.takeover import Takeovers
 from kvmstate.sandbox import start, stop
 from kvmstate.xmlbind import document, meaning, patch
 from kvmstate.xmlbind.remainder import _paired, groups
@@ -196,7 +196,7 @@ def count(trial: Trial, folders: Iterable[Path]) -> dict[str, Counted]:
             whole = document(made.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
             id_ = ResourceId("domain", made.name())
             with open_host(trial.sandbox.uri) as host:
-                spec = takeover(KIND, observe(host, [id_])[id_], host, "coverage").spec
+                spec = Takeovers(host, "coverage").resource(KIND, observe(host, [id_])[id_]).spec
         finally:
             made.undefineFlags(KEEP)
         add(counted, name, whole, spec, remembered(trial, trial.connection.getLibVersion(), whole))

@@ -15,8 +15,8 @@ from kvmstate.xmlbind import document, parse
 
 # These follow others
 _FOLLOW = {"maxMemory": "memory", "maxCpus": "cpus"}
-# How much of it a guest or libvirt has filled tells nothing
-_FILLED = {"allocation"}
+# How much of it a guest or libvirt has filled tells nothing, nor which controllers libvirt adds for other devices
+_FILLED = {"allocation", "controllers"}
 Configured = dict[ResourceId, tuple[str, dict[str, Any]]]
 
 

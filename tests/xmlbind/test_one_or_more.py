@@ -23,7 +23,7 @@ from kvmstate.xmlbind import (
 
 
 class Motor(Section):
-    present = True
+    bare = True
     made_with = {"@model": "new"}
 
     fuel: str | None = xml("fuel")

@@ -19,7 +19,7 @@ class Inner(Section):
 
 
 class Made(Inner):
-    present = True
+    bare = True
     made_with = {"@model": "best", "backend": "x"}
 
 

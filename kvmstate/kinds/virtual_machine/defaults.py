@@ -39,8 +39,10 @@ def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
         parse_path("os/type/@machine").set(node, machine)
     if machine and "q35" in machine:
         devices = parse_path("devices").ensure(node)
-        occupied = sum(len(items(spec, b)) for b, device in DEVICES.values() if device.plug is not Effect.RESTART)
+        there = ((len(items(spec, b)), alias) for alias, b in DEVICES.bindings.items())
+        occupied = sum(count for count, alias in there if count and DEVICES[alias][1].plug is not Effect.RESTART)
+        ports = SPARE_PCIE_PORTS + occupied if spec.pcie_ports is None else spec.pcie_ports
         etree.SubElement(devices, "controller", type="pci", model="pcie-root")
-        for _ in range(SPARE_PCIE_PORTS + occupied):
+        for _ in range(ports):
             etree.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     return node

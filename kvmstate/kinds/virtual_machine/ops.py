@@ -28,6 +28,7 @@ from kvmstate.kinds.virtual_machine.devices.interface import named_interfaces
 from kvmstate.kinds.virtual_machine.portable import portable, secrets
 from kvmstate.kinds.virtual_machine.rebuild import rebuild
 from kvmstate.kinds.virtual_machine.removed import removed
+from kvmstate.kinds.virtual_machine.settings import Cpu
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.change import Action, Change
@@ -116,10 +117,22 @@ def _settled(
     if config.cpu and config.cpu.mode in ("host-model", "maximum") and _is_expanded(node):
         # to a custom model and its features when the domain starts
         update["cpu"] = config.cpu
-    if active.memory > config.memory:
+    elif config.cpu and active.cpu:
+        update["cpu"] = _as_defined(config.cpu, active.cpu)
+    # what changes on its own may be left out of what is read
+    memory: int | None = active.memory
+    if memory is None or memory > config.memory:
         # a guest that boots, or has no balloon driver, has not given the difference back: not an edit of anybody's
         update["memory"] = config.memory
     return active.model_copy(update=update)
+
+
+def _as_defined(config: Cpu, active: Cpu) -> Cpu:
+    """The CPU that runs, without what libvirt has added to it when it started: how it was checked, and features that
+    QEMU gave the model besides."""
+    named = {each.name for each in config.features}
+    same = {"check": config.check, "fallback": config.fallback, "vendor": active.vendor if config.vendor else None}
+    return active.model_copy(update={**same, "features": [each for each in active.features if each.name in named]})
 
 
 def _is_expanded(node: etree._Element) -> bool:
@@ -141,9 +154,9 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
         if limit := getattr(spec, f"max_{name}") or (None if ignored else getattr(spec, name)):
             update[f"max_{name}"] = limit
     owner = Owner(project, resource.id.name)
-    for b, device in DEVICES.values():
+    for alias, b in DEVICES.bindings.items():
         if b.repeated and b.name in spec.model_fields_set:
-            wanted = getattr(spec, b.name)
+            wanted, device = getattr(spec, b.name), DEVICES[alias][1]
             update[b.name] = b.alike([*device.completed(wanted, items(seen, b), owner)], wanted)
     return spec.model_copy(update=update)
 
@@ -327,4 +340,5 @@ OPS = Ops(
     checked=judged,
     followed=followed,
     removed=removed,
+    begun=base,
 )

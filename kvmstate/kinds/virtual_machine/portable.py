@@ -9,12 +9,14 @@ from lxml import etree
 from kvmstate.errors import HostError
 from kvmstate.host import Host, networks
 from kvmstate.host.connection import once
+from kvmstate.kind.stamps import unstamp
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
+from kvmstate.kinds.virtual_machine.implied import reduced
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
 from kvmstate.model.resource import Observed
 from kvmstate.snapshots import chain
-from kvmstate.xmlbind import differences, disk_source, document, owning
+from kvmstate.xmlbind import differences, disk_source, document, owning, parse
 from kvmstate.xmlbind.path import parse_path
 from kvmstate.xmlbind.remainder import HIDDEN
 
@@ -36,11 +38,15 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
         if path != disk.path:
             # overlays come and go with snapshots, which no manifest has
             chain.lay(node.iterfind("devices/disk"), disk.target, path, format_)
+    unstamp(node)
+    if (bare := reduced(host, node)) is not None:
+        node, spec = bare, parse(VirtualMachineSpec, bare, host.lookup).model_copy(update=observed.calls)
+    else:
+        _drop_added(node, host)
     _hide_passwords(node, observed)
-    _drop_added(node, host)
     if any(i.network and i.network not in _networks(host) for i in spec.interfaces):
         spec = owning(spec, *(spec.model_fields_set - {"interfaces"}))
-    derived = {"max_memory": spec.memory, "max_cpus": spec.cpus, "firmware": "bios", "clock": "utc"}
+    derived = {"max_memory": spec.memory, "max_cpus": spec.cpus, "firmware": "bios"}
     omitted = {name for name, value in derived.items() if getattr(spec, name) == value}
     spec = owning(spec, *(spec.model_fields_set - omitted))
     if "disks" in spec.model_fields_set:
@@ -110,6 +116,7 @@ def _is_volume(node: etree._Element, disk: Disk, host: Host) -> bool:
 
 
 def _drop_added(node: etree._Element, host: Host) -> None:
+    """As far as is known without asking libvirt."""
     for path, value in _ADDED.items():
         if parse_path(path).text(node) == value:
             parse_path(path).remove(node)
@@ -118,7 +125,7 @@ def _drop_added(node: etree._Element, host: Host) -> None:
         node.remove(clock)
     machine = parse_path("os/type").find(node)
     arch = machine.get("arch") if machine is not None else None
-    for _, device in DEVICES.values():
+    for device in DEVICES.loaded():
         device.omit(node)
     if (emulator := node.findtext("devices/emulator")) and emulator in _emulators(host).get(arch, ()):
         parse_path("devices/emulator").remove(node)

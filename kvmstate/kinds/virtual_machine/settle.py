@@ -12,7 +12,18 @@ def settle(node: etree._Element) -> etree._Element:
     _boot(node)
     _machine(node)
     _vcpus(node)
+    _iothreads(node)
+    _controllers(node)
     return node
+
+
+def _controllers(node: etree._Element) -> None:
+    """USB controllers come before PCI's in a new machine, as libvirt has them."""
+    root = parse_path("devices/controller[@model='pcie-root']").find(node)
+    if root is None or root.get("index") is not None:
+        return
+    for usb in node.findall("devices/controller[@type='usb']"):
+        root.addprevious(usb)
 
 
 def _vcpus(node: etree._Element) -> None:
@@ -28,6 +39,9 @@ def _vcpus(node: etree._Element) -> None:
     if tune is not None and not len(tune):
         drop(tune)
     if listed is None:
+        return
+    if not len(listed):
+        drop(listed)
         return
     cpus = {int(each.get("id", "0")): each for each in listed.findall("vcpu")}
     for number in [number for number in cpus if number >= most]:
@@ -47,6 +61,18 @@ def _vcpus(node: etree._Element) -> None:
         each.set("enabled", "yes")
         if any("order" in other.attrib for other in enabled):
             each.set("order", str(max(int(other.get("order", "0")) for other in ordered) + 1))
+
+
+def _iothreads(node: etree._Element) -> None:
+    """libvirt lists them all, and takes what is listed for their number."""
+    count, listed = node.findtext("iothreads") or "", node.find("iothreadids")
+    if listed is None or not (count.isdecimal() or node.find("iothreads") is None):
+        return
+    ids = sorted(listed.findall("iothread"), key=lambda each: int(each.get("id", "0")))
+    for each in ids[int(count or 0) :]:
+        drop(each)
+    if not len(listed):
+        drop(listed)
 
 
 def _boot(node: etree._Element) -> None:

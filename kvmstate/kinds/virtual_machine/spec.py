@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import Any, ClassVar, Literal, Self
 
 from lxml import etree
@@ -10,23 +11,71 @@ from pydantic import model_validator
 from kvmstate.kind import Claim, Fault, Form, Image, Plug, Spec
 from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
-from kvmstate.kinds.virtual_machine.devices.base import device, devices, registry
-from kvmstate.kinds.virtual_machine.devices.channel import GUEST_AGENT, Channel
+from kvmstate.kinds.virtual_machine.devices import (
+    Audio,
+    Channel,
+    Console,
+    Controller,
+    Crypto,
+    Filesystem,
+    Graphics,
+    Hostdev,
+    Hub,
+    Input,
+    Iommu,
+    Lease,
+    Memballoon,
+    MemoryDevice,
+    Panic,
+    Parallel,
+    Pstore,
+    Redirdev,
+    Rng,
+    Shmem,
+    Smartcard,
+    Sound,
+    Tpm,
+    Video,
+    Vsock,
+    Watchdog,
+)
+from kvmstate.kinds.virtual_machine.devices.agent import GUEST_AGENT
+from kvmstate.kinds.virtual_machine.devices.base import Devices, device, devices
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
-from kvmstate.kinds.virtual_machine.devices.graphics import Graphics
 from kvmstate.kinds.virtual_machine.devices.interface import Interface
-from kvmstate.kinds.virtual_machine.devices.rng import Rng
 from kvmstate.kinds.virtual_machine.devices.serial import Serial
-from kvmstate.kinds.virtual_machine.devices.tpm import Tpm
-from kvmstate.kinds.virtual_machine.devices.vsock import Vsock
-from kvmstate.kinds.virtual_machine.devices.watchdog import Watchdog
+from kvmstate.kinds.virtual_machine.settings import (
+    Bios,
+    Blkiotune,
+    BootMenu,
+    Clock,
+    Cpu,
+    Cputune,
+    Features,
+    FirmwareFeature,
+    IoThread,
+    LaunchSecurity,
+    Loader,
+    MemoryBacking,
+    MemoryHotplug,
+    Memtune,
+    Numatune,
+    Nvram,
+    Perf,
+    Power,
+    Resource,
+    SecurityLabel,
+    Sysinfo,
+    Vcpu,
+)
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model.effect import Effect, Scaling
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
 from kvmstate.model.reference import Lookup, VolumeRef
-from kvmstate.xmlbind import Element, Section, Sensitive, xml
-from kvmstate.xmlbind.codecs import same_flag, same_path, size
+from kvmstate.xmlbind import Element, Section, Sensitive, xml, xml_list
+from kvmstate.xmlbind.codecs import ON_OFF, same_case, same_flag, same_path, size
+from kvmstate.xmlbind.path import parse_path
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -54,10 +103,49 @@ def _write_firmware(node: etree._Element, value: str | None, lookup: Lookup) -> 
         if _read_firmware(node, lookup) != "efi":
             node.set("firmware", "efi")
         return
+    if value is None and "firmware" not in node.attrib:
+        # a loader of its own, which has a field
+        return
     node.attrib.pop("firmware", "")
     for tag in ("loader", "nvram", "firmware"):
         for child in node.findall(tag):
             node.remove(child)
+
+
+def _ports(devices: etree._Element) -> list[etree._Element]:
+    """Those that follow the root, of which only the number counts; see `controllers` for others."""
+    found: list[etree._Element] = []
+    node = ROOT.find(devices)
+    if node is not None and len(node):
+        # a root that says more is one of `controllers`
+        return found
+    while node is not None:
+        node = node.getnext()
+        if node is None or node.get("model") != "pcie-root-port" or node.find("target[@hotplug]") is not None:
+            break
+        found.append(node)
+    return found
+
+
+def _read_ports(devices: etree._Element, lookup: Lookup) -> int | None:
+    return len(_ports(devices)) or None
+
+
+def _write_ports(devices: etree._Element, value: int | None, lookup: Lookup) -> None:
+    """New ones stand where libvirt has them; it says the rest, such as their index."""
+    there = _ports(devices)
+    missing = ["pcie-root-port"] * ((value or 0) - len(there))
+    root = ROOT.find(devices)
+    if missing and root is None:
+        missing.insert(0, "pcie-root")
+    others = devices.iterfind("controller")
+    usb = takewhile(lambda each: each.get("type") == "usb", others)
+    before = [*usb] if root is None else [root, *there]
+    first = devices.find("controller")
+    start = len(devices) if first is None else devices.index(first)
+    place = devices.index(before[-1]) + 1 if before else start
+    for number, model in enumerate(missing, place):
+        devices.insert(number, etree.Element("controller", type="pci", model=model))
 
 
 def _read_cpus(node: etree._Element, lookup: Lookup) -> int:
@@ -83,6 +171,13 @@ def _write_max_cpus(node: etree._Element, value: int | None, lookup: Lookup) -> 
     node.text = str(value)
 
 
+ROOT = parse_path("controller[@model='pcie-root']")
+PCIE_PORTS = Element(_read_ports, _write_ports)
+UUID = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+CPUSET = r"^\^?[0-9]+(-[0-9]+)?(,\^?[0-9]+(-[0-9]+)?)*$"
+BootDevice = Literal["hd", "cdrom", "network", "fd"]
+OnPoweroff = Literal["destroy", "restart", "preserve", "rename-restart"]
+OnCrash = Literal["destroy", "restart", "preserve", "rename-restart", "coredump-destroy", "coredump-restart"]
 CPUS = Element(_read_cpus, _write_cpus)
 MAX_CPUS = Element(_read_max_cpus, _write_max_cpus)
 FIRMWARE = Element(_read_firmware, _write_firmware)
@@ -91,30 +186,6 @@ FIRMWARE = Element(_read_firmware, _write_firmware)
 def up_to(limit: str) -> Scaling:
     """A running machine can be given more, as far as the field `limit` says."""
     return Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit=limit)
-
-
-class Topology(Section):
-    sockets: int = xml("@sockets", required=True, ge=1, doc="CPU sockets.")
-    cores: int = xml("@cores", required=True, ge=1, doc="Cores of a socket.")
-    threads: int = xml("@threads", default=1, ge=1, doc="Threads of a core.")
-
-
-class Cpu(Section):
-    """What CPU the guest sees."""
-
-    mode: Literal["host-passthrough", "host-model", "maximum", "custom"] | None = xml(
-        "@mode", doc="custom needs a model."
-    )
-    model: str | None = xml("model", doc="A named model, such as EPYC (mode custom).")
-    topology: Topology | None = xml("topology", doc="Sockets, cores and threads that the guest sees.")
-
-    @model_validator(mode="after")
-    def _model(self) -> Self:
-        if self.model and self.mode not in (None, "custom"):
-            raise ValueError("cpu.model goes with mode custom")
-        if self.mode == "custom" and not self.model:
-            raise ValueError("cpu mode custom needs a model")
-        return self
 
 
 class Kernel(Section):
@@ -168,19 +239,114 @@ class VirtualMachineSpec(Spec):
         "os/type/@machine",
         same=_same_machine,
         lasting=True,
-        pattern=r"^[\w.+-]+$",
+        pattern=r"^[A-Za-z0-9_.+-]+$",
         doc="q35, pc, or one with its version. Default: q35; libvirt pins the version.",
     )
+    arch: str | None = xml(
+        "os/type/@arch", lasting=True, effect=Effect.REPLACE, pattern=r"^[A-Za-z0-9_]+$", doc="Default: the host's."
+    )
+    emulator: str | None = xml(
+        "devices/emulator", same=same_path, lasting=True, pattern="^/", doc="Which QEMU. Default: libvirt's choice."
+    )
+    uuid: str | None = xml(
+        "uuid",
+        same=same_case,
+        lasting=True,
+        effect=Effect.REPLACE,
+        pattern=UUID,
+        doc="By which libvirt knows it. Default: chosen when it is made.",
+    )
+    genid: str | None = xml("genid", same=same_case, lasting=True, pattern=UUID, doc="By which Windows knows a copy.")
+    osinfo: str | None = xml(
+        "metadata/libosinfo:libosinfo/libosinfo:os/@id",
+        pattern="^http",
+        doc="The guest's system, for other tools: https://libosinfo.org",
+    )
+    loader: Loader | None = xml("os/loader", doc="The firmware's image.")
+    nvram: Nvram | None = xml("os/nvram", doc="The firmware's variables.")
     firmware: Literal["bios", "efi"] | None = xml("os", FIRMWARE, doc="What starts the guest. Default: bios.")
+    firmware_features: list[FirmwareFeature] = xml_list(
+        "os/firmware/feature", key="name", doc="Of the firmware that libvirt chooses."
+    )
+    boot: list[BootDevice] = xml_list(
+        "os/boot/@dev", doc="From which kind of device, in this order; instead of their bootOrder."
+    )
+    boot_menu: BootMenu | None = xml("os/bootmenu", doc="Whether whoever looks may choose.")
+    bios: Bios | None = xml("os/bios")
+    smbios: Literal["emulate", "host", "sysinfo"] | None = xml(
+        "os/smbios/@mode", doc="Where what SMBIOS tells the guest comes from; sysinfo: see there."
+    )
+    sysinfo: Sysinfo | None = xml("sysinfo", doc="What SMBIOS tells the guest.")
+    acpi_table: str | None = xml(
+        "os/acpi/table[@type='slic']", same=same_path, pattern="^/", doc="A table of type slic, a file of the host."
+    )
     kernel: Kernel | None = xml("os", shared=True)
     cpu: Cpu | None = xml("cpu", doc="Default: host-passthrough with KVM, else QEMU's own.")
-    clock: Literal["utc", "localtime"] | None = xml(
-        "clock/@offset", lasting=True, doc="What the guest's hardware clock shows. Windows wants localtime."
+    clock: Clock | None = xml("clock", doc="What the guest's hardware clock shows: `localtime` for Windows, or more.")
+    features: Features | None = xml("features", doc="Features of the hypervisor.")
+    pm: Power | None = xml("pm", doc="Whether the guest may sleep.")
+    on_poweroff: OnPoweroff | None = xml("on_poweroff", lasting=True, doc="When the guest ends. Default: destroy.")
+    on_reboot: OnPoweroff | None = xml("on_reboot", lasting=True, doc="When the guest reboots. Default: restart.")
+    on_crash: OnCrash | None = xml("on_crash", lasting=True, doc="When the guest crashes. Default: destroy.")
+    on_lockfailure: Literal["poweroff", "restart", "pause", "ignore"] | None = xml(
+        "on_lockfailure", doc="When the lock manager loses its disks' locks."
+    )
+    vcpu_placement: Literal["static", "auto"] | None = xml(
+        "vcpu/@placement", lasting=True, doc="auto asks numad. Default: static."
+    )
+    cpuset: str | None = xml("vcpu/@cpuset", pattern=CPUSET, doc="The host's CPUs that it runs on, such as 0-3,^2.")
+    individual_vcpus: list[Vcpu] = xml_list(
+        "vcpus/vcpu", key="id", doc="Which of its virtual CPUs are there, one by one."
+    )
+    iothreads: int | None = xml("iothreads", ge=1, doc="How many threads of QEMU's serve its disks.")
+    iothreadids: list[IoThread] = xml_list("iothreadids/iothread", key="id", doc="These threads, one by one.")
+    cputune: Cputune | None = xml("cputune", doc="Where its CPUs run, and how much.")
+    numatune: Numatune | None = xml("numatune", doc="From where in the host its memory comes.")
+    memtune: Memtune | None = xml("memtune", doc="How much of the host's memory it may take.")
+    blkiotune: Blkiotune | None = xml("blkiotune", doc="How much of the host's disks it may take.")
+    memory_backing: MemoryBacking | None = xml("memoryBacking", doc="What its memory is on the host.")
+    memory_hotplug: MemoryHotplug | None = xml("maxMemory", doc="Room for memory devices.")
+    memory_dump: bool | None = xml(
+        "memory/@dumpCore", ON_OFF, doc="Whether a dump of the host's process has its memory as well."
+    )
+    perf: Perf | None = xml("perf", doc="Events of the host's CPU that are counted.")
+    resource: Resource | None = xml("resource", doc="Where it is accounted.")
+    seclabels: list[SecurityLabel] = xml_list("seclabel", doc="Under which labels it runs.")
+    launch_security: LaunchSecurity | None = xml("launchSecurity", doc="Memory that the host cannot read.")
+    controllers: list[Controller] = devices(Controller, open=True, doc="Those that are not as libvirt would have them.")
+    pcie_ports: int | None = xml(
+        "devices",
+        PCIE_PORTS,
+        same=lambda want, seen: seen is not None and want is not None and seen >= want,
+        lasting=True,
+        ge=0,
+        le=200,
+        doc="PCIe root ports at least, into which devices are plugged. Default: ten more than devices that may come "
+        "and go while it runs; libvirt adds what others need.",
     )
     disks: list[Disk] = devices(Disk, doc="Disks and CD-ROM drives.")
     interfaces: list[Interface] = devices(Interface, doc="Network interfaces.")
     graphics: list[Graphics] = devices(Graphics, doc="Graphical consoles, by VNC or SPICE.")
     serials: list[Serial] = devices(Serial, doc="Serial consoles.")
+    parallels: list[Parallel] = devices(Parallel, doc="Parallel ports.")
+    consoles: list[Console] = devices(Console, doc="Consoles that are not serial ports.")
+    video: list[Video] = devices(Video)
+    sound: list[Sound] = devices(Sound)
+    audio: list[Audio] = devices(Audio)
+    inputs: list[Input] = devices(Input, doc="Keyboards, mice and tablets.")
+    hostdevs: list[Hostdev] = devices(Hostdev, doc="Devices of the host's.")
+    filesystems: list[Filesystem] = devices(Filesystem, doc="Folders of the host's.")
+    redirdevs: list[Redirdev] = devices(Redirdev, doc="USB ports for devices from elsewhere.")
+    smartcards: list[Smartcard] = devices(Smartcard)
+    shmems: list[Shmem] = devices(Shmem, doc="Memory that guests share.")
+    memories: list[MemoryDevice] = devices(MemoryDevice, doc="Memory that is plugged in.")
+    hubs: list[Hub] = devices(Hub, doc="USB hubs.")
+    leases: list[Lease] = devices(Lease, doc="Locks that it has to have.")
+    panics: list[Panic] = devices(Panic, doc="By which the guest tells that it has crashed.")
+    cryptos: list[Crypto] = devices(Crypto, doc="Encryption for the guest.")
+    memballoon: Memballoon | None = device(Memballoon, lasting=True)
+    iommu: Iommu | None = device(Iommu)
+    pstore: Pstore | None = device(Pstore)
     rng: list[Rng] = devices(Rng)
     watchdog: Watchdog | None = device(Watchdog)
     tpm: Tpm | None = device(Tpm)
@@ -191,9 +357,13 @@ class VirtualMachineSpec(Spec):
     )
 
     def settled(self, node: etree._Element) -> etree._Element:
-        for _, section in DEVICES.values():
+        for section in DEVICES.loaded():
             section.settle(node)
         return settle(node)
+
+    @property
+    def own_uuid(self) -> str:
+        return self.uuid or super().own_uuid
 
     def status(self) -> str:
         return self.state
@@ -221,14 +391,10 @@ class VirtualMachineSpec(Spec):
             raise ValueError(f"cpus ({self.cpus}) is more than maxCpus ({self.max_cpus})")
         if self.max_memory and self.memory > self.max_memory:
             raise ValueError("memory is more than maxMemory")
-        topology = self.cpu.topology if self.cpu else None
-        most = self.max_cpus or self.cpus
-        if topology and most and topology.sockets * topology.cores * topology.threads != most:
-            raise ValueError("cpu.topology must multiply to maxCpus (or cpus)")
         return self
 
 
-DEVICES = registry(VirtualMachineSpec)
+DEVICES = Devices(VirtualMachineSpec)
 # What the XML of a running machine says again with every start, as its guest's drivers come, or as its devices work.
 VOLATILE = (
     "self::*[@id]/currentMemory",
@@ -237,7 +403,7 @@ VOLATILE = (
     "devices/*[@type='pty']/source",
     "devices/*/@tty",
     "seclabel[@type='dynamic']",
-    *(f"devices/{section.tag}/{path}" for _, section in DEVICES.values() for path in section.volatile),
+    *(f"devices/{device.tag}/{path}" for device in DEVICES.known() for path in device.volatile),
 )
 
 

@@ -1,17 +1,19 @@
 """What every device can say of itself, and what the machine asks of all of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Unpack
+from typing import Annotated, Any, ClassVar, Unpack, cast
 
 from lxml import etree
 from pydantic import Field
 
 from kvmstate.kind import Claim, Fault
+from kvmstate.kinds.virtual_machine.devices.address import ADDRESS, PATTERN
 from kvmstate.model.effect import Cost, Effect
-from kvmstate.model.field import Told
 from kvmstate.model.reference import Lookup
-from kvmstate.xmlbind import Binding, Element, Section, bindings, xml, xml_list
+from kvmstate.xmlbind import Binding, Element, Later, Section, bindings, xml, xml_list
+from kvmstate.xmlbind.codecs import same_case
+from kvmstate.xmlbind.fields import Place
 from kvmstate.xmlbind.path import parse_path
 
 # Devices are told apart by libvirt's user aliases, which must start with ua-
@@ -36,12 +38,21 @@ class Device(Section):
     `volatile` are XPaths, from its element, of what a running machine's XML says again with every start.
     """
 
-    present = True
+    bare = True
     tag: ClassVar[str]
     key: ClassVar[str] = "name"
     plug: ClassVar[Cost] = Effect.RESTART
     swaps: ClassVar[tuple[str, ...]] = ()
     volatile: ClassVar[tuple[str, ...]] = ()
+
+    address: str | None = xml(
+        ".",
+        ADDRESS,
+        same=same_case,
+        lasting=True,
+        pattern=PATTERN,
+        doc="Where it is on its bus, such as pci:0000:00:03.0 or drive:0:0:0:1. Default: libvirt's choice.",
+    )
 
     @classmethod
     def completed(cls, wanted: Sequence[object], seen: Sequence[object], owner: Owner) -> Sequence[object]:
@@ -65,27 +76,53 @@ class Device(Section):
         """Take out of a machine's XML what libvirt adds again of its own accord."""
 
 
-def device(section: type[Device], **told: Unpack[Told]) -> Any:
+def device(section: type[Device], **told: Unpack[Place]) -> Any:
     """Declare the field of a device that a machine has one of."""
-    return xml(f"devices/{section.tag}", whole=True, **_cost(section), **told)
+    told["whole"] = True
+    return xml(f"devices/{section.tag}", **_cost(section), **told)
 
 
-def devices(section: type[Device], **told: Unpack[Told]) -> Any:
+def devices(section: type[Device], **told: Unpack[Place]) -> Any:
     """Declare the field of devices that a machine may have several of; without a key, it may be written as one."""
     path = f"devices/{section.tag}"
-    return xml_list(path, key=section.key, one_or_more=not section.key, whole=True, **_cost(section), **told)
+    told["whole"] = True
+    return xml_list(path, key=section.key, one_or_more=not section.key, **_cost(section), **told)
 
 
 def _cost(section: type[Device]) -> Any:
-    return {} if section.plug is Effect.RESTART else {"effect": section.plug}
+    plug = getattr(section, "plug", Effect.RESTART)
+    return {} if plug is Effect.RESTART else {"effect": plug}
 
 
-Devices = Mapping[str, tuple[Binding, type[Device]]]
+class Devices(Mapping[str, tuple[Binding, type[Device]]]):
+    """Hold, by manifest spelling, the fields of a spec for devices, and what these are. Looking at one loads it."""
 
+    def __init__(self, spec: type[Section]) -> None:
+        found = (b for b in bindings(spec) if b.holding and b.xml and b.xml.path.startswith("devices/"))
+        self.bindings = {b.alias: b for b in found}
 
-def registry(spec: type[Section]) -> Devices:
-    """Collect, by manifest spelling, the fields of a spec that hold devices."""
-    return {b.alias: (b, section) for b in bindings(spec) for section in b.sections if issubclass(section, Device)}
+    def __getitem__(self, alias: str) -> tuple[Binding, type[Device]]:
+        b = self.bindings[alias]
+        return b, cast("type[Device]", b.sections[0])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.bindings)
+
+    def __len__(self) -> int:
+        return len(self.bindings)
+
+    def known(self) -> Iterator[type[Device]]:
+        """All of them: of those that are not loaded, what stands in for them, which knows as much as is asked here."""
+        for b in self.bindings.values():
+            for each in b.holding:
+                yield cast("type[Device]", each)
+
+    def loaded(self) -> Iterator[type[Device]]:
+        """Those that a machine has had: the others have done nothing."""
+        for b in self.bindings.values():
+            for each in b.holding:
+                if not issubclass(each, Later) or each.is_loaded():
+                    yield self[b.alias][1]
 
 
 def items(spec: object, binding: Binding) -> list[Any]:
@@ -105,7 +142,9 @@ def named(fallback: str, known: Callable[[str], str] = str) -> Element:
         return known(text) if text else None
 
     def write(node: etree._Element, value: str | None, lookup: Lookup) -> None:
-        if value is not None and read(node, lookup) != value:
+        if value is None:
+            parse_path("alias").remove(node)
+        elif read(node, lookup) != value:
             parse_path("alias/@name").set(node, f"ua-{value}")
 
     return Element(read, write)

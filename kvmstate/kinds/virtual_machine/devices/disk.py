@@ -9,15 +9,18 @@ from lxml import etree
 from pydantic import model_validator
 
 from kvmstate.kind import Fault
+from kvmstate.kinds.virtual_machine.devices import DiskEncryption, Geometry, Iotune, NetworkSource, Virtio
 from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of, placing
 from kvmstate.model.effect import Effect, When
 from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.xmlbind import Element, disk_source, xml
-from kvmstate.xmlbind.codecs import present, same_flag, same_path
+from kvmstate.xmlbind.codecs import ON_OFF, present, same_flag, same_path
 
 MEDIUM = When("device", ("cdrom",), then=Effect.LIVE, otherwise=Effect.RESTART)
+Bus = Literal["virtio", "sata", "scsi", "ide", "usb", "fdc"]
+Format = Literal["raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "luks", "bochs", "cloop", "dmg"]
 # How libvirt calls the disks of each bus
-BUS_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd", "ide": "hd"}
+BUS_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd", "ide": "hd", "fdc": "fd"}
 
 
 def _path(disk: etree._Element, lookup: Lookup) -> str:
@@ -68,23 +71,37 @@ def _write_format(driver: etree._Element, value: str | None, lookup: Lookup) -> 
         driver.set("type", value)
 
 
+def _read_backing(node: etree._Element, lookup: Lookup) -> str | None:
+    found = node.find("backingStore")
+    return "none" if found is not None and not (len(found) or found.attrib) else None
+
+
+def _write_backing(node: etree._Element, value: str | None, lookup: Lookup) -> None:
+    for found in node.findall("backingStore"):
+        node.remove(found)
+    if value:
+        etree.SubElement(node, "backingStore")
+
+
 VOLUME = Element(_read_volume, _write_volume)
 FILE = Element(_read_file, _write_file)
 FORMAT = Element(_read_format, _write_format)
 
 
 class Disk(Device):
-    """A disk, or a CD-ROM drive."""
+    """A disk, or a drive for CD-ROMs or floppies."""
 
     tag = "disk"
-    only = {"type": ("file", "block", "volume"), "device": ("disk", "cdrom")}
+    only = {"type": ("file", "block", "volume", "network"), "device": ("disk", "cdrom", "floppy", "lun")}
     made_with = {"driver/@name": "qemu"}
     plug = When("bus", ("virtio", "scsi", "usb"), then=Effect.LIVE, otherwise=Effect.RESTART)
     swaps = ("source", "driver")
     volatile = (".//source/@index",)
 
     name: DeviceName = xml(".", named("target/@dev"), required=True)
-    device: Literal["disk", "cdrom"] = xml("@device", default="disk", doc="A disk, or a CD-ROM drive.")
+    device: Literal["disk", "cdrom", "floppy", "lun"] = xml(
+        "@device", default="disk", doc="A disk, a drive, or a disk of the host's that the guest talks SCSI with (lun)."
+    )
     volume: VolumeRef | None = xml(
         "source",
         VOLUME,
@@ -100,17 +117,16 @@ class Disk(Device):
         pattern="^/",
         doc="Instead of a volume: an image file or block device of the host, by its path.",
     )
-    format: Literal["raw", "qcow2"] | None = xml(
+    network: NetworkSource | None = xml("source", shared=True, doc="Instead: an image that a server has.")
+    format: Format | None = xml(
         "driver/@type", FORMAT, lasting=True, doc="Of what is in the file. A volume knows its own."
     )
-    bus: Literal["virtio", "sata", "scsi", "ide", "usb"] | None = xml(
-        "target/@bus", placing("bus"), lasting=True, doc="The bus it is on."
-    )
+    bus: Bus | None = xml("target/@bus", placing("bus"), lasting=True, doc="The bus it is on.")
     target: str | None = xml(
         "target/@dev",
         lasting=True,
         unique=True,
-        pattern="^(vd|sd|hd)[a-z]+$",
+        pattern="^(vd|sd|hd|fd)[a-z]+$",
         doc="The device name, such as vda. Default: the next that is free.",
     )
     cache: Literal["default", "none", "writethrough", "writeback", "directsync", "unsafe"] | None = xml(
@@ -120,7 +136,46 @@ class Disk(Device):
         "driver/@io", doc="How QEMU does input and output; native needs cache none or directsync."
     )
     discard: Literal["unmap", "ignore"] | None = xml("driver/@discard", doc="Whether TRIM reaches the image.")
-    serial: str | None = xml("serial", max_length=20, doc="As the guest sees it.")
+    detect_zeroes: Literal["off", "on", "unmap"] | None = xml("driver/@detect_zeroes", doc="Zeros are not stored.")
+    copy_on_read: bool | None = xml("driver/@copy_on_read", ON_OFF, doc="What is read from a base is kept above it.")
+    error_policy: Literal["stop", "report", "ignore", "enospace"] | None = xml(
+        "driver/@error_policy", doc="What becomes of the guest when a write fails."
+    )
+    rerror_policy: Literal["stop", "report", "ignore"] | None = xml(
+        "driver/@rerror_policy", doc="What becomes of the guest when a read fails. Default: errorPolicy."
+    )
+    ioeventfd: bool | None = xml("driver/@ioeventfd", ON_OFF, doc="virtio only.")
+    event_idx: bool | None = xml("driver/@event_idx", ON_OFF, doc="virtio only.")
+    iothread: int | None = xml("driver/@iothread", ge=1, doc="Which of `iothreads` serves it; virtio only.")
+    queues: int | None = xml("driver/@queues", ge=1, le=1024, doc="How many CPUs share it; virtio only.")
+    queue_size: int | None = xml("driver/@queue_size", ge=2, le=1024, doc="A power of two; virtio only.")
+    virtio: Virtio | None = xml("driver", shared=True)
+    model: Literal["virtio", "virtio-transitional", "virtio-non-transitional"] | None = xml("@model", lasting=True)
+    serial: str | None = xml("serial", max_length=247, doc="As the guest sees it; most buses show 20 characters.")
+    wwn: str | None = xml("wwn", pattern="^[0-9a-fA-F]{16}$", doc="Its world wide name.")
+    vendor: str | None = xml("vendor", max_length=8, doc="SCSI only.")
+    product: str | None = xml("product", max_length=16, doc="SCSI only.")
+    rotation_rate: int | None = xml("target/@rotation_rate", ge=1, le=65534, doc="1 for an SSD; sata and scsi only.")
+    removable: bool | None = xml("target/@removable", ON_OFF, doc="usb only.")
+    tray: Literal["open", "closed"] | None = xml("target/@tray", lasting=True, doc="Of drives.")
+    logical_block_size: int | None = xml("blockio/@logical_block_size", ge=512, doc="In bytes.")
+    physical_block_size: int | None = xml("blockio/@physical_block_size", ge=512, doc="In bytes.")
+    discard_granularity: int | None = xml("blockio/@discard_granularity", ge=0, doc="In bytes.")
+    geometry: Geometry | None = xml("geometry")
+    iotune: Iotune | None = xml("iotune")
+    encryption: DiskEncryption | None = xml("source/encryption")
+    rawio: bool | None = xml("@rawio", doc="Of device lun: QEMU may send raw commands.")
+    sgio: Literal["filtered", "unfiltered"] | None = xml("@sgio", doc="Of device lun.")
+    snapshot: Literal["internal", "external", "no", "manual"] | None = xml(
+        "@snapshot", lasting=True, doc="Whether snapshots take it along."
+    )
+    startup_policy: Literal["mandatory", "requisite", "optional"] | None = xml(
+        "source/@startupPolicy", doc="What happens when the medium is not there."
+    )
+    backing_store: Literal["none"] | None = xml(
+        ".", Element(_read_backing, _write_backing), doc="none: the image is told to have no base, and is not asked."
+    )
+    transient: bool | None = xml(".", present("transient"), same=same_flag, doc="What is written goes with its end.")
     read_only: bool | None = xml(".", present("readonly"), same=same_flag, doc="Whether the guest may only read it.")
     shareable: bool | None = xml(
         ".",
@@ -133,9 +188,9 @@ class Disk(Device):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.volume and self.file:
+        if sum(source is not None for source in (self.volume, self.file, self.network)) > 1:
             raise ValueError("a disk has either volume or file, not both")
-        if self.device == "disk" and not (self.volume or self.file):
+        if self.device in ("disk", "lun") and not (self.volume or self.file or self.network):
             raise ValueError("a disk needs a volume or a file")
         if self.shareable and self.read_only:
             raise ValueError("a disk is either shareable or readOnly, not both")
@@ -152,6 +207,13 @@ class Disk(Device):
                 f"disks[{self.name}].bus is ide, which a q35 machine does not have",
                 "write bus: sata, and a target such as sda",
             )
+
+    @classmethod
+    def omit(cls, root: etree._Element) -> None:
+        """An empty drive is one of a file."""
+        for disk in root.findall("devices/disk[@type='file']"):
+            if disk.find("source") is None:
+                del disk.attrib["type"]
 
     @classmethod
     def completed(cls, wanted: Sequence[Any], seen: Sequence[object], owner: Owner) -> Sequence[object]:
@@ -175,7 +237,8 @@ def _bus_of(disk: Disk, old: Disk | None) -> str:
     prefix = (disk.target or "")[:2]
     if old and old.bus and prefix == BUS_PREFIX.get(old.bus):
         return old.bus
-    return {"vd": "virtio", "hd": "ide", "sd": "sata"}.get(prefix, "sata" if disk.device == "cdrom" else "virtio")
+    unsaid = {"cdrom": "sata", "floppy": "fdc", "lun": "scsi"}.get(disk.device, "virtio")
+    return {"vd": "virtio", "hd": "ide", "sd": "sata", "fd": "fdc"}.get(prefix, unsaid)
 
 
 def free_target(prefix: str, taken: set[str]) -> str:

@@ -1,22 +1,38 @@
 """Screens: https://libvirt.org/formatdomain.html#graphical-framebuffers"""
 
-from typing import Literal
+from typing import Literal, Self
 
 from lxml import etree
+from pydantic import model_validator
 
 from kvmstate.kinds.virtual_machine.devices.base import Device
 from kvmstate.model.address import IpAddress
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, xml
+from kvmstate.xmlbind.codecs import ON_OFF, same_path
+
+PORTS = ("vnc", "spice", "rdp")
 
 
 def _read_port(node: etree._Element, lookup: Lookup) -> int | None:
-    return int(node.get("port", "-1")) if node.get("autoport") != "yes" else None
+    port = int(node.get("port", "-1"))
+    return port if node.get("autoport") != "yes" and port != -1 else None
 
 
 def _write_port(node: etree._Element, value: int | None, lookup: Lookup) -> None:
     node.set("autoport", "no" if value else "yes")
     node.set("port", str(value or -1))
+
+
+def _read_type(node: etree._Element, lookup: Lookup) -> str | None:
+    return node.get("type")
+
+
+def _write_type(node: etree._Element, value: str | None, lookup: Lookup) -> None:
+    if value:
+        node.set("type", value)
+        if value in PORTS and not {"port", "tlsPort"} & {*node.attrib}:
+            node.set("autoport", "yes")
 
 
 def _read_listen(node: etree._Element, lookup: Lookup) -> str | None:
@@ -34,17 +50,107 @@ def _write_listen(node: etree._Element, value: str | None, lookup: Lookup) -> No
         etree.SubElement(node, "listen", type="address", address=value)
 
 
+def _listening(kind: str, attribute: str) -> Element:
+    """Where else it listens: a <listen> of this type."""
+
+    def read(node: etree._Element, lookup: Lookup) -> str | None:
+        found = node.find("listen")
+        return found.get(attribute) if found is not None and found.get("type") == kind else None
+
+    def write(node: etree._Element, value: str | None, lookup: Lookup) -> None:
+        for again in node.findall("listen"):
+            if value is not None or again.get("type") == kind:
+                node.remove(again)
+        node.attrib.pop(attribute, "")
+        if value is not None:
+            # which is neither a port nor an address
+            for name in ("listen", "port", "autoport", "tlsPort"):
+                node.attrib.pop(name, "")
+            etree.SubElement(node, "listen", {"type": kind, attribute: value})
+
+    return Element(read, write)
+
+
+def _read_nowhere(node: etree._Element, lookup: Lookup) -> bool | None:
+    found = node.find("listen")
+    return True if found is not None and found.get("type") == "none" else None
+
+
+def _write_nowhere(node: etree._Element, value: bool | None, lookup: Lookup) -> None:
+    for again in node.findall("listen"):
+        if value or again.get("type") == "none":
+            node.remove(again)
+    if value:
+        for name in ("listen", "port", "autoport", "tlsPort", "socket"):
+            node.attrib.pop(name, "")
+        etree.SubElement(node, "listen", type="none")
+
+
 PORT = Element(_read_port, _write_port)
 LISTEN = Element(_read_listen, _write_listen)
+Compression = Literal["auto", "never", "always"]
 
 
 class Graphics(Device):
+    """A screen, as others see it."""
+
     tag = "graphics"
     key = "type"
-    only = {"type": ("vnc", "spice")}
-    made_with = {"@autoport": "yes"}
     volatile = ("self::*[@autoport='yes']/@port", "self::*[@autoport='yes']/@tlsPort", "@websocket")
 
-    type: Literal["vnc", "spice"] = xml("@type", required=True, doc="The protocol.")
+    type: Literal["vnc", "spice", "rdp", "sdl", "egl-headless", "dbus", "desktop"] = xml(
+        ".", Element(_read_type, _write_type), required=True, doc="The protocol, or where it is shown."
+    )
     listen: IpAddress | None = xml(".", LISTEN, doc="The host's address to listen on. Default: 127.0.0.1.")
-    port: int | None = xml(".", PORT, ge=5900, le=65535, doc="Default: the first that is free.")
+    listen_network: str | None = xml(
+        ".", _listening("network", "network"), doc="Instead: the host's address on a virtual network."
+    )
+    socket: str | None = xml(
+        ".", _listening("socket", "socket"), same=same_path, pattern="^/", doc="Instead: a socket of the host's."
+    )
+    unreachable: bool | None = xml(".", Element(_read_nowhere, _write_nowhere), doc="Instead: it listens nowhere.")
+    port: int | None = xml(".", PORT, ge=1, le=65535, doc="Default: the first that is free, from 5900 on.")
+    tls_port: int | None = xml("@tlsPort", ge=-1, le=65535, lasting=True, doc="Encrypted; spice only.")
+    websocket: int | None = xml(
+        "@websocket", ge=-1, le=65535, doc="For browsers; -1: the first that is free; vnc only."
+    )
+    keymap: str | None = xml(
+        "@keymap", pattern=r"^[A-Za-z0-9_-]+$", doc="Such as de, where the viewer sends no scancodes."
+    )
+    default_mode: Literal["secure", "insecure", "any"] | None = xml(
+        "@defaultMode", lasting=True, doc="Of channels that say nothing; spice only."
+    )
+    share_policy: Literal["allow-exclusive", "force-shared", "ignore"] | None = xml(
+        "@sharePolicy", doc="Whether several see it; vnc only."
+    )
+    power_control: bool | None = xml("@powerControl", doc="Whether viewers may reset the machine; vnc only.")
+    connected: Literal["fail", "disconnect", "keep"] | None = xml(
+        "@connected", doc="What becomes of those that look on when the password changes."
+    )
+    display: str | None = xml("@display", pattern=r"^\S+$", doc="The X display of sdl.")
+    xauth: str | None = xml("@xauth", pattern="^/", doc="Of sdl.")
+    full_screen: bool | None = xml("@fullscreen", doc="Of sdl and desktop.")
+    multi_user: bool | None = xml("@multiUser", doc="Of rdp.")
+    replace_user: bool | None = xml("@replaceUser", doc="Of rdp.")
+    p2p: bool | None = xml("@p2p", doc="Of dbus: without a bus.")
+    dbus_address: str | None = xml("@address", doc="Of dbus: the bus.")
+    gl: bool | None = xml("gl/@enable", doc="Drawing by the host's card.")
+    rendernode: str | None = xml("gl/@rendernode", same=same_path, pattern="^/dev/", lasting=True)
+    audio: int | None = xml("audio/@id", ge=1, lasting=True, doc="Which of `audio` plays what it hears; vnc, dbus.")
+    image: Literal["auto_glz", "auto_lz", "quic", "glz", "lz", "off"] | None = xml("image/@compression", doc="spice.")
+    jpeg: Compression | None = xml("jpeg/@compression", doc="Over slow lines; spice only.")
+    zlib: Compression | None = xml("zlib/@compression", doc="Over slow lines; spice only.")
+    playback: bool | None = xml("playback/@compression", ON_OFF, doc="Of sound; spice only.")
+    streaming: Literal["filter", "all", "off"] | None = xml("streaming/@mode", doc="Of videos; spice only.")
+    clipboard: bool | None = xml("clipboard/@copypaste", doc="Whether it is shared; spice only.")
+    file_transfer: bool | None = xml("filetransfer/@enable", doc="Whether files may be dropped; spice only.")
+    mouse: Literal["client", "server"] | None = xml("mouse/@mode", doc="Whose pointer; spice only.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        places = [name for name in ("listen", "listen_network", "socket", "unreachable") if getattr(self, name)]
+        if len(places) > 1:
+            raise ValueError(f"a screen listens on one of {', '.join(places)}")
+        if self.port and self.type not in PORTS:
+            raise ValueError(f"a screen of type {self.type} has no port")
+        return self

@@ -8,12 +8,24 @@ from lxml import etree
 from pydantic import model_validator
 
 from kvmstate.kind.filterref import FilterRef
+from kvmstate.kinds.virtual_machine.devices import (
+    Bandwidth,
+    GuestIp,
+    GuestRoute,
+    NicDriver,
+    PortForward,
+    Rom,
+    Teaming,
+    VirtualPort,
+    Vlan,
+)
 from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of
+from kvmstate.kinds.virtual_machine.devices.pci import PCI, PCI_PATTERN
 from kvmstate.model.address import Mac
 from kvmstate.model.effect import Effect
 from kvmstate.model.reference import Lookup
-from kvmstate.xmlbind import Element, xml
-from kvmstate.xmlbind.codecs import same_case, same_flag
+from kvmstate.xmlbind import Element, xml, xml_list
+from kvmstate.xmlbind.codecs import same_case, same_flag, same_path
 
 
 def unnamed(mac: str) -> str:
@@ -42,11 +54,41 @@ def _source(kind: str) -> Element:
     return Element(read, write)
 
 
+Type = Literal[
+    "user",
+    "direct",
+    "ethernet",
+    "hostdev",
+    "vhostuser",
+    "vdpa",
+    "server",
+    "client",
+    "mcast",
+    "udp",
+    "internal",
+    "null",
+    "vds",
+]
+
+
+def _read_type(node: etree._Element, lookup: Lookup) -> str | None:
+    source, kind = node.find("source"), node.get("type")
+    named = kind in ("network", "bridge") or (source is not None and source.get("network") is not None)
+    return None if named else kind
+
+
+def _write_type(node: etree._Element, value: str | None, lookup: Lookup) -> None:
+    if value is not None:
+        node.set("type", value)
+        if value == "vhostuser":
+            source = node.find("source")
+            (source if source is not None else etree.SubElement(node, "source")).set("type", "unix")
+
+
 class Interface(Device):
     """A network interface."""
 
     tag = "interface"
-    only = {"type": ("network", "bridge")}
     plug = Effect.LIVE
     swaps = ("source", "link", "filterref")
     volatile = ("target[starts-with(@dev, 'vnet')]", "source/@portid")
@@ -58,6 +100,23 @@ class Interface(Device):
     )
     network: str | None = xml("source", _source("network"), ref="network", effect=Effect.LIVE, doc="A virtual network.")
     bridge: str | None = xml("source", _source("bridge"), effect=Effect.LIVE, doc="Instead: a bridge of the host.")
+    type: Type | None = xml(
+        ".",
+        Element(_read_type, _write_type),
+        doc="Instead of both: user (QEMU's own network), direct (macvtap on a device of the host's), ethernet (a tap "
+        "device), hostdev (a network card), vhostuser, vdpa, or sockets to other guests.",
+    )
+    device: str | None = xml("source/@dev", pattern=r"^[A-Za-z0-9_./:-]+$", doc="The host's, of direct and vdpa.")
+    mode: Literal["vepa", "bridge", "private", "passthrough", "server", "client"] | None = xml(
+        "source/@mode", lasting=True, doc="Of direct, how guests on one device see each other; of vhostuser, who calls."
+    )
+    path: str | None = xml("source/@path", same=same_path, pattern="^/", doc="The socket of vhostuser.")
+    pci: str | None = xml("source/address", PCI, same=same_case, pattern=PCI_PATTERN, doc="Of hostdev: 0000:03:00.1.")
+    managed: bool | None = xml("@managed", lasting=True, doc="Of hostdev: libvirt takes it from its driver.")
+    peer: str | None = xml("source/@address", doc="Of server, client, mcast and udp: an IP address.")
+    peer_port: int | None = xml("source/@port", ge=1, le=65535, doc="Of server, client, mcast and udp.")
+    local: str | None = xml("source/local/@address", doc="Of udp: this side's.")
+    local_port: int | None = xml("source/local/@port", ge=1, le=65535, doc="Of udp: this side's.")
     portgroup: str | None = xml(
         "source/@portgroup", doc="A port group of the network, with a VLAN or limits of its own."
     )
@@ -68,9 +127,36 @@ class Interface(Device):
         unique=True,
         doc="Default: derived from project, machine and interface name, so that a rebuilt one keeps it.",
     )
-    model: Literal["virtio", "e1000", "e1000e", "rtl8139"] | None = xml(
-        "model/@type", default="virtio", lasting=True, doc="The network card that the guest sees."
+    mac_type: Literal["static", "generated"] | None = xml("mac/@type", lasting=True, doc="VMware only.")
+    model: str | None = xml(
+        "model/@type",
+        default="virtio",
+        lasting=True,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        doc="The network card that the guest sees: virtio, e1000e, e1000, rtl8139, …",
     )
+    target: str | None = xml(
+        "target/@dev", pattern=r"^[A-Za-z0-9_.-]{1,15}$", doc="The host's device. Default: libvirt's vnetN."
+    )
+    target_managed: bool | None = xml("target/@managed", lasting=True, doc="Of ethernet: no makes use of one there.")
+    script: str | None = xml("script/@path", same=same_path, doc="Run with the device, when it comes.")
+    downscript: str | None = xml("downscript/@path", same=same_path, doc="Run with the device, when it goes.")
+    virtualport: VirtualPort | None = xml("virtualport")
+    vlan: Vlan | None = xml("vlan")
+    bandwidth: Bandwidth | None = xml("bandwidth")
+    ips: list[GuestIp] = xml_list("ip", doc="Of user and containers.")
+    routes: list[GuestRoute] = xml_list("route", doc="Of containers.")
+    backend: Literal["default", "passt"] | None = xml("backend/@type", doc="Of user: passt does the work.")
+    backend_log: str | None = xml("backend/@logFile", pattern="^/", doc="Of passt.")
+    tap: str | None = xml("backend/@tap", pattern="^/dev/", doc="Instead of /dev/net/tun.")
+    vhost: str | None = xml("backend/@vhost", pattern="^/dev/", doc="Instead of /dev/vhost-net.")
+    port_forwards: list[PortForward] = xml_list("portForward", doc="Of passt.")
+    driver: NicDriver | None = xml("driver", shared=True)
+    rom: Rom | None = xml("rom")
+    teaming: Teaming | None = xml("teaming")
+    sndbuf: int | None = xml("tune/sndbuf", ge=0, doc="In bytes; 0: no limit.")
+    coalesce: int | None = xml("coalesce/rx/frames/@max", ge=0, doc="Packets that wait for one interrupt at most.")
+    trust_guest_rx_filters: bool | None = xml("@trustGuestRxFilters", doc="The guest's MAC addresses are taken.")
     link: Literal["up", "down"] | None = xml("link/@state", effect=Effect.LIVE, doc="Whether the cable is in.")
     isolated: bool | None = xml(
         "port/@isolated", same=same_flag, doc="Whether other isolated guests on its bridge are out of reach."
@@ -84,8 +170,10 @@ class Interface(Device):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.network is None) == (self.bridge is None):
+        if sum(source is not None for source in (self.network, self.bridge, self.type)) != 1:
             raise ValueError("an interface needs either network or bridge")
+        if (self.target or "").startswith("vnet"):
+            raise ValueError(f"libvirt chooses names such as {self.target} itself, and drops those that are given")
         if self.queues and self.model != "virtio":
             raise ValueError(f"queues go with model virtio, not {self.model}")
         return self
@@ -122,7 +210,10 @@ def named_interfaces(interfaces: Sequence[Interface], seen: Sequence[Interface])
         if name := known.get(interface.mac) or kept.get(id(interface)):
             yield interface.model_copy(update={"name": name})
             continue
-        stem = "".join(c if c.isalnum() or c in "_-" else "-" for c in interface.network or interface.bridge or "")
+        stem = "".join(
+            c if c.isalnum() or c in "_-" else "-"
+            for c in interface.network or interface.bridge or interface.type or ""
+        )
         candidates = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(interfaces) + len(taken) + 2))
         name = next(candidate for candidate in candidates if candidate not in taken)
         taken.add(name)

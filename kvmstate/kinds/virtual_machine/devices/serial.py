@@ -2,22 +2,25 @@
 
 from lxml import etree
 
-from kvmstate.kinds.virtual_machine.devices.base import Device, drop, parent_of
+from kvmstate.kinds.virtual_machine.devices.backend import CharDevice, Type
+from kvmstate.kinds.virtual_machine.devices.base import drop, parent_of
 from kvmstate.xmlbind import xml
-from kvmstate.xmlbind.codecs import same_path
 from kvmstate.xmlbind.path import parse_path
 
 
-class Serial(Device):
-    """A serial port that `virsh console` opens; `log` keeps what the guest writes in a file on the host."""
+class Serial(CharDevice):
+    """A serial port, which `virsh console` opens where its type is pty. `log` keeps what the guest writes in a file on
+    the host."""
 
     tag = "serial"
     key = "port"
-    only = {"type": ("pty",)}
-    made_with = {"@type": "pty"}
 
+    type: Type = xml("@type", default="pty", doc="What is at the host's end.")
     port: int = xml("target/@port", default=0, ge=0, le=3, doc="The guest's port: 0 is its first, ttyS0.")
-    log: str | None = xml("log/@file", same=same_path, pattern="^/", doc="A file that virtlogd writes.")
+    target: str | None = xml(
+        "target/@type", pattern=r"^[A-Za-z0-9_-]+$", lasting=True, doc="Such as isa-serial, usb-serial or pci-serial."
+    )
+    model: str | None = xml("target/model/@name", pattern=r"^[A-Za-z0-9_-]+$", lasting=True, doc="As QEMU calls it.")
 
     @classmethod
     def settle(cls, root: etree._Element) -> None:

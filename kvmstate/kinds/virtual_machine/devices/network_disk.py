@@ -1,0 +1,110 @@
+"""What disks may say that most do not: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms"""
+
+from typing import Literal
+
+from lxml import etree
+
+from kvmstate.kinds.virtual_machine.devices.base import parent_of
+from kvmstate.model.reference import Lookup
+from kvmstate.xmlbind import Element, Section, xml, xml_list
+
+
+def _read_protocol(node: etree._Element, lookup: Lookup) -> str | None:
+    return node.get("protocol") if parent_of(node).get("type") == "network" else None
+
+
+def _write_protocol(node: etree._Element, value: str | None, lookup: Lookup) -> None:
+    node.attrib.pop("protocol", "")
+    if value is not None:
+        parent_of(node).set("type", "network")
+        for name in ("file", "dev", "dir", "pool", "volume"):
+            node.attrib.pop(name, "")
+        node.set("protocol", value)
+
+
+class NetworkHost(Section):
+    """Where the server is."""
+
+    name: str | None = xml("@name")
+    port: int | None = xml("@port", ge=1, le=65535, lasting=True)
+    transport: Literal["tcp", "unix", "rdma"] | None = xml("@transport", lasting=True)
+    socket: str | None = xml("@socket", pattern="^/", doc="Of transport unix.")
+
+
+class Auth(Section):
+    """Who asks."""
+
+    username: str = xml("@username", required=True)
+    type: Literal["ceph", "iscsi"] = xml("secret/@type", required=True)
+    usage: str | None = xml("secret/@usage", doc="Of libvirt's secret.")
+    uuid: str | None = xml("secret/@uuid", pattern="^[0-9a-f-]{36}$", doc="Or its UUID.")
+
+
+class NetworkSource(Section):
+    """An image that a server has."""
+
+    protocol: Literal[
+        "nbd", "rbd", "iscsi", "gluster", "http", "https", "ftp", "ftps", "tftp", "ssh", "nfs", "sheepdog", "vxhs"
+    ] = xml(".", Element(_read_protocol, _write_protocol), required=True)
+    name: str | None = xml("@name", doc="What it is called there, such as POOL/IMAGE of rbd.")
+    tls: bool | None = xml("@tls")
+    tls_hostname: str | None = xml("@tlsHostname")
+    query: str | None = xml("@query", doc="Of http and https.")
+    hosts: list[NetworkHost] = xml_list("host")
+    snapshot: str | None = xml("snapshot/@name", doc="Of rbd.")
+    config: str | None = xml("config/@file", pattern="^/", doc="Of rbd.")
+    auth: Auth | None = xml("auth")
+    initiator: str | None = xml("initiator/iqn/@name", doc="Of iscsi.")
+    verify: bool | None = xml("ssl/@verify", doc="Of https and ftps: the server's certificate.")
+    readahead: int | None = xml("readahead/@size", ge=1, doc="In bytes.")
+    timeout: int | None = xml("timeout/@seconds", ge=1)
+    known_hosts: str | None = xml("knownHosts/@path", pattern="^/", doc="Of ssh.")
+    keyfile: str | None = xml("identity/@keyfile", pattern="^/", doc="Of ssh.")
+    username: str | None = xml("identity/@username", doc="Of ssh.")
+    user: str | None = xml("identity/@user", doc="Of nfs.")
+    group: str | None = xml("identity/@group", doc="Of nfs.")
+
+
+class Iotune(Section):
+    """Limits; those of all replace those of reads and writes."""
+
+    total_bytes_sec: int | None = xml("total_bytes_sec", ge=1)
+    read_bytes_sec: int | None = xml("read_bytes_sec", ge=1)
+    write_bytes_sec: int | None = xml("write_bytes_sec", ge=1)
+    total_iops_sec: int | None = xml("total_iops_sec", ge=1)
+    read_iops_sec: int | None = xml("read_iops_sec", ge=1)
+    write_iops_sec: int | None = xml("write_iops_sec", ge=1)
+    total_bytes_sec_max: int | None = xml("total_bytes_sec_max", ge=1, doc="For a while.")
+    read_bytes_sec_max: int | None = xml("read_bytes_sec_max", ge=1)
+    write_bytes_sec_max: int | None = xml("write_bytes_sec_max", ge=1)
+    total_iops_sec_max: int | None = xml("total_iops_sec_max", ge=1)
+    read_iops_sec_max: int | None = xml("read_iops_sec_max", ge=1)
+    write_iops_sec_max: int | None = xml("write_iops_sec_max", ge=1)
+    total_bytes_sec_max_length: int | None = xml("total_bytes_sec_max_length", ge=1, doc="In seconds.")
+    read_bytes_sec_max_length: int | None = xml("read_bytes_sec_max_length", ge=1)
+    write_bytes_sec_max_length: int | None = xml("write_bytes_sec_max_length", ge=1)
+    total_iops_sec_max_length: int | None = xml("total_iops_sec_max_length", ge=1)
+    read_iops_sec_max_length: int | None = xml("read_iops_sec_max_length", ge=1)
+    write_iops_sec_max_length: int | None = xml("write_iops_sec_max_length", ge=1)
+    size_iops_sec: int | None = xml("size_iops_sec", ge=1, doc="Bytes that count as one operation.")
+    group: str | None = xml("group_name", pattern=r"^[A-Za-z0-9_.-]+$", doc="Disks of one group share their limits.")
+
+
+class Geometry(Section):
+    """As old guests want to know it."""
+
+    cyls: int = xml("@cyls", required=True, ge=1)
+    heads: int = xml("@heads", required=True, ge=1)
+    secs: int = xml("@secs", required=True, ge=1)
+    trans: Literal["auto", "none", "lba"] | None = xml("@trans", lasting=True)
+
+
+class DiskEncryption(Section):
+    """How the image is encrypted."""
+
+    made_with = {"secret/@type": "passphrase"}
+
+    format: Literal["luks", "luks2", "luks-any", "qcow"] = xml("@format", required=True)
+    engine: Literal["qemu", "librbd"] | None = xml("@engine", lasting=True)
+    usage: str | None = xml("secret/@usage", doc="Of libvirt's secret.")
+    uuid: str | None = xml("secret/@uuid", pattern="^[0-9a-f-]{36}$", doc="Or its UUID.")

@@ -1,0 +1,53 @@
+"""What machines say besides their devices, by the chapters of https://libvirt.org/formatdomain.html.
+
+Few machines have most of it: a chapter is loaded with the first that has one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvmstate.kinds.virtual_machine.settings.boot import Bios as Bios
+    from kvmstate.kinds.virtual_machine.settings.boot import BootMenu as BootMenu
+    from kvmstate.kinds.virtual_machine.settings.boot import FirmwareFeature as FirmwareFeature
+    from kvmstate.kinds.virtual_machine.settings.boot import Loader as Loader
+    from kvmstate.kinds.virtual_machine.settings.boot import Nvram as Nvram
+    from kvmstate.kinds.virtual_machine.settings.clock import Clock as Clock
+    from kvmstate.kinds.virtual_machine.settings.cpu import Cpu as Cpu
+    from kvmstate.kinds.virtual_machine.settings.features import Features as Features
+    from kvmstate.kinds.virtual_machine.settings.hyperv import Hyperv as Hyperv
+    from kvmstate.kinds.virtual_machine.settings.hyperv import Kvm as Kvm
+    from kvmstate.kinds.virtual_machine.settings.memory import MemoryBacking as MemoryBacking
+    from kvmstate.kinds.virtual_machine.settings.memory import MemoryHotplug as MemoryHotplug
+    from kvmstate.kinds.virtual_machine.settings.numa import Numa as Numa
+    from kvmstate.kinds.virtual_machine.settings.power import Power as Power
+    from kvmstate.kinds.virtual_machine.settings.security import LaunchSecurity as LaunchSecurity
+    from kvmstate.kinds.virtual_machine.settings.security import SecurityLabel as SecurityLabel
+    from kvmstate.kinds.virtual_machine.settings.sysinfo import Sysinfo as Sysinfo
+    from kvmstate.kinds.virtual_machine.settings.tuning import Blkiotune as Blkiotune
+    from kvmstate.kinds.virtual_machine.settings.tuning import Cputune as Cputune
+    from kvmstate.kinds.virtual_machine.settings.tuning import IoThread as IoThread
+    from kvmstate.kinds.virtual_machine.settings.tuning import Memtune as Memtune
+    from kvmstate.kinds.virtual_machine.settings.tuning import Numatune as Numatune
+    from kvmstate.kinds.virtual_machine.settings.tuning import Perf as Perf
+    from kvmstate.kinds.virtual_machine.settings.tuning import Resource as Resource
+    from kvmstate.kinds.virtual_machine.settings.tuning import Vcpu as Vcpu
+else:
+    from kvmstate.xmlbind import later
+
+    for _module, _names in {
+        "boot": ("Bios", "BootMenu", "FirmwareFeature", "Loader", "Nvram"),
+        "clock": ("Clock",),
+        "cpu": ("Cpu",),
+        "features": ("Features",),
+        "hyperv": ("Hyperv", "Kvm"),
+        "memory": ("MemoryBacking", "MemoryHotplug"),
+        "numa": ("Numa",),
+        "power": ("Power",),
+        "security": ("LaunchSecurity", "SecurityLabel"),
+        "sysinfo": ("Sysinfo",),
+        "tuning": ("Blkiotune", "Cputune", "IoThread", "Memtune", "Numatune", "Perf", "Resource", "Vcpu"),
+    }.items():
+        for _name in _names:
+            globals()[_name] = later(f"{__name__}.{_module}", _name)
