@@ -19,12 +19,11 @@ from kvmstate.kinds import BY_NAME
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
 from kvmstate.plan import Options
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("nothing_is_long_ago")]
 
 MANY = (50, 100, 200)
 LENIENT = Options(prune=True, lenient=True)
 EVERYTHING = Options(prune=True, allow_empty=True, max_deletes=10**6)
-# Who uses what is asked again when that is long ago, which is a matter of time
 SLACK = 1.2
 
 
@@ -137,5 +136,4 @@ def test_a_pool_that_is_off_is_asked_about_once_and_not_for_each_volume(
             asked[count] = {name: n for name, n in calls.calls.items() if "storage" in name}
         wipe(project.uri)
         shutil.rmtree(project.path("images"))
-    # what is long ago is asked once more
     assert {what: n for what, n in asked[30].items() if n > asked[10].get(what, 0) + 1} == {}

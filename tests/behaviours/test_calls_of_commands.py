@@ -14,7 +14,7 @@ import pytest
 from counting import Proxy
 from harness import Project, kvmstate, pool, resource, wipe
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200), pytest.mark.usefixtures("nothing_is_long_ago")]
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def nothing(project: Project, count: int) -> None:
 
 
 MANY = (50, 100, 200)
-# What is long ago is asked again, which is a matter of time; what grows with the number is fourfold at the end
+# What grows with the number is fourfold at the end
 SLACK = 1.5
 EVERY = ("--auto-approve", "--max-deletes", "9999")
 # One after the other, on one host: the command, what comes before it, and the most calls for each machine with its
