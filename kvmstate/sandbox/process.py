@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -52,6 +53,17 @@ def run(argv: Sequence[str], tree: Path | None = None) -> int:
         holder.wait()
 
 
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Until it has ended. Python calls no handler for a signal that comes right before it waits in the kernel, until
+    that returns: it does each second."""
+    ended = os.pidfd_open(process.pid)
+    try:
+        while not select.select([ended], [], [], 1)[0]:
+            pass
+    finally:
+        os.close(ended)
+
+
 def _foreground(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command that gets the signals sent to this process; its exit code as a shell tells it."""
     process: subprocess.Popen[bytes] | None = None
@@ -69,6 +81,7 @@ def _foreground(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         process = subprocess.Popen(argv, env=environment)
         for number in early:
             process.send_signal(number)
+        _wait(process)
         code = process.wait()
     finally:
         for number, handler in before.items():
