@@ -24,7 +24,7 @@ def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[R
         return
     for b in _referring(type(spec)):
         value = getattr(spec, b.name)
-        if value is None:
+        if not value:
             continue
         if b.ref:
             yield Reference((*at, b.alias), ResourceId(b.ref, str(value)))

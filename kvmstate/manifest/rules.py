@@ -40,6 +40,8 @@ def _same_keys(item: Loaded, section: Section, at: Path) -> Iterator[Problem]:
     """Items of a list are told apart by their key: of two with one key, one would be lost."""
     for b in _with_keys(type(section)):
         value = getattr(section, b.name)
+        if not value:
+            continue
         if isinstance(value, Section):
             yield from _same_keys(item, value, (*at, b.alias))
         seen: dict[tuple[str, object], int] = {}

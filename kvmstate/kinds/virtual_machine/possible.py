@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvmstate.kind import Fault
 from kvmstate.kinds.virtual_machine import agreement
-from kvmstate.kinds.virtual_machine.devices.base import Device, Devices, items
+from kvmstate.kinds.virtual_machine.devices.base import Device, Devices
 
 if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 def placed(spec: VirtualMachineSpec, devices: Devices) -> Iterator[tuple[Device, tuple[str | int, ...]]]:
     """Each device, and its path in the spec."""
     for alias, b in devices.bindings.items():
-        for index, item in enumerate(items(spec, b)):
-            yield item, (alias, index) if b.repeated else (alias,)
+        # of many kinds of devices a machine has few
+        if value := getattr(spec, b.name, None):
+            for index, item in enumerate(value if b.repeated else (value,)):
+                yield item, (alias, index) if b.repeated else (alias,)
 
 
 def faults(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
@@ -29,11 +31,11 @@ def faults(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
 
 
 def _boot_orders(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
-    first: dict[int, str] = {}
-    for alias, b in devices.bindings.items():
-        for index, item in enumerate(items(spec, b)):
-            order = getattr(item, "boot_order", None)
-            where = f"{alias}[{index}]" if b.repeated else alias
-            if order is not None and (other := first.setdefault(order, where)) != where:
-                path = (alias, index, "bootOrder") if b.repeated else (alias, "bootOrder")
-                yield Fault(path, f"bootOrder {order} is also that of {other}", "each device has a place of its own")
+    first: dict[int, tuple[str | int, ...]] = {}
+    for item, at in placed(spec, devices):
+        order = getattr(item, "boot_order", None)
+        if order is not None and (other := first.setdefault(order, at)) != at:
+            of = f"{other[0]}[{other[1]}]" if other[1:] else other[0]
+            yield Fault(
+                (*at, "bootOrder"), f"bootOrder {order} is also that of {of}", "each device has a place of its own"
+            )
