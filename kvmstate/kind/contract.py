@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -94,19 +94,12 @@ class Kind:
     def adapter_of(self, data: object) -> TypeAdapter[Any]:
         """Choose the adapter of what this spec says that it is."""
         spec = self.says.spec
-        if not isinstance(spec, Members) or not isinstance(data, Mapping) or not (one := spec.named(data.get(spec.by))):
-            return self.adapter
-        if one not in self._adapters:
-            self._adapters[one] = TypeAdapter(one)
-        return self._adapters[one]
+        one = spec.named(data.get(spec.by)) if isinstance(spec, Members) and isinstance(data, Mapping) else None
+        return _adapter(one) if one else self.adapter
 
     def read(self, data: object) -> Any:
         """The spec that kept data says. Raises pydantic's ValidationError."""
         return self.adapter_of(data).validate_python(data)
-
-    @cached_property
-    def _adapters(self) -> dict[type[Declaration], TypeAdapter[Any]]:
-        return {}
 
     @property
     def specs(self) -> tuple[type[Declaration], ...]:
@@ -173,6 +166,11 @@ class Kind:
         return chosen or ("orphan" if self.holds_data else "delete")
 
 
+@cache
+def _adapter(model: type[Declaration]) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
+
+
 @dataclass(frozen=True)
 class Scene:
     """A plan in the making: `changes` by address may be replaced; `inventory` is what the project owns."""
@@ -215,7 +213,7 @@ class Ops:
     judge      changes what the plan does to those of this kind, by what it does to others
     removed    deletions that say what goes and what stays; gets the specs that were applied last, by address
     space      what is left of a place for data
-    begun      the document that a new object is written into, of a spec without a remainder
+    begun      the document that a new object is written into, where a spec without a remainder can say all of one
     followed   the resource, when what it refers to has moved: gets what is observed, and the old addresses by new ones
     """
 
@@ -236,7 +234,7 @@ class Ops:
         lambda changes, host, said: changes
     )
     space: Callable[[Observed], Space | None] = lambda observed: None
-    begun: Callable[[Host, Any], etree._Element | None] = lambda host, spec: None
+    begun: Callable[[Host, Any], etree._Element] | None = None
     followed: Callable[[Resource, Observed | None, Mapping[ResourceId, ResourceId]], Resource] = (
         lambda resource, observed, origins: resource
     )

@@ -17,19 +17,15 @@ class Members:
 
     def __init__(self, by: str, package: str, places: Mapping[str, "str | type[Declaration]"]) -> None:
         self.by, self._package, self._places = by, package, places
-        self._loaded: dict[str, type[Declaration]] = {}
 
     def named(self, text: object) -> "type[Declaration] | None":
         """The one that has this text in the field; None when there is none."""
-        if not isinstance(text, str) or text not in self._places:
-            return None
-        if text not in self._loaded:
-            place = self._places[text]
-            if isinstance(place, str):
-                module, _, name = place.partition(".")
-                place = getattr(importlib.import_module(f"{self._package}.{module}"), name)
-            self._loaded[text] = place
-        return self._loaded[text]
+        place = self._places.get(text) if isinstance(text, str) else None
+        if not isinstance(place, str):
+            return place
+        module, _, name = place.partition(".")
+        loaded: type[Declaration] = getattr(importlib.import_module(f"{self._package}.{module}"), name)
+        return loaded
 
     def __iter__(self) -> "Iterator[type[Declaration]]":
         return iter(dict.fromkeys(filter(None, map(self.named, self._places))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
-from typing import cast
 
 from kvmstate.errors import Problem
 from kvmstate.kind import Claim
@@ -46,19 +45,13 @@ def _same_keys(item: Loaded, section: Section, at: Path) -> Iterator[Problem]:
             yield from _same_keys(item, value, (*at, b.alias))
         seen: dict[tuple[str, object], int] = {}
         for index, child in enumerate(value if isinstance(value, list) else ()):
-            path, of = (*at, b.alias, index), cast("type[Section]", type(child))
-            for name in _apart(of, b.key):
+            path = (*at, b.alias, index)
+            for name in b.distinct(child):
                 own = getattr(child, name)
                 if own is not None and (first := seen.setdefault((name, own), index)) != index:
                     yield item.problem(f"{own} is used twice: here and in {b.alias}[{first}]", (*path, name))
             if isinstance(child, Section) and _with_keys(type(child)):
                 yield from _same_keys(item, child, path)
-
-
-@cache
-def _apart(section: type[Section], key: str | None) -> tuple[str, ...]:
-    """The fields of which no two items of a list may have the same."""
-    return tuple(b.name for b in bindings(section) if b.name == key or (b.xml and b.xml.unique))
 
 
 @cache

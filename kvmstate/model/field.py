@@ -56,13 +56,11 @@ def field(default: object = None, *marks: object, **told: Unpack[Told]) -> Any:
     effect, ref, local = told.pop("effect", None), told.pop("ref", None), told.pop("local", False)
     # the type may have a description of its own
     described = {"description": doc} if doc else {}
-    if default in ([], {}) and not required:
+    holds: dict[str, Any] = {"default": PydanticUndefined if required else default}
+    if not required and default in ([], {}):
         # pydantic copies a default that may change, for every model, ten times slower than making one
-        info = cast("Any", Field)(
-            default_factory=type(default), json_schema_extra={"default": default}, **described, **told
-        )
-    else:
-        info = cast("Any", Field)(PydanticUndefined if required else default, **described, **told)
+        holds = {"default_factory": type(default), "json_schema_extra": {"default": default}}
+    info = cast("Any", Field)(**holds, **described, **told)
     own = (effect, Ref(ref) if ref else None, LocalFile() if local else None)
     info.metadata += [mark for mark in (*marks, *own) if mark is not None]
     return info

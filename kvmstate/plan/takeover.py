@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
@@ -125,27 +126,27 @@ class _Takeover:
         """Whether an object made from the two would be as what is there."""
         completed = self._complete(spec, remainder)
         uuid = self.observed.uuid if self.node.find("uuid") is not None else ""
-        change = Change(self.observed.id, Action.CREATE, spec=completed, uuid=uuid)
         node = document(remainder)
         # the note is for who reads the manifest
         etree.strip_tags(node, etree.ProcessingInstruction)
-        made = written(change, node, self.lookup)
-        self.named.remove(made)
-        return bool(meaning(made) == self._wanted)
+        return self._comes_back(completed, node, uuid)
 
     def _alone(self, spec: Spec) -> Spec | None:
         """The spec without any remainder, where all is said so."""
+        if (begun := self.kind.ops.begun) is None:
+            return None
         try:
-            sole: Spec = self.kind.adapter.validate_python(_values(spec))
+            sole: Spec = self.kind.read(_values(spec))
         except ValidationError:
             return None
         completed: Spec = self.kind.complete(self._resource(sole), None, self.project)
-        if (begun := self.kind.ops.begun(self.host, completed)) is None:
-            return None
-        change = Change(self.observed.id, Action.CREATE, spec=completed, uuid=self.observed.uuid)
-        made = written(change, begun, self.lookup)
+        return sole if self._comes_back(completed, begun(self.host, completed), self.observed.uuid) else None
+
+    def _comes_back(self, completed: Spec, node: etree._Element, uuid: str) -> bool:
+        """Whether an object made of a spec that is written into `node` would be as what is there."""
+        made = written(Change(self.observed.id, Action.CREATE, spec=completed, uuid=uuid), node, self.lookup)
         self.named.remove(made)
-        return sole if meaning(made) == self._wanted else None
+        return bool(meaning(made) == self._wanted)
 
     def _truthful(self, spec: Spec) -> Spec:
         """Without the fields that would be written otherwise than they are."""
@@ -203,14 +204,15 @@ def _once(spec: Any) -> Any:
 def _twice(spec: Section) -> Iterator[str]:
     cls: type[Section] = type(spec)
     for b in bindings(cls):
-        items = getattr(spec, b.name) or () if b.repeated and b.sections and b.name in spec.model_fields_set else ()
-        unique = (
-            {f.name for section in b.sections for f in bindings(section) if f.xml and f.xml.unique} if items else ()
+        items = getattr(spec, b.name) or () if b.repeated and b.holding and b.name in spec.model_fields_set else ()
+        told = Counter(
+            (name, str(value))
+            for item in items
+            for name in b.distinct(item)
+            if (value := getattr(item, name)) is not None
         )
-        for name in {*unique, b.key} - {None}:
-            said = [str(value) for item in items if (value := getattr(item, str(name), None)) is not None]
-            if len(said) != len({*said}):
-                yield b.name
+        if any(count > 1 for count in told.values()):
+            yield b.name
 
 
 def _with_note(spec: Spec, remainder: str) -> str:

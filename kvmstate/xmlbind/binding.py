@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from os.path import basename
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, cast, get_args, get_origin
 
 from lxml import etree
 
@@ -151,6 +151,10 @@ class Binding:
         """Whether the items of a list are told apart, by their key or their place."""
         return self.key is not None or self.one_or_more
 
+    def distinct(self, item: object) -> tuple[str, ...]:
+        """The fields of an item of the list of which no other item may have the same."""
+        return _distinct(cast("type[Section]", type(item)), self.key)
+
     @property
     def codec(self) -> Scalar | Element:
         return self.xml.codec if self.xml and self.xml.codec else self.scalar
@@ -233,6 +237,11 @@ class Binding:
     @cached_property
     def _key_default(self) -> object:
         return next((b.default for section in self.sections for b in bindings(section) if b.name == self.key), None)
+
+
+@cache
+def _distinct(section: type[Section], key: str | None) -> tuple[str, ...]:
+    return tuple(b.name for b in bindings(section) if b.name == key or (b.xml and b.xml.unique))
 
 
 def variant(sections: tuple[type[Section], ...], node: etree._Element) -> type[Section]:

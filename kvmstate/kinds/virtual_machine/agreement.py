@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lxml import etree
 
 from kvmstate.kind import Fault
-from kvmstate.kinds.virtual_machine.devices.base import Devices, items
+from kvmstate.kinds.virtual_machine.devices.base import Devices, placed, spelled
 from kvmstate.model.quantity import Bytes
 from kvmstate.xmlbind.codecs import size
 
@@ -154,15 +154,12 @@ def _boot(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
     """libvirt takes one of the two; what the remainder says of it, follows."""
     if not spec.boot:
         return
-    for alias, b in devices.bindings.items():
-        for index, item in enumerate(items(spec, b)):
-            if getattr(item, "boot_order", None) is not None:
-                path = (alias, index) if b.repeated else (alias,)
-                what = f"{alias}[{index}]" if b.repeated else alias
-                message = f"boot does not go with bootOrder, which {what} has"
-                hint = "say the order in one way: take boot out, and give each device that boots a bootOrder"
-                yield Fault(("boot",), message, hint, beside=(*path, "bootOrder"))
-                return
+    for item, at in placed(spec, devices):
+        if getattr(item, "boot_order", None) is not None:
+            message = f"boot does not go with bootOrder, which {spelled(at)} has"
+            hint = "say the order in one way: take boot out, and give each device that boots a bootOrder"
+            yield Fault(("boot",), message, hint, beside=(*at, "bootOrder"))
+            return
 
 
 def _threads(spec: VirtualMachineSpec) -> Iterator[Fault]:

@@ -187,6 +187,11 @@ def _bare(node: etree._Element) -> None:
         for found in parse_path(path).find_all(node):
             if not (len(found) or found.attrib):
                 drop(found)
+    utc_clock(node)
+
+
+def utc_clock(node: etree._Element) -> None:
+    """The clock that a machine has where nobody says one."""
     clock = node.find("clock")
     if clock is not None and not len(clock) and clock.items() == [("offset", "utc")]:
         drop(clock)
@@ -204,7 +209,8 @@ def _cpu(node: etree._Element) -> None:
         drop(found)
 
 
-def _omitted(node: etree._Element) -> None:
+def omitted(node: etree._Element) -> None:
+    """What devices say of themselves that libvirt adds to them."""
     for device in DEVICES.loaded():
         device.omit(node)
 
@@ -248,7 +254,7 @@ def _controllers(node: etree._Element) -> None:
 
 
 _WAYS: tuple[Change, ...] = (
-    _omitted,
+    omitted,
     _cpu,
     *map(_paths, _COMPLETED),
     *map(_paths, _COMPLETED_DEVICES),

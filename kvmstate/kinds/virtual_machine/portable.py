@@ -11,7 +11,7 @@ from kvmstate.host import Host, networks
 from kvmstate.host.connection import once
 from kvmstate.kind.stamps import unstamp
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
-from kvmstate.kinds.virtual_machine.implied import reduced
+from kvmstate.kinds.virtual_machine.implied import omitted, reduced, utc_clock
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
 from kvmstate.model.resource import Observed
@@ -120,12 +120,9 @@ def _drop_added(node: etree._Element, host: Host) -> None:
     for path, value in _ADDED.items():
         if parse_path(path).text(node) == value:
             parse_path(path).remove(node)
-    clock = node.find("clock")
-    if clock is not None and not len(clock) and clock.items() == [("offset", "utc")]:
-        node.remove(clock)
+    utc_clock(node)
     machine = parse_path("os/type").find(node)
     arch = machine.get("arch") if machine is not None else None
-    for device in DEVICES.loaded():
-        device.omit(node)
+    omitted(node)
     if (emulator := node.findtext("devices/emulator")) and emulator in _emulators(host).get(arch, ()):
         parse_path("devices/emulator").remove(node)

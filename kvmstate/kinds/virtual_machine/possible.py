@@ -7,19 +7,10 @@ from typing import TYPE_CHECKING
 
 from kvmstate.kind import Fault
 from kvmstate.kinds.virtual_machine import agreement
-from kvmstate.kinds.virtual_machine.devices.base import Device, Devices
+from kvmstate.kinds.virtual_machine.devices.base import Devices, placed, spelled
 
 if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
-
-
-def placed(spec: VirtualMachineSpec, devices: Devices) -> Iterator[tuple[Device, tuple[str | int, ...]]]:
-    """Each device, and its path in the spec."""
-    for alias, b in devices.bindings.items():
-        # of many kinds of devices a machine has few
-        if value := getattr(spec, b.name, None):
-            for index, item in enumerate(value if b.repeated else (value,)):
-                yield item, (alias, index) if b.repeated else (alias,)
 
 
 def faults(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
@@ -35,7 +26,5 @@ def _boot_orders(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
     for item, at in placed(spec, devices):
         order = getattr(item, "boot_order", None)
         if order is not None and (other := first.setdefault(order, at)) != at:
-            of = f"{other[0]}[{other[1]}]" if other[1:] else other[0]
-            yield Fault(
-                (*at, "bootOrder"), f"bootOrder {order} is also that of {of}", "each device has a place of its own"
-            )
+            message = f"bootOrder {order} is also that of {spelled(other)}"
+            yield Fault((*at, "bootOrder"), message, "each device has a place of its own")

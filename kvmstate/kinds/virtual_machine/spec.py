@@ -40,7 +40,7 @@ from kvmstate.kinds.virtual_machine.devices import (
     Watchdog,
 )
 from kvmstate.kinds.virtual_machine.devices.agent import GUEST_AGENT
-from kvmstate.kinds.virtual_machine.devices.base import Devices, device, devices
+from kvmstate.kinds.virtual_machine.devices.base import Devices, device, devices, placed
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
 from kvmstate.kinds.virtual_machine.devices.interface import Interface
 from kvmstate.kinds.virtual_machine.devices.serial import Serial
@@ -382,7 +382,7 @@ class VirtualMachineSpec(Spec):
         return possible.faults(self, DEVICES)
 
     def claims(self) -> Iterator[Claim]:
-        for item, at in possible.placed(self, DEVICES):
+        for item, at in placed(self, DEVICES):
             yield from item.claims(self, at)
 
     @model_validator(mode="after")

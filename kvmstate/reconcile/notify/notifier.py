@@ -9,7 +9,7 @@ from functools import partial
 
 from kvmstate.manifest.notifications import Notification
 from kvmstate.reconcile.notify.credentials import Credentials
-from kvmstate.reconcile.notify.notices import notice
+from kvmstate.reconcile.notify.notices import Notice, notice
 from kvmstate.reconcile.notify.receiver import Receiver
 from kvmstate.reconcile.status_store import Event, StatusStore
 
@@ -33,9 +33,7 @@ class Notifier:
             return
         self.close()
         before, self._settings = self._settings[0], (to, credentials)
-        state = self._status.state
-        # who stands by is not the one to tell
-        wrong = [] if state.standby else [notice(event, state.project, state.host) for event in state.problems()]
+        wrong = [news for event in self._status.state.problems() if (news := self._news(event))]
         if to:
             # a daemon that tells nobody needs no libraries for it
             from kvmstate.reconcile.notify.senders import sender
@@ -43,8 +41,7 @@ class Notifier:
             name, send = sender(each, credentials)
             receiver = Receiver(name, send, each.on, each.per_hour, self._failed, partial(self._count, each.type))
             for news in wrong if each not in before else ():
-                if news:
-                    receiver.tell(news)
+                receiver.tell(news)
             receiver.start()
             self._receivers.append(receiver)
 
@@ -54,11 +51,14 @@ class Notifier:
         self._receivers = []
 
     def _told(self, event: Event) -> None:
-        receivers, state = self._receivers, self._status.state
-        # who stands by is not the one to tell
-        if receivers and not state.standby and (news := notice(event, state.project, state.host)):
+        if (receivers := self._receivers) and (news := self._news(event)):
             for receiver in receivers:
                 receiver.tell(news)
+
+    def _news(self, event: Event) -> Notice | None:
+        """What people are told of an event: nothing by one that stands by."""
+        state = self._status.state
+        return None if state.standby else notice(event, state.project, state.host)
 
     def _count(self, kind: str, result: str) -> None:
         with self._lock:

@@ -125,6 +125,20 @@ class Devices(Mapping[str, tuple[Binding, type[Device]]]):
                     yield self[b.alias][1]
 
 
+def placed(spec: object, devices: Devices) -> Iterator[tuple[Device, tuple[str | int, ...]]]:
+    """Each device of a machine, and its path in the spec."""
+    for alias, b in devices.bindings.items():
+        # of many kinds of devices a machine has few
+        if value := getattr(spec, b.name, None):
+            for index, item in enumerate(value if b.repeated else (value,)):
+                yield item, (alias, index) if b.repeated else (alias,)
+
+
+def spelled(at: tuple[str | int, ...]) -> str:
+    """Such a path, for people: `disks[0]`, or `tpm`."""
+    return f"{at[0]}[{at[1]}]" if at[1:] else str(at[0])
+
+
 def items(spec: object, binding: Binding) -> list[Any]:
     """The devices of one field."""
     value = getattr(spec, binding.name, None)
