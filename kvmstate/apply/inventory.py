@@ -112,7 +112,7 @@ class Store:
 
     def put(self, *entries: Entry) -> None:
         # the host's key is read, or made, for the first secret
-        come = [self.sealed(entry) for entry in entries if self._entries.get(entry.id) != entry]
+        come = [self._hidden(entry) for entry in entries if self._entries.get(entry.id) != entry]
         with self._lock:
             for entry in come:
                 if self._entries.get(entry.id) != entry:
@@ -123,6 +123,11 @@ class Store:
                         self._place[entry.id] = max(self._place.values(), default=0)
                     self._dirty.add(self._place[entry.id])
         self._flush_if_due()
+
+    def _hidden(self, entry: Entry) -> Entry:
+        """As `sealed`, where it is not known to be so."""
+        known = self._entries.get(entry.id)
+        return entry if known and known.specs == entry.specs and not self._clear else self.sealed(entry)
 
     def sealed(self, entry: Entry) -> Entry:
         """The entry as it is recorded: with hashes for secrets."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -145,16 +146,22 @@ def _seen(spec: Spec, seen: Any, observed: Observed, last: list[Spec], active: b
         update["xml"] = read_overrides(document(xml), spec.xml)
         if not observed.has_secrets:
             update["xml"] |= _remembered(spec, last)
-    for b in bindings(type(spec)):
+    for b in _told_otherwise(type(spec)):
         if b.name == "remainder":
             update[b.name] = spec.remainder
         elif b.xml and b.xml.passing and _has_passed(b, spec, xml, last):
             update[b.name] = getattr(spec, b.name)
         elif b.xml and b.xml.recorded and last:
             update[b.name] = getattr(last[0], b.name)
-        elif b.xml is None and b.name != "xml" and b.name not in seen.model_fields_set:
+        elif b.xml is None and b.name not in seen.model_fields_set:
             update[b.name] = getattr(last[-1], b.name, None) if last else getattr(spec, b.name)
     return seen.model_copy(update=update) if update else seen
+
+
+@cache
+def _told_otherwise(section: type[Spec]) -> tuple[Binding, ...]:
+    """The fields of which what is in XML does not tell, or not alone, but for overrides: few of all."""
+    return tuple(b for b in bindings(section) if (b.xml.passing or b.xml.recorded if b.xml else b.name != "xml"))
 
 
 def _has_passed(b: Binding, spec: Spec, xml: str, last: list[Spec]) -> bool:

@@ -99,6 +99,8 @@ def make_plan(
     if (options.prune or orphaned) and not host.closely:
         host.closely, seen = True, seen if host.sight.near else Seen()
     observed, unseen = look(host, scope - seen.asked)
+    # later looks, also those at what was just made, are none at all that may be used
+    host.asks_uses = False
     observed |= {id_: found for id_, found in seen.found.items() if id_ in scope}
     unseen |= seen.unseen & scope
     unseen |= _left_in_lost_pools(host, orphaned, observed)

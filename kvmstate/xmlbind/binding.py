@@ -127,6 +127,11 @@ class Binding:
         assert self.xml is not None
         return parse_path(self.xml.path)
 
+    @property
+    def tags(self) -> list[str]:
+        """Those of the elements on the way to it."""
+        return [step.tag for step in (self.path.parent() if self._tags else self.path).steps]
+
     @cached_property
     def sections(self) -> tuple[type[Section], ...]:
         """The sections that it holds."""

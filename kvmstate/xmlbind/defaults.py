@@ -17,12 +17,14 @@ def with_defaults(want: S, seen: object = None, whole: bool = True) -> S:
     Of what is not the `whole`, as more of it stands beside it, only what is in no XML has defaults; sections below do.
     """
     update: dict[str, object] = {}
+    owned = want.model_fields_set
     for b in _concerned(type(want)):
-        value, here = getattr(want, b.name), getattr(seen, b.name, None)
-        if b.name not in want.model_fields_set:
+        if b.name not in owned:
             if b.holds and (whole or b.xml is None) and not (b.xml and b.xml.lasting and seen is not None):
-                update[b.name] = value
-        elif b.repeated:
+                update[b.name] = getattr(want, b.name)
+            continue
+        value, here = getattr(want, b.name), getattr(seen, b.name, None)
+        if b.repeated:
             items = [with_defaults(item, there) for item, there in b.paired(value or (), here or ())]
             if any(item is not before for item, before in zip(items, value or (), strict=True)):
                 update[b.name] = b.alike(items, value)

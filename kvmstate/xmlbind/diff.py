@@ -27,8 +27,9 @@ def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = (
     `active` is the running configuration beside it: it bounds what can be changed live (`Scaling.limit`).
     """
     section: type[Section] = type(want)
+    owned = want.model_fields_set
     for b in bindings(section):
-        if b.name not in want.model_fields_set:
+        if b.name not in owned:
             continue
         new, old, here = getattr(want, b.name), getattr(seen, b.name, None), (*at, b.alias)
         if new is None and b.xml and b.xml.lasting:
@@ -131,6 +132,7 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
     if last is None or type(want) is not type(last):
         return want
     update: dict[str, object] = {}
+    owned = want.model_fields_set
     for b in bindings(type(want)):
         if b.name not in last.model_fields_set:
             continue
@@ -140,7 +142,7 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
             # by key, whether others stay or the whole field has left
             if gone := {key: None for key in old if key not in (new or {})}:
                 update[b.name] = {**(new or {}), **gone}
-        elif b.name not in want.model_fields_set:
+        elif b.name not in owned:
             if old is not None and old != b.default and said is None and not (b.xml and b.xml.lasting):
                 update[b.name] = b.alike(b.default, old)
         elif b.repeated and (b.key or b.one_or_more) and new:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -54,18 +56,55 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
 
     What libvirt says is taken as it is: values are converted, not validated.
     """
-    values: dict[str, object] = {}
-    for b in bindings(cls):
-        if b.xml is None:
-            continue
+    # most documents have few of all the fields that there are: it is the XML that leads to its fields
+    of, values = _places(cls), dict[str, object]()
+    for name, text in node.attrib.items():
+        for b in of.attributes.get(str(name), ()):
+            if text and (value := cast("Scalar", b.codec).read(str(text))) is not None:
+                values[b.name] = value
+    there: dict[Any, set[Any]] = {}
+    for child in node:
+        if child.tag in of.children:
+            tags = there.setdefault(child.tag, set())
+            if child.tag in of.parents:
+                tags.update([each.tag for each in child])
+    found = [b for tag, tags in there.items() for b, below in of.children[tag] if below is None or below in tags]
+    for b in (*of.others, *found):
         if b.repeated:
-            found_values = (read(b, found, lookup) for found in b.find_all(node))
-            items = [value for value in found_values if value is not None]
-            if items:
+            all_of_it = (read(b, each, lookup) for each in b.find_all(node))
+            if items := [value for value in all_of_it if value is not None]:
                 values[b.name] = items
-        elif (found := b.find(node)) is not None and (value := read(b, found, lookup)) is not None:
+        elif (each := b.find(node)) is not None and (value := read(b, each, lookup)) is not None:
             values[b.name] = value
     return cast("S", _blank(cls).model_copy(update=values))
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The fields of a section by where they are in its element: those that are one of its attributes, by its name;
+    those below it, by the tag of the first element on the way, each with the tag of the second one, or None where there
+    is none; which of the first have a second; and the fields that are the element itself."""
+
+    attributes: dict[str, list[Binding]] = dataclass_field(default_factory=dict)
+    children: dict[str, list[tuple[Binding, str | None]]] = dataclass_field(default_factory=dict)
+    parents: set[str] = dataclass_field(default_factory=set)
+    others: list[Binding] = dataclass_field(default_factory=list)
+
+
+@cache
+def _places(cls: type[Section]) -> _Places:
+    found = _Places()
+    for b in (b for b in bindings(cls) if b.xml):
+        first, below, *_ = *b.tags, None, None
+        if first:
+            found.children.setdefault(first, []).append((b, below))
+            if below:
+                found.parents.add(first)
+        elif b.path.attribute and isinstance(b.codec, Scalar) and not (b.holding or b.repeated):
+            found.attributes.setdefault(b.path.attribute, []).append(b)
+        else:
+            found.others.append(b)
+    return found
 
 
 @cache
@@ -92,7 +131,8 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
     None removes, before anything is set: fields may share an element. Items of keyed lists are edited where they are;
     new ones follow the last of their kind.
     """
-    owned = [b for b in bindings(type(spec)) if b.xml and b.name in spec.model_fields_set]
+    names = spec.model_fields_set
+    owned = [b for b in bindings(type(spec)) if b.name in names and b.xml]
     for b in sorted(owned, key=lambda b: getattr(spec, b.name) is not None):
         assert b.xml is not None
         value, codec = getattr(spec, b.name), b.codec

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from lxml import etree
 
@@ -46,6 +46,11 @@ class Step:
     value: str = ""
     number: int = 0
 
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether any element with the tag will do."""
+        return not self.number and self.where is None
+
     def find(self, node: etree._Element) -> list[etree._Element]:
         # lxml looks for the tag itself: a machine's devices are many, and each one seen from Python costs
         found = list(node.iterchildren(self.tag))
@@ -56,9 +61,7 @@ class Step:
         return found
 
     def first(self, node: etree._Element) -> etree._Element | None:
-        if self.number or self.where is not None:
-            return next(iter(self.find(node)), None)
-        return next(node.iterchildren(self.tag), None)
+        return next(node.iterchildren(self.tag) if self.is_plain else iter(self.find(node)), None)
 
     def make(self, node: etree._Element) -> etree._Element:
         child = etree.SubElement(node, self.tag)
@@ -81,12 +84,12 @@ class Path:
         return nodes
 
     def find(self, node: etree._Element) -> etree._Element | None:
+        found: etree._Element | None = node
         for step in self.steps:
-            found = step.first(node)
             if found is None:
-                return None
-            node = found
-        return node
+                break
+            found = next(found.iterchildren(step.tag), None) if step.is_plain else step.first(found)
+        return found
 
     def parent(self) -> Path:
         return Path(self.steps[:-1], None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Set
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,8 @@ from kvmstate.xmlbind import document, parse, to_text, without
 from kvmstate.xmlbind.path import parse_path
 
 BASE = "<pool><name/></pool>"
+# How full it is
+_FIGURES = re.compile(r"<(capacity|allocation|available)\b.*?</\1>|<freeExtent\b[^>]*>")
 DERIVED_TARGET = ("logical", "zfs")
 # By which release
 REMOVED = {"sheepdog": "8.8"}
@@ -39,7 +42,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         active_xml = pools.xml(pool, inactive=False) if running else None
         calls = {"active": running, "autostart": pool.autostart}
         id_, kept = ResourceId("pool", pool.name), not running or pool.persistent
-        return Observed(id_, pool.uuid, pools.xml(pool), active_xml, calls, _read, persistent=kept)
+        return Observed(id_, pool.uuid, pools.xml(pool), active_xml, calls, _read, _FIGURES, kept)
 
     return {seen.id.name: seen for seen in host.each(look, pools.named(host.connection, names))}
 

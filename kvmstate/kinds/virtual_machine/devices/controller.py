@@ -72,5 +72,7 @@ class Controller(Device):
 
     @classmethod
     def is_one(cls, node: etree._Element) -> bool:
-        own = ("pcihole64", "target/node", "target[@hotplug]")
-        return node.get("model") not in _ROOTS or any(node.find(path) is not None for path in own)
+        if node.get("model") not in _ROOTS or node.find("pcihole64") is not None:
+            return True
+        target = node.find("target")
+        return target is not None and ("hotplug" in target.attrib or target.find("node") is not None)
