@@ -37,6 +37,7 @@ _XML_INACTIVE = {
     "nwfilter": 0,
     "pool": libvirt.VIR_STORAGE_XML_INACTIVE,
     "volume": 0,
+    "secret": 0,
 }
 _SAVED = libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE
 
@@ -59,8 +60,25 @@ class Thing:
         self.starts_with_host = False
         self.persistent = True
         self.saved: str | None = None
+        self.held: bytes | None = None
+
+    # of a secret, whose value is what was set
+
+    def usageType(self) -> int:
+        usage = self._root.find("usage")
+        return 0 if usage is None else 2
+
+    def usageID(self) -> str:
+        return self._root.findtext("usage/*") or ""
+
+    def value(self, flags: int) -> bytes:
+        if self._root.get("private") == "yes" or self.held is None:
+            raise NotThere("secret", self.name())
+        return self.held
 
     def name(self) -> str:
+        if self.kind == "secret":
+            return self.usageID()
         return self._root.findtext("name") or self._root.get("name") or ""
 
     def UUIDString(self) -> str:
@@ -159,10 +177,22 @@ class Connection:
         return "<storagepoolCapabilities/>"
 
     def numOfSecrets(self) -> int:
-        return 0
+        return len(self.all("secret"))
+
+    def listAllSecrets(self, flags: int) -> list[Thing]:
+        return self.all("secret")
 
     def secretLookupByUsage(self, usage: int, name: str) -> Thing:
-        raise NotThere("secret", name)
+        return self.find("secret", name)
+
+    def secretLookupByUUIDString(self, uuid: str) -> Thing:
+        for each in self.all("secret"):
+            if each.UUIDString() == uuid:
+                return each
+        raise NotThere("secret", uuid)
+
+    def secretDefineXML(self, text: str, flags: int) -> Thing:
+        return self.define(text)
 
     def listAllDomains(self, flags: int) -> list[Thing]:
         every = self.all("domain")

@@ -26,6 +26,8 @@ def resource(address: str, lifecycle: dict[str, Any] | None = None, **spec: Any)
         spec = {"pool": name.partition("/")[0], "capacity": "1MiB", **spec}
     if kind == "pool":
         spec = {"type": "dir", "target": {"path": f"/pools/{name}"}, **spec}
+    if kind == "secret":
+        spec = {"usage": "ceph", "value": {"from": "key", "data": "c2VjcmV0"}, **spec}
     if kind == "domain":
         spec = {"memory": "64MiB", "state": "stopped", **spec}
     return Resource(
@@ -63,6 +65,10 @@ def xml(address: str, inner: str = "") -> str:
     uuid = f"<uuid>{uuid_of(id_(address))}</uuid>"
     if kind == "nwfilter":
         return f"<filter name='{name}' chain='root'>{uuid}{inner}</filter>"
+    if kind == "secret":
+        return (
+            f"<secret ephemeral='no' private='no'>{uuid}{inner}<usage type='ceph'><name>{name}</name></usage></secret>"
+        )
     head += uuid
     if kind == "pool":
         return f"<pool type='dir'>{head}<target><path>/pools/{name}</path></target></pool>"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from kvmstate.manifest import Manifests, Project
+    from kvmstate.manifest.providers import Providers
     from kvmstate.model.resource import ResourceId
 
 # commands whose [PATH]... may be addresses
@@ -30,6 +31,7 @@ class Inputs:
 
     `name` is the project's, where no file says it. `allowed` are folders in which files may name what lies there,
     beside the project's. `confined`: these manifests are nobody's whom this machine trusts, and choose no connection.
+    `secrets` say where values are, and so do `secrets_files`.
     """
 
     paths: tuple[Path, ...] = ()
@@ -40,13 +42,24 @@ class Inputs:
     name: str | None = None
     allowed: tuple[Path, ...] = ()
     confined: bool = False
+    secrets: tuple[str, ...] = ()
+    secrets_files: tuple[Path, ...] = ()
 
-    def load(self, project: Project | None = None) -> Loaded:
-        """The manifests, of the `project()` that they belong to. Raises ManifestErrors and UsageError."""
+    def load(self, project: Project | None = None, valued: bool = False) -> Loaded:
+        """The manifests, of the `project()` that they belong to; `valued`: with the values of their secrets. Raises
+        ManifestErrors and UsageError."""
         project = project or self.project()
         paths = self._manifests()
         whole = project.file is None or not paths
-        return Loaded(project, project.load(paths), self, whole)
+        asked = (lambda: self._providers(project)) if valued else None
+        return Loaded(project, project.load(paths, asked), self, whole)
+
+    def _providers(self, project: Project) -> Providers:
+        from kvmstate.manifest.providers import providers
+
+        files = self.secrets_files or tuple(map(Path, filter(None, [os.environ.get("KVMSTATE_SECRETS")])))
+        given = [path if path.is_dir() else path.parent for path in self.paths if str(path) != "-"]
+        return providers(self.secrets, files, (*project.roots, *given))
 
     def uri(self, project: Project) -> str | None:
         """The connection asked for by option, else the project's, else None: libvirt's own rule. Raises UsageError."""
@@ -145,7 +158,7 @@ def env_option(command: F) -> F:
 
 
 def values_options(command: F) -> F:
-    """PATH..., --env, --values, --set, --allow-path: what is read of a project's files."""
+    """PATH..., --env, --values, --set, --secret, --secrets, --allow-path: what is read of a project's files."""
     for decorate in (
         click.option(
             "--allow-path",
@@ -155,6 +168,23 @@ def values_options(command: F) -> F:
             type=click.Path(path_type=Path),
             help="What lies there may be named in manifests and kvmstate.yaml too. Repeatable. Also: "
             "$KVMSTATE_ALLOW_PATH.",
+        ),
+        click.option(
+            "--secrets",
+            "secrets_files",
+            metavar="FILE",
+            multiple=True,
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="Where values of secrets are, a line each: NAME: PROVIDER:PLACE. Not in the project's folder. "
+            "Repeatable. Also: $KVMSTATE_SECRETS.",
+        ),
+        click.option(
+            "--secret",
+            "secrets",
+            metavar="NAME=PROVIDER:PLACE",
+            multiple=True,
+            help="Where the value of a secret is: file:PATH, env:VARIABLE, sops:FILE#KEY, age:FILE#IDENTITY, "
+            "pass:NAME, systemd-creds:FILE, credential:NAME. Repeatable.",
         ),
         click.option(
             "--set", "set_values", metavar="NAME=VALUE", multiple=True, help="One value for templates. Repeatable."
@@ -195,8 +225,11 @@ def inputs(
     project: str | None = None,
     allowed: tuple[Path, ...] = (),
     confined: bool = False,
+    secrets: tuple[str, ...] = (),
+    secrets_files: tuple[Path, ...] = (),
 ) -> Inputs:
-    return Inputs(paths, connect, env, values, set_values, project, (*allowed, *allowed_here()), confined)
+    allowed = (*allowed, *allowed_here())
+    return Inputs(paths, connect, env, values, set_values, project, allowed, confined, secrets, secrets_files)
 
 
 def complete_addresses(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

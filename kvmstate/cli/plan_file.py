@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # What `apply FILE` takes beside FILE: nothing that would make it another plan. Of one with secrets it takes what says
 # where they are, too.
 _TAKES = {"paths", "connect", "allowed", "lock_timeout", "parallelism", "fmt", "auto_approve", "quiet"}
-_FINDS_SECRETS = ("env", "values", "set_values", "confined")
+_FINDS_SECRETS = ("env", "values", "set_values", "confined", "secrets", "secrets_files")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def find(paths: Sequence[Path], allowed: Sequence[Path] = (), **given: Any) -> F
         if not (others or file):
             return ()
         asked = {name: given[name] for name in _FINDS_SECRETS if name in given}
-        loaded = inputs(tuple(others), allowed=allowed, **asked).load()
+        loaded = inputs(tuple(others), allowed=allowed, **asked).load(valued=True)
         if loaded.project.named and loaded.project.name != found.project:
             raise PlanError(
                 f"{plan} is a plan of project {found.project}, and the manifests are those of {loaded.project.name}",

@@ -94,7 +94,7 @@ def command(
     told: list[str] = []
 
     def load() -> Desired:
-        loaded = now().load()
+        loaded = now().load(valued=True)
         if loaded.manifests.empty:
             raise UsageError(
                 *no_manifests(loaded.manifests.empty, "if it shall keep nothing, a comment in a file says so")
@@ -104,6 +104,10 @@ def command(
             for text in told:
                 status.record_event("ValueUnread", text, warning=True)
         return Desired(loaded.project, loaded.manifests.resources, loaded.manifests.at, loaded.whole)
+
+    def stamp() -> object:
+        # of values nothing is told: they are read again with each regular look
+        return watch.stamp(), object() if asked.secrets or asked.secrets_files else None
 
     status = StatusStore(State(revision=source.revision if source else None))
     log_to_stderr(status, log_format == "json" or (log_format == "auto" and not sys.stderr.isatty()))
@@ -123,7 +127,7 @@ def command(
 
     fetching = (source.fetch, source.interval, source.reading, source.named) if source else ()
     chosen = replace(asked, confined=asked.confined or source is not None).uri
-    loop = Loop(Source(lambda: now().project(), load, chosen, found, watch.stamp, *fetching), status)
+    loop = Loop(Source(lambda: now().project(), load, chosen, found, stamp, *fetching), status)
     supervised = Supervised(loop, status)
     endpoints = Endpoints(status, loop.queue, lambda: loop.alive, loop.refresh)
     endpoints.listen(listen, token_file, tls_cert, tls_key)

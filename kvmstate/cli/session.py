@@ -196,7 +196,7 @@ def opened(
         if not targets:
             ahead = Ahead(uri, project.name, project.prune if prune is None else prune, bool(prune))
             stack.callback(ahead.leave)
-        loaded = asked.load(project)
+        loaded = asked.load(project, valued=True)
         manifests = loaded.manifests
         if manifests.empty and not allow_empty:
             hint = "name the folder that has them" if allow_empty is None else "if that is meant, say --allow-empty"

@@ -18,6 +18,7 @@ from kvmstate.errors import ConnectionFailed
 from kvmstate.host.connection import is_local
 from kvmstate.host.faults import unreachable
 from kvmstate.host.liveness import CONNECT_TIMEOUT, in_time
+from kvmstate.host.objects import Secret
 from kvmstate.model.resource import ResourceId
 from kvmstate.model.uri import redacted
 
@@ -123,7 +124,7 @@ class Events:
 
 
 def _id(kind: str, thing: Any) -> ResourceId:
-    return ResourceId(kind, str(thing.usageID() if kind == "secret" else thing.name()))
+    return ResourceId(kind, Secret(thing).name if kind == Secret.type else str(thing.name()))
 
 
 def _word(words: list[str], number: int) -> str:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kvmstate.errors import HostError, Unseen
-from kvmstate.host import domains, pools, snapshots, volumes
+from kvmstate.host import domains, managed_secrets, pools, snapshots, volumes
 from kvmstate.host.faults import faults
 from kvmstate.host.files import Files, normal
 from kvmstate.host.objects import Volume
@@ -151,6 +151,14 @@ class HostLookup:
             # it would be raw in any case: what is not marked as anything else
             format_ = "raw"
         return VolumeSource(kind, node.findtext("target/path") or "", _USED_AS.get(format_, format_))
+
+    def secret_uuid(self, name: str) -> str:
+        """The UUID of the secret of this name. Raises NotFound."""
+        return managed_secrets.find(self._connection, name).uuid
+
+    def secret_at(self, uuid: str) -> str:
+        """The name of the secret of this UUID; the UUID where there is none."""
+        return managed_secrets.name_of(self._connection, uuid) or uuid
 
     def learn(self, ref: VolumeRef, format_: str) -> None:
         """A domain uses this volume as one of this format. What is said already counts more."""

@@ -14,6 +14,11 @@ from kvmstate.host.faults import faults
 Connection = NewType("Connection", object)
 
 
+def secret_name(usage: str) -> str:
+    """The name of a secret for this usage: what no name has, such as the slashes of a path, as %2F."""
+    return "".join(f"%{ord(each):02X}" if each in "/%" or each < " " or each == "\x7f" else each for each in usage)
+
+
 class Handle:
     """An object of a host, as of when it was looked up. What is asked of it is asked of libvirt, but for what never
     changes. Raises HostError, and NotFound when it has gone."""
@@ -98,6 +103,20 @@ class Volume(Handle):
     def path(self) -> str:
         with faults():
             return str(self.raw.path())
+
+
+class Secret(Handle):
+    """https://libvirt.org/html/libvirt-libvirt-secret.html
+
+    libvirt gives it no name: it is called by what it is for (its usage's ID), and by its UUID without that.
+    """
+
+    type = "secret"
+
+    @cached_property
+    def name(self) -> str:
+        usage = self.raw.usageID() if self.raw.usageType() else ""
+        return secret_name(str(usage)) if usage else self.uuid
 
 
 class Snapshot(Handle):

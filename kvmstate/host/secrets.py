@@ -12,6 +12,8 @@ from kvmstate.errors import HostError, NotFound
 from kvmstate.host.faults import faults
 from kvmstate.xmlbind import document
 
+# How the usage names of kvmstate's own begin
+OWN = "kvmstate:"
 # libvirt's limit for one value (VIR_SECRET_VALUE_MAX, remote_protocol.x)
 VALUE_MAX = 65_536
 # A usage type whose name is free text

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from lxml import etree
 
 from kvmstate.errors import HostError, NotFound, Unseen
-from kvmstate.host import domains, network_filters, networks, objects, pools, volumes
+from kvmstate.host import domains, managed_secrets, network_filters, networks, objects, pools, volumes
 from kvmstate.host.connection import LASTING
 from kvmstate.host.faults import faults
 from kvmstate.host.files import File, Files, below, normal, read
-from kvmstate.host.objects import Domain, Network, NetworkFilter, Volume
+from kvmstate.host.objects import Domain, Network, NetworkFilter, Pool, Volume
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import disk_source
 from kvmstate.xmlbind.document import document
@@ -88,6 +88,7 @@ class Named:
     # and other devices of the host's network
     bridges: set[str] = field(default_factory=set)
     filters: dict[str, set[User]] = field(default_factory=lambda: defaultdict(set))
+    secrets: dict[str, set[User]] = field(default_factory=lambda: defaultdict(set))
     # all files that this comes to, see Uses
     used: set[str] = field(default_factory=set)
 
@@ -119,6 +120,8 @@ class Named:
             self.bridges |= {each.get("bridge", ""), each.get("dev", "")} - {""}
         for each in root.iterfind("devices/interface/filterref"):
             self.filters[each.get("filter", "")].add(user)
+        for secret in managed_secrets.uses(root):
+            self.secrets[secret].add(user)
 
     def _file(self, path: str, user: User, format_: str | None) -> None:
         if path.startswith("/") and normal(path) not in self.data:
@@ -153,13 +156,14 @@ class Uses:
         self._layers: dict[str, set[Layer]] = {}
         self._networks: list[_Network] = []
         self._filters: dict[ResourceId, set[str]] = {}
+        self._pools: dict[ResourceId, set[str]] = {}
         self._inodes: dict[str, list[str]] = {}
         self._known: dict[str, File] = {}
         self._same: dict[tuple[str, ...], list[str]] = {}
         self._strange: dict[str, str] = {}
         self._files = Files(host.connection)
         # until when what was read counts
-        self._holds = dict.fromkeys(("domains", "volumes", "filters"), -math.inf)
+        self._holds = dict.fromkeys(("domains", "volumes", "filters", "pools"), -math.inf)
         # what this run has changed
         self._changed: set[ResourceId] = set()
         self._hears = False
@@ -250,6 +254,18 @@ class Uses:
             found = {user for named in self._domains.values() for user in named.filters.get(name, ())}
             return found | {User(id_) for id_, refers in self._filters.items() if name in refers}
 
+    def of_secret(self, name: str) -> set[User]:
+        """Machines and storage pools whose XML names a secret, by its UUID or its usage."""
+        with self._lock:
+            self._look()
+            self._read("pools", self._read_pools)
+            try:
+                known = managed_secrets.names_of(managed_secrets.find(self._host.connection, name))
+            except NotFound:
+                return set()
+            found = {u for named in self._domains.values() for each in known for u in named.secrets.get(each, ())}
+            return found | {User(id_) for id_, uses in self._pools.items() if uses & known}
+
     def of_pool(self, name: str) -> set[User]:
         """Machines with something that is in a pool."""
         with self._lock:
@@ -283,6 +299,8 @@ class Uses:
             self._layers = {at: over for at, over in left.items() if over}
         if any(id_.kind == NetworkFilter.type for id_ in changed):
             self._holds["filters"] = -math.inf
+        if any(id_.kind == Pool.type for id_ in changed):
+            self._holds["pools"] = -math.inf
         if names := {id_.name for id_ in changed if id_.kind == "domain"}:
             self._read_domains(names)
 
@@ -361,6 +379,10 @@ class Uses:
 
     def _read_filters(self) -> float:
         self._filters = dict(self._host.each(_filter, network_filters.all_filters(self._host.connection)))
+        return 0
+
+    def _read_pools(self) -> float:
+        self._pools = dict(self._host.each(_pool, pools.all_pools(self._host.connection)))
         return 0
 
     def _drop(self, name: str) -> None:
@@ -537,6 +559,11 @@ def _filter(each: NetworkFilter) -> tuple[ResourceId, set[str]]:
     """A network filter, and those that it refers to."""
     refers = document(network_filters.xml(each)).iterfind("filterref")
     return ResourceId(each.type, each.name), {ref.get("filter", "") for ref in refers}
+
+
+def _pool(each: Pool) -> tuple[ResourceId, set[str]]:
+    """A storage pool, and the secrets that it logs in with."""
+    return ResourceId(each.type, each.name), {*managed_secrets.uses(document(pools.xml(each)))}
 
 
 def _time(file: File) -> int:

@@ -43,7 +43,7 @@ def written(change: Change, node: etree._Element, lookup: Lookup, project: str |
         merge(spec.settled(patch(rest, spec, lookup)), node)
         spec.settled(node)
     apply_overrides(node, {path: value for path, value in change.spec.xml.items() if value is not None})
-    parse_path(spec.named).set(node, change.id.name)
+    parse_path(spec.name_path).set(node, change.id.name)
     if change.uuid:
         parse_path("uuid").set(node, change.uuid)
     if project and (rest is None or change.observed or change.lifecycle.prevent_destroy):

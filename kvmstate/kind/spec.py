@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
-from typing import ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from lxml import etree
 from pydantic import field_validator
@@ -17,6 +17,9 @@ from kvmstate.model.resource import Model, Resource
 from kvmstate.xmlbind import Overrides, Remainder, Section, document
 from kvmstate.xmlbind.remainder import tag
 from kvmstate.xmlbind.spelling import spelled
+
+if TYPE_CHECKING:
+    from kvmstate.kind.secrets import Value
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,14 @@ class Declaration(Model):
         """The name within the kind's address; `name` is metadata's."""
         return name
 
+    def gives(self) -> "Value | None":
+        """The value that others may be given: that of a secret."""
+        return None
+
+    def takes(self) -> bool:
+        """Whether it is given the value of a secret, to be written into its XML."""
+        return False
+
     def selects(self, resource: Resource) -> bool:
         """Whether it chooses this resource, by what that says of itself; what is named is a reference."""
         return False
@@ -144,6 +155,11 @@ class Spec(Section, Declaration):
         if text is not None and tag(text) != cls.element:
             raise ValueError(f"expected one <{cls.element}> element")
         return text
+
+    @property
+    def name_path(self) -> str:
+        """Where the name is in the document."""
+        return self.named
 
     def settled(self, node: etree._Element) -> etree._Element:
         """`node`, which these fields were written into, without what depended on their old values."""

@@ -42,6 +42,20 @@ ALL_KINDS = (
         also=("nwfilter", "filter", "networkpolicy", "securitygroup", "firewall"),
     ),
     Kind(
+        "Secret",
+        "secret",
+        "A password or key that libvirt keeps for pools, disks and TPMs.",
+        "kvmstate.kinds.secret",
+        "secrets",
+        cannot_rename=(
+            "a secret's name is what libvirt knows it by, and libvirt cannot change that",
+            "declare it under both names, have all refer to the new one, and take the old one out then",
+        ),
+        shape="octagon",
+        brackets=("{{", "}}"),
+        also=("credential", "password", "externalsecret", "sealedsecret", "passphrase"),
+    ),
+    Kind(
         "StoragePool",
         "pool",
         "A place where libvirt keeps volumes, such as a directory.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvmstate.errors import ManifestErrors, Problem
 from kvmstate.manifest import references
@@ -16,6 +17,9 @@ from kvmstate.manifest.sources import Source, sources
 from kvmstate.manifest.text import EMPTY, MAX_BYTES, Reader
 from kvmstate.manifest.values import Reads
 
+if TYPE_CHECKING:
+    from kvmstate.manifest.providers import Providers
+
 MAX_ALL_BYTES = 32 << 20
 
 
@@ -27,13 +31,14 @@ def load(
     project: Path | None = None,
     reach: Reach | None = None,
     named: bool = False,
+    providers: Callable[[], Providers] | None = None,
 ) -> Manifests:
     """The resources in these files and folders (`-` is standard input).
 
     `values` are what templates see; `skip` names files and folders that are not manifests; `project` is the project
     file that they belong to, and has `named` them if they are not given; `reach` says where all that they name must
-    lie. Raises ManifestErrors with everything that is wrong, and UsageError for a path that is not
-    there.
+    lie; `providers` have the values of secrets: without them nobody needs these. Raises ManifestErrors with everything
+    that is wrong, and UsageError for a path that is not there.
     """
     problems: list[Problem] = []
     loaded: list[Loaded] = []
@@ -54,6 +59,7 @@ def load(
     cache.save()
     loaded.sort(key=lambda item: (item.resource.id, item.source.label, item.document.line))
     dangling = references.check(loaded, problems, reach)
+    warnings = tuple(_given(loaded, providers, problems))
     if problems:
         raise ManifestErrors(problems)
     return Manifests(
@@ -62,6 +68,7 @@ def load(
         tuple(source.label for source in found),
         tuple(empty),
         reads,
+        warnings,
         documents={item.resource.id: item.document for item in loaded},
     )
 
@@ -84,6 +91,14 @@ def _resources(raw: bytes, source: Source, reader: Reader, cache: Cache) -> Iter
             yield from expanded(Loaded(made, document, source), reader.report)
     if said is None and not reader.problems and not secret:
         cache.put(raw, new)
+
+
+def _given(loaded: list[Loaded], providers: Callable[[], Providers] | None, problems: list[Problem]) -> Iterable[str]:
+    if not any(item.resource.spec.gives() or item.resource.spec.takes() for item in loaded):
+        return ()
+    from kvmstate.manifest.secrets import give  # few manifests have secrets
+
+    return give(loaded, providers and providers(), problems)
 
 
 def _rendered(

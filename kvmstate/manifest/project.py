@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
@@ -23,6 +23,9 @@ from kvmstate.manifest.values import assignments, is_read, meant, merge, read_ma
 from kvmstate.model import uri
 from kvmstate.model.identity import Claim
 from kvmstate.model.resource import Model, Move, ResourceId
+
+if TYPE_CHECKING:
+    from kvmstate.manifest.providers import Providers
 
 DEFAULT_NAME = "default"
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
@@ -153,13 +156,20 @@ class Project:
     reconcile: Reconcile = field(default_factory=Reconcile)
     reach: Reach = field(default_factory=lambda: Reach.of([Path(".")]))
 
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Its folder, and that of the repository which has it."""
+        folders = [self.file.parent.resolve()] if self.file else [path.resolve() for path in self.paths]
+        above = (parent for folder in folders for parent in (folder, *folder.parents) if (parent / ".git").exists())
+        return (*folders, *above)
+
     def claim(self, take_ownership: bool = False, change_environment: bool = False) -> Claim:
         """Who a run of it says that it is."""
         return Claim(self.id, self.environment or "", take_ownership, change_environment)
 
-    def load(self, paths: Sequence[Path] = ()) -> Manifests:
-        """The manifests of the project, or those in `paths`. Raises ManifestErrors, and UsageError for values that were
-        set and are not read by any template."""
+    def load(self, paths: Sequence[Path] = (), providers: "Callable[[], Providers] | None" = None) -> Manifests:
+        """The manifests of the project, or those in `paths`; `providers` have the values of secrets. Raises
+        ManifestErrors, and UsageError for values that were set and are not read by any template."""
         # what is given on the command line need not be in the project's folder
         given = [place for path in paths for place in ((path,) if path.is_dir() else (path.parent, path))]
         found = load(
@@ -169,6 +179,7 @@ class Project:
             project=self.file,
             reach=self.reach.with_folders(given),
             named=not paths,
+            providers=providers,
         )
         if name := next((name for name in self.set_values if not is_read(name, found.reads)), None):
             raise UsageError(f"--set {name}: there is no template that reads it", meant(name, found.reads))
@@ -180,7 +191,7 @@ class Project:
             for file, values in self.values_files.items()
             for name in unread(values, found.reads)
         )
-        return replace(found, warnings=tuple(warnings))
+        return replace(found, warnings=(*found.warnings, *warnings))
 
 
 def share(text: str) -> float:

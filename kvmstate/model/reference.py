@@ -58,6 +58,12 @@ class Lookup(Protocol):
     def path_of(self, pool: str, name: str) -> tuple[str, str] | None:
         """The type and the path that a disk of type volume comes to."""
 
+    def secret_uuid(self, name: str) -> str:
+        """The UUID of the secret of this name. Raises NotFound."""
+
+    def secret_at(self, uuid: str) -> str:
+        """The name of the secret of this UUID; the UUID where there is none."""
+
 
 class Unlocated:
     """Without a host, or a question to one: a volume is where its name says."""
@@ -73,3 +79,9 @@ class Unlocated:
 
     def path_of(self, pool: str, name: str) -> tuple[str, str] | None:
         return None
+
+    def secret_uuid(self, name: str) -> str:
+        return name
+
+    def secret_at(self, uuid: str) -> str:
+        return uuid

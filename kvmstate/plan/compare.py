@@ -24,6 +24,7 @@ from kvmstate.plan.whose import stranger
 from kvmstate.xmlbind import (
     Binding,
     Hide,
+    Xml,
     bindings,
     contained,
     diff,
@@ -97,7 +98,7 @@ def compare(
             )
         return made
     common["uuid"] = observed.uuid
-    seen = seen_whole(resource, observed)
+    seen = seen_whole(resource, observed, last)
     if entry is None or (why := stranger(kind, entry, observed)):
         return Change(
             **common,
@@ -153,7 +154,7 @@ def _seen(spec: Spec, seen: Any, observed: Observed, last: list[Spec], active: b
             update[b.name] = getattr(spec, b.name)
         elif b.xml and b.xml.recorded and last:
             update[b.name] = getattr(last[0], b.name)
-        elif b.xml is None and b.name not in seen.model_fields_set:
+        elif (b.xml is None or b.xml.remembered) and b.name not in seen.model_fields_set:
             update[b.name] = getattr(last[-1], b.name, None) if last else getattr(spec, b.name)
     return seen.model_copy(update=update) if update else seen
 
@@ -161,7 +162,11 @@ def _seen(spec: Spec, seen: Any, observed: Observed, last: list[Spec], active: b
 @cache
 def _told_otherwise(section: type[Spec]) -> tuple[Binding, ...]:
     """The fields of which what is in XML does not tell, or not alone, but for overrides: few of all."""
-    return tuple(b for b in bindings(section) if (b.xml.passing or b.xml.recorded if b.xml else b.name != "xml"))
+    return tuple(b for b in bindings(section) if (_not_alone(b.xml) if b.xml else b.name != "xml"))
+
+
+def _not_alone(at: Xml) -> bool:
+    return at.passing or at.recorded or at.remembered
 
 
 def _has_passed(b: Binding, spec: Spec, xml: str, last: list[Spec]) -> bool:

@@ -272,11 +272,23 @@ def _changes(
 
 
 def _without_its_secrets(change: Change) -> Change:
-    """A record has hashes of secrets, which nobody can write to a machine."""
-    if change.action not in WRITES or change.blocked or not change.desired or not is_sealed(change.desired.written):
+    """A record has hashes of secrets, which nobody can write to a machine; and of what is given to it there may be
+    nothing."""
+    if change.action not in WRITES or change.blocked or not change.desired:
+        return change
+    if change.desired.spec.takes() and (secret := _lacking(change.desired)):
+        why = f"it would be without its password: nothing says where the value of secret/{secret} is"
+        return replace(change, blocked=why, hint="say it: --secret NAME=file:PATH, or others")
+    if not is_sealed(change.desired.written):
         return change
     why = "what was applied last had secrets, of which the record has only hashes"
     return replace(change, blocked=why, hint="its manifest has them: see that it can be read")
+
+
+def _lacking(resource: Resource) -> str:
+    from kvmstate.kind.secrets import unknown  # few manifests have secrets
+
+    return unknown(resource.spec)
 
 
 def _compared(

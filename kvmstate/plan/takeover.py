@@ -70,7 +70,7 @@ class _Takeover:
         self.host = host
         seen, self.node = kind.ops.portable(observed, host)
         self.seen = _once(seen)
-        self.named = parse_path(observed.config.named)
+        self.named = parse_path(observed.config.name_path)
         self.named.remove(self.node)
         unstamp(self.node)
 
@@ -344,6 +344,12 @@ class _Remembered:
 
     def path_of(self, pool: str, name: str) -> tuple[str, str] | None:
         return self._lookup.path_of(pool, name)
+
+    def secret_uuid(self, name: str) -> str:
+        return self._lookup.secret_uuid(name)
+
+    def secret_at(self, uuid: str) -> str:
+        return self._lookup.secret_at(uuid)
 
 
 def _values(spec: Any) -> dict[str, object]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from kvmstate.host import Host
+from kvmstate.kind import Spec
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed, Resource
 from kvmstate.xmlbind import (
+    asks,
     by_hash,
     holds_secret,
     holds_secrets,
@@ -25,10 +27,12 @@ from kvmstate.xmlbind import (
 from kvmstate.xmlbind.sealed import PREFIX
 
 
-def seen_whole(resource: Resource, seen: Observed) -> Observed:
-    """What was observed; with the secrets that libvirt tells only when asked for them, where the manifest has some."""
+def seen_whole(resource: Resource, seen: Observed, last: Iterable[Spec] = ()) -> Observed:
+    """What was observed; with the secrets that libvirt tells only when asked for them, where the manifest has some, or
+    had some when it was applied `last`."""
     rest = resource.spec.remainder
-    return seen.whole if any(map(is_secret, resource.spec.xml)) or (rest and holds_secret("", rest)) else seen
+    says = any(map(is_secret, resource.spec.xml)) or (rest and holds_secret("", rest))
+    return seen.whole if says or any(map(asks, (resource.spec, *last))) else seen
 
 
 def may_hold_secrets(spec: Any, text: str) -> bool:
@@ -58,6 +62,7 @@ def unsealed(
         whole = seen.whole
         texts = [xml for xml in (whole.xml, whole.active_xml, whole.saved_xml) if xml]
         known = {seal(secret): secret for xml in texts for secret in secrets_in_xml(xml)}
+        known |= by_hash(whole.config.model_dump(mode="json", exclude_unset=True, warnings=False), seal, sections)
     known |= by_hash(resource.written, seal, sections)
     if entry:
         entry = replace(entry, specs=tuple(opened(spec, known, sections) for spec in entry.specs))

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Collection
 
 from kvmstate.host.events import Heard
+from kvmstate.host.objects import Secret
+from kvmstate.host.secrets import OWN
 from kvmstate.kinds import parent_of
 from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.leader import CLAIM
@@ -36,7 +38,7 @@ class EventRouter:
     def on_event(self, event: Heard) -> None:
         """Called from libvirt's event thread."""
         id_ = event.id
-        if id_.kind == "secret":
+        if id_.name.startswith(OWN) and id_.kind == Secret.type:
             usage, _, part = id_.name.rpartition(":")
             if usage == f"kvmstate:{self.project}" and (part not in CLAIMS or event.what == "undefined"):
                 self._queue.add(CLAIMS.get(part, Task.RECORD), after=GATHER)

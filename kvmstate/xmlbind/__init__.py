@@ -17,6 +17,7 @@ from kvmstate.xmlbind.remainder import Difference, NeededRemainder, Remainder, c
 from kvmstate.xmlbind.sealed import (
     Hide,
     Seal,
+    asks,
     by_hash,
     hides,
     holds_secrets,
@@ -48,6 +49,7 @@ __all__ = [
     "Sensitive",
     "Xml",
     "apply_overrides",
+    "asks",
     "bindings",
     "by_hash",
     "canonical",

@@ -25,6 +25,7 @@ class Xml:
     A `lasting` value stays when the manifest no longer names it: libvirt must have one, or would pick another.
     A `passing` one may be gone from the host, once it was applied: what was copied has no origin to keep.
     Of a `recorded` one what was applied counts, and not what libvirt shows: a guest may have written that.
+    Of a `remembered` one what was applied counts where libvirt does not show it.
     No two items of a list may have the same in a `unique` field.
     Of a `throughout` list the field's cost is that of all that changes in its items, whatever their fields say.
     A section `by_parts` costs, when it comes or goes, what those of its fields do that say something.
@@ -39,6 +40,7 @@ class Xml:
     lasting: bool = False
     passing: bool = False
     recorded: bool = False
+    remembered: bool = False
     open: bool = False
     whole: bool = False
     unique: bool = False
@@ -66,11 +68,13 @@ class Only(list[Any]):
 class Sensitive:
     """Marks a text that is a secret: no output ever shows it, and the host's record and saved plans have its hash.
 
-    `harmless` tells values that may be shown all the same. A `document` is XML, which has secrets at places.
+    `harmless` tells values that may be shown all the same. A `document` is XML, which has secrets at places. What is
+    `asked` for libvirt shows only to who asks for secrets (see `Observed.whole`).
     """
 
     harmless: Callable[[Any], bool] | None = None
     document: bool = False
+    asked: bool = False
 
 
 class Section(Model):

@@ -20,6 +20,7 @@ class Place(Told, total=False):
     lasting: bool
     passing: bool
     recorded: bool
+    remembered: bool
     open: bool
     whole: bool
     unique: bool

@@ -172,6 +172,28 @@ def holds_secrets(spec: Section) -> bool:
     return False
 
 
+@cache
+def _asking(section: type[Section]) -> tuple[Binding, ...]:
+    """The fields that hold what libvirt shows only to who asks for secrets: none, of most kinds."""
+    return tuple(b for b in bindings(section) if b.below(lambda each: _asked(each) or _asking(each)))
+
+
+@cache
+def _asked(section: type[Section]) -> bool:
+    return any(b.sensitive and b.sensitive.asked for b in bindings(section))
+
+
+def asks(spec: Section) -> bool:
+    """Whether something in it has to be asked for, as what libvirt shows to everybody does not have it."""
+    if _asked(type(spec)):
+        return True
+    for b in _asking(type(spec)):
+        value = getattr(spec, b.name)
+        if value and any(asks(e) for e in (value if isinstance(value, list) else [value]) if isinstance(e, Section)):
+            return True
+    return False
+
+
 def secrets(value: object, sections: tuple[type[Section], ...] = ()) -> set[str]:
     """Those in a value of JSON; see `sealed`."""
     found = _Found()

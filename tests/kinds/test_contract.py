@@ -43,7 +43,7 @@ UNHEARD = {"volume": "pool"}
 # and of these nobody hears: the daemon's regular look finds what has changed
 UNTOLD = {"nwfilter"}
 # of which there is nothing to start: each is there, or is not
-STATELESS = {"volume", "nwfilter"}
+STATELESS = {"volume", "nwfilter", "secret"}
 # The parameters of a kind's functions, see kvmstate.kinds
 OPS = {
     "observe": ["host", "names"],

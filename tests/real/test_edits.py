@@ -148,7 +148,10 @@ FIXED = {
     "Volume.pool": "a part of its address: in another pool it is another volume",
     "Volume.content.url": "as content.file; a server is another test's matter",
     "Volume.remainder": "what a volume is made from: read when it is made",
-    "VirtualMachine.tpm.version": "of an emulated TPM, which libvirt defines only where swtpm is",
+    **{
+        f"VirtualMachine.tpm.{field}": "of an emulated TPM, which libvirt defines only where swtpm is"
+        for field in ("version", "encryption", "encryption.secret")
+    },
     "Network.forward.addresses": "libvirt takes none that is not the virtual function of a network card",
     **dict.fromkeys(ELSEWHERE, "of another architecture, another hypervisor, or hardware that is not here"),
     **dict.fromkeys(NEWER, "of a newer libvirt or QEMU than is here"),

@@ -378,6 +378,9 @@ class VirtualMachineSpec(Spec):
         for number, nic in enumerate(self.interfaces):
             yield Plug(("interfaces", number), nic.network, nic.bridge, nic.mac)
 
+    def takes(self) -> bool:
+        return any(screen.password for screen in self.graphics)
+
     def faults(self) -> Iterable[Fault]:
         return possible.faults(self, DEVICES)
 

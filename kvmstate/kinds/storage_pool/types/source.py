@@ -4,6 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from kvmstate.kind.secrets import Named, secret_reference
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import Section, xml
 from kvmstate.xmlbind.codecs import same_case, same_path
@@ -39,16 +40,17 @@ def device(path: str, doc: str) -> Any:
     return xml(path, same=same_path, required=True, effect=Effect.REPLACE, doc=doc)
 
 
-class SecretOf(Section):
-    """A secret that the host has, see `virsh secret-list`."""
+class SecretOf(Named):
+    """A Secret of the manifests, or one that the host has, see `virsh secret-list`."""
 
-    usage: str | None = xml("@usage", pattern=r"^[^\x00-\x1f]+$", doc="By what it is for.")
+    secret: str | None = secret_reference()
+    usage: str | None = xml("@usage", pattern=r"^[^\x00-\x1f]+$", doc="Or of the host: by what it is for.")
     uuid: Uuid | None = xml("@uuid", same=same_case, doc="Or by its UUID.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.usage is None) is (self.uuid is None):
-            raise ValueError("a secret is named by its usage, or by its uuid")
+            raise ValueError("a secret is named by secret, by its usage, or by its uuid")
         return self
 
 

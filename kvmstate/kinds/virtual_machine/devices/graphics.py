@@ -5,6 +5,7 @@ from typing import Literal, Self
 from lxml import etree
 from pydantic import model_validator
 
+from kvmstate.kind.secrets import Password
 from kvmstate.kinds.virtual_machine.devices.base import Device
 from kvmstate.model.address import IpAddress
 from kvmstate.model.reference import Lookup
@@ -124,6 +125,7 @@ class Graphics(Device):
         "@sharePolicy", doc="Whether several see it; vnc only."
     )
     power_control: bool | None = xml("@powerControl", doc="Whether viewers may reset the machine; vnc only.")
+    password: Password | None = xml(".", shared=True, doc="Whom it asks for one; vnc and spice.")
     connected: Literal["fail", "disconnect", "keep"] | None = xml(
         "@connected", doc="What becomes of those that look on when the password changes."
     )
@@ -153,4 +155,6 @@ class Graphics(Device):
             raise ValueError(f"a screen listens on one of {', '.join(places)}")
         if self.port and self.type not in PORTS:
             raise ValueError(f"a screen of type {self.type} has no port")
+        if self.password and self.type not in ("vnc", "spice"):
+            raise ValueError(f"a screen of type {self.type} has no password")
         return self

@@ -4,6 +4,7 @@ from typing import Literal
 
 from lxml import etree
 
+from kvmstate.kind.secrets import Named, secret_reference
 from kvmstate.kinds.virtual_machine.devices.base import parent_of
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, Section, xml, xml_list
@@ -31,12 +32,13 @@ class NetworkHost(Section):
     socket: str | None = xml("@socket", pattern="^/", doc="Of transport unix.")
 
 
-class Auth(Section):
+class Auth(Named):
     """Who asks."""
 
     username: str = xml("@username", required=True)
     type: Literal["ceph", "iscsi"] = xml("secret/@type", required=True)
-    usage: str | None = xml("secret/@usage", doc="Of libvirt's secret.")
+    secret: str | None = secret_reference()
+    usage: str | None = xml("secret/@usage", doc="Or of libvirt's secret.")
     uuid: str | None = xml("secret/@uuid", pattern="^[0-9a-f-]{36}$", doc="Or its UUID.")
 
 
@@ -99,12 +101,13 @@ class Geometry(Section):
     trans: Literal["auto", "none", "lba"] | None = xml("@trans", lasting=True)
 
 
-class DiskEncryption(Section):
+class DiskEncryption(Named):
     """How the image is encrypted."""
 
     made_with = {"secret/@type": "passphrase"}
 
     format: Literal["luks", "luks2", "luks-any", "qcow"] = xml("@format", required=True)
     engine: Literal["qemu", "librbd"] | None = xml("@engine", lasting=True)
-    usage: str | None = xml("secret/@usage", doc="Of libvirt's secret.")
+    secret: str | None = secret_reference()
+    usage: str | None = xml("secret/@usage", doc="Or of libvirt's secret.")
     uuid: str | None = xml("secret/@uuid", pattern="^[0-9a-f-]{36}$", doc="Or its UUID.")

@@ -5,9 +5,11 @@ from typing import Literal, Self
 from lxml import etree
 from pydantic import model_validator
 
+from kvmstate.kind.secrets import KIND
 from kvmstate.kinds.virtual_machine.devices.base import Device
+from kvmstate.model.effect import Effect
 from kvmstate.model.reference import Lookup
-from kvmstate.xmlbind import Element, xml
+from kvmstate.xmlbind import Element, Section, xml
 from kvmstate.xmlbind.codecs import same_path
 from kvmstate.xmlbind.path import parse_path
 
@@ -23,6 +25,30 @@ def _write_device(backend: etree._Element, value: str | None, lookup: Lookup) ->
         # only an emulated one has its choice
         backend.attrib.pop("version", "")
         parse_path("device/@path").set(backend, value)
+
+
+def _read_secret(encryption: etree._Element, lookup: Lookup) -> str | None:
+    uuid = encryption.get("secret")
+    return lookup.secret_at(uuid) if uuid else None
+
+
+def _write_secret(encryption: etree._Element, value: str | None, lookup: Lookup) -> None:
+    encryption.attrib.pop("secret", "")
+    if value:
+        encryption.set("secret", lookup.secret_uuid(value))
+
+
+class TpmEncryption(Section):
+    """What an emulated TPM keeps is encrypted on the host."""
+
+    secret: str = xml(
+        ".",
+        Element(_read_secret, _write_secret),
+        required=True,
+        ref=KIND,
+        effect=Effect.REPLACE,
+        doc="The Secret with the passphrase, of usage vtpm.",
+    )
 
 
 class Tpm(Device):
@@ -44,10 +70,18 @@ class Tpm(Device):
         doc="Instead of an emulated one: the host's own, such as /dev/tpm0.",
     )
 
+    encryption: TpmEncryption | None = xml(
+        "backend/encryption",
+        effect=Effect.REPLACE,
+        doc="Of an emulated one: with what its state is encrypted. One that has a state keeps what it has.",
+    )
+
     @model_validator(mode="after")
     def _either(self) -> Self:
         if self.device and self.version:
             raise ValueError("a TPM has either version or device, not both")
+        if self.device and self.encryption:
+            raise ValueError("a TPM of the host's has no encryption")
         return self
 
     @classmethod
