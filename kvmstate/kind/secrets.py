@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from kvmstate.model.effect import Effect
 from kvmstate.model.resource import ResourceId
-from kvmstate.xmlbind import Element, Section, Sensitive, bindings, xml
+from kvmstate.xmlbind import Element, Section, Sensitive, bindings, is_sealed, xml
 
 # Of what no XML has: it is neither read nor written, and never differs
 NOWHERE = Element(lambda node, lookup: None, lambda node, value, lookup: None)
@@ -94,8 +94,8 @@ class Value(Section):
 
     @property
     def known(self) -> bytes | None:
-        """What it is; None where nothing gives it."""
-        return base64.b64decode(self.data) if self.data else None
+        """What it is; None where nothing gives it, or a record that has its hash alone."""
+        return base64.b64decode(self.data) if self.data and not is_sealed(self.data) else None
 
 
 class Password(Section):
