@@ -164,7 +164,7 @@ class Binding:
         """The fields of an item of the list of which no other item may have the same."""
         return _distinct(cast("type[Section]", type(item)), self.key)
 
-    @property
+    @cached_property
     def codec(self) -> Scalar | Element:
         return self.xml.codec if self.xml and self.xml.codec else self.scalar
 

@@ -58,17 +58,21 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
     """
     # most documents have few of all the fields that there are: it is the XML that leads to its fields
     of, values = _places(cls), dict[str, object]()
-    for name, text in node.attrib.items():
-        for b in of.attributes.get(str(name), ()):
-            if text and (value := cast("Scalar", b.codec).read(str(text))) is not None:
+    for attribute in node.attrib if of.attributes else ():
+        for b in of.attributes.get(str(attribute), ()):
+            if (value := read(b, node)) is not None:
                 values[b.name] = value
     there: dict[Any, set[Any]] = {}
     for child in node:
-        if child.tag in of.children:
-            tags = there.setdefault(child.tag, set())
-            if child.tag in of.parents:
-                tags.update([each.tag for each in child])
-    found = [b for tag, tags in there.items() for b, below in of.children[tag] if below is None or below in tags]
+        tag = child.tag
+        if tag not in there:
+            there[tag] = set()
+            for b in of.texts.get(tag, ()):
+                if (value := read(b, child)) is not None:
+                    values[b.name] = value
+        if tag in of.parents:
+            there[tag].update([each.tag for each in child])
+    found = [b for tag in there for b, below in of.children.get(tag, ()) if below is None or below in there[tag]]
     for b in (*of.others, *found):
         if b.repeated:
             all_of_it = (read(b, each, lookup) for each in b.find_all(node))
@@ -81,11 +85,14 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
 
 @dataclass(frozen=True)
 class _Places:
-    """The fields of a section by where they are in its element: those that are one of its attributes, by its name;
-    those below it, by the tag of the first element on the way, each with the tag of the second one, or None where there
-    is none; which of the first have a second; and the fields that are the element itself."""
+    """The fields of a section by where they are in its element.
+
+    Those that are one text: by the name of the attribute, or by the tag of the child that has it. The others: by the
+    tag of the first element on the way, each with that of the second one, if any; `parents` are the first ones that
+    have a second. And those that are the element itself."""
 
     attributes: dict[str, list[Binding]] = dataclass_field(default_factory=dict)
+    texts: dict[str, list[Binding]] = dataclass_field(default_factory=dict)
     children: dict[str, list[tuple[Binding, str | None]]] = dataclass_field(default_factory=dict)
     parents: set[str] = dataclass_field(default_factory=set)
     others: list[Binding] = dataclass_field(default_factory=list)
@@ -96,12 +103,14 @@ def _places(cls: type[Section]) -> _Places:
     found = _Places()
     for b in (b for b in bindings(cls) if b.xml):
         first, below, *_ = *b.tags, None, None
-        if first:
-            found.children.setdefault(first, []).append((b, below))
-            if below:
-                found.parents.add(first)
-        elif b.path.attribute and isinstance(b.codec, Scalar) and not (b.holding or b.repeated):
+        is_text = isinstance(b.codec, Scalar) and not (b.holding or b.repeated)
+        if is_text and not first and b.path.attribute:
             found.attributes.setdefault(b.path.attribute, []).append(b)
+        elif is_text and first and not below and b.path.steps[0].is_plain:
+            found.texts.setdefault(first, []).append(b)
+        elif first:
+            found.children.setdefault(first, []).append((b, below))
+            found.parents.update([first] if below else ())
         else:
             found.others.append(b)
     return found
