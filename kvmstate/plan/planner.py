@@ -120,7 +120,7 @@ def make_plan(
             changes[new] = moves.judge(changes[new], old)
     if not options.nameless:
         moves.hints(changes, inventory, lambda resource: recorded(host, resource))
-    for kind in ON_HOST:
+    for kind in (BY_WORD[word] for word in sorted({id_.kind for id_ in changes})):
         kind.ops.judge(Scene(host, changes, desired, inventory))
     shared = sharing.brought_about(host, desired, changes, inventory, moved.origins.values())
     for resource, path, message, hint in shared:

@@ -1,4 +1,4 @@
-"""What is known of devices, and of what else a machine may have, before it is loaded."""
+"""What is known of devices, and of what else machines and networks may have, before it is loaded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
+from kvmstate.kinds import network
 from kvmstate.kinds.virtual_machine import devices, settings
 from kvmstate.kinds.virtual_machine.spec import DEVICES
 from kvmstate.xmlbind import Later, Section
 
 STANDING_IN = [
     pytest.param(each, id=each.__name__)
-    for package in (devices, settings)
+    for package in (devices, settings, network)
     for each in vars(package).values()
     if isinstance(each, type) and issubclass(each, Later) and each is not Later
 ]

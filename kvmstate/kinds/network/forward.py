@@ -6,14 +6,12 @@ from typing import Annotated, Literal
 from lxml import etree
 from pydantic import Field
 
-from kvmstate.kinds.network.ports import Interface
 from kvmstate.model.address import IpAddress
 from kvmstate.model.effect import Effect
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, Section, xml, xml_list
 from kvmstate.xmlbind.codecs import YES_NO
 
-ROUTED = ("nat", "route", "open")
 PciAddress = Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$")]
 
 
@@ -45,6 +43,10 @@ class Nat(Section):
     address: Addresses | None = xml("address", whole=True, doc="Addresses of the host. Default: that of the way out.")
     port: Ports | None = xml("port", whole=True, lasting=True, doc="Default: 1024 to 65535.")
     ipv6: bool | None = xml("@ipv6", YES_NO, doc="Whether IPv6 is translated as well. Default: it is routed.")
+
+
+class Interface(Section):
+    dev: str = xml("@dev", required=True, doc="A device of the host.")
 
 
 class Forward(Section):

@@ -16,7 +16,7 @@ from lxml import etree
 
 from kvmstate.host import Host, networks
 from kvmstate.kind.steps import Step, simple
-from kvmstate.kinds.network.leases import Ip
+from kvmstate.kinds.network.addresses import Ip
 from kvmstate.model.change import Change, Key
 from kvmstate.xmlbind import document, meaning, parse, to_text
 from kvmstate.xmlbind.path import parse_path

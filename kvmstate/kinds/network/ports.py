@@ -54,7 +54,3 @@ class PortGroup(Section):
     vlan: Vlan | None = xml("vlan", whole=True, doc="Which VLANs its ports are in.")
     virtual_port: VirtualPort | None = xml("virtualport", whole=True, doc="How a switch knows its ports.")
     bandwidth: Bandwidth | None = xml("bandwidth", whole=True, doc="Of each interface.")
-
-
-class Interface(Section):
-    dev: str = xml("@dev", required=True, doc="A device of the host.")

@@ -12,13 +12,15 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from typing import TYPE_CHECKING
 
 from kvmstate.kind import Fault
-from kvmstate.kinds.network.forward import ROUTED
 
 if TYPE_CHECKING:
+    from kvmstate.kinds.network.addresses import Ip
     from kvmstate.kinds.network.forward import Forward
-    from kvmstate.kinds.network.leases import Dhcp, DhcpHost, Ip
+    from kvmstate.kinds.network.leases import Dhcp, DhcpHost
     from kvmstate.kinds.network.spec import NetworkSpec
 
+# Modes in which the bridge is libvirt's own, but for that of an isolated network
+ROUTED = ("nat", "route", "open")
 Path = tuple[str | int, ...]
 Interface = IPv4Interface | IPv6Interface
 # linux/net/core/dev.c: dev_valid_name, and names that the kernel has already; of br%d libvirt makes a name of its own

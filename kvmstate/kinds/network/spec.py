@@ -8,11 +8,9 @@ from lxml import etree
 from pydantic import model_validator
 
 from kvmstate.kind import Claim, Fault, Form, Spec
-from kvmstate.kinds.network import rules
-from kvmstate.kinds.network.dns import Dns, Domain
-from kvmstate.kinds.network.forward import ROUTED, Forward
-from kvmstate.kinds.network.leases import Ip, Route
-from kvmstate.kinds.network.ports import Bandwidth, PortGroup, VirtualPort, Vlan
+from kvmstate.kinds.network import Bandwidth, Dns, Domain, Forward, PortGroup, VirtualPort, Vlan, rules
+from kvmstate.kinds.network.addresses import Ip, Route
+from kvmstate.kinds.network.rules import ROUTED
 from kvmstate.model.address import Mac
 from kvmstate.model.effect import Effect
 from kvmstate.model.field import field

@@ -15,7 +15,7 @@ from kvmstate.host import networks, plugs
 from kvmstate.host.links import Links, links
 from kvmstate.host.objects import Network
 from kvmstate.kind import Scene
-from kvmstate.kinds.network.forward import ROUTED
+from kvmstate.kinds.network.rules import ROUTED
 from kvmstate.kinds.network.spec import NetworkSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
