@@ -1,19 +1,15 @@
-"""Bytes to YAML documents: encoding, junk, syntax errors, and going on after them."""
+"""Bytes to text: encoding, and what no manifest may have in it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
-
-import yaml
 
 from kvmstate.errors import Problem
-from kvmstate.manifest.nodes import Composer, Node, Refused
+from kvmstate.manifest.nodes import Node
 from kvmstate.xmlbind.sealed import HASH
 
 MAX_BYTES = 10 << 20
-MAX_SYNTAX_ERRORS = 20
 MAX_PROBLEMS = 200
 # A message and its hint: `report(*EMPTY)`
 EMPTY = (
@@ -22,10 +18,8 @@ EMPTY = (
     0,
     "writing it may have been cut off; one that shall declare nothing says so in a comment, or is deleted",
 )
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # https://yaml.org/spec/1.2.2/#51-character-set
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NEXT_DOCUMENT = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+_UNPRINTABLE = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def problem(
@@ -78,76 +72,19 @@ class Reader:
         return found is None
 
     def _printable(self, text: str) -> bool:
-        if bad := _UNPRINTABLE.search(text):
+        # made when there is a text that is not known: it takes 5 ms
+        if bad := re.search(_UNPRINTABLE, text):
             line, column = _place(text, bad.start())
             self.report(f"the control character U+{ord(bad[0]):04X} is not allowed in YAML", line, column)
         return bad is None
 
     def documents(self, text: str) -> Iterator[Node]:
         """Every document that is not empty. After a syntax error it goes on at the next `---`."""
-        start, first_line = 0, 1
-        for _ in range(MAX_SYNTAX_ERRORS):
-            composer = Composer(iter(_LOADER(text[start:]).get_event, None), first_line, self.report)
-            try:
-                for node in _compose(composer):
-                    yield node
-                    if len(self.problems) > MAX_PROBLEMS:
-                        # nobody is shown what is wrong with the rest
-                        break
-                return
-            except yaml.MarkedYAMLError as error:
-                mark = error.problem_mark or error.context_mark
-                line, column = (mark.line + first_line, mark.column + 1) if mark else (first_line, 1)
-                self.report(*_explain(error, line, column, text, self.rendered))
-            except Refused:
-                return
-            except yaml.YAMLError as error:
-                self.report(f"this is not YAML: {error}", first_line)
-                return
-            after = _offset(text, start, max(line - first_line, 1))
-            following = _NEXT_DOCUMENT.search(text, after)
-            if following is None:
-                return
-            first_line += text.count("\n", start, following.start())
-            start = following.start()
+        # loading YAML takes time, and what most texts say is known; see `kvmstate.manifest.cache`
+        from kvmstate.manifest.syntax import documents
 
-
-def _compose(composer: Composer) -> Iterator[Node]:
-    for event in composer.events:
-        if type(event) is yaml.DocumentStartEvent:
-            composer.anchors = {}
-            node = composer.node(next(composer.events))
-            if node.value is not None:
-                yield node
-
-
-def _explain(
-    error: yaml.MarkedYAMLError, line: int, column: int, text: str, rendered: bool
-) -> tuple[str, int, int, str]:
-    said = ", ".join(part for part in (error.context, error.problem) if part)
-    source = text.split("\n", line)[line - 1] if line <= text.count("\n") + 1 else ""
-    hint = ""
-    if "\t" in source[: len(source) - len(source.lstrip())] or ("cannot start any token" in said and "\t" in source):
-        hint = "indent with spaces, not tabs"
-    elif re.search(r"\{\{|\{%", source) and not rendered:
-        hint = "templates are rendered in files named *.yaml.j2 only"
-    elif "mapping values are not allowed" in said:
-        hint = "put text that holds ': ' in quotes, and check the indentation"
-    elif "cannot start any token" in said:
-        hint = "put text that starts with %, @ or ` in quotes"
-    elif "did not find expected" in said:
-        hint = "check the indentation, brackets and quotes of this line and the one above"
-    return f"this is not YAML: {said}", line, column, hint
+        yield from documents(self, text)
 
 
 def _place(text: str, offset: int) -> tuple[int, int]:
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
-
-
-def _offset(text: str, start: int, lines: int) -> int:
-    for _ in range(lines):
-        found = text.find("\n", start)
-        if found < 0:
-            return len(text)
-        start = found + 1
-    return start

@@ -59,8 +59,17 @@ def field(default: object = None, *marks: object, **told: Unpack[Told]) -> Any:
     holds: dict[str, Any] = {"default": PydanticUndefined if required else default}
     if not required and default in ([], {}):
         # pydantic copies a default that may change, for every model, ten times slower than making one
-        holds = {"default_factory": type(default), "json_schema_extra": {"default": default}}
+        holds = {"default_factory": _no_list if default == [] else _no_dict, "json_schema_extra": {"default": default}}
     info = cast("Any", Field)(**holds, **described, **told)
     own = (effect, Ref(ref) if ref else None, LocalFile() if local else None)
     info.metadata += [mark for mark in (*marks, *own) if mark is not None]
     return info
+
+
+# not `list` and `dict` themselves: pydantic asks each factory for its signature, and Python has to parse theirs
+def _no_list() -> list[object]:
+    return []
+
+
+def _no_dict() -> dict[str, object]:
+    return {}
