@@ -6,6 +6,7 @@
     ├── HostError            libvirt said no, or could not be reached
     │   ├── NotFound         the object is not there
     │   ├── Unseen           nobody can tell what is there
+    │   ├── NotLive          what runs cannot be changed so: it waits for the next start
     │   ├── Reverted         a change failed and was taken back: tried again only when somebody wants it
     │   └── ConnectionFailed the host cannot be reached
     ├── PlanError            the plan cannot be made or must not be applied
@@ -54,6 +55,14 @@ class NotFound(HostError):
 
 class Unseen(HostError):
     """Nobody can tell what is there: its pool is not active, or over this connection nothing leads there."""
+
+
+class NotLive(HostError):
+    """The fields at `places` are written, and wait for the next start: libvirt cannot change them in what runs here."""
+
+    def __init__(self, message: str, hint: str = "", places: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.places = places
 
 
 class Reverted(HostError):

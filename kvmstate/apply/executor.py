@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from kvmstate.apply.gate import Gate
 from kvmstate.apply.inventory import Store
 from kvmstate.apply.still import Gone, still
-from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, Reverted
+from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, NotLive, Reverted
 from kvmstate.host import Host, faults
 from kvmstate.host.access import explained
 from kvmstate.host.identity import UNKNOWN
@@ -69,6 +69,8 @@ class Result:
     done: list[Change] = field(default_factory=list)
     failed: list[tuple[Change, KvmstateError]] = field(default_factory=list)
     skipped: list[tuple[Change, str]] = field(default_factory=list)
+    # what is written, and waits for the next start
+    waiting: list[tuple[Change, NotLive]] = field(default_factory=list)
     # what is done and differs all the same: libvirt took it, and did not keep it
     left: tuple[Change, ...] = ()
     # in a word, of what was looked at again
@@ -105,8 +107,8 @@ def apply_plan(
     store.put(*(_begun(c, c.desired, before[c.id]) for c in todo.values() if c.desired))
     note_agreement(plan, store, host)
     broken: dict[ResourceId, str] = {}
-    running: dict[Future[None], Change] = {}
-    finished: SimpleQueue[Future[None]] = SimpleQueue()
+    running: dict[Future[list[NotLive]], Change] = {}
+    finished: SimpleQueue[Future[list[NotLive]]] = SimpleQueue()
     order = TopologicalSorter({change.id: change.needs & todo.keys() for change in todo.values()})
     order.prepare()
     ready: deque[ResourceId] = deque()
@@ -136,6 +138,7 @@ def apply_plan(
                 error = future.exception()
                 if error is None:
                     result.done.append(change)
+                    result.waiting += [(change, late) for late in future.result()]
                     emit(Event(EventKind.DONE, change))
                 elif isinstance(error, KvmstateError):
                     broken[change.id] = "failed"
@@ -180,7 +183,7 @@ class _Teller:
             self.failure = self.failure or error
 
 
-def _some(finished: SimpleQueue[Future[None]]) -> Iterator[Future[None]]:
+def _some(finished: SimpleQueue[Future[list[NotLive]]]) -> Iterator[Future[list[NotLive]]]:
     """What has finished by now; waits for the first, but not for ever: a signal that comes just before the wait is
     handled after it."""
     with suppress(Empty):
@@ -212,12 +215,13 @@ def _carry_out(
     before: Entry | None,
     emit: Callable[[Event], None],
     prepare: Callable[[Change], Precaution],
-) -> None:
-    """All steps of one resource, in order. Raises KvmstateError."""
+) -> list[NotLive]:
+    """All steps of one resource, in order; what of it waits for the next start. Raises KvmstateError."""
     emit(Event(EventKind.STARTED, change))
+    waits: list[NotLive] = []
     if change.action is Action.FORGET:
         (store.orphan if change.orphans else store.drop)(change.id)
-        return
+        return waits
     host = at.host
     try:
         change = still(change, host, before, at.project)
@@ -227,7 +231,7 @@ def _carry_out(
         steps = [*care.before, *make(change, at), *care.after]
     except Gone:
         store.drop(change.id)
-        return
+        return waits
     except ConnectionFailed:
         raise
     except HostError:
@@ -242,6 +246,10 @@ def _carry_out(
                 step.run(lambda done, total: emit(Event(EventKind.PROGRESS, change, step.describe, "", done, total)))  # noqa: B023
         except ConnectionFailed:
             raise
+        except NotLive as error:
+            _hide_secrets(error, change)
+            emit(Event(EventKind.STEP, change, f"left to the next start: {', '.join(error.places)}: {error.message}"))
+            waits.append(error)
         except HostError as error:
             if number == 0 and change.action in MAKES and not _has_begun(change, store):
                 # nothing was made or deleted, and what stands in the way is not ours
@@ -261,14 +269,14 @@ def _carry_out(
         # what is suspended is not applied, but it may be adopted again
         held, known = before.suspended if before else "", store.get(change.id)
         entry = Entry(change.id, _uuid(change, known), (change.desired.written,), change.lifecycle, suspended=held)
-        store.put(
-            replace(entry, applied=remained.digests(change, host.sealing.hide), pending=pending.places(change, before))
-        )
+        left = (*pending.places(change, before), *(place for late in waits for place in late.places))
+        store.put(replace(entry, applied=remained.digests(change, host.sealing.hide), pending=left))
         if change.moved_from:
             store.drop(change.moved_from)
         if change.action in MAKES and change.spec.filling():
             # before anybody uses it: a volume whose upload is not known to be whole is created again
             store.flush()
+    return waits
 
 
 def _uuid(change: Change, known: Entry | None) -> str:

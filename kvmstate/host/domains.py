@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import libvirt
 
-from kvmstate.errors import ConnectionFailed, HostError, NotFound
+from kvmstate.errors import ConnectionFailed, HostError, NotFound, NotLive
 from kvmstate.host.faults import faults
 from kvmstate.host.objects import Domain, Volume
 from kvmstate.host.permit import Configuration, Permit
@@ -26,6 +26,13 @@ _CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
 # How long a guest may take to let a device go, or to move its memory balloon
 GUEST_TIMEOUT = 20.0
 SHUTDOWN_AGAIN = 5.0
+# By which libvirt says that it, or QEMU, has no way to do this
+UNSUPPORTED = {
+    libvirt.VIR_ERR_NO_SUPPORT,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+    libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,
+    libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
+}
 # So many are looked up one by one; for more it is quicker to list all
 FEW = 5
 
@@ -366,10 +373,26 @@ def set_cpus(domain: Domain, count: int) -> None:
 
 
 def set_memory(domain: Domain, bytes_: int) -> None:
-    """Move the balloon and wait for the guest to follow, which it does when it has the driver."""
+    """Move the balloon and wait for the guest to follow. Raises NotLive when it does not: it has no driver for that,
+    or needs its memory."""
     with faults():
+        before = domain.raw.info()[2] * 1024
         domain.raw.setMemoryFlags(bytes_ // 1024, _LIVE)
-        _wait(lambda: domain.raw.info()[2] * 1024 >= bytes_)
+
+        def followed() -> bool:
+            now = domain.raw.info()[2] * 1024
+            return bool(now >= bytes_ if bytes_ > before else now <= _whole(bytes_))
+
+        if not _wait(followed):
+            raise NotLive(
+                f"the guest has not moved its memory balloon within {GUEST_TIMEOUT:g} s",
+                "it has no driver for it, or needs the memory",
+            )
+
+
+def _whole(bytes_: int) -> int:
+    """In MiB, as QEMU counts."""
+    return -(-bytes_ // 1048576) * 1048576
 
 
 def set_text(domain: Domain, title: bool, value: str | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydantic.alias_generators import to_camel
 
 from kvmstate.kind import Kind
-from kvmstate.model.effect import Cost, Effect, Scaling, When
+from kvmstate.model.effect import Cost, Effect, Given, Scaling, When
 from kvmstate.xmlbind import Section, bindings
 
 _SENTENCES = {
@@ -18,6 +18,9 @@ _SENTENCES = {
     Effect.REPLACE: "A change replaces the object: only when lifecycle.replace allows it.",
 }
 _SHRINK = {Effect.RESTART: "takes effect at the next restart", Effect.REPLACE: "needs a replacement"}
+
+
+PARTS = "that of its fields"
 
 
 def label(effect: Cost) -> str:
@@ -33,13 +36,13 @@ def table(kind: Kind) -> Iterator[tuple[str, str]]:
     rows: dict[str, str] = {}
     for section in kind.sections:
         for where, cost in _fields(section):
-            rows.setdefault(where, label(cost))
+            rows.setdefault(where, cost if isinstance(cost, str) else label(cost))
     return iter(rows.items())
 
 
-def _fields(section: type[Section], at: str = "") -> Iterator[tuple[str, Cost]]:
+def _fields(section: type[Section], at: str = "") -> Iterator[tuple[str, Cost | str]]:
     for b in bindings(section):
-        yield f"{at}{b.alias}", b.effect
+        yield f"{at}{b.alias}", PARTS if b.xml and b.xml.in_parts else b.effect
         for inner in b.sections:
             yield from _fields(inner, f"{at}{b.alias}{'[]' if b.repeated else ''}.")
 
@@ -49,7 +52,11 @@ def sentence(effect: Cost) -> str:
         return _SENTENCES[effect]
     if isinstance(effect, When):
         return f"{effect.condition.capitalize()}: {_lower(effect.then)} Otherwise: {_lower(effect.otherwise)}"
+    if isinstance(effect, Given):
+        return f"{_SENTENCES[effect.set][:-1]}; taken out, it {_SHRINK[effect.unset]}."
     limit = f" up to {to_camel(effect.limit)}" if effect.limit else ""
+    if effect.grow is effect.shrink and effect.beyond is not None:
+        return f"{_SENTENCES[effect.grow][:-1]}{limit}; beyond, it {_SHRINK[effect.beyond]}."
     return f"Grows {effect.grow}{limit}; shrinking {_SHRINK.get(effect.shrink, str(effect.shrink))}."
 
 
@@ -59,7 +66,8 @@ def _lower(effect: Effect) -> str:
 
 _ANY = "|".join(re.escape(text[1:]) for text in _SENTENCES.values())
 _TOLD = re.compile(
-    rf" ?(?:[A-Z][^.:]*: [a-z](?:{_ANY}) Otherwise: [a-z](?:{_ANY})|[A-Z](?:{_ANY})|Grows [^.;]*; shrinking [^.]*\.)"
+    rf" ?(?:[A-Z][^.:]*: [a-z](?:{_ANY}) Otherwise: [a-z](?:{_ANY})|[A-Z](?:{_ANY})|Grows [^.;]*; shrinking [^.]*\."
+    rf"|A change is made live[^.;]*; (?:taken out|beyond), it [^.]*\.)"
 )
 
 

@@ -29,25 +29,30 @@ class Scaling:
     """A cost that depends on direction: vCPUs are added to a running guest, but not taken away.
 
     `limit` names the sibling field whose value in the *running* configuration bounds growth: past it,
-    growing costs what shrinking does. `fixed` names a property of the section: where it is true nothing can be resized,
-    and growing takes a replacement.
+    growing costs what shrinking does, or `beyond`. `fixed` names a property of the section: where it is true nothing
+    can be resized, and growing takes a replacement.
     """
 
     grow: Effect
     shrink: Effect
     limit: str | None = None
     fixed: str | None = None
+    beyond: Effect | None = None
 
     def of(self, old: object, new: Any, want: object = None, active: object = None) -> Effect:
         if old is None or new is None:
             return self.shrink
         limit = getattr(active, self.limit, None) if self.limit else None
-        if new < old or (limit is not None and new > limit):
+        if limit is not None and new > max(limit, old):
+            return self.shrink if self.beyond is None else self.beyond
+        if new < old:
             return self.shrink
         return Effect.REPLACE if self.fixed and getattr(want, self.fixed, False) else self.grow
 
     def __str__(self) -> str:
         bound = f" up to {self.limit}" if self.limit else ""
+        if self.grow is self.shrink:
+            return f"{self.grow}{bound}, beyond: {self.beyond}"
         other = f" or {Effect.REPLACE}" if self.fixed else ""
         return f"grow: {self.grow}{bound}{other}, shrink: {self.shrink}"
 
@@ -76,4 +81,18 @@ class When:
         return f"{self.then} {self.condition}, else {self.otherwise}"
 
 
-Cost = Effect | Scaling | When
+@dataclass(frozen=True)
+class Given:
+    """A cost that depends on whether there is a value: what runs can be given one, or another, but cannot lose it."""
+
+    set: Effect
+    unset: Effect
+
+    def of(self, old: object, new: object, want: object = None, active: object = None) -> Effect:
+        return self.unset if new is None else self.set
+
+    def __str__(self) -> str:
+        return f"{self.set}, taken out: {self.unset}"
+
+
+Cost = Effect | Scaling | When | Given

@@ -127,6 +127,7 @@ def compare(
     active_fields = _minus(_running(spec, last, active, entry, runs, beside), ignored) if active else ()
     common["spec"] = spec
     common["former"] = _former(spec, last) if left else ()
+    active_fields = pending.put_off(entry, fields, active_fields)
     starts = observed.running or spec.runs
     change = Change(**common, action=Action.NOOP, fields=fields, active_fields=active_fields if starts else ())
     judged = remained.judged(entry, change, lambda change: _judged(kind, change), hide, config)

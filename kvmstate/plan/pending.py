@@ -37,6 +37,19 @@ def still(entry: Entry, change: Change) -> tuple[str, ...]:
     return tuple(place for place in entry.pending if any(_meet(_steps(place), each) for each in waiting))
 
 
+def put_off(entry: Entry, fields: Iterable[FieldChange], running: Iterable[FieldChange]) -> tuple[FieldChange, ...]:
+    """What of the running object differs: where a live change was tried and could not be made (what is defined is as it
+    is wanted since), it waits for the next start."""
+    new = {f.path for f in fields}
+    known = [_steps(place) for place in entry.pending]
+
+    def late(field: FieldChange) -> bool:
+        tried = any(_meet(_steps(field.where), place) for place in known)
+        return field.effect is Effect.LIVE and field.path[0] not in _CALLS and tried and field.path not in new
+
+    return tuple(replace(f, effect=Effect.RESTART) if late(f) else f for f in running)
+
+
 def waiting(entry: Entry, seen: Observed) -> Iterator[FieldChange]:
     """Where what runs differs from what is defined, at the places that were left to the next start."""
     if not entry.pending or seen.active_xml is None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from kvmstate.errors import SandboxError
 from kvmstate.sandbox.folder import Sandbox, find, running
-from kvmstate.sandbox.lifecycle import start, stop
+from kvmstate.sandbox.lifecycle import has_cgroups, start, stop
 from kvmstate.sandbox.process import execute, run
 
-__all__ = ["Sandbox", "SandboxError", "execute", "find", "run", "running", "start", "stop"]
+__all__ = ["Sandbox", "SandboxError", "execute", "find", "has_cgroups", "run", "running", "start", "stop"]

@@ -7,6 +7,8 @@
 #
 # Root needs nothing else; an ordinary user becomes root of a user namespace (uidmap, a subuid range).
 # TREE is the root folder of another Debian, whose libvirt and QEMU are used.
+# With KVMSTATE_CGROUPS the guests have control groups (as root, where those of version 1 are mounted), which `remove`
+# takes away.
 # Killing pid 1 of the host (its number is in DIR/pid) ends every process and mount of it.
 set -euo pipefail
 
@@ -25,9 +27,35 @@ if ((EUID)); then
   as_root=(unshare --user --map-root-user --map-auto)
 fi
 
+controllers=(blkio cpu cpuacct cpuset memory)
+
 enter() {
-  exec "${as_root[@]:-unshare}" --mount --net --uts --ipc --pid --fork --kill-child \
+  local groups=()
+  [[ -z ${KVMSTATE_CGROUPS:-} ]] || { make_cgroups "$2" && groups=(--cgroup); }
+  exec "${as_root[@]:-unshare}" "${groups[@]}" --mount --net --uts --ipc --pid --fork --kill-child \
     bash "$0" init "$@"
+}
+
+make_cgroups() { # NAME: groups of this shell's own, which are the roots of those in the host
+  local each group name
+  for each in "${controllers[@]}"; do
+    group=/sys/fs/cgroup/$each/kvmstate-$1
+    mkdir -p "$group"
+    # without these no process may be in it
+    for name in cpuset.cpus cpuset.mems; do
+      [[ ! -e $group/$name ]] || cat "/sys/fs/cgroup/$each/$name" >"$group/$name"
+    done
+    echo $$ >"$group/cgroup.procs"
+  done
+}
+
+mount_cgroups() {
+  local each
+  mount -t tmpfs cgroup /sys/fs/cgroup
+  for each in "${controllers[@]}"; do
+    mkdir "/sys/fs/cgroup/$each"
+    mount -t cgroup -o "$each" cgroup "/sys/fs/cgroup/$each"
+  done
 }
 
 hold() {
@@ -43,6 +71,7 @@ hold() {
 }
 
 remove() {
+  find /sys/fs/cgroup/*/"kvmstate-${1##*/}" -depth -type d -exec rmdir {} + 2>/dev/null || :
   rm -rf --one-file-system -- "$1" 2>/dev/null && return
   # once more as root of a user namespace: daemons leave files of subordinate users
   timeout --kill-after=1 60 "${as_root[@]}" rm -rf --one-file-system -- "$1"
@@ -63,6 +92,7 @@ init() {
   mount -t proc proc /proc
   # the caller's /sys shows the caller's network cards; where a new one is forbidden it has to do
   mount -t sysfs sysfs /sys 2>/dev/null || :
+  [[ -z ${KVMSTATE_CGROUPS:-} ]] || mount_cgroups
   [[ -z $tree ]] || enter_tree "$tree" "$dir"
   make_dev "$dir/dev"
   configure "$dir"
@@ -98,8 +128,8 @@ configure() {
   # qemu.conf: guests run as root of the host with all its rights, so they may read what the caller
   # may, and no file changes its owner. Owners that libvirt remembers (in xattrs) would outlive a host
   # that is killed, and then no other host may use the file: "already in use". No mount namespace for
-  # each guest, as libvirt would try to move the bind mounts in /dev. No cgroups: those of the machine
-  # would outlive this host.
+  # each guest, as libvirt would try to move the bind mounts in /dev. No cgroups, unless asked for:
+  # those of the machine outlive a host that is killed.
   cat >"$dir/etc/qemu.conf" <<-'CONF'
 	user = "root"
 	group = "root"
@@ -108,8 +138,10 @@ configure() {
 	clear_emulator_capabilities = 0
 	security_driver = "none"
 	namespaces = []
-	cgroup_controllers = []
 	CONF
+  local groups=
+  [[ -z ${KVMSTATE_CGROUPS:-} ]] || groups=$(printf '"%s", ' "${controllers[@]}")
+  echo "cgroup_controllers = [${groups%, }]" >>"$dir/etc/qemu.conf"
   # libvirtd.conf: no polkit here; the folder of the host (mode 700) says who may connect.
   # Without a UUID of its own a host has that of the machine, and migration refuses equal ones.
   cat >"$dir/etc/libvirtd.conf" <<-CONF

@@ -22,15 +22,23 @@ START_TIMEOUT = 60.0
 ENVIRONMENT = {"PATH": needs.PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 
 
-def start(name: str = "default", tree: Path | None = None) -> Sandbox:
+def start(name: str = "default", tree: Path | None = None, *, cgroups: bool = False) -> Sandbox:
     """Start a private libvirt host that outlives the caller; returns once its libvirtd answers.
 
-    `tree` is the root folder of another Debian whose libvirt and QEMU are used (as root only).
+    `tree` is the root folder of another Debian whose libvirt and QEMU are used (as root only). With `cgroups` its
+    guests have control groups (see `has_cgroups`).
     """
-    return launch(name, tree)[0]
+    return launch(name, tree, cgroups=cgroups)[0]
 
 
-def launch(name: str, tree: Path | None, *, held: bool = False) -> tuple[Sandbox, subprocess.Popen[bytes]]:
+def has_cgroups() -> bool:
+    """Whether this machine has control groups for a host: those of version 1, and only root may make some."""
+    return os.geteuid() == 0 and os.access("/sys/fs/cgroup/cpuset/cgroup.procs", os.W_OK)
+
+
+def launch(
+    name: str, tree: Path | None, *, held: bool = False, cgroups: bool = False
+) -> tuple[Sandbox, subprocess.Popen[bytes]]:
     """Start a host; a `held` one ends, without leaving a trace, when the process' stdin is closed."""
     directory = folder.folder(name)
     needs.check(tree)
@@ -49,7 +57,7 @@ def launch(name: str, tree: Path | None, *, held: bool = False) -> tuple[Sandbox
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=ENVIRONMENT,
+                env=ENVIRONMENT | ({"KVMSTATE_CGROUPS": "1"} if cgroups else {}),
                 # signals of the caller's terminal are not for the host
                 start_new_session=True,
             )

@@ -140,6 +140,9 @@ def outcome(result: Result, verb: str = "Apply") -> str:
     for change, reason in result.skipped:
         lines.append(f"skipped: {change.id}: {reason}")
         lines += [f"  hint: {change.hint}"] if change.blocked and change.hint else []
+    for change, late in result.waiting:
+        lines.append(f"restart pending: {change.id}: {', '.join(late.places)}: {late.message}")
+        lines += [f"  hint: {late.hint}"] if late.hint else []
     for error, address in not_kept(result):
         lines += _told(error, address)
     return "\n".join(map(harmless, [*lines, headline(result, verb)]))

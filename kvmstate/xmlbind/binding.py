@@ -28,7 +28,8 @@ class Xml:
     Of a `remembered` one what was applied counts where libvirt does not show it.
     No two items of a list may have the same in a `unique` field.
     Of a `throughout` list the field's cost is that of all that changes in its items, whatever their fields say.
-    A section `by_parts` costs, when it comes or goes, what those of its fields do that say something.
+    A section `by_parts` costs, when it comes or goes, what those of its fields do that say something. One `in_parts` is
+    its fields, each with its own change and cost, also where the whole of it comes or goes.
     An `open` list leaves items alone that it does not name.
     A `whole` field is all that its elements are there for: without it, what a remainder says of them goes as well.
     """
@@ -46,6 +47,7 @@ class Xml:
     unique: bool = False
     throughout: bool = False
     by_parts: bool = False
+    in_parts: bool = False
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = (
             yield from _diff_items(b, new or [], old or [], getattr(active, b.name, None) or [], here)
         elif b.holding and not b.repeated and new is not None and type(new) is type(old):
             yield from diff(new, old, getattr(active, b.name, None), here)
+        elif b.xml and b.xml.in_parts and seen is not None:
+            yield from _parts(b, new, old, getattr(active, b.name, None), here)
         elif b.one_or_more:
             yield from _diff_places(b, new, old or [], getattr(active, b.name, None) or [], here)
         elif b.repeated and b.holding:
@@ -64,6 +66,27 @@ def _costs(section: Section) -> Iterator[Effect]:
             yield b.effect.of(None, None, value)
 
 
+def _parts(
+    b: Binding, new: Section | None, old: Section | None, active: object, here: tuple[str, ...]
+) -> Iterator[FieldChange]:
+    """The fields of a section that comes, or goes."""
+    if new is not None:
+        yield from diff(new, type(new).model_construct(), active, here)
+        return
+    if old is None:
+        return
+    for inner in bindings(type(old)):
+        value, at = getattr(old, inner.name), (*here, inner.alias)
+        if inner.name not in old.model_fields_set or _nothing(value):
+            continue
+        if inner.repeated and inner.key:
+            yield from _diff_items(inner, [], value, [], at)
+        elif inner.xml and inner.xml.in_parts:
+            yield from _parts(inner, None, value, None, at)
+        else:
+            yield FieldChange(at, value, None, inner.effect.of(value, None, old), inner.hides(value))
+
+
 def _nothing(value: object) -> bool:
     """libvirt drops elements that say nothing, such as `<dns/>`, but for those that do by being there."""
     if isinstance(value, Section):
@@ -85,14 +108,15 @@ def _diff_items(
                 yield replace(found, effect=cost)
         else:
             item = news.get(key) or olds.get(key)
-            yield FieldChange(at, olds.get(key), news.get(key), b.effect.of(None, None, item), b.hides())
+            cost = b.effect.of(olds.get(key), news.get(key), item)
+            yield FieldChange(at, olds.get(key), news.get(key), cost, b.hides())
     if len(olds) == len(old) or left:
         return
     # libvirt may have several of one key, of which `patch` keeps the last; an imported manifest may have them as well
     several = Counter(map(b.item_key, old)) - Counter(map(b.item_key, new))
     for item in old:
         if item is not olds[key := b.item_key(item)] and several[key]:
-            yield FieldChange((*here, Key(key)), item, None, b.effect.of(None, None, item), b.hides())
+            yield FieldChange((*here, Key(key)), item, None, b.effect.of(item, None, item), b.hides())
 
 
 def _diff_places(
@@ -106,7 +130,7 @@ def _diff_places(
         if want is not None and seen is not None:
             yield from diff(want, seen, runs, at)
         else:
-            yield FieldChange(at, seen, want, b.effect.of(None, None, want or seen), b.hides())
+            yield FieldChange(at, seen, want, b.effect.of(seen, want, want or seen), b.hides())
 
 
 def _same_items(new: list[Section], old: list[Section]) -> bool:

@@ -26,6 +26,7 @@ class Place(Told, total=False):
     unique: bool
     throughout: bool
     by_parts: bool
+    in_parts: bool
     sensitive: Sensitive
 
 

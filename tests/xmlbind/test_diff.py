@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from toys import Inner, Made, Part, Round, Square, Step, Toy
+from toys import Inner, Made, Part, Round, Square, Step, Toy, Tuned
 
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import diff, document, leaving, with_cleared
@@ -37,6 +37,12 @@ def told(want: Any, seen: Any, active: Any = None) -> list[tuple[str, Any, Any, 
         ({"inner": Inner(level=1)}, {"inner": Inner(level=2, note="n")}, [("inner.level", 2, 1, RESTART)]),
         ({"inner": Inner()}, {"inner": Inner(level=2)}, []),
         ({"inner": None}, {"inner": Inner(level=2)}, [("inner", Inner(level=2), None, RESTART)]),
+        # in parts: each has a cost, also where the whole comes or goes
+        ({"tuned": Tuned(share=1, quota=2)}, {}, [("tuned.share", None, 1, LIVE), ("tuned.quota", None, 2, LIVE)]),
+        ({"tuned": None}, {"tuned": Tuned(share=1, quota=2, pins=[Part(name="a")])},
+         [("tuned.share", 1, None, RESTART), ("tuned.quota", 2, None, LIVE),
+          ("tuned.pins[a]", Part(name="a"), None, RESTART)]),
+        ({"tuned": Tuned(pins=[Part(name="a")])}, {}, [("tuned.pins[a]", None, Part(name="a"), LIVE)]),
         # one that says nothing is nothing to libvirt, unless its element says something by being there
         ({"inner": Inner()}, {}, []),
         ({"inner": Inner(level=None)}, {}, []),

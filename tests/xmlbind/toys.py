@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from lxml import etree
 
-from kvmstate.model.effect import Effect, Scaling, When
+from kvmstate.model.effect import Effect, Given, Scaling, When
 from kvmstate.model.field import field
 from kvmstate.xmlbind import Element, Section, Sensitive, xml, xml_list
 from kvmstate.xmlbind.codecs import ON_OFF, present, same_case, same_flag, same_path, size
@@ -32,6 +32,14 @@ class Part(Section):
     name: str = xml("@name", required=True)
     speed: int | None = xml("speed", effect=Effect.LIVE)
     kind: Literal["fast", "slow"] = xml("@kind", default="fast")
+
+
+class Tuned(Section):
+    """One whose fields each have a cost of their own."""
+
+    share: int | None = xml("share", effect=Given(Effect.LIVE, unset=Effect.RESTART))
+    quota: int | None = xml("quota", effect=Effect.LIVE)
+    pins: list[Part] = xml_list("pin", key="name", effect=Given(Effect.LIVE, unset=Effect.RESTART))
 
 
 class Step(Section):
@@ -78,6 +86,7 @@ class Toy(Section):
     words: list[str] = xml_list("word")
     inner: Inner | None = xml("inner")
     made: Made | None = xml("made")
+    tuned: Tuned | None = xml("tuned", in_parts=True)
     shared: Inner | None = xml("common", shared=True)
     parts: list[Part] = xml_list(
         "parts/part",

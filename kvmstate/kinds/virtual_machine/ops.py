@@ -16,7 +16,7 @@ from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp_element, stamping
 from kvmstate.kind.steps import Step, simple
-from kvmstate.kinds.virtual_machine import checked, live
+from kvmstate.kinds.virtual_machine import checked
 from kvmstate.kinds.virtual_machine.above import (
     keep_layers_elsewhere,
     keep_what_lies_above,
@@ -280,8 +280,11 @@ def steps(change: Change, at: Context) -> list[Step]:
         todo.append(start)
         runs = True
     stays = runs and wanted and not change.restarts
-    if stays:
-        todo += [live.step(host, change, f) for f in live.ordered(change.live) if f.path[0] not in CALLS]
+    if stays and (fields := [f for f in change.live if f.path[0] not in CALLS]):
+        # loaded where something changes
+        from kvmstate.kinds.virtual_machine import live
+
+        todo += live.steps(host, change, fields)
     if runs and not stays:
         todo.append(simple("shut down", shut_down))
     if wanted and not stays:

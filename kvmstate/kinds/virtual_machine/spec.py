@@ -179,13 +179,10 @@ BootDevice = Literal["hd", "cdrom", "network", "fd"]
 OnPoweroff = Literal["destroy", "restart", "preserve", "rename-restart"]
 OnCrash = Literal["destroy", "restart", "preserve", "rename-restart", "coredump-destroy", "coredump-restart"]
 CPUS = Element(_read_cpus, _write_cpus)
+# QEMU's emulation ends with a CPU that is taken out while it runs
+CPU_COUNT = Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit="max_cpus")
 MAX_CPUS = Element(_read_max_cpus, _write_max_cpus)
 FIRMWARE = Element(_read_firmware, _write_firmware)
-
-
-def up_to(limit: str) -> Scaling:
-    """A running machine can be given more, as far as the field `limit` says."""
-    return Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit=limit)
 
 
 class Kernel(Section):
@@ -216,7 +213,7 @@ class VirtualMachineSpec(Spec):
     title: str | None = xml("title", effect=Effect.LIVE, pattern="^[^\n]*$", doc="A short title, one line.")
     description: str | None = xml("description", effect=Effect.LIVE, doc="Free text about the machine.")
     max_cpus: int | None = xml("vcpu", MAX_CPUS, ge=1, doc="How far cpus can be raised while it runs. Default: cpus.")
-    cpus: int | None = xml("vcpu", CPUS, effect=up_to("max_cpus"), ge=1, le=4096, doc="Virtual CPUs.")
+    cpus: int | None = xml("vcpu", CPUS, effect=CPU_COUNT, ge=1, le=4096, doc="Virtual CPUs.")
     max_memory: Size | None = xml(
         "memory",
         size("KiB"),
@@ -230,7 +227,7 @@ class VirtualMachineSpec(Spec):
         size("KiB"),
         same=_same_memory,
         required=True,
-        effect=up_to("max_memory"),
+        effect=Scaling(Effect.LIVE, Effect.LIVE, limit="max_memory", beyond=Effect.RESTART),
         gt=0,
         multiple_of=KIB,
         doc="What the guest may use, in whole KiB.",
@@ -298,18 +295,22 @@ class VirtualMachineSpec(Spec):
     individual_vcpus: list[Vcpu] = xml_list(
         "vcpus/vcpu", key="id", doc="Which of its virtual CPUs are there, one by one."
     )
-    iothreads: int | None = xml("iothreads", ge=1, doc="How many threads of QEMU's serve its disks.")
-    iothreadids: list[IoThread] = xml_list("iothreadids/iothread", key="id", doc="These threads, one by one.")
-    cputune: Cputune | None = xml("cputune", doc="Where its CPUs run, and how much.")
-    numatune: Numatune | None = xml("numatune", doc="From where in the host its memory comes.")
-    memtune: Memtune | None = xml("memtune", doc="How much of the host's memory it may take.")
-    blkiotune: Blkiotune | None = xml("blkiotune", doc="How much of the host's disks it may take.")
+    iothreads: int | None = xml(
+        "iothreads", effect=Effect.LIVE, ge=1, doc="How many threads of QEMU's serve its disks."
+    )
+    iothreadids: list[IoThread] = xml_list(
+        "iothreadids/iothread", key="id", effect=Effect.LIVE, doc="These threads, one by one."
+    )
+    cputune: Cputune | None = xml("cputune", in_parts=True, doc="Where its CPUs run, and how much.")
+    numatune: Numatune | None = xml("numatune", in_parts=True, doc="From where in the host its memory comes.")
+    memtune: Memtune | None = xml("memtune", in_parts=True, doc="How much of the host's memory it may take.")
+    blkiotune: Blkiotune | None = xml("blkiotune", in_parts=True, doc="How much of the host's disks it may take.")
     memory_backing: MemoryBacking | None = xml("memoryBacking", doc="What its memory is on the host.")
     memory_hotplug: MemoryHotplug | None = xml("maxMemory", doc="Room for memory devices.")
     memory_dump: bool | None = xml(
         "memory/@dumpCore", ON_OFF, doc="Whether a dump of the host's process has its memory as well."
     )
-    perf: Perf | None = xml("perf", doc="Events of the host's CPU that are counted.")
+    perf: Perf | None = xml("perf", in_parts=True, doc="Events of the host's CPU that are counted.")
     resource: Resource | None = xml("resource", doc="Where it is accounted.")
     seclabels: list[SecurityLabel] = xml_list("seclabel", doc="Under which labels it runs.")
     launch_security: LaunchSecurity | None = xml("launchSecurity", doc="Memory that the host cannot read.")

@@ -162,7 +162,7 @@ class Disk(Device):
     physical_block_size: int | None = xml("blockio/@physical_block_size", ge=512, doc="In bytes.")
     discard_granularity: int | None = xml("blockio/@discard_granularity", ge=0, doc="In bytes.")
     geometry: Geometry | None = xml("geometry")
-    iotune: Iotune | None = xml("iotune")
+    iotune: Iotune | None = xml("iotune", in_parts=True)
     encryption: DiskEncryption | None = xml("source/encryption")
     rawio: bool | None = xml("@rawio", doc="Of device lun: QEMU may send raw commands.")
     sgio: Literal["filtered", "unfiltered"] | None = xml("@sgio", doc="Of device lun.")

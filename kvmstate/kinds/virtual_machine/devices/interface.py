@@ -90,7 +90,7 @@ class Interface(Device):
 
     tag = "interface"
     plug = Effect.LIVE
-    swaps = ("source", "link", "filterref")
+    swaps = ("source",)
     volatile = ("target[starts-with(@dev, 'vnet')]", "source/@portid")
 
     name: DeviceName | None = xml(
@@ -142,8 +142,8 @@ class Interface(Device):
     script: str | None = xml("script/@path", same=same_path, doc="Run with the device, when it comes.")
     downscript: str | None = xml("downscript/@path", same=same_path, doc="Run with the device, when it goes.")
     virtualport: VirtualPort | None = xml("virtualport")
-    vlan: Vlan | None = xml("vlan")
-    bandwidth: Bandwidth | None = xml("bandwidth")
+    vlan: Vlan | None = xml("vlan", effect=Effect.LIVE)
+    bandwidth: Bandwidth | None = xml("bandwidth", in_parts=True)
     ips: list[GuestIp] = xml_list("ip", doc="Of user and containers.")
     routes: list[GuestRoute] = xml_list("route", doc="Of containers.")
     backend: Literal["default", "passt"] | None = xml("backend/@type", doc="Of user: passt does the work.")
@@ -155,11 +155,18 @@ class Interface(Device):
     rom: Rom | None = xml("rom")
     teaming: Teaming | None = xml("teaming")
     sndbuf: int | None = xml("tune/sndbuf", ge=0, doc="In bytes; 0: no limit.")
-    coalesce: int | None = xml("coalesce/rx/frames/@max", ge=0, doc="Packets that wait for one interrupt at most.")
-    trust_guest_rx_filters: bool | None = xml("@trustGuestRxFilters", doc="The guest's MAC addresses are taken.")
+    coalesce: int | None = xml(
+        "coalesce/rx/frames/@max", effect=Effect.LIVE, ge=0, doc="Packets that wait for one interrupt at most."
+    )
+    trust_guest_rx_filters: bool | None = xml(
+        "@trustGuestRxFilters", effect=Effect.LIVE, doc="The guest's MAC addresses are taken."
+    )
     link: Literal["up", "down"] | None = xml("link/@state", effect=Effect.LIVE, doc="Whether the cable is in.")
     isolated: bool | None = xml(
-        "port/@isolated", same=same_flag, doc="Whether other isolated guests on its bridge are out of reach."
+        "port/@isolated",
+        same=same_flag,
+        effect=Effect.LIVE,
+        doc="Whether other isolated guests on its bridge are out of reach.",
     )
     filterref: FilterRef | None = xml(
         "filterref", whole=True, effect=Effect.LIVE, doc="Which packets it may send and receive."

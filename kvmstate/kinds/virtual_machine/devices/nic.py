@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import Section, xml, xml_list
 from kvmstate.xmlbind.codecs import ON_OFF, same_path
 
@@ -37,30 +38,32 @@ class VlanTag(Section):
     """A VLAN."""
 
     id: int = xml("@id", required=True, ge=0, le=4095)
-    native_mode: Literal["tagged", "untagged"] | None = xml("@nativeMode", doc="The one without a tag, of a trunk.")
+    native_mode: Literal["tagged", "untagged"] | None = xml(
+        "@nativeMode", effect=Effect.LIVE, doc="The one without a tag, of a trunk."
+    )
 
 
 class Vlan(Section):
     """The VLANs that it is in; the switch has to know them."""
 
-    trunk: bool | None = xml("@trunk")
-    tags: list[VlanTag] = xml_list("tag", key="id")
+    trunk: bool | None = xml("@trunk", effect=Effect.LIVE)
+    tags: list[VlanTag] = xml_list("tag", key="id", effect=Effect.LIVE)
 
 
 class Rate(Section):
     """In one direction."""
 
-    average: int | None = xml("@average", ge=1, doc="In KiB/s.")
-    peak: int | None = xml("@peak", ge=1, doc="In KiB/s.")
-    burst: int | None = xml("@burst", ge=1, doc="In KiB, at peak speed.")
-    floor: int | None = xml("@floor", ge=1, doc="In KiB/s, at least; inbound only.")
+    average: int | None = xml("@average", effect=Effect.LIVE, ge=1, doc="In KiB/s.")
+    peak: int | None = xml("@peak", effect=Effect.LIVE, ge=1, doc="In KiB/s.")
+    burst: int | None = xml("@burst", effect=Effect.LIVE, ge=1, doc="In KiB, at peak speed.")
+    floor: int | None = xml("@floor", effect=Effect.LIVE, ge=1, doc="In KiB/s, at least; inbound only.")
 
 
 class Bandwidth(Section):
     """Limits, as the guest sees in and out."""
 
-    inbound: Rate | None = xml("inbound")
-    outbound: Rate | None = xml("outbound")
+    inbound: Rate | None = xml("inbound", effect=Effect.LIVE)
+    outbound: Rate | None = xml("outbound", effect=Effect.LIVE)
 
 
 class GuestIp(Section):

@@ -2,20 +2,46 @@
 
 from typing import Any, Literal
 
+from kvmstate.model.effect import Effect, Given, When
 from kvmstate.model.quantity import Size
 from kvmstate.xmlbind import Section, xml, xml_list
 from kvmstate.xmlbind.codecs import size, sized
 
 CPUSET = r"^\^?[0-9]+(-[0-9]+)?(,\^?[0-9]+(-[0-9]+)?)*$"
+# What the kernel has where nobody says otherwise
+PERIOD, UNLIMITED = 100_000, -1
+SETTABLE = Given(Effect.LIVE, unset=Effect.RESTART)
 Scheduler = Literal["batch", "idle", "fifo", "rr"]
 
 
 def _period(name: str, doc: str) -> Any:
-    return xml(name, ge=1000, le=1_000_000, doc=f"Microseconds in which {doc} have their quota.")
+    return xml(
+        name,
+        same=_same_period,
+        effect=Effect.LIVE,
+        ge=1000,
+        le=1_000_000,
+        doc=f"Microseconds in which {doc} have their quota. Default: 100000.",
+    )
 
 
 def _quota(name: str, doc: str) -> Any:
-    return xml(name, ge=-1, le=17_592_186_044_415, doc=f"Microseconds that {doc} may run in each period; -1: all.")
+    return xml(
+        name,
+        same=_same_quota,
+        effect=Effect.LIVE,
+        ge=-1,
+        le=17_592_186_044_415,
+        doc=f"Microseconds that {doc} may run in each period; -1: all.",
+    )
+
+
+def _same_period(want: int | None, seen: int | None) -> bool:
+    return (want or PERIOD) == (seen or PERIOD)
+
+
+def _same_quota(want: int | None, seen: int | None) -> bool:
+    return want == seen or {want, seen} <= {None, UNLIMITED}
 
 
 class Vcpu(Section):
@@ -31,22 +57,24 @@ class IoThread(Section):
     """A thread of QEMU's that disks may use."""
 
     id: int = xml("@id", required=True, ge=1)
-    thread_pool_min: int | None = xml("@thread_pool_min", ge=0)
-    thread_pool_max: int | None = xml("@thread_pool_max", ge=0)
+    thread_pool_min: int | None = xml("@thread_pool_min", effect=SETTABLE, ge=0)
+    thread_pool_max: int | None = xml("@thread_pool_max", effect=SETTABLE, ge=0)
 
 
 class VcpuPin(Section):
     """Where a virtual CPU runs."""
 
     vcpu: int = xml("@vcpu", required=True, ge=0)
-    cpuset: str = xml("@cpuset", required=True, pattern=CPUSET, doc="The host's CPUs, such as 0-3,^2.")
+    cpuset: str = xml(
+        "@cpuset", required=True, effect=Effect.LIVE, pattern=CPUSET, doc="The host's CPUs, such as 0-3,^2."
+    )
 
 
 class IoThreadPin(Section):
     """Where an I/O thread runs."""
 
     iothread: int = xml("@iothread", required=True, ge=1)
-    cpuset: str = xml("@cpuset", required=True, pattern=CPUSET, doc="The host's CPUs.")
+    cpuset: str = xml("@cpuset", required=True, effect=Effect.LIVE, pattern=CPUSET, doc="The host's CPUs.")
 
 
 class VcpuSched(Section):
@@ -120,7 +148,9 @@ class Memorytune(Section):
 class Cputune(Section):
     """Where its CPUs run, and how much."""
 
-    shares: int | None = xml("shares", ge=1, le=262144, doc="Its weight beside others, which have 1024 or 100.")
+    shares: int | None = xml(
+        "shares", effect=SETTABLE, ge=1, le=262144, doc="Its weight beside others, which have 1024 or 100."
+    )
     period: int | None = _period("period", "virtual CPUs")
     quota: int | None = _quota("quota", "virtual CPUs")
     global_period: int | None = _period("global_period", "all of its threads")
@@ -129,9 +159,13 @@ class Cputune(Section):
     emulator_quota: int | None = _quota("emulator_quota", "QEMU's own threads")
     iothread_period: int | None = _period("iothread_period", "I/O threads")
     iothread_quota: int | None = _quota("iothread_quota", "I/O threads")
-    vcpupin: list[VcpuPin] = xml_list("vcpupin", key="vcpu", doc="On which CPUs of the host a virtual one runs.")
-    emulatorpin: str | None = xml("emulatorpin/@cpuset", pattern=CPUSET, doc="On which QEMU's own threads run.")
-    iothreadpin: list[IoThreadPin] = xml_list("iothreadpin", key="iothread")
+    vcpupin: list[VcpuPin] = xml_list(
+        "vcpupin", key="vcpu", effect=SETTABLE, doc="On which CPUs of the host a virtual one runs."
+    )
+    emulatorpin: str | None = xml(
+        "emulatorpin/@cpuset", effect=SETTABLE, pattern=CPUSET, doc="On which QEMU's own threads run."
+    )
+    iothreadpin: list[IoThreadPin] = xml_list("iothreadpin", key="iothread", effect=SETTABLE)
     vcpusched: list[VcpuSched] = xml_list("vcpusched", doc="How the host's kernel schedules them.")
     iothreadsched: list[IoThreadSched] = xml_list("iothreadsched")
     emulatorsched: EmulatorSched | None = xml("emulatorsched")
@@ -143,7 +177,12 @@ class NumaMemory(Section):
     """From which of the host's NUMA nodes its memory comes."""
 
     mode: Literal["strict", "preferred", "interleave", "restrictive"] | None = xml("@mode", lasting=True)
-    nodeset: str | None = xml("@nodeset", pattern=CPUSET, doc="The host's NUMA nodes.")
+    nodeset: str | None = xml(
+        "@nodeset",
+        effect=When("mode", ("restrictive",), then=Effect.LIVE, otherwise=Effect.RESTART),
+        pattern=CPUSET,
+        doc="The host's NUMA nodes.",
+    )
     placement: Literal["static", "auto"] | None = xml("@placement", lasting=True, doc="auto asks numad.")
 
 
@@ -162,12 +201,16 @@ class Numatune(Section):
     memnodes: list[MemNode] = xml_list("memnode", key="cellid")
 
 
+def _memory_limit(name: str, doc: str) -> Any:
+    return xml(name, size("KiB"), effect=Effect.LIVE, gt=0, doc=doc)
+
+
 class Memtune(Section):
     """How much of the host's memory it may take."""
 
-    hard_limit: Size | None = xml("hard_limit", size("KiB"), gt=0, doc="Past this, the host's kernel ends it.")
-    soft_limit: Size | None = xml("soft_limit", size("KiB"), gt=0, doc="What it keeps when the host runs short.")
-    swap_hard_limit: Size | None = xml("swap_hard_limit", size("KiB"), gt=0, doc="Memory and swap together.")
+    hard_limit: Size | None = _memory_limit("hard_limit", "Past this, the host's kernel ends it.")
+    soft_limit: Size | None = _memory_limit("soft_limit", "What it keeps when the host runs short.")
+    swap_hard_limit: Size | None = _memory_limit("swap_hard_limit", "Memory and swap together.")
     min_guarantee: Size | None = xml("min_guarantee", size("KiB"), gt=0, doc="What it has at least (VMware).")
 
 
@@ -175,31 +218,31 @@ class BlkioDevice(Section):
     """Limits on one of the host's disks."""
 
     path: str = xml("path", required=True, pattern="^/", doc="A block device of the host.")
-    weight: int | None = xml("weight", ge=1, le=1000)
-    read_bytes_sec: int | None = xml("read_bytes_sec", ge=1)
-    write_bytes_sec: int | None = xml("write_bytes_sec", ge=1)
-    read_iops_sec: int | None = xml("read_iops_sec", ge=1)
-    write_iops_sec: int | None = xml("write_iops_sec", ge=1)
+    weight: int | None = xml("weight", effect=Effect.LIVE, ge=1, le=1000)
+    read_bytes_sec: int | None = xml("read_bytes_sec", effect=Effect.LIVE, ge=1)
+    write_bytes_sec: int | None = xml("write_bytes_sec", effect=Effect.LIVE, ge=1)
+    read_iops_sec: int | None = xml("read_iops_sec", effect=Effect.LIVE, ge=1)
+    write_iops_sec: int | None = xml("write_iops_sec", effect=Effect.LIVE, ge=1)
 
 
 class Blkiotune(Section):
     """How much of the host's disks it may take."""
 
-    weight: int | None = xml("weight", ge=1, le=1000, doc="Its weight beside others.")
-    devices: list[BlkioDevice] = xml_list("device", key="path")
+    weight: int | None = xml("weight", effect=SETTABLE, ge=1, le=1000, doc="Its weight beside others.")
+    devices: list[BlkioDevice] = xml_list("device", key="path", effect=Effect.LIVE)
 
 
 class PerfEvent(Section):
     """An event that is counted."""
 
     name: str = xml("@name", required=True, pattern=r"^[A-Za-z0-9_]+$", doc="As libvirt calls it, such as cpu_cycles.")
-    enabled: bool = xml("@enabled", required=True)
+    enabled: bool = xml("@enabled", required=True, effect=Effect.LIVE)
 
 
 class Perf(Section):
     """Events of the host's CPU that are counted."""
 
-    events: list[PerfEvent] = xml_list("event", key="name")
+    events: list[PerfEvent] = xml_list("event", key="name", effect=Effect.LIVE)
 
 
 class Resource(Section):
