@@ -7,22 +7,40 @@ from typing import Any
 import click
 
 from kvmstate.cli.formats import format_option, show
-from kvmstate.cli.session import host_options, opened
+from kvmstate.cli.options import (
+    allow_path_option,
+    confined_option,
+    connect_option,
+    env_option,
+    inputs,
+    paths_argument,
+    project_option,
+)
 from kvmstate.views.formats import Format, Output
 
 
 @click.command("drift")
-@host_options
+@paths_argument
+@env_option
+@allow_path_option
+@confined_option
+@project_option
+@connect_option
 @format_option
+# what plan is called with does here as well
+@click.option("--values", "--set", "--secret", "--secrets", "unread", multiple=True, hidden=True, expose_value=False)
 def command(fmt: Format, **given: Any) -> int:
     """Compare the host with what was applied last.
 
-    The manifests do not count: only changes that were made outside of kvmstate are shown.
+    No manifests are read: only changes that were made outside of kvmstate are shown. PATH says which project is meant.
     Exit 0: no drift; 2: drift; 1: error.
     """
-    given["allow_empty"] = True  # manifests do not count
-    with opened(claimed=False, **given) as at:
-        plan = at.session.drift()
+    asked = inputs(**given)
+    project = asked.project()
+    from kvmstate.app import open_session
+
+    with open_session(asked.uri(project), project.name, ()) as session:
+        plan = session.drift()
     from kvmstate.views.plan import render_drift
     from kvmstate.views.plan_json import drift_object
 

@@ -73,10 +73,12 @@ class Inputs:
         )
 
     def project(self) -> Project:
-        """The one project that all paths belong to. Raises UsageError when they belong to several."""
+        """The one project that all paths belong to. Raises UsageError when they belong to several, or are not there."""
         from kvmstate.manifest.project import find_project, load_project
 
         places = [Path(".") if str(path) == "-" else path for path in self.paths] or [Path(".")]
+        if missing := next((place for place in places if not os.path.lexists(place)), None):
+            raise UsageError(f"{missing}: no such file or folder")
         files = {find_project(place) for place in places}
         if len(files) > 1:
             names = ", ".join(sorted(str(file or "none") for file in files))
@@ -157,18 +159,21 @@ def env_option(command: F) -> F:
     return click.option("--env", metavar="NAME", help="An environment of kvmstate.yaml.")(command)
 
 
+def allow_path_option(command: F) -> F:
+    return click.option(
+        "--allow-path",
+        "allowed",
+        metavar="DIR",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="What lies there may be named in manifests and kvmstate.yaml too. Repeatable. Also: $KVMSTATE_ALLOW_PATH.",
+    )(command)
+
+
 def values_options(command: F) -> F:
     """PATH..., --env, --values, --set, --secret, --secrets, --allow-path: what is read of a project's files."""
     for decorate in (
-        click.option(
-            "--allow-path",
-            "allowed",
-            metavar="DIR",
-            multiple=True,
-            type=click.Path(path_type=Path),
-            help="What lies there may be named in manifests and kvmstate.yaml too. Repeatable. Also: "
-            "$KVMSTATE_ALLOW_PATH.",
-        ),
+        allow_path_option,
         click.option(
             "--secrets",
             "secrets_files",
