@@ -112,9 +112,9 @@ def test_what_kvmstate_does_not_do_is_what_its_hints_say() -> None:
         assert any(command in hint for hint in ELSEWHERE.values()), command
 
 
-@pytest.mark.parametrize("name", texts())
-def test_the_reference_is_fresh(name: str) -> None:
-    assert texts()[name] == (ROOT / "docs" / name).read_text(encoding="utf-8"), "run: script/docs reference"
+def test_the_reference_is_fresh() -> None:
+    stale = [n for n, text in texts().items() if text != (ROOT / "docs" / n).read_text(encoding="utf-8")]
+    assert stale == [], "run: script/docs reference"
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda p: p.name)

@@ -48,10 +48,24 @@ def deep(count: int) -> bytes:
     return zlib.compress(b'{"format": 1, "serial": 1, "entries": ' + b"[" * count + b"]" * count + b"}")
 
 
+def bomb(size: int) -> bytes:
+    """A list with so many MiB of blanks in it. Only one of them is compressed: each worker of a test run reads this."""
+    blanks = b" " * (1 << 20)
+    packer = zlib.compressobj()
+    opened = packer.compress(b"[") + packer.flush(zlib.Z_FULL_FLUSH)
+    packed = packer.compress(blanks) + packer.flush(zlib.Z_FULL_FLUSH)
+    end = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    check = zlib.adler32(b"[")
+    for _ in range(size):
+        check = zlib.adler32(blanks, check)
+    closed = end.compress(b"]") + end.flush()
+    return opened + packed * size + closed + zlib.adler32(b"]", check).to_bytes(4, "big")
+
+
 HOSTILE = {
     "deep": deep(100_000),
     "just deep": deep(900),
-    "a bomb": zlib.compress(b"[" + b" " * (200 << 20) + b"]"),
+    "a bomb": bomb(200),
     "id is a number": shard(id=7),
     "uuid is a list": shard(uuid=[1]),
     "specs is a number": shard(specs=7),

@@ -14,11 +14,11 @@ from typing import Any
 
 import libvirt
 import pytest
+from daemons import Daemon
 from harness import MAIN, ROOT, Project, resource, until
 
 from kvmstate.kinds import ALL_KINDS
 from kvmstate.xmlbind import Section, bindings
-from tests.reconcile.conftest import Daemon
 from tests.reconcile.test_no_secrets import recorded, served
 
 pytestmark = pytest.mark.real
