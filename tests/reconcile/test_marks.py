@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import conftest
+import daemons
 import libvirt
 import pytest
 import yaml
-from conftest import Daemon
+from daemons import Daemon
 from harness import MAIN, Project, Run, idle, kvmstate, patching, pool, resource, until
 
 pytestmark = pytest.mark.real
@@ -102,7 +102,7 @@ def test_a_deletion_waits_until_it_is_confirmed_and_no_longer_than_it_is_meant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # how long files rest before what left them is removed is another test's matter
-    monkeypatch.setattr(conftest, "MAIN", patching(reconcile__reconciler__SETTLE="0.2") + MAIN)
+    monkeypatch.setattr(daemons, "MAIN", patching(reconcile__reconciler__SETTLE="0.2") + MAIN)
     never = [{"schedule": "0 0 29 2 *", "duration": "1m"}]
     settings(project, prune="confirm", windows=never)
     both = [idle("web", state="stopped"), idle("db", state="stopped")]

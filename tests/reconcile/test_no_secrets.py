@@ -14,9 +14,8 @@ from typing import Any
 import libvirt
 import pytest
 import yaml
+from daemons import Daemon
 from harness import Project, kvmstate, pool, resource, until
-
-from tests.reconcile.conftest import Daemon
 
 pytestmark = pytest.mark.real
 

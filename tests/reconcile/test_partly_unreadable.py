@@ -10,7 +10,7 @@ from pathlib import Path
 import libvirt
 import pytest
 import yaml
-from conftest import Daemon
+from daemons import Daemon
 from harness import Project, resource
 
 pytestmark = pytest.mark.real

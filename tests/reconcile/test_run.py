@@ -8,7 +8,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from conftest import Daemon
+from daemons import Daemon
 from harness import Project, idle, pool, resource, until
 
 pytestmark = pytest.mark.real

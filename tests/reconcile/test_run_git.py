@@ -11,7 +11,7 @@ from pathlib import Path
 import libvirt
 import pytest
 import yaml
-from conftest import Daemon
+from daemons import Daemon
 from harness import Project, kvmstate, resource, until
 from remotes import Remote, ssh_key, web
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import libvirt
 import pytest
-from conftest import Daemon
 from counting import Counting
+from daemons import Daemon
 from harness import MAIN, Project, await_old, idle, pool, resource, until
 from test_marks import settings
 from test_notify import Hook

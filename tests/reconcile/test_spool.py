@@ -12,7 +12,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from conftest import Daemon
+from daemons import Daemon
 from harness import Project, idle, pool, resource, until
 
 pytestmark = pytest.mark.real

@@ -14,7 +14,7 @@ from pathlib import Path
 import libvirt
 import pytest
 import yaml
-from conftest import Daemon
+from daemons import Daemon
 from harness import Project, await_old, idle, pool, resource, until
 from trouble import inside, small_disk, until_it_may_die
 
