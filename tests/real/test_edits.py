@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 # by libyaml: each worker of a test run reads all of it
-CASES = yaml.load((Path(__file__).parent / "edits.yaml").read_text().replace("ROOT", str(ROOT)), yaml.CSafeLoader)
+TEXT = (Path(__file__).parent / "edits.yaml").read_text().replace("ROOT", str(ROOT))
+CASES = yaml.load(TEXT, yaml.CSafeLoader)
 ALL = Options(prune=True, allow_empty=True, max_deletes=100)
 
 # fields of a machine that no libvirt here defines

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from harness import QUICK
 
 from kvmstate.sandbox import Sandbox
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.real
 
 DOMAIN = """<domain type='qemu'><name>tiny</name><memory unit='MiB'>128</memory>
 <os><type machine='{machine}'>hvm</type><kernel>{guest.vmlinuz}</kernel><initrd>{guest.initrd}</initrd>
-<cmdline>console=ttyS0 quiet {options}</cmdline></os><features><acpi/></features>
+<cmdline>{quick} {options}</cmdline></os><features><acpi/></features>
 <devices>
 <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{disk}'/>
 <target dev='vda' bus='virtio'/></disk>
@@ -49,7 +50,7 @@ def test_a_guest(host: Sandbox, guest: Guest, tmp_path: Path, machine: str, opti
 
     log, disk, xml = tmp_path / "console.log", tmp_path / "disk", tmp_path / "tiny.xml"
     disk.write_bytes(b"marker:first\n".ljust(1 << 20, b"\0"))
-    xml.write_text(DOMAIN.format(machine=machine, guest=guest, options=options, disk=disk, log=log))
+    xml.write_text(DOMAIN.format(quick=QUICK, machine=machine, guest=guest, options=options, disk=disk, log=log))
 
     def console() -> str:
         return log.read_text(errors="replace").replace("\r", "") if log.exists() else ""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from harness import QUICK
 from test_edits import edited, live_fields, pattern, resource
 
 from kvmstate import sandbox
@@ -54,6 +55,7 @@ class Machine:
     def __init__(self, host: sandbox.Sandbox, folder: Path) -> None:
         self.host, self.log = host, host.directory / "log" / "qemu" / "live-console.log"
         text = yaml.safe_dump(TABLE["documents"]).replace("ROOT", str(ROOT)).replace("FOLDER", str(folder))
+        text = text.replace("QUICK", QUICK)
         self.documents: list[dict[str, Any]] = yaml.safe_load(text)
         self.folder = folder
 
