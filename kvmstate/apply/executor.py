@@ -200,11 +200,19 @@ def note_agreement(plan: Plan, store: Store, host: Host) -> None:
         if change.action is not Action.NOOP or change.suspended:
             continue
         if change.desired and change.observed and (entry := entries.get(change.id)):
-            known = replace(entry, specs=(change.desired.written,), lifecycle=change.lifecycle, digest=change.digest)
-            known = replace(
-                known, applied=remained.still(entry, change, host.sealing.hide), pending=pending.still(entry, change)
+            store.put(
+                replace(
+                    entry,
+                    uuid=_uuid(change, entry),
+                    specs=(change.desired.written,),
+                    lifecycle=change.lifecycle,
+                    digest=change.digest,
+                    applied=remained.still(entry, change, host.sealing.hide),
+                    pending=pending.still(entry, change),
+                    incomplete=False,
+                    confirmed=False,
+                )
             )
-            store.put(replace(known, uuid=_uuid(change, entry), incomplete=False, confirmed=False))
     store.flush()
 
 

@@ -51,14 +51,19 @@ class Step:
         """Whether any element with the tag will do."""
         return not self.number and self.where is None
 
+    @cached_property
+    def _attribute(self) -> str | None:
+        """The attribute of its own that tells which one it is, where one does."""
+        return self.where.attribute if self.where is not None and not self.where.steps else None
+
     def find(self, node: etree._Element) -> list[etree._Element]:
         # lxml looks for the tag itself: a machine's devices are many, and each one seen from Python costs
         found = list(node.iterchildren(self.tag))
         if self.number:
             return found[self.number - 1 : self.number]
-        if self.where is not None:
-            return [child for child in found if self.where.text(child) == self.value]
-        return found
+        if self._attribute:
+            return [child for child in found if child.get(self._attribute) == self.value]
+        return [child for child in found if self.where is None or self.where.text(child) == self.value]
 
     def first(self, node: etree._Element) -> etree._Element | None:
         return next(node.iterchildren(self.tag) if self.is_plain else iter(self.find(node)), None)
