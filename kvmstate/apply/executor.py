@@ -277,6 +277,7 @@ def _carry_out(
         # what is suspended is not applied, but it may be adopted again
         held, known = before.suspended if before else "", store.get(change.id)
         entry = Entry(change.id, _uuid(change, known), (change.desired.written,), change.lifecycle, suspended=held)
+        entry = replace(entry, built=known is not None and known.built)
         left = (*pending.places(change, before), *(place for late in waits for place in late.places))
         store.put(replace(entry, applied=remained.digests(change, host.sealing.hide), pending=left))
         if change.moved_from:

@@ -32,6 +32,7 @@ class Gate:
         self._host, self._store = host, store
         self._owners = Owners(host, plan.project)
         self._shown = {change.id for change in plan.todo if change.action in _DELETES}
+        self._builds = {change.id for change in plan.todo if change.builds}
         self._made: dict[object, str] = {}
         if self._shown:
             host.uses.hear()
@@ -61,6 +62,38 @@ class Gate:
         def check(thing: Handle) -> None:
             if (made := self._made.get(change.id)) is None or self._told(change, thing) not in (made, UNKNOWN):
                 raise HostError(f"{change.id} is not the volume that was just made", "plan again")
+
+        return Permit(check)
+
+    def building(self, change: Change) -> Permit:
+        def check(thing: Handle) -> None:
+            if not change.builds or change.id not in self._builds:
+                raise HostError(f"the plan does not build {change.id}", "plan again")
+            if change.builds == "overwrite" and change.lifecycle.replace != "allow":
+                raise HostError(f"lifecycle.replace: never keeps what {change.id} is on", "let it say replace: allow")
+            if thing.uuid != change.uuid:
+                raise HostError(f"{change.id} is not the object that was just made", "plan again")
+            self._mark(change, True)
+
+        return Permit(check)
+
+    def unbuilt(self, change: Change) -> None:
+        self._mark(change, False)
+
+    def _mark(self, change: Change, built: bool) -> None:
+        if entry := self._store.get(change.id):
+            self._store.put(replace(entry, built=built))
+            self._store.flush()
+
+    def unbuilding(self, change: Change) -> Permit:
+        self._allowed(change)
+
+        def check(thing: Handle) -> None:
+            self._allowed(change)
+            self._same(change, thing)
+            entry = self._store.get(change.id)
+            if change.lifecycle.storage != "delete" or entry is None or not entry.built:
+                raise HostError(f"the storage of {change.id} is kept", "kvmstate deletes what it has built itself only")
 
         return Permit(check)
 

@@ -406,6 +406,7 @@ def _dump(entry: Entry) -> dict[str, object]:
         **({"digest": entry.digest} if entry.digest else {}),
         **({"suspended": entry.suspended} if entry.suspended else {}),
         **({"confirmed": True} if entry.confirmed else {}),
+        **({"built": True} if entry.built else {}),
         **({"handedFrom": entry.handed_from} if entry.handed_from else {}),
         **({"handedTo": entry.handed_to} if entry.handed_to else {}),
         **({"applied": entry.applied} if entry.applied else {}),
@@ -435,4 +436,5 @@ def _load(value: dict[str, object]) -> Entry:
         tuple(expect(value.get("applied", []), list, str)),
         tuple(expect(value.get("pending", []), list, str)),
         bool(value.get("orphaned")),
+        bool(value.get("built")),
     )

@@ -113,6 +113,28 @@ def _build(pool: Pool) -> None:
             pool.raw.build(0)
 
 
+def build(pool: Pool, permit: Permit, overwrite: bool) -> None:
+    """Make what the pool is on: a file system, a label, a volume group. Without `overwrite` libvirt itself refuses a
+    device on which it finds something."""
+    permit.check(pool)
+    flag = libvirt.VIR_STORAGE_POOL_BUILD_OVERWRITE if overwrite else libvirt.VIR_STORAGE_POOL_BUILD_NO_OVERWRITE
+    with faults():
+        pool.raw.build(flag)
+
+
+def delete(pool: Pool, permit: Permit) -> None:
+    """Delete what the pool is on, such as its folder, or its volume group. It must be stopped, and have had no
+    volumes."""
+    permit.check(pool)
+    with faults():
+        pool.raw.delete(libvirt.VIR_STORAGE_POOL_DELETE_NORMAL)
+
+
+def lacks_folder(pool: Pool) -> bool:
+    """Whether it is certain that there is no folder for it yet."""
+    return _lacks_folder(pool)
+
+
 def _create(pool: Pool) -> None:
     with faults():
         if not pool.raw.isActive():

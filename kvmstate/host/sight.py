@@ -24,6 +24,8 @@ _ANSWER_SECONDS = 20
 _HEADER = 65536
 # So many bytes, up to the last of its incompatible features
 _FEATURES = 80
+# What is looked at of a device: labels, superblocks and their copies are at its beginning and its end
+_ENDS = 1 << 20
 # So many questions fit into a pipe while nobody reads the answers
 _AT_ONCE = 50
 
@@ -40,6 +42,15 @@ class Inode:
         return f"inode:{self.number}:{self.born}"
 
 
+@dataclass(frozen=True)
+class Device:
+    """Whether the beginning and the end of a block device are zeros, and whether the kernel uses it, such as for a file
+    system that is mounted or a volume group that is active."""
+
+    blank: bool
+    busy: bool
+
+
 class Sight(Protocol):
     """`near`: a look costs next to nothing."""
 
@@ -54,6 +65,9 @@ class Sight(Protocol):
     def data_file(self, path: str) -> str:
         """The path of the external data file that a qcow2 image names, which libvirt does not tell; empty where there
         is none, or it cannot be told."""
+
+    def device(self, path: str) -> Device | None:
+        """How a block device is; None where nobody can tell, or there is none."""
 
     def daemons(self) -> set[int]:
         """Processes of this machine that work for libvirt there; none where it is another machine."""
@@ -74,6 +88,9 @@ class Blind:
 
     def data_file(self, path: str) -> str:
         return ""
+
+    def device(self, path: str) -> Device | None:
+        return None
 
     def daemons(self) -> set[int]:
         return set()
@@ -100,6 +117,10 @@ class Local(Blind):
                 found.append(statx(root + path))
         return found
 
+    def device(self, path: str) -> Device | None:
+        seen = [found for root in self._roots if (found := _look_at_device(root + path))]
+        return Device(all(each.blank for each in seen), any(each.busy for each in seen)) if seen else None
+
     def data_file(self, path: str) -> str:
         for root in self._roots:
             # what is not a file is not waited for
@@ -110,6 +131,27 @@ class Local(Blind):
                 if found := _data_file(file.read(_HEADER)):
                     return found
         return ""
+
+
+def _look_at_device(path: str) -> Device | None:
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(number, "rb") as file:
+        if not stat.S_ISBLK(os.fstat(number).st_mode):
+            return None
+        size = file.seek(0, os.SEEK_END)
+        blank = size > 0
+        for start in (0, max(0, size - _ENDS)):
+            file.seek(start)
+            blank = blank and not file.read(_ENDS).strip(b"\0")
+    try:
+        # what is mounted, or claimed otherwise, cannot be claimed
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError:
+        return Device(blank, True)
+    return Device(blank, False)
 
 
 def _data_file(header: bytes) -> str:
@@ -178,6 +220,21 @@ class Ssh(Blind):
                 [said] = self._say(shell, [f"{{ test -f {name} || test -b {name}; }} && {many}; echo"])
                 return _data_file(bytes.fromhex(said))
         return ""
+
+    def device(self, path: str) -> Device | None:
+        with self._lock, suppress(OSError, ValueError):
+            if shell := self._opened():
+                name = shlex.quote(path)
+                ends = f"{{ head -c {_ENDS} -- {name} && tail -c {_ENDS} -- {name} || echo unread; }} 2>/dev/null"
+                first = f"{ends} | tr -d '\\000' | head -c 1 | wc -c"
+                # a partition counts when it is mounted, or has something on it
+                uses = f"lsblk -nro TYPE,MOUNTPOINT -- {name} || echo unknown"
+                used = f"{{ {uses}; }} 2>/dev/null | grep -cvE '^(disk|part|loop|rom) *$'"
+                [said] = self._say(shell, [f"test -b {name} && echo $({first}) $({used}) || echo"])
+                if said:
+                    unequal, busy = map(int, said.split())
+                    return Device(not unequal, bool(busy))
+        return None
 
     def close(self) -> None:
         if self._shell:

@@ -266,6 +266,18 @@ class Uses:
             found = {u for named in self._domains.values() for each in known for u in named.secrets.get(each, ())}
             return found | {User(id_) for id_, uses in self._pools.items() if uses & known}
 
+    def of_device(self, path: str, pool: str) -> set[User]:
+        """Machines and storage pools, but for this `pool`, that name a device of the host."""
+        with self._lock:
+            self._look()
+            keys = {*self._names(path)}
+            found = {user for key in keys for user in self._by_path.get(key, ())}
+            for each in pools.all_pools(self._host.connection):
+                said = document(pools.xml(each)).iterfind("source/device") if each.name != pool else ()
+                if any(keys & {*self._names(device.get("path", ""))} for device in said if device.get("path")):
+                    found.add(User(ResourceId(each.type, each.name)))
+            return found
+
     def of_pool(self, name: str) -> set[User]:
         """Machines with something that is in a pool."""
         with self._lock:

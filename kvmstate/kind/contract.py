@@ -255,6 +255,15 @@ class Gate(Protocol):
     def growing(self, change: Change) -> Permit:
         """To resize a volume that the project owns."""
 
+    def building(self, change: Change) -> Permit:
+        """To make or format the storage of a pool; recorded, when it is about to be done."""
+
+    def unbuilt(self, change: Change) -> None:
+        """Tell that nothing was built after all."""
+
+    def unbuilding(self, change: Change) -> Permit:
+        """To delete the storage of a pool that kvmstate has built."""
+
     def made(self, change: Change, identity: str) -> None:
         """Tell which object has been made for a change, before anything is put into it."""
 

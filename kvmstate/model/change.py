@@ -136,6 +136,7 @@ class Change:
     again once it is started. `checksum` is that of the content which was reviewed, where its manifest has none. What is
     `interrupted` was made by a run that was cut off, and is made once more. What `orphans` releases something that
     stays on the host (the object, or a machine's state); what `returns` makes such a thing the project's again.
+    `builds` says how the storage of a pool is made before it is started.
     """
 
     id: ResourceId
@@ -163,6 +164,7 @@ class Change:
     interrupted: bool = False
     orphans: bool = False
     returns: bool = False
+    builds: str = ""
 
     @property
     def disrupts(self) -> bool:

@@ -17,7 +17,8 @@ class Entry:
     when they were last seen to agree. `suspended` says since when, by whom and why it is left alone. `confirmed`: it
     may be deleted, where that waits for confirmation. `applied` are digests of the differences that the last change was
     done for, until they are seen to be gone; `pending` are the fields that it left to the next start. What is
-    `orphaned` is not owned any more, and has left something on the host (see `Inventory`).
+    `orphaned` is not owned any more, and has left something on the host (see `Inventory`). What a pool that
+    was `built` is on, kvmstate has made or formatted.
     """
 
     id: ResourceId
@@ -33,6 +34,7 @@ class Entry:
     applied: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
     orphaned: bool = False
+    built: bool = False
 
     def beginning(self, spec: dict[str, object]) -> Entry:
         return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec), digest="")

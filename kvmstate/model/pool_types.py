@@ -43,7 +43,8 @@ class PoolType:
     """One type. `formats` are those that libvirt's XML says of its volumes; where there are none all are raw, and the
     XML has no word for it. A capacity is rounded up by less than `unit` bytes. Volumes that are `sparse` take their
     space as it is written. `makes_folder`: libvirt's build makes a folder (of `fs` and `netfs` the mount point) and
-    nothing else; that of the other types makes volume groups, labels and the like, and is never run.
+    nothing else; that of the other types makes volume groups, labels and the like, and is run for `build` alone.
+    `deletes`: libvirt deletes what the pool is on (its folder, its volume group).
     """
 
     name: str
@@ -54,6 +55,7 @@ class PoolType:
     identity: Identity = "key"
     sparse: bool = False
     makes_folder: bool = False
+    deletes: bool = False
 
     def knows(self, format_: str) -> bool:
         """Whether a volume may have this format."""
@@ -68,12 +70,12 @@ _SERVED = Can.CREATE | Can.RESIZE | Can.DELETE
 TYPES = {
     row.name: row
     for row in (
-        PoolType("dir", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True, makes_folder=True),
-        PoolType("fs", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True, makes_folder=True),
-        PoolType("netfs", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True, makes_folder=True),
+        PoolType("dir", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True, makes_folder=True, deletes=True),
+        PoolType("fs", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True, makes_folder=True, deletes=True),
+        PoolType("netfs", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True, makes_folder=True, deletes=True),
         PoolType("vstorage", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True),
         # extents of 4 MiB, unless the group was made with others
-        PoolType("logical", _DEVICES, _MADE | Can.WIPE, unit=4 << 20),
+        PoolType("logical", _DEVICES, _MADE | Can.WIPE, unit=4 << 20, deletes=True),
         # cylinders of up to 255 * 63 sectors, where the label is dos
         PoolType("disk", _DEVICES, _MADE | Can.WIPE, unit=8 << 20, identity="path"),
         # its key is the path until the pool is refreshed, and another one then

@@ -122,6 +122,13 @@ class Lifecycle(Model):
             "Default: orphan for volumes, delete for other kinds."
         ),
     ] = None
+    storage: Annotated[
+        Literal["keep", "delete"],
+        Field(
+            description="Of a storage pool, when it is deleted: keep its storage, or delete (rmdir, vgremove) what "
+            "kvmstate has built itself and is empty."
+        ),
+    ] = "keep"
     prevent_destroy: Annotated[bool, Field(description="Refuse every plan that would delete or replace it.")] = False
     ignore_changes: Annotated[
         list[Annotated[str, Field(max_length=1000)]],

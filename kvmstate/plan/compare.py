@@ -190,7 +190,7 @@ def _running(
 
 def _protection(old: Lifecycle, new: Lifecycle) -> Iterator[FieldChange]:
     """What the host must know of a lifecycle, because it holds when the manifest has gone."""
-    for name in ("prevent_destroy", "deletion"):
+    for name in ("prevent_destroy", "deletion", "storage"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield FieldChange(("lifecycle", to_camel(name)), before, after, Effect.NONE)

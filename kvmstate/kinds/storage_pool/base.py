@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -54,8 +54,15 @@ class PoolSpec(Spec):
 
     element: ClassVar[str] = "pool"
     needed: ClassVar[tuple[str, ...]] = ()
+    builds: ClassVar[tuple[str, ...]] = ("never",)
     active: bool = field(True, effect=Effect.LIVE, doc="Whether the pool is started.")
     autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
+    build: Literal["mkdir", "ifEmpty", "overwrite", "never"] | None = field(
+        effect=Effect.NONE,
+        doc="What is made, once, with the pool. mkdir: a folder that is missing, or a mount point; ifEmpty: a file "
+        "system, a label or a volume group, on devices that are empty; overwrite: on whatever they hold. Default: "
+        "mkdir of types dir, fs and netfs, never of others.",
+    )
     if TYPE_CHECKING:
         type: str
 
@@ -72,6 +79,29 @@ class PoolSpec(Spec):
     def keeps(self) -> PoolType:
         return pool_type(self.type)
 
+    def faults(self) -> Iterator[Fault]:
+        if self.build is None:
+            return
+        if self.build not in self.builds:
+            message = f"a pool of type {self.type} cannot be built so"
+            yield Fault(("build",), message, f"it may be {' or '.join(self.builds)}")
+        elif self.formats and not self.remainder:
+            for at, what in self.lacks():
+                yield Fault(at, f"build: {self.build} needs {what}", "say what is to be made", ("build",))
+
+    @property
+    def formats(self) -> bool:
+        """Whether something may be formatted for it."""
+        return self.build in ("ifEmpty", "overwrite")
+
+    def devices(self) -> list[str]:
+        """What is formatted for it."""
+        return []
+
+    def lacks(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """What has to be said of it, to be built, and where."""
+        return iter(())
+
 
 class FolderPool(PoolSpec):
     """What pools of files have, which are in one folder."""
@@ -82,7 +112,10 @@ class FolderPool(PoolSpec):
     def place(self) -> str | None:
         return posixpath.normpath(self.target.path) if self.target else None
 
+    builds: ClassVar[tuple[str, ...]] = ("mkdir", "never")
+
     def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
         if not self.target:
             return
         path, at = self.target.path, ("target", "path")

@@ -15,6 +15,7 @@ from kvmstate.host.objects import Pool
 from kvmstate.kind import Context, Ops, Space
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
+from kvmstate.kinds.storage_pool import build
 from kvmstate.kinds.storage_pool.base import PoolSpec
 from kvmstate.kinds.storage_pool.spec import MEMBERS, VOLATILE, OtherPool
 from kvmstate.kinds.storage_pool.types.dir import DirPool
@@ -28,6 +29,8 @@ BASE = "<pool><name/></pool>"
 # How full it is
 _FIGURES = re.compile(r"<(capacity|allocation|available)\b.*?</\1>|<freeExtent\b[^>]*>")
 DERIVED_TARGET = ("logical", "zfs")
+# What has calls of its own, or is in the record alone
+_NOT_XML = ("active", "autostart", "build", "lifecycle")
 # By which release
 REMOVED = {"sheepdog": "8.8"}
 
@@ -76,11 +79,10 @@ def portable(observed: Observed, host: Host) -> tuple[PoolSpec, etree._Element]:
 
 
 def checked(host: Host, change: Change, entry: Entry | None) -> Change:
-    """A pool of a type that this host's libvirt has not would fail half-way."""
-    if change.action not in (Action.CREATE, Action.REPLACE) or change.spec is None:
-        return change
-    if not host.pool_types or change.spec.type in host.pool_types:
-        return change
+    """A pool of a type that this host's libvirt has not would fail half-way; and what may be built is looked at."""
+    makes = change.action in (Action.CREATE, Action.REPLACE) and change.spec is not None
+    if not makes or not host.pool_types or change.spec.type in host.pool_types:
+        return build.planned(host, change, entry)
     removed = REMOVED.get(change.spec.type)
     hint = f"libvirt {removed} removed it" if removed else "install the package of libvirt's driver for it there"
     return replace(change, blocked=f"this host's libvirt has no pools of type {change.spec.type}", hint=hint)
@@ -108,8 +110,13 @@ def steps(change: Change, at: Context) -> list[Step]:
 
         return run
 
-    todo = []
+    def start(pool: Pool) -> None:
+        build.noted(change, at, pool)
+        pools.start(pool, **_folder(spec, defines))
+
+    todo: list[Step] = []
     if change.action in (Action.DELETE, Action.REPLACE):
+        todo += build.unbuilt(change, at)
         permit = at.gate.removal(change)
         todo.append(
             simple("stop and undefine, leaving its volumes", on_pool(lambda pool: pools.undefine(pool, permit)))
@@ -117,15 +124,16 @@ def steps(change: Change, at: Context) -> list[Step]:
         if change.action is Action.DELETE:
             return todo
     fresh = change.action in (Action.CREATE, Action.REPLACE)
-    defines = fresh or any(f.path[0] not in ("active", "autostart", "lifecycle") for f in change.fields)
+    defines = fresh or any(f.path[0] not in _NOT_XML for f in change.fields)
     if defines:
         todo.append(simple("define", define))
     if spec.autostart is not None:
         todo.append(simple("set autostart", lambda: pools.set_autostart(find(), spec.autostart)))
     if change.running and not fresh and (change.restarts or not spec.active):
         todo.append(simple("stop", on_pool(pools.stop)))
+    todo += build.built(change, at)
     if spec.active and (fresh or change.restarts or not change.running):
-        todo.append(simple("start", on_pool(lambda pool: pools.start(pool, **_folder(spec, defines)))))
+        todo.append(simple("start", on_pool(start)))
     return todo
 
 
@@ -133,7 +141,7 @@ def _folder(spec: PoolSpec, defines: bool) -> dict[str, bool]:
     """What a start does about the pool's folder. Its mode is libvirt's to remember: only what the manifest asks for, or
     what has just been written, is set."""
     asked = isinstance(spec, DirPool) and (defines or spec.target.permissions is not None)
-    return {"makes_folder": spec.keeps().makes_folder, "permissions": asked}
+    return {"makes_folder": spec.keeps().makes_folder and spec.build != "never", "permissions": asked}
 
 
 def space(observed: Observed) -> Space | None:

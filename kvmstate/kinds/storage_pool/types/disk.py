@@ -13,7 +13,9 @@ LabelType = Literal["unknown", "dos", "dvh", "gpt", "mac", "bsd", "pc98", "sun",
 
 
 class Disk(Section):
-    device: AbsolutePath = device("device/@path", "A disk of the host, which has a label already.")
+    device: AbsolutePath = device(
+        "device/@path", "A disk of the host. It has a label already, unless `build` makes it."
+    )
     part_separator: bool | None = xml(
         "device/@part_separator", YES_NO, doc="Whether the names of its partitions have a p before their number."
     )
@@ -24,10 +26,18 @@ class DiskPool(PoolSpec):
     """The partitions of a disk."""
 
     needed = ("source", "target")
+    builds = ("ifEmpty", "overwrite", "never")
 
     type: Literal["disk"] = its_type()
     source: Disk | None = part("source", "The disk.")
     target: Folder | None = part("target", "Where the host has its partitions: /dev, or a folder below /dev/disk.")
+
+    def devices(self) -> list[str]:
+        return [self.source.device] if self.source else []
+
+    def lacks(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        if self.source and self.source.format in (None, "unknown"):
+            yield ("source",), "source.format"
 
     def claims(self) -> Iterator[Claim]:
         if self.source:

@@ -1,0 +1,143 @@
+"""What a pool is on: made with it where its manifest says so, and deleted with it where its lifecycle does.
+
+Nothing is formatted but what was looked at right before: by kvmstate past libvirt, and by libvirt itself, which refuses
+a device on which it finds something unless `overwrite` was said. That counts once: a pool that was built, and that
+somebody undefined, is not built again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kvmstate.errors import ConnectionFailed, HostError
+from kvmstate.host import Host, pools
+from kvmstate.host.objects import Pool
+from kvmstate.kind import Context
+from kvmstate.kind.steps import Step, simple
+from kvmstate.kinds.storage_pool.base import PoolSpec
+from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry
+from kvmstate.model.pool_types import pool_type
+
+MKDIR, IF_EMPTY, OVERWRITE, DELETE = "mkdir", "ifEmpty", "overwrite", "delete"
+# a file system that nobody has written to has this
+_OWN = {"lost+found"}
+
+
+def planned(host: Host, change: Change, entry: Entry | None) -> Change:
+    """The change, with what is built for it, or deleted with it; blocked where that must not be."""
+    if change.blocked or change.unknown or change.suspended:
+        return change
+    if change.action is Action.DELETE:
+        return _with_storage(change, entry)
+    spec: PoolSpec | None = change.spec
+    fresh = change.action in (Action.CREATE, Action.REPLACE)
+    unfinished = change.action is Action.UPDATE and not change.running and entry is not None and entry.incomplete
+    if spec is None or not (fresh or unfinished):
+        return change
+    built = entry is not None and entry.built
+    if not spec.formats:
+        makes = spec.keeps().makes_folder and spec.build != "never" and change.lifecycle.storage == "delete"
+        return replace(change, builds=MKDIR) if makes and fresh and not built else change
+    if change.action is Action.CREATE and built:
+        return _saying(change, "its storage was built before, and is taken as it is")
+    # what is replaced, or was cut off while it was formatted, is looked at as any other
+    how = OVERWRITE if spec.build == OVERWRITE and not built and change.action is not Action.REPLACE else IF_EMPTY
+    if how == OVERWRITE and change.lifecycle.replace != "allow":
+        hint = "lifecycle.replace: allow permits it; build: ifEmpty formats what is empty"
+        return replace(change, blocked="build: overwrite loses what is there", hint=hint)
+    devices = ", ".join(spec.devices())
+    try:
+        taken = _look(host, change.id.name, spec, how)
+    except ConnectionFailed:
+        raise
+    except HostError as error:
+        return replace(change, blocked=error.message, hint=error.hint)
+    if taken:
+        return _saying(change, f"{taken} is not empty: it is taken as it is, and not formatted")
+    lost = "is formatted, and all that is on it is lost" if how == OVERWRITE else "is empty, and will be formatted"
+    return replace(_saying(change, f"{devices} {lost}"), builds=how)
+
+
+def _saying(change: Change, what: str) -> Change:
+    return replace(change, reason="; ".join(filter(None, (change.reason, what))))
+
+
+def _look(host: Host, name: str, spec: PoolSpec, how: str) -> str:
+    """The device that is not empty, where that counts. Raises HostError for one that must not be formatted, or of which
+    nobody can tell."""
+    for device in spec.devices():
+        seen = host.sight.device(device)
+        if seen is None:
+            raise HostError(
+                f"whether {device} may be formatted cannot be told: it is not a block device of the host, or nothing "
+                "but libvirt leads there",
+                "correct the device; run kvmstate on the host, or reach it by qemu+ssh://",
+            )
+        if how == IF_EMPTY and not seen.blank:
+            return device
+        if seen.busy:
+            raise HostError(f"{device} is in use on the host: something of it is mounted or active", "is it another?")
+        if users := host.uses.of_device(device, name):
+            raise HostError(f"{device} is in use by {min(users)}", "is it another device that is meant?")
+    return ""
+
+
+def built(change: Change, at: Context) -> Iterator[Step]:
+    """The step that formats what the pool is on."""
+    spec, name, host = change.spec, change.id.name, at.host
+    if change.builds not in (IF_EMPTY, OVERWRITE):
+        return
+
+    def run() -> None:
+        if taken := _look(host, name, spec, change.builds):
+            raise HostError(f"{taken} is not empty any more", "plan again")
+        try:
+            permit = at.gate.building(change)
+            pools.build(pools.find(host.connection, name), permit, change.builds == OVERWRITE)
+        except ConnectionFailed:
+            raise
+        except HostError:
+            at.gate.unbuilt(change)
+            raise
+
+    yield simple(f"format {', '.join(spec.devices())}", run)
+
+
+def noted(change: Change, at: Context, pool: Pool) -> None:
+    """Record that the folder, which is about to be made, is kvmstate's: where it may be deleted some day."""
+    if change.builds == MKDIR and pools.lacks_folder(pool):
+        at.gate.building(change).check(pool)
+
+
+def _with_storage(change: Change, entry: Entry | None) -> Change:
+    if change.lifecycle.storage != "delete" or change.observed is None:
+        return change
+    type_ = change.observed.config.type
+    if entry is None or not entry.built:
+        return _saying(change, "its storage stays: kvmstate has not built it")
+    if not pool_type(type_).deletes:
+        return _saying(change, f"its storage stays: libvirt does not delete that of pools of type {type_}")
+    return replace(_saying(change, "its storage is deleted, if it is empty"), builds=DELETE)
+
+
+def unbuilt(change: Change, at: Context) -> Iterator[Step]:
+    """The step that deletes what the pool is on, once it is seen to be empty."""
+    if change.builds != DELETE:
+        return
+    host, permit = at.host, at.gate.unbuilding(change)
+
+    def run() -> None:
+        pool = pools.find(host.connection, change.id.name)
+        pools.start(pool)
+        pools.refresh(pool)
+        if left := sorted({volume.name for volume in pools.listed(pool)} - _OWN):
+            raise HostError(
+                f"{change.id} is not empty: it has {left[0]}, and its storage stays",
+                "delete what is in it, or let its manifest say lifecycle.storage: keep, and apply that first",
+            )
+        pools.stop(pool)
+        pools.delete(pool, permit)
+
+    yield simple("delete its storage", run)
