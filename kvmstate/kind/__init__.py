@@ -5,7 +5,7 @@ libvirt's XML, what a change costs) and `ops.py` works on a host. The model is l
 `ops` when a host is first talked to, and so are `compose`, `stamps` and `steps` here, which only ops need.
 """
 
-from kvmstate.kind.contract import Context, Form, Gate, Kind, Ops, Scene, Space
+from kvmstate.kind.contract import Context, Form, Gate, Kind, Ops, Room, Scene, Space
 from kvmstate.kind.members import Members
 from kvmstate.kind.references import Reference, references
 from kvmstate.kind.spec import Claim, Declaration, Fault, Filling, Image, Plug, Spec
@@ -24,6 +24,7 @@ __all__ = [
     "Ops",
     "Plug",
     "Reference",
+    "Room",
     "Scene",
     "Space",
     "Spec",

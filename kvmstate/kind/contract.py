@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kvmstate.kind.policy import Policy
     from kvmstate.kind.steps import Step
     from kvmstate.model.inventory import Entry, Inventory
+    from kvmstate.model.pool_types import PoolType
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,16 @@ class Space:
     available: int
 
 
+@dataclass(frozen=True)
+class Room:
+    """What something takes of its place, in bytes: `at_once` with the change, up to `in_all` after it, and what it has
+    now (`held`)."""
+
+    at_once: int
+    in_all: int
+    held: int
+
+
 def _uuid(host: Host, id_: ResourceId, thing: Handle) -> str:
     return thing.uuid
 
@@ -213,6 +224,7 @@ class Ops:
     judge      changes what the plan does to those of this kind, by what it does to others
     removed    deletions that say what goes and what stays; gets the specs that were applied last, by address
     space      what is left of a place for data
+    room       what something takes of the place that it is in, which keeps it so, after a change
     begun      the document that a new object is written into, where a spec without a remainder can say all of one
     followed   the resource, when what it refers to has moved: gets what is observed, and the old addresses by new ones
     """
@@ -234,6 +246,7 @@ class Ops:
         lambda changes, host, said: changes
     )
     space: Callable[[Observed], Space | None] = lambda observed: None
+    room: Callable[[Change, PoolType], Room | None] = lambda change, place: None
     begun: Callable[[Host, Any], etree._Element] | None = None
     followed: Callable[[Resource, Observed | None, Mapping[ResourceId, ResourceId]], Resource] = (
         lambda resource, observed, origins: resource

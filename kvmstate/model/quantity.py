@@ -40,6 +40,13 @@ class Bytes(int):
         return f"{int(self)} bytes"
 
 
+def about(size: int) -> str:
+    """Write a number of bytes as people estimate it: `19.5 GiB`."""
+    power = max((power for power in _POWERS.values() if size >= 1024**power), default=0)
+    letter = next(letter for letter, each in _POWERS.items() if each == power)
+    return f"{size / 1024**power:.1f} {letter}iB" if power else f"{size} bytes"
+
+
 def parse_size(text: object) -> int:
     """Bytes in `text`, a whole number of bytes or a number with a unit. Raises ValueError."""
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:

@@ -135,7 +135,8 @@ def make_plan(
         changes |= {change.id: change for change in with_dependants(order(changes, desired, inventory))}
     keep_used(host, changes)
     with_moved_pools(changes)
-    ordered = with_dependants(order(changes, desired, inventory))
+    fitting, tight = _fitting(host, order(changes, desired, inventory))
+    ordered = with_dependants(fitting)
     ordered, left_out = select(ordered, options.targets, options.excludes)
     try:
         _check_deletes(ordered, desired, options)
@@ -147,7 +148,19 @@ def make_plan(
     if options.nameless:
         ordered = tuple(_of_nobody(change, inventory.project) for change in ordered)
     notes = () if only is not None else tuple(sharing.notes(desired, shared))
-    return Plan(inventory.project, host.uri, ordered, left_out, (*notes, *alarms(host, ordered)))
+    return Plan(inventory.project, host.uri, ordered, left_out, (*notes, *tight, *alarms(host, ordered)))
+
+
+def _fitting(host: Host, changes: tuple[Change, ...]) -> tuple[tuple[Change, ...], list[str]]:
+    """See `kvmstate.plan.room`; nothing is asked where nothing grows."""
+    if not any(parent_of(c.id) and c.action in WRITES and not c.blocked for c in changes):
+        return changes, []
+    from kvmstate.plan.room import fitting  # few plans make volumes
+
+    known = {change.id for change in changes}
+    elsewhere = {pool for c in changes if c.action in WRITES and (pool := parent_of(c.id)) and pool not in known}
+    found, notes = fitting(host, changes, look(host, elsewhere)[0])
+    return tuple(found), notes
 
 
 def _near(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from kvmstate.kind import Space
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import in_words
+from kvmstate.model.quantity import about
 from kvmstate.views.formats import Output, markdown
 from kvmstate.views.text import aligned, terminal_width
 
@@ -19,6 +22,8 @@ class Row:
     state: str
     sync: str
     note: str
+    space: Space | None = None
+    """Of a storage pool, as of libvirt's last look at it."""
 
 
 def rows(plan: Plan) -> list[Row]:
@@ -37,7 +42,8 @@ def _row(change: Change, waits: bool) -> Row:
         sync = "Orphaned"
     fields = change.shown or (change.waiting if waits else ())
     note = change.blocked or change.reason or ", ".join(f.where for f in fields if seen is not None)
-    return Row(str(change.id), seen.state if seen else "-", sync, note)
+    space = BY_WORD[change.id.kind].ops.space(seen) if seen else None
+    return Row(str(change.id), seen.state if seen else "-", sync, note, space)
 
 
 HEAD = ("RESOURCE", "STATE", "SYNC", "NOTE")
@@ -59,7 +65,13 @@ def render(table: list[Row]) -> str:
 
 
 def _cells(table: list[Row]) -> list[tuple[str, ...]]:
-    return [(r.address, r.state, in_words(r.sync), r.note) for r in table]
+    return [(r.address, r.state, in_words(r.sync), "; ".join(filter(None, (_room(r.space), r.note)))) for r in table]
+
+
+def _room(space: Space | None) -> str:
+    if not space or not space.capacity:
+        return ""
+    return f"{about(space.allocation)} of {about(space.capacity)} used, {about(space.available)} free"
 
 
 def as_json(plan: Plan, table: list[Row]) -> dict[str, object]:

@@ -21,6 +21,7 @@ from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Progress, Step, simple
 from kvmstate.kinds.volume.growth import grow
 from kvmstate.kinds.volume.refusals import checked, refused
+from kvmstate.kinds.volume.room import room
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.pool_types import PoolType, Volumes
@@ -263,4 +264,5 @@ OPS = Ops(
     identity=lambda host, id_, volume: _identity(host, id_.name.partition("/")[0], volume),
     unwritten=unwritten,
     checked=checked,
+    room=room,
 )
