@@ -11,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from prepared import execute
 
 from kvmstate.cli import run
 from kvmstate.cli.explain import PROJECT_FILE, Found, describe, example, find, options
@@ -31,15 +32,8 @@ spec: {selector: {names: ["*"]}, every: 1d, retention: {daily: 7}}
 
 
 def kvmstate(*args: str, cwd: Path, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from kvmstate.cli import main; main()", *args],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-    )
+    done = execute(*args, cwd=cwd, stdin=stdin.encode(), env={**os.environ, "PYTHONPATH": str(ROOT), **env})
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def test_init_makes_a_project_that_validates(tmp_path: Path) -> None:

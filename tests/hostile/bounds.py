@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-from harness import MAIN, ROOT, Run
+from harness import ROOT, Run
+from prepared import execute
 
 SECONDS = 20.0
 # Of address space, which is more than what is used: Python and its libraries alone map some 300 MiB
@@ -19,21 +17,9 @@ MEMORY = 1 << 30
 def bounded(*args: str, cwd: Path, seconds: float = SECONDS, stdin: bytes = b"", **env: str) -> Run:
     """Run it. Fails when it takes too long, ends by a signal, or says that it met a bug."""
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, *args],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "KVMSTATE_ALLOW_PATH": "", **env},
-        input=stdin,
-        capture_output=True,
-        timeout=seconds * 2,
-        preexec_fn=limit,
-        check=False,
-    )
+    given = {**os.environ, "PYTHONPATH": str(ROOT), "KVMSTATE_ALLOW_PATH": "", **env}
+    done = execute(*args, cwd=cwd, env=given, stdin=stdin, timeout=seconds * 2, memory=MEMORY)
     took = time.monotonic() - started
     run = Run(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     assert took < seconds, f"{took:.1f} s\n{run}"
