@@ -25,7 +25,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 # As --help lists them. A command is a module of its name, which has `command`; MODULES names the others.
 GROUPS = {
-    "Start": ("init", "import", "doctor"),
+    "Start": ("init", "import", "discover", "doctor"),
     "Plan and apply": ("validate", "plan", "apply", "recreate", "destroy"),
     "Ownership": ("adopt", "transfer", "suspend", "resume", "confirm", "unlock"),
     "Look": ("status", "drift", "graph", "explain"),

@@ -204,6 +204,18 @@ def volumes(pool: Pool) -> list[Volume]:
     return []
 
 
+def sources(connection: Any, type_: str, server: str = "") -> list[etree._Element]:
+    """The <source> elements of what the host, or a server, has for pools of a type. Raises HostError where libvirt
+    cannot look for these."""
+    told = None
+    if server:
+        told = etree.Element("source")
+        etree.SubElement(told, "host", name=server)
+    with faults():
+        found = connection.findStoragePoolSources(type_, to_text(told) if told is not None else None, 0)
+    return [*document(found).iterfind("source")] if found else []
+
+
 def listed(pool: Pool, names: Collection[str] | None = None) -> list[Volume]:
     """The volumes that libvirt knows of, all or of these names. Raises Unseen for a pool that is not active, NotFound
     for one that has gone."""

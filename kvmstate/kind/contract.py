@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import TypeAdapter
 
-from kvmstate.errors import Unseen
+from kvmstate.errors import HostError, Unseen
 from kvmstate.kind.members import Members
 from kvmstate.kind.spec import Declaration
 from kvmstate.model.change import Change
@@ -225,6 +225,7 @@ class Ops:
     removed    deletions that say what goes and what stays; gets the specs that were applied last, by address
     space      what is left of a place for data
     room       what something takes of the place that it is in, which keeps it so, after a change
+    offers     what a host, or a server, has that could be one, of a type or of all; errors for what it cannot tell of
     begun      the document that a new object is written into, where a spec without a remainder can say all of one
     followed   the resource, when what it refers to has moved: gets what is observed, and the old addresses by new ones
     """
@@ -247,6 +248,7 @@ class Ops:
     )
     space: Callable[[Observed], Space | None] = lambda observed: None
     room: Callable[[Change, PoolType], Room | None] = lambda change, place: None
+    offers: Callable[[Host, str, str], Iterable[Resource | HostError]] | None = None
     begun: Callable[[Host, Any], etree._Element] | None = None
     followed: Callable[[Resource, Observed | None, Mapping[ResourceId, ResourceId]], Resource] = (
         lambda resource, observed, origins: resource

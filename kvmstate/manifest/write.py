@@ -19,7 +19,7 @@ _FLOW = 90
 
 def manifest(resources: Iterable[Resource]) -> str:
     """One document a resource. Raises nothing: what is validated can be written."""
-    return "---\n".join(document(_document(resource)) for resource in resources)
+    return "---\n".join(document(as_data(resource)) for resource in resources)
 
 
 def project_file(name: str, id_: str, connection: str | None) -> str:
@@ -29,7 +29,8 @@ def project_file(name: str, id_: str, connection: str | None) -> str:
     )
 
 
-def _document(resource: Resource) -> dict[str, object]:
+def as_data(resource: Resource) -> dict[str, object]:
+    """A manifest, before it is written."""
     spec = resource.spec.model_dump(exclude_unset=True)
     if remainder := spec.pop("remainder", None):
         spec["remainder"] = remainder.rstrip("\n") + "\n"

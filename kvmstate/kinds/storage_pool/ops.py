@@ -17,6 +17,7 @@ from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.storage_pool import build
 from kvmstate.kinds.storage_pool.base import PoolSpec
+from kvmstate.kinds.storage_pool.offers import offers
 from kvmstate.kinds.storage_pool.spec import MEMBERS, VOLATILE, OtherPool
 from kvmstate.kinds.storage_pool.types.dir import DirPool
 from kvmstate.model.change import Action, Change
@@ -160,4 +161,5 @@ OPS = Ops(
     users=lambda host, change: host.uses.of_pool(change.id.name),
     checked=checked,
     space=space,
+    offers=offers,
 )
