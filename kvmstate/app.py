@@ -15,6 +15,7 @@ from kvmstate.apply.policies import Policies
 from kvmstate.apply.size import without_the_too_large
 from kvmstate.errors import KvmstateError
 from kvmstate.host import Host, domains, open_host
+from kvmstate.model.change import Action, Change
 from kvmstate.model.identity import Claim
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
@@ -23,6 +24,8 @@ from kvmstate.plan.dependants import with_dependants
 from kvmstate.plan.planner import Locate, Seen, check_references, look_ahead
 from kvmstate.plan.saved import SavedPlan, restored, saved
 from kvmstate.snapshots import underway
+
+DESTROYS = (Action.DELETE, Action.REPLACE)
 
 
 @dataclass
@@ -140,18 +143,31 @@ class Session:
             if last or not total.ok:
                 return total
             self.host.forget()
-            plan, blocked = self._again(ids, options), {c.id for c in plan.blocked}
+            shown = {c.id for c in plan.todo if c.action in DESTROYS}
+            plan, blocked = self._again(ids, options, shown), {c.id for c in plan.blocked}
             for change in plan.blocked:
                 # what the first plan has not shown
                 if change.id not in blocked:
                     total.skipped.append((change, f"blocked: {change.blocked}"))
                     emit(Event(EventKind.SKIPPED, change, f"blocked: {change.blocked}", change.hint))
 
-    def _again(self, ids: set[ResourceId], options: Options) -> Plan:
-        """What a new plan says of these; what was deleted meanwhile is left out, and not counted as a deletion."""
+    def _again(self, ids: set[ResourceId], options: Options, shown: Set[ResourceId]) -> Plan:
+        """What a new plan says of these; what was deleted meanwhile is left out, and not counted as a deletion. Nothing
+        is deleted or replaced but what people were `shown`."""
         counted = replace(options, allow_empty=True, max_deletes=sys.maxsize, max_delete_share=1)
         plan = self.plan(replace(counted, targets=(), excludes=()), ids)
-        return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in plan.changes if c.id in ids))
+        kept = (c if c.id in shown else _kept(c) for c in plan.changes if c.id in ids)
+        return replace(plan, changes=tuple(replace(c, needs=c.needs & ids) for c in kept))
+
+
+def _kept(change: Change) -> Change:
+    """The change, as far as it loses nothing."""
+    if change.action is Action.DELETE:
+        return replace(change, action=Action.NOOP, reason="it stays: no plan has shown that it would be deleted")
+    if change.action is not Action.REPLACE or change.blocked:
+        return change
+    why = "it would be deleted and created again, which the plan has not shown"
+    return replace(change, blocked=why, hint="plan and apply again")
 
 
 def _without(plan: Plan, unknown: Set[ResourceId]) -> Plan:

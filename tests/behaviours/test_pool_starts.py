@@ -123,3 +123,33 @@ def test_a_mount_point_that_is_missing_is_made_whatever_mount_calls_that(project
         assert project.apply().code == 1
         assert mode(project, "shared") == "0750"
         wipe(project.uri)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said", "code"),
+    [(None, "it stays as it is", 0), ({"format": "qcow2"}, "known after the pool is started", 1)],
+    ids=["taken out", "another format"],
+)
+def test_what_the_plan_could_not_show_is_not_lost(
+    project: Project, connection: libvirt.virConnect, edit: dict[str, str] | None, said: str, code: int
+) -> None:
+    lifecycle = {"deletion": "delete", "replace": "allow"}
+    images = resource("StoragePool", "images", type="dir", target={"path": "/var/lib/libvirt/late"})
+    spec = {"pool": "images", "format": "raw", "capacity": "1MiB"}
+    project.converge(images, resource("Volume", "data", lifecycle, **spec))
+    pool = connection.storagePoolLookupByName("images")
+    before = pool.storageVolLookupByName("data").XMLDesc()
+    pool.destroy()
+    project.write(images, *([resource("Volume", "data", lifecycle, **{**spec, **edit})] if edit else []))
+
+    shown = project.kvmstate("plan", "--prune")
+    assert said in shown.out
+    applied = project.kvmstate("apply", "--prune", "--auto-approve")
+    assert applied.code == code, applied
+    assert pool.isActive()
+    assert pool.storageVolLookupByName("data").XMLDesc() == before
+    # the next one shows it, and does it
+    shown = project.kvmstate("plan", "--prune")
+    assert ("will be replaced" if edit else "its data is deleted") in shown.out
+    assert project.kvmstate("apply", "--prune", "--auto-approve").code == 0
+    assert [volume.name() for volume in pool.listAllVolumes()] == (["data"] if edit else [])
