@@ -42,7 +42,7 @@ def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
         there = ((len(items(spec, b)), alias) for alias, b in DEVICES.bindings.items())
         occupied = sum(count for count, alias in there if count and DEVICES[alias][1].plug is not Effect.RESTART)
         ports = SPARE_PCIE_PORTS + occupied if spec.pcie_ports is None else spec.pcie_ports
-        etree.SubElement(devices, "controller", type="pci", model="pcie-root")
-        for _ in range(ports):
-            etree.SubElement(devices, "controller", type="pci", model="pcie-root-port")
+        # without any, all are libvirt's
+        for model in ("pcie-root", *["pcie-root-port"] * ports) if ports else ():
+            etree.SubElement(devices, "controller", type="pci", model=model)
     return node

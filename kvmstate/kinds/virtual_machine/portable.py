@@ -40,7 +40,9 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
             chain.lay(node.iterfind("devices/disk"), disk.target, path, format_)
     unstamp(node)
     if (bare := reduced(host, node)) is not None:
-        node, spec = bare, parse(VirtualMachineSpec, bare, host.lookup).model_copy(update=observed.calls)
+        # none are its manifest's, where all are libvirt's
+        ports = {"pcie_ports": 0} if spec.pcie_ports and bare.find("devices/controller[@type='pci']") is None else {}
+        node, spec = bare, parse(VirtualMachineSpec, bare, host.lookup).model_copy(update={**observed.calls, **ports})
     else:
         _drop_added(node, host)
     _hide_passwords(node, observed)

@@ -114,17 +114,12 @@ def _write_firmware(node: etree._Element, value: str | None, lookup: Lookup) -> 
 
 def _ports(devices: etree._Element) -> list[etree._Element]:
     """Those that follow the root, of which only the number counts; see `controllers` for others."""
-    found: list[etree._Element] = []
-    node = ROOT.find(devices)
-    if node is not None and len(node):
+    root = ROOT.find(devices)
+    if root is None or len(root):
         # a root that says more is one of `controllers`
-        return found
-    while node is not None:
-        node = node.getnext()
-        if node is None or node.get("model") != "pcie-root-port" or node.find("target[@hotplug]") is not None:
-            break
-        found.append(node)
-    return found
+        return []
+    ports = (each for each in devices.iterfind("controller") if each.get("model") == "pcie-root-port")
+    return [port for port in ports if port.find("target[@hotplug]") is None]
 
 
 def _read_ports(devices: etree._Element, lookup: Lookup) -> int | None:
@@ -322,8 +317,8 @@ class VirtualMachineSpec(Spec):
         lasting=True,
         ge=0,
         le=200,
-        doc="PCIe root ports at least, into which devices are plugged. Default: ten more than devices that may come "
-        "and go while it runs; libvirt adds what others need.",
+        doc="PCIe root ports at least, into which devices are plugged; libvirt adds what others need, and of 0 has "
+        "all. Default: ten more than devices that may come and go while it runs.",
     )
     disks: list[Disk] = devices(Disk, doc="Disks and CD-ROM drives.")
     interfaces: list[Interface] = devices(Interface, doc="Network interfaces.")
