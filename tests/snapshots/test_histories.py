@@ -35,7 +35,7 @@ from kvmstate.snapshots import chain, create, merge, revert
 
 pytestmark = pytest.mark.real
 
-STEPS = int(os.environ.get("KVMSTATE_STEPS", "80"))
+STEPS = int(os.environ.get("KVMSTATE_STEPS", "40"))
 SEED = int(os.environ.get("KVMSTATE_SEED") or random.randrange(1 << 32))
 PARTS = 4
 LENGTH = 16
