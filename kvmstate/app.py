@@ -140,6 +140,7 @@ class Session:
             total.done += result.done
             total.failed += result.failed
             total.skipped += result.skipped
+            total.waiting += result.waiting
             if last or not total.ok:
                 return total
             self.host.forget()

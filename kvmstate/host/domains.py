@@ -29,7 +29,6 @@ SHUTDOWN_AGAIN = 5.0
 # By which libvirt says that it, or QEMU, has no way to do this
 UNSUPPORTED = {
     libvirt.VIR_ERR_NO_SUPPORT,
-    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
     libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,
     libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
 }

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import libvirt
 
+from kvmstate.errors import HostError
 from kvmstate.host.faults import faults
 from kvmstate.host.objects import Domain
 
@@ -16,6 +17,17 @@ from kvmstate.host.objects import Domain
 UNLIMITED = 9007199254740991
 _LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 Parameters = Mapping[str, int | str | bool]
+
+
+def has_cgroups(domain: Domain) -> bool:
+    """Whether the domain is in control groups."""
+    try:
+        with faults():
+            return bool(domain.raw.schedulerParameters())
+    except HostError as error:
+        if error.code == libvirt.VIR_ERR_OPERATION_INVALID:
+            return False
+        raise
 
 
 def set_scheduler(domain: Domain, parameters: Parameters) -> None:

@@ -105,8 +105,15 @@ class Password(Section):
     clear: str | None = xml(
         "@passwd",
         lasting=True,
+        effect=Effect.LIVE,
         sensitive=Sensitive(asked=True),
         doc="Instead of secret: the password itself, which all who read the manifest can read. There is a warning.",
+    )
+    valid_to: str | None = xml(
+        "@passwdValidTo",
+        effect=Effect.LIVE,
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}$",
+        doc="Until when it is taken, in UTC: 2027-01-31T12:00:00.",
     )
 
     @model_validator(mode="after")

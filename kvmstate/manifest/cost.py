@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydantic.alias_generators import to_camel
 
 from kvmstate.kind import Kind
-from kvmstate.model.effect import Cost, Effect, Given, Scaling, When
+from kvmstate.model.effect import Cost, Effect, Given, Scaling, When, Where
 from kvmstate.xmlbind import Section, bindings
 
 _SENTENCES = {
@@ -52,6 +52,8 @@ def sentence(effect: Cost) -> str:
         return _SENTENCES[effect]
     if isinstance(effect, When):
         return f"{effect.condition.capitalize()}: {_lower(effect.then)} Otherwise: {_lower(effect.otherwise)}"
+    if isinstance(effect, Where):
+        return f"Where {effect.told}: {_lower(effect.then)} Otherwise: {_lower(effect.otherwise)}"
     if isinstance(effect, Given):
         return f"{_SENTENCES[effect.set][:-1]}; taken out, it {_SHRINK[effect.unset]}."
     limit = f" up to {to_camel(effect.limit)}" if effect.limit else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,4 +96,21 @@ class Given:
         return f"{self.set}, taken out: {self.unset}"
 
 
-Cost = Effect | Scaling | When | Given
+@dataclass(frozen=True)
+class Where:
+    """A cost that depends on what runs: `holds` is asked of the section that is wanted (on a list: of the item that
+    comes or goes) and of the running spec beside it, and `told` says it for people."""
+
+    holds: Callable[[Any, Any], bool]
+    told: str
+    then: Effect
+    otherwise: Effect
+
+    def of(self, old: object, new: object, want: object = None, active: object = None) -> Effect:
+        return self.then if self.holds(want, active) else self.otherwise
+
+    def __str__(self) -> str:
+        return f"{self.then} where {self.told}, else {self.otherwise}"
+
+
+Cost = Effect | Scaling | When | Given | Where

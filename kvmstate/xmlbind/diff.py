@@ -35,13 +35,13 @@ def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = (
         if new is None and b.xml and b.xml.lasting:
             continue
         if b.repeated and b.key:
-            yield from _diff_items(b, new or [], old or [], getattr(active, b.name, None) or [], here)
+            yield from _diff_items(b, new or [], old or [], active, here)
         elif b.holding and not b.repeated and new is not None and type(new) is type(old):
             yield from diff(new, old, getattr(active, b.name, None), here)
         elif b.xml and b.xml.in_parts and seen is not None:
             yield from _parts(b, new, old, getattr(active, b.name, None), here)
         elif b.one_or_more:
-            yield from _diff_places(b, new, old or [], getattr(active, b.name, None) or [], here)
+            yield from _diff_places(b, new, old or [], active, here)
         elif b.repeated and b.holding:
             if not _same_items(new or [], old or []):
                 told = _in_words_of(new, old)
@@ -53,7 +53,8 @@ def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = (
                     cost, secret = b.effect.of(None, None), b.hides() or is_secret(key)
                     yield FieldChange((*here, Key(key)), before.get(key), new[key], cost, secret)
         elif not b.same(new, old) and not (_nothing(new) and _nothing(old)):
-            cost = b.effect.of(old, new, want, active)
+            # a section is asked itself, where its fields decide
+            cost = b.effect.of(old, new, (new or old) if b.holding else want, active)
             if b.xml and b.xml.by_parts and isinstance(whole := new or old, Section):
                 cost = max(_costs(whole), default=cost)
             yield FieldChange(here, old, new, cost, b.hides(old, new))
@@ -80,7 +81,7 @@ def _parts(
         if inner.name not in old.model_fields_set or _nothing(value):
             continue
         if inner.repeated and inner.key:
-            yield from _diff_items(inner, [], value, [], at)
+            yield from _diff_items(inner, [], value, None, at)
         elif inner.xml and inner.xml.in_parts:
             yield from _parts(inner, None, value, None, at)
         else:
@@ -96,9 +97,10 @@ def _nothing(value: object) -> bool:
 
 
 def _diff_items(
-    b: Binding, new: list[object], old: list[object], active: list[object], here: tuple[str, ...]
+    b: Binding, new: list[object], old: list[object], active: object, here: tuple[str, ...]
 ) -> Iterator[FieldChange]:
-    news, olds, actives = ({b.item_key(i): i for i in items} for items in (new, old, active))
+    runs = getattr(active, b.name, None) or []
+    news, olds, actives = ({b.item_key(i): i for i in items} for items in (new, old, runs))
     left = bool(b.xml and b.xml.open)
     for key in [*news, *(k for k in olds if k not in news and not left)]:
         at = (*here, Key(key))
@@ -108,7 +110,7 @@ def _diff_items(
                 yield replace(found, effect=cost)
         else:
             item = news.get(key) or olds.get(key)
-            cost = b.effect.of(olds.get(key), news.get(key), item)
+            cost = b.effect.of(olds.get(key), news.get(key), item, active)
             yield FieldChange(at, olds.get(key), news.get(key), cost, b.hides())
     if len(olds) == len(old) or left:
         return
@@ -116,21 +118,22 @@ def _diff_items(
     several = Counter(map(b.item_key, old)) - Counter(map(b.item_key, new))
     for item in old:
         if item is not olds[key := b.item_key(item)] and several[key]:
-            yield FieldChange((*here, Key(key)), item, None, b.effect.of(item, None, item), b.hides())
+            yield FieldChange((*here, Key(key)), item, None, b.effect.of(item, None, item, active), b.hides())
 
 
 def _diff_places(
-    b: Binding, new: list[Any], old: list[Any], active: list[Any], here: tuple[str, ...]
+    b: Binding, new: list[Any], old: list[Any], active: object, here: tuple[str, ...]
 ) -> Iterator[FieldChange]:
     """One of which there is no other is named without a list's index."""
     old = old[:1] if isinstance(new, Only) else old
     alone = len(new) <= 1 and len(old) <= 1
-    for index, (want, seen, runs) in enumerate(zip_longest(new, old, active[: max(len(new), len(old))])):
+    present = (getattr(active, b.name, None) or [])[: max(len(new), len(old))]
+    for index, (want, seen, runs) in enumerate(zip_longest(new, old, present)):
         at = here if alone else (*here, Key(str(index)))
         if want is not None and seen is not None:
             yield from diff(want, seen, runs, at)
         else:
-            yield FieldChange(at, seen, want, b.effect.of(seen, want, want or seen), b.hides())
+            yield FieldChange(at, seen, want, b.effect.of(seen, want, want or seen, active), b.hides())
 
 
 def _same_items(new: list[Section], old: list[Section]) -> bool:

@@ -6,8 +6,8 @@ from lxml import etree
 
 from kvmstate.host import Host, acceleration
 from kvmstate.kinds.virtual_machine.devices.base import items
+from kvmstate.kinds.virtual_machine.devices.plug import PORTS
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
-from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import document
 from kvmstate.xmlbind.path import parse_path
 
@@ -40,7 +40,7 @@ def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
     if machine and "q35" in machine:
         devices = parse_path("devices").ensure(node)
         there = ((len(items(spec, b)), alias) for alias, b in DEVICES.bindings.items())
-        occupied = sum(count for count, alias in there if count and DEVICES[alias][1].plug is not Effect.RESTART)
+        occupied = sum(count for count, alias in there if count and DEVICES[alias][1].tag in PORTS)
         ports = SPARE_PCIE_PORTS + occupied if spec.pcie_ports is None else spec.pcie_ports
         # without any, all are libvirt's
         for model in ("pcie-root", *["pcie-root-port"] * ports) if ports else ():

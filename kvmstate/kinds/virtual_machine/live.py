@@ -7,20 +7,23 @@ run that is killed between the two leaves a difference, which the next plan show
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lxml import etree
 
 from kvmstate.errors import HostError, NotLive
-from kvmstate.host import Host, domains
+from kvmstate.host import Host, domains, tuning
 from kvmstate.host.objects import Domain
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.virtual_machine import tuned
+from kvmstate.kinds.virtual_machine.devices.agent import agent_channel
 from kvmstate.kinds.virtual_machine.spec import DEVICES
 from kvmstate.kinds.virtual_machine.tuned import Fields
 from kvmstate.model.change import Change, FieldChange, Key
-from kvmstate.xmlbind import bindings, document, parse, to_text
+from kvmstate.xmlbind import Section, bindings, document, parse, to_text
+from kvmstate.xmlbind.path import NAMESPACES, parse_path
 
+OSINFO = NAMESPACES["libosinfo"]
 Handler = Callable[[Domain, Fields], None]
 Path = Sequence[str]
 # What others need comes first, and goes last
@@ -51,10 +54,12 @@ def _step(host: Host, change: Change, handler: Handler, fields: Fields) -> Step:
     return simple(f"change the running machine: {', '.join(f.where for f in fields)}", run)
 
 
-def _turn(field: FieldChange) -> tuple[bool, int]:
+def _turn(field: FieldChange) -> tuple[bool, int, int]:
+    """What goes first, and of devices that are known by their place those behind others."""
     goes = field.new is None or (isinstance(field.old, int) and isinstance(field.new, int) and field.new < field.old)
     rank = _NEEDED.index(field.path[0]) if field.path[0] in _NEEDED else len(_NEEDED)
-    return not goes, -rank if goes else rank
+    place = int(field.path[1]) if len(field.path) == 2 and field.path[1].isdecimal() else 0
+    return not goes, -rank if goes else rank, -place if goes else place
 
 
 def way(path: Path) -> tuple[Path, Handler]:
@@ -94,15 +99,26 @@ def _plug(domain: Domain, fields: Fields) -> None:
     field = fields[0]
     running = _device(domains.xml(domain, inactive=False), field.path)
     if running is not None:
-        gone = lambda: _device(domains.xml(domain, inactive=False), field.path) is None  # noqa: E731
-        domains.detach(domain, to_text(running), gone)
+        domains.detach(domain, to_text(running), lambda: not _is_there(domain, running, field.path))
     if field.new is not None:
+        if field.path[0] == "filesystems" and not tuning.has_cgroups(domain):
+            raise NotLive("libvirt 9.0 ends when it plugs in virtiofs on a host without control groups")
         device = _device(domains.xml(domain, secure=True), field.path)
         assert device is not None
         # the running machine has its own free slots
         if (address := device.find("address")) is not None and address.get("type") == "pci":
             device.remove(address)
         domains.attach(domain, to_text(device))
+
+
+def _is_there(domain: Domain, device: etree._Element, path: Path) -> bool:
+    """Whether what runs has this device, by libvirt's alias: its place may be another's by now. A lease has none."""
+    text = domains.xml(domain, inactive=False)
+    alias = parse_path("alias/@name").text(device)
+    if alias is None:
+        return _device(text, path) is not None
+    devices = document(text).find("devices")
+    return any(parse_path("alias/@name").text(each) == alias for each in (devices if devices is not None else ()))
 
 
 def _update(domain: Domain, fields: Fields) -> None:
@@ -116,22 +132,63 @@ def _update(domain: Domain, fields: Fields) -> None:
     assert running is not None
     assert wanted is not None
     section = DEVICES[path[0]][1]
-    places = {b.alias: b.path for b in bindings(section)}
-    changed = [places[f.path[len(_place(path))]] for f in fields]
-    for tag in {*section.swaps, *(place.steps[0].tag for place in changed if place.steps)}:
-        for old in running.findall(tag):
+    for place in {*section.swaps, *(name for f in fields for name in _said(section, f.path[len(_place(path)) :]))}:
+        if place.startswith("@"):
+            running.attrib.pop(place[1:], "")
+            if (value := wanted.get(place[1:])) is not None:
+                running.set(place[1:], value)
+            continue
+        for old in running.findall(place):
             running.remove(old)
-        for new in wanted.findall(tag):
+        for new in wanted.findall(place):
             running.append(new)
-    for name in {place.attribute for place in changed if place.attribute and not place.steps}:
-        running.attrib.pop(name, "")
-        if (value := wanted.get(name)) is not None:
-            running.set(name, value)
     if kind := wanted.get("type"):
         running.set("type", kind)
     for leftover in running.findall("backingStore"):
         running.remove(leftover)
     domains.update_device(domain, to_text(running))
+
+
+def _said(section: type[Section], path: Path) -> Iterator[str]:
+    """What of a device's element a field of it says: children by their tags, and attributes such as `@connected`."""
+    name, *rest = path
+    b = next(b for b in bindings(section) if b.alias == name)
+    if b.path.steps:
+        yield b.path.steps[0].tag
+    elif b.path.attribute:
+        yield f"@{b.path.attribute}"
+    elif rest:
+        yield from _said(b.sections[0], rest)
+    else:
+        for inner in bindings(b.sections[0]):
+            yield from _said(b.sections[0], [inner.alias]) if inner.path.attribute else ()
+
+
+def _agent(domain: Domain, fields: Fields) -> None:
+    """Plug the guest agent's channel in, or out."""
+
+    def channel(inactive: bool) -> etree._Element | None:
+        return agent_channel(document(domains.xml(domain, inactive=inactive)))
+
+    running, wanted = channel(False), channel(True)
+    if running is not None and wanted is None:
+        domains.detach(domain, to_text(running), lambda: channel(False) is None)
+    if running is None and wanted is not None:
+        domains.attach(domain, to_text(wanted))
+
+
+def _osinfo(domain: Domain, fields: Fields) -> None:
+    found = document(domains.xml(domain)).find(f"metadata/{{{OSINFO}}}libosinfo")
+    if found is not None:
+        # libvirt puts the namespace in
+        for node in found.iter():
+            node.tag = etree.QName(node).localname
+        etree.cleanup_namespaces(found)
+    domains.set_metadata(domain, None if found is None else to_text(found), "libosinfo", OSINFO, live=True)
+
+
+def _by_modules(domain: Domain, fields: Fields) -> None:
+    """Do nothing: the memory devices that are plugged in, or out, are counted by libvirt."""
 
 
 def _cpus(domain: Domain, fields: Fields) -> None:
@@ -149,6 +206,9 @@ def _text(title: bool) -> Handler:
 HANDLERS: dict[str, Handler] = {
     "cpus": _cpus,
     "memory": _memory,
+    "maxMemory": _by_modules,
+    "osinfo": _osinfo,
+    "guestAgent": _agent,
     "title": _text(title=True),
     "description": _text(title=False),
     **tuned.HANDLERS,

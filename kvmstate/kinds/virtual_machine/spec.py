@@ -69,7 +69,7 @@ from kvmstate.kinds.virtual_machine.settings import (
     Vcpu,
 )
 from kvmstate.kinds.virtual_machine.settle import settle
-from kvmstate.model.effect import Effect, Scaling
+from kvmstate.model.effect import Effect, Scaling, Where
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
 from kvmstate.model.reference import Lookup, VolumeRef
@@ -180,6 +180,14 @@ MAX_CPUS = Element(_read_max_cpus, _write_max_cpus)
 FIRMWARE = Element(_read_firmware, _write_firmware)
 
 
+def _is_of_modules(want: Any, runs: Any) -> bool:
+    """Whether the memory differs by what is plugged in, or out, and nothing else."""
+    if runs is None or want.max_memory is None or "memories" not in want.model_fields_set:
+        return False
+    wanted, present = (sum(each.size for each in spec.memories) for spec in (want, runs))
+    return wanted != present and _same_memory(want.max_memory - wanted, (runs.max_memory or 0) - present)
+
+
 class Kernel(Section):
     """Direct kernel boot, without a boot loader."""
 
@@ -213,6 +221,7 @@ class VirtualMachineSpec(Spec):
         "memory",
         size("KiB"),
         same=_same_memory,
+        effect=Where(_is_of_modules, "only memory devices come or go", Effect.LIVE, Effect.RESTART),
         gt=0,
         multiple_of=KIB,
         doc="How far memory can be raised while it runs. Default: memory.",
@@ -251,6 +260,7 @@ class VirtualMachineSpec(Spec):
     genid: str | None = xml("genid", same=same_case, lasting=True, pattern=UUID, doc="By which Windows knows a copy.")
     osinfo: str | None = xml(
         "metadata/libosinfo:libosinfo/libosinfo:os/@id",
+        effect=Effect.LIVE,
         pattern="^http",
         doc="The guest's system, for other tools: https://libosinfo.org",
     )
@@ -349,7 +359,12 @@ class VirtualMachineSpec(Spec):
     vsock: Vsock | None = device(Vsock)
     channels: list[Channel] = devices(Channel, doc="Ports of the guest's that lead to its host.")
     guest_agent: bool | None = xml(
-        "devices", GUEST_AGENT, same=same_flag, whole=True, doc="A channel for the QEMU guest agent."
+        "devices",
+        GUEST_AGENT,
+        same=same_flag,
+        whole=True,
+        effect=Effect.LIVE,
+        doc="A channel for the QEMU guest agent.",
     )
 
     def settled(self, node: etree._Element) -> etree._Element:

@@ -31,4 +31,10 @@ def _agent(devices: etree._Element) -> etree._Element | None:
     return parse_path(f"channel[target/@name='{AGENT_CHANNEL}']").find(devices)
 
 
+def agent_channel(domain: etree._Element) -> etree._Element | None:
+    """The guest agent's channel of a machine."""
+    devices = domain.find("devices")
+    return None if devices is None else _agent(devices)
+
+
 GUEST_AGENT = Element(_read_agent, _write_agent)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from kvmstate.kind import Claim, Fault
 from kvmstate.kinds.virtual_machine.devices.address import ADDRESS, PATTERN
-from kvmstate.model.effect import Cost, Effect
+from kvmstate.kinds.virtual_machine.devices.plug import PLUG
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Binding, Element, Later, Section, bindings, xml, xml_list
 from kvmstate.xmlbind.codecs import same_case
@@ -32,16 +32,15 @@ class Owner:
 class Device(Section):
     """An element below <devices>.
 
-    `tag` is its name there, `key` the field that tells several apart (without one, their place does), and `plug` what
-    it costs to attach or detach one; a new machine has PCIe ports for those that come and go while it runs.
-    One that changes in a running machine is exchanged in its `swaps`: those of its children that may differ.
+    `tag` is its name there (plug.py says what it costs to attach or detach one), and `key` the field that tells several
+    apart (without one, their place does). One that changes in a running machine is exchanged in what its fields say,
+    and in its `swaps`: children that go with any of that.
     `volatile` are XPaths, from its element, of what a running machine's XML says again with every start.
     """
 
     bare = True
     tag: ClassVar[str]
     key: ClassVar[str] = "name"
-    plug: ClassVar[Cost] = Effect.RESTART
     swaps: ClassVar[tuple[str, ...]] = ()
     volatile: ClassVar[tuple[str, ...]] = ()
 
@@ -90,8 +89,8 @@ def devices(section: type[Device], **told: Unpack[Place]) -> Any:
 
 
 def _cost(section: type[Device]) -> Any:
-    plug = getattr(section, "plug", Effect.RESTART)
-    return {} if plug is Effect.RESTART else {"effect": plug}
+    plug = PLUG.get(section.tag)
+    return {"effect": plug} if plug else {}
 
 
 class Devices(Mapping[str, tuple[Binding, type[Device]]]):

@@ -70,6 +70,10 @@ class Controller(Device):
     max_grant_frames: int | None = xml("@maxGrantFrames", ge=1, doc="xenbus only.")
     max_event_channels: int | None = xml("@maxEventChannels", ge=1, doc="xenbus only.")
 
+    @property
+    def type(self) -> str:
+        return _NAME.fullmatch(self.name)[1]  # type: ignore[index]
+
     @classmethod
     def is_one(cls, node: etree._Element) -> bool:
         if node.get("model") not in _ROOTS or node.find("pcihole64") is not None:

@@ -94,7 +94,6 @@ class Disk(Device):
     tag = "disk"
     only = {"type": ("file", "block", "volume", "network"), "device": ("disk", "cdrom", "floppy", "lun")}
     made_with = {"driver/@name": "qemu"}
-    plug = When("bus", ("virtio", "scsi", "usb"), then=Effect.LIVE, otherwise=Effect.RESTART)
     swaps = ("source", "driver")
     volatile = (".//source/@index",)
 
@@ -167,10 +166,10 @@ class Disk(Device):
     rawio: bool | None = xml("@rawio", doc="Of device lun: QEMU may send raw commands.")
     sgio: Literal["filtered", "unfiltered"] | None = xml("@sgio", doc="Of device lun.")
     snapshot: Literal["internal", "external", "no", "manual"] | None = xml(
-        "@snapshot", lasting=True, doc="Whether snapshots take it along."
+        "@snapshot", lasting=True, effect=Effect.LIVE, doc="Whether snapshots take it along."
     )
     startup_policy: Literal["mandatory", "requisite", "optional"] | None = xml(
-        "source/@startupPolicy", doc="What happens when the medium is not there."
+        "source/@startupPolicy", effect=Effect.LIVE, doc="What happens when the medium is not there."
     )
     backing_store: Literal["none"] | None = xml(
         ".", Element(_read_backing, _write_backing), doc="none: the image is told to have no base, and is not asked."

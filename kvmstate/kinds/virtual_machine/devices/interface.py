@@ -89,7 +89,6 @@ class Interface(Device):
     """A network interface."""
 
     tag = "interface"
-    plug = Effect.LIVE
     swaps = ("source",)
     volatile = ("target[starts-with(@dev, 'vnet')]", "source/@portid")
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from kvmstate.kinds.virtual_machine.devices.base import Device
+from kvmstate.model.effect import Effect
 from kvmstate.model.quantity import Size
 from kvmstate.xmlbind import xml
 from kvmstate.xmlbind.codecs import present, same_flag, same_path
@@ -17,7 +18,13 @@ class MemoryDevice(Device):
 
     model: Literal["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"] = xml("@model", required=True)
     size: Size = xml("target/size", amount("KiB"), required=True, gt=0, multiple_of=1024)
-    requested: Size | None = xml("target/requested", amount("KiB"), ge=0, doc="What the guest shall take; virtio-mem.")
+    requested: Size | None = xml(
+        "target/requested",
+        amount("KiB"),
+        effect=Effect.LIVE,
+        ge=0,
+        doc="What the guest shall take; virtio-mem.",
+    )
     block: Size | None = xml("target/block", amount("KiB"), gt=0, lasting=True, doc="In such steps; virtio-mem.")
     node: int | None = xml("target/node", ge=0, doc="The guest's NUMA node.")
     access: Literal["shared", "private"] | None = xml("@access")

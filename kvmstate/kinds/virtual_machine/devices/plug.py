@@ -1,0 +1,47 @@
+"""What it costs to plug a device in while the machine runs, or out: https://libvirt.org/formatdomain.html#devices
+
+Known before a device is loaded. What is not here takes a restart: libvirt, or QEMU, plugs no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kvmstate.model.effect import Cost, Effect, When, Where
+
+
+def _live_with(field: str, *values: str) -> When:
+    return When(field, values, then=Effect.LIVE, otherwise=Effect.RESTART)
+
+
+def _has_pci_bus(device: Any, runs: Any) -> bool:
+    """Whether what runs has a bus for devices of conventional PCI, which fit into no PCIe port."""
+    bridges = ("pcie-to-pci-bridge", "pci-bridge", "dmi-to-pci-bridge")
+    if runs is None:
+        return False
+    return "q35" not in (runs.machine or "q35") or any(each.model in bridges for each in runs.controllers)
+
+
+_ON_PCI = Where(_has_pci_bus, "there is a conventional PCI bus", then=Effect.LIVE, otherwise=Effect.RESTART)
+# By tag
+PLUG: Mapping[str, Cost] = {
+    "channel": Effect.LIVE,
+    "console": _live_with("target", "virtio"),
+    "controller": _live_with("type", "scsi"),
+    "disk": _live_with("bus", "virtio", "scsi", "usb"),
+    "filesystem": _live_with("driver", "virtiofs"),
+    "hostdev": Effect.LIVE,
+    "input": _live_with("bus", "usb", "virtio"),
+    "interface": Effect.LIVE,
+    "lease": Effect.LIVE,
+    "memory": _live_with("model", "dimm", "nvdimm", "virtio-mem"),
+    "redirdev": Effect.LIVE,
+    "rng": Effect.LIVE,
+    "serial": _live_with("target", "usb-serial"),
+    "shmem": _ON_PCI,
+    "vsock": Effect.LIVE,
+    "watchdog": _ON_PCI,
+}
+# Those that take a PCIe port each, for which a new machine has some
+PORTS = {"disk", "hostdev", "interface", "rng", "vsock"}
