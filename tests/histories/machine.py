@@ -105,6 +105,8 @@ EXPLAINED: dict[str, set[str] | None] = {
         "takes_a_snapshot",
         "snapshot_command",
     },
+    # a disk with a layer was taken out of its machine, which keeps the snapshot: its manifest names what lies below
+    r"is what snapshot (backup|s)\d+ of virtual machine m[12] preserves": {"takes_a_device_out", "redefines"},
     r"volume images/[abc]\.backup.* is a layer over": {"takes_a_snapshot", "lays_an_overlay_without_metadata"},
     r"volume images/[abc]\.s\d.* is a layer over": {"snapshot_command"},
     r"in use by (volume images/[abc]\.backup|snapshot backup)": {
