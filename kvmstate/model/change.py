@@ -168,8 +168,8 @@ class Change:
 
     @property
     def disrupts(self) -> bool:
-        """Whether a running guest is stopped for this, or something is deleted."""
-        if self.action in (Action.REPLACE, Action.DELETE) or self.restarts:
+        """Whether a running guest is stopped for this, or something is deleted, or formatted whatever it holds."""
+        if self.action in (Action.REPLACE, Action.DELETE) or self.restarts or self.builds == "overwrite":
             return True
         return self.action is Action.UPDATE and self.running and self.spec.status() == "stopped"
 

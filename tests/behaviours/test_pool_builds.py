@@ -12,7 +12,7 @@ from typing import Any
 import libvirt
 import pytest
 from harness import Project, resource, wipe
-from trouble import inside
+from trouble import inside, programs
 
 pytestmark = pytest.mark.real
 
@@ -215,6 +215,21 @@ def test_storage_goes_with_its_pool_only_where_that_was_said_and_it_is_empty(pro
     if group:
         left = subprocess.run(["vgs", "kvmbuilds"], capture_output=True, text=True, check=False)
         assert left.returncode != 0, left
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_what_could_not_be_built_is_built_by_the_next_apply(project: Project, loop: Loop, active: bool) -> None:
+    device = loop()
+    project.write(pool("fs", device, "ifEmpty", active=active))
+    with programs(project.host, {"mkfs": "echo 'no room for me' >&2; exit 1"}):
+        failed = project.apply()
+    assert (failed.code, "no room for me" in failed.out + failed.err) == (1, True), failed
+    assert f"{device} is empty, and will be formatted" in project.plan().out
+    project.converge()
+    kind = subprocess.run(
+        ["blkid", "-p", "-o", "value", "-s", "TYPE", device], capture_output=True, text=True, check=True
+    )
+    assert kind.stdout.strip() == "ext4"
 
 
 def test_build_never_makes_no_folder(project: Project) -> None:

@@ -19,6 +19,7 @@ from kvmstate.kinds.storage_pool.base import PoolSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.pool_types import pool_type
+from kvmstate.xmlbind import document
 
 MKDIR, IF_EMPTY, OVERWRITE, DELETE = "mkdir", "ifEmpty", "overwrite", "delete"
 # a file system that nobody has written to has this
@@ -33,7 +34,8 @@ def planned(host: Host, change: Change, entry: Entry | None) -> Change:
         return _with_storage(change, entry)
     spec: PoolSpec | None = change.spec
     fresh = change.action in (Action.CREATE, Action.REPLACE)
-    unfinished = change.action is Action.UPDATE and not change.running and entry is not None and entry.incomplete
+    begun = entry is not None and entry.incomplete and change.action in (Action.UPDATE, Action.NOOP)
+    unfinished = begun and not change.running
     if spec is None or not (fresh or unfinished):
         return change
     built = entry is not None and entry.built
@@ -57,7 +59,9 @@ def planned(host: Host, change: Change, entry: Entry | None) -> Change:
     if taken:
         return _saying(change, f"{taken} is not empty: it is taken as it is, and not formatted")
     lost = "is formatted, and all that is on it is lost" if how == OVERWRITE else "is empty, and will be formatted"
-    return replace(_saying(change, f"{devices} {lost}"), builds=how)
+    # a pool that is not started agrees with its manifest before it is built, too
+    action = Action.UPDATE if change.action is Action.NOOP else change.action
+    return replace(_saying(change, f"{devices} {lost}"), builds=how, action=action)
 
 
 def _saying(change: Change, what: str) -> Change:
@@ -130,7 +134,15 @@ def unbuilt(change: Change, at: Context) -> Iterator[Step]:
 
     def run() -> None:
         pool = pools.find(host.connection, change.id.name)
-        pools.start(pool)
+        try:
+            pools.start(pool)
+        except ConnectionFailed:
+            raise
+        except HostError:
+            # deleted by a run that was cut off then
+            if _is_gone(host, pool):
+                return
+            raise
         pools.refresh(pool)
         if left := sorted({volume.name for volume in pools.listed(pool)} - _OWN):
             raise HostError(
@@ -141,3 +153,12 @@ def unbuilt(change: Change, at: Context) -> Iterator[Step]:
         pools.delete(pool, permit)
 
     yield simple("delete its storage", run)
+
+
+def _is_gone(host: Host, pool: Pool) -> bool:
+    """Whether it is certain that what a pool is on is not there any more."""
+    node = document(pools.xml(pool))
+    if pool_type(node.get("type", "")).makes_folder:
+        return pools.lacks_folder(pool)
+    groups = {source.findtext("name") for source in pools.sources(host.connection, node.get("type", ""))}
+    return node.findtext("source/name") not in groups
