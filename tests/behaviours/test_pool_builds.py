@@ -217,6 +217,24 @@ def test_storage_goes_with_its_pool_only_where_that_was_said_and_it_is_empty(pro
         assert left.returncode != 0, left
 
 
+def test_no_other_device_is_formatted_than_was_looked_at(project: Project, loop: Loop) -> None:
+    mine, other = loop(), loop()
+    subprocess.run(["mkfs.ext4", "-q", other], check=True, capture_output=True)
+    before = digest(mine), digest(other)
+    for build in ("ifEmpty", "overwrite"):
+        said = pool("fs", mine, build, FREE, xml={"./source/device/@path": other})
+        assert outcome(project, said) == 1
+        assert (digest(mine), digest(other)) == before
+        project.kvmstate("destroy", "--auto-approve")
+        # by a remainder alone nobody knows what is meant
+        rest = (
+            f"<pool type='fs'><source><device path='{other}'/></source><target><path>{HERE}/fs</path></target></pool>"
+        )
+        project.write(resource("StoragePool", "fs", FREE, type="fs", active=False, build=build, remainder=rest))
+        assert "needs devices" in project.plan().err
+    assert outcome(project) == 0
+
+
 @pytest.mark.parametrize("active", [False, True])
 def test_what_could_not_be_built_is_built_by_the_next_apply(project: Project, loop: Loop, active: bool) -> None:
     device = loop()

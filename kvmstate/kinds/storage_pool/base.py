@@ -85,7 +85,9 @@ class PoolSpec(Spec):
         if self.build not in self.builds:
             message = f"a pool of type {self.type} cannot be built so"
             yield Fault(("build",), message, f"it may be {' or '.join(self.builds)}")
-        elif self.formats and not self.remainder:
+        elif self.formats:
+            if not self.devices():
+                yield Fault(("build",), f"build: {self.build} needs devices, by the fields of source", "say them there")
             for at, what in self.lacks():
                 yield Fault(at, f"build: {self.build} needs {what}", "say what is to be made", ("build",))
 

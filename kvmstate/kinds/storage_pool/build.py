@@ -97,9 +97,15 @@ def built(change: Change, at: Context) -> Iterator[Step]:
     def run() -> None:
         if taken := _look(host, name, spec, change.builds):
             raise HostError(f"{taken} is not empty any more", "plan again")
+        pool = pools.find(host.connection, name)
+        defined = {device.get("path", "") for device in document(pools.xml(pool)).iterfind("source/device")}
+        if defined != {*spec.devices()} or not defined:
+            raise HostError(
+                f"{change.id} is defined on {', '.join(sorted(defined)) or 'no device'}, and not on what was looked at",
+                "say its devices by the fields of source alone",
+            )
         try:
-            permit = at.gate.building(change)
-            pools.build(pools.find(host.connection, name), permit, change.builds == OVERWRITE)
+            pools.build(pool, at.gate.building(change), change.builds == OVERWRITE)
         except ConnectionFailed:
             raise
         except HostError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.storage_pool import build
 from kvmstate.kinds.storage_pool.base import PoolSpec
-from kvmstate.kinds.storage_pool.offers import offers
 from kvmstate.kinds.storage_pool.spec import MEMBERS, VOLATILE, OtherPool
 from kvmstate.kinds.storage_pool.types.dir import DirPool
 from kvmstate.model.change import Action, Change
@@ -150,6 +149,12 @@ def space(observed: Observed) -> Space | None:
         return None
     pool = document(observed.active_xml)
     return Space(*(int(pool.findtext(name) or 0) for name in ("capacity", "allocation", "available")))
+
+
+def offers(host: Host, type_: str, server: str) -> Iterable[Resource | HostError]:
+    from kvmstate.kinds.storage_pool.offers import offers  # few commands ask
+
+    return offers(host, type_, server)
 
 
 OPS = Ops(

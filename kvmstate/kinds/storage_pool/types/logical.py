@@ -36,10 +36,6 @@ class LogicalPool(PoolSpec):
     def devices(self) -> list[str]:
         return [*self.source.devices] if self.source else []
 
-    def lacks(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        if not self.devices():
-            yield ("source",) if self.source else (), "source.devices"
-
     def claims(self) -> Iterator[Claim]:
         for number, device in enumerate(self.devices()):
             yield claim(("source", "devices", str(number)), "the device", device)
