@@ -3,6 +3,7 @@ output."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from prepared import execute
 
 from kvmstate.cli import COMMANDS
 from kvmstate.cli.elsewhere import ELSEWHERE
@@ -39,8 +41,8 @@ OFFLINE = [block for block in SHOWN if block.startswith(("$ kvmstate validate ",
 
 
 def kvmstate(*args: str) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from kvmstate.cli import main; main()", *args]
-    return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = execute(*args, cwd=ROOT, env={**os.environ})
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def squeezed(text: str) -> str:
