@@ -14,7 +14,6 @@ from kvmstate.kinds import ON_HOST
 from kvmstate.manifest.load import load
 from kvmstate.manifest.manifests import Manifests
 from kvmstate.manifest.reach import Reach
-from kvmstate.manifest.reconcile import Reconcile
 from kvmstate.manifest.sources import PROJECT_FILE, working_folder
 from kvmstate.manifest.suggest import hint
 from kvmstate.manifest.text import problem
@@ -23,9 +22,14 @@ from kvmstate.manifest.values import assignments, is_read, meant, merge, read_ma
 from kvmstate.model import uri
 from kvmstate.model.identity import Claim
 from kvmstate.model.resource import Model, Move, ResourceId
+from kvmstate.xmlbind import later
 
 if TYPE_CHECKING:
     from kvmstate.manifest.providers import Providers
+    from kvmstate.manifest.reconcile import Reconcile
+else:
+    # what only the daemon needs
+    Reconcile = later("kvmstate.manifest.reconcile", "Reconcile")
 
 DEFAULT_NAME = "default"
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
@@ -124,7 +128,7 @@ class ProjectFile(Model):
         list[Moved],
         Field(description="What was renamed. Entries that are done on every host do no harm, and may be deleted."),
     ] = []
-    reconcile: Annotated[Reconcile, Field(description="How `kvmstate run` keeps the host.")] = Reconcile()
+    reconcile: Annotated[Reconcile | None, Field(description="How `kvmstate run` keeps the host.")] = None
 
 
 ADAPTER: TypeAdapter[ProjectFile] = TypeAdapter(ProjectFile)
@@ -136,7 +140,7 @@ class Project:
 
     With no `kvmstate.yaml` and no name given it is named "default", as the host's inventory needs some name, and is not
     `named`. `id` is empty where its file has none. `values_files` are the values by file, `set_values` the names of
-    those that were set besides.
+    those that were set besides. `settings` are the daemon's, where the file has some.
     """
 
     name: str = DEFAULT_NAME
@@ -153,7 +157,7 @@ class Project:
     moves: tuple[Move, ...] = ()
     set_values: tuple[str, ...] = ()
     values_files: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    reconcile: Reconcile = field(default_factory=Reconcile)
+    settings: "Reconcile | None" = None
     reach: Reach = field(default_factory=lambda: Reach.of([Path(".")]))
 
     @property
@@ -162,6 +166,13 @@ class Project:
         folders = [self.file.parent.resolve()] if self.file else [path.resolve() for path in self.paths]
         above = (parent for folder in folders for parent in (folder, *folder.parents) if (parent / ".git").exists())
         return (*folders, *above)
+
+    @property
+    def reconcile(self) -> "Reconcile":
+        """How the daemon keeps the host."""
+        from kvmstate.manifest.reconcile import Reconcile
+
+        return self.settings or Reconcile()
 
     def claim(self, take_ownership: bool = False, change_environment: bool = False) -> Claim:
         """Who a run of it says that it is."""
