@@ -31,7 +31,7 @@ def status() -> StatusStore:
 
 
 def scheduler(status: StatusStore, queue: WorkQueue) -> Scheduler:
-    project = Project(reconcile=NIGHTLY)
+    project = Project(settings=NIGHTLY)
     given = Source(lambda: project, lambda: Desired(project, ()))
     reconciler = Reconciler(given, status, queue, threading.Event())
     reconciler.project = project
