@@ -284,6 +284,24 @@ def small(
     return connection.defineXMLFlags(SMALL.format(name=name, devices=devices, more=more), 0)
 
 
+def test_fields_say_what_a_new_machine_has_and_an_imported_one_has_not(
+    taken: Takeover, connection: libvirt.virConnect
+) -> None:
+    text = """<domain type='qemu'><name>plain</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+    <os><type machine='q35'>hvm</type></os><features><acpi/></features>
+    <devices><graphics type='vnc' autoport='yes'/><watchdog model='i6300esb' action='none'/></devices></domain>"""
+    objects = Objects(connection, "domain")
+    objects.define(text)
+    before = objects.shown("plain")
+    assert (imported := taken.take("domain/plain")).code == 0, imported
+    spec = taken.manifest("machines/plain")["spec"]
+    assert "remainder" not in spec
+    assert spec["features"] == {"acpi": True, "apic": False}
+    objects.remove("plain")
+    assert (made := taken.apply()).code == 0, made
+    assert objects.shown("plain") == before
+
+
 def test_a_guest_is_taken_over_while_it_runs(
     taken: Takeover, project: Project, connection: libvirt.virConnect, tiny: Guest
 ) -> None:

@@ -6,6 +6,7 @@ counting needs no virt-install. What it refuses is told, and left out.
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -32,7 +33,12 @@ def document(uri: str, command: list[str], number: int, line: str) -> str:
         return ""
     text = re.sub(r"\s*<uuid>.*?</uuid>", "", made.stdout)
     # chosen at random
-    return re.sub(r"(<mac address=.)52:54:00:(?!11:22:33)..:..:..", rf"\g<1>52:54:00:00:{number:02x}:01", text)
+    count = itertools.count(1)
+    return re.sub(
+        r"(<mac address=.)52:54:00:(?!11:22:33)..:..:..",
+        lambda found: f"{found[1]}52:54:00:00:{number:02x}:{next(count):02x}",
+        text,
+    )
 
 
 def main() -> int:

@@ -25,6 +25,11 @@ BASE = """
 SPARE_PCIE_PORTS = 10
 
 
+def given() -> list[str]:
+    """The features that a new machine has where its manifest does not take them away."""
+    return [str(each.tag) for each in document(BASE).iterfind("features/*")]
+
+
 def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
     """The document that a new domain's spec is written into."""
     if spec.remainder:

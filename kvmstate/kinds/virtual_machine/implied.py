@@ -9,6 +9,7 @@ import copy
 import re
 import uuid
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 
 from lxml import etree
 
@@ -112,6 +113,10 @@ class _Trial:
         # libvirt adds controllers to a new machine, which it has in another order when it reads them again
         if fits(_without(whole, _ALL_LIBVIRTS)):
             return _ALL_LIBVIRTS, False
+        if whole.find("devices/controller[@model='pcie-to-pci-bridge']") is not None and fits(
+            _without(whole, _BRIDGED)
+        ):
+            return _BRIDGED, False
         if not fits(whole):
             return None, False
         bare = _without(whole, _WAYS)
@@ -253,6 +258,21 @@ def _no_ports(node: etree._Element) -> None:
             drop(controller)
 
 
+def _bridge(node: etree._Element) -> None:
+    """The bridge that libvirt adds for devices of conventional PCI, and the ports behind those that a machine was made
+    with."""
+    found = node.findall("devices/controller")
+    models = [controller.get("model") for controller in found]
+    first = next((n for n, model in enumerate(models) if model == "pcie-root"), len(found))
+    made_with = takewhile(lambda n: models[n] == "pcie-root-port", range(first + 1, len(found)))
+    own = {first, *made_with}
+    for n, controller in enumerate(found):
+        added = controller.get("model") == "pcie-root-port" and n not in own
+        if added or (models[n] == "pcie-to-pci-bridge" and [each.tag for each in controller] == ["model"]):
+            drop(controller)
+    _ports(node)
+
+
 def _controllers(node: etree._Element) -> None:
     companions = node.find("devices/controller/master") is not None
     for controller in node.findall("devices/controller"):
@@ -275,4 +295,5 @@ _WAYS: tuple[Change, ...] = (
     _ports,
     _controllers,
 )
+_BRIDGED = tuple(_bridge if way is _ports else way for way in _WAYS)
 _ALL_LIBVIRTS = tuple(_no_ports if way is _ports else way for way in _WAYS)

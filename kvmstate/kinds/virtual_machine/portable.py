@@ -10,6 +10,7 @@ from kvmstate.errors import HostError
 from kvmstate.host import Host, networks
 from kvmstate.host.connection import once
 from kvmstate.kind.stamps import unstamp
+from kvmstate.kinds.virtual_machine.defaults import given
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
 from kvmstate.kinds.virtual_machine.implied import omitted, reduced, utc_clock
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
@@ -48,6 +49,11 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
     _hide_passwords(node, observed)
     if any(i.network and i.network not in _networks(host) for i in spec.interfaces):
         spec = owning(spec, *(spec.model_fields_set - {"interfaces"}))
+    if absent := {tag: False for tag in given() if parse_path(f"features/{tag}").find(node) is None}:
+        # a new machine would have them; loaded where one is needed
+        from kvmstate.kinds.virtual_machine.settings.features import Features
+
+        spec = spec.model_copy(update={"features": (spec.features or Features()).model_copy(update=absent)})
     derived = {"max_memory": spec.memory, "max_cpus": spec.cpus, "firmware": "bios"}
     omitted = {name for name, value in derived.items() if getattr(spec, name) == value}
     spec = owning(spec, *(spec.model_fields_set - omitted))

@@ -283,6 +283,9 @@ class VirtualMachineSpec(Spec):
         "os/acpi/table[@type='slic']", same=same_path, pattern="^/", doc="A table of type slic, a file of the host."
     )
     kernel: Kernel | None = xml("os", shared=True)
+    dtb: str | None = xml(
+        "os/dtb", same=same_path, pattern="^/", doc="A device tree, a file of the host (ARM, RISC-V)."
+    )
     cpu: Cpu | None = xml("cpu", doc="Default: host-passthrough with KVM, else QEMU's own.")
     clock: Clock | None = xml("clock", doc="What the guest's hardware clock shows: `localtime` for Windows, or more.")
     features: Features | None = xml("features", doc="Features of the hypervisor.")

@@ -65,8 +65,8 @@ def _listening(kind: str, attribute: str) -> Element:
                 node.remove(again)
         node.attrib.pop(attribute, "")
         if value is not None:
-            # which is neither a port nor an address
-            for name in ("listen", "port", "autoport", "tlsPort"):
+            # which is not an address, and a socket not a port either
+            for name in ("listen",) if kind == "network" else ("listen", "port", "autoport", "tlsPort"):
                 node.attrib.pop(name, "")
             etree.SubElement(node, "listen", {"type": kind, attribute: value})
 
@@ -148,6 +148,13 @@ class Graphics(Device):
     clipboard: bool | None = xml("clipboard/@copypaste", doc="Whether it is shared; spice only.")
     file_transfer: bool | None = xml("filetransfer/@enable", doc="Whether files may be dropped; spice only.")
     mouse: Literal["client", "server"] | None = xml("mouse/@mode", doc="Whose pointer; spice only.")
+
+    @classmethod
+    def omit(cls, root: etree._Element) -> None:
+        """No port is a port that libvirt chooses."""
+        for screen in root.findall("devices/graphics[@autoport='yes']"):
+            if screen.get("port") == "-1":
+                del screen.attrib["port"]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -18,6 +18,9 @@ class Gatherer(Section):
     host: str | None = xml("source/@host")
     service: str | None = xml("source/@service")
     path: str | None = xml("source/@path", pattern="^/")
+    protocol: Literal["raw", "telnet", "telnets", "tls"] | None = xml(
+        "protocol/@type", lasting=True, doc="Of type tcp. Default: raw."
+    )
 
 
 class Rng(Device):
