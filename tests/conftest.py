@@ -38,6 +38,16 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         parser.addini("timeout", "see pytest-timeout")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With --dist loadgroup one worker runs all tests that share what a module sets up once, such as a booted guest."""
+    for item in items:
+        defined = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+        shared = [name for name, found in defined.items() if found and found[-1].scope == "module"]
+        if shared:
+            item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *sorted(shared)])))
+
+
 @dataclass(frozen=True)
 class Guest:
     """The tiny Linux of script/guest, to be booted by <kernel> and <initrd>."""
