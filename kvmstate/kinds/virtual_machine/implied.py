@@ -252,10 +252,16 @@ def _ports(node: etree._Element) -> None:
 
 
 def _no_ports(node: etree._Element) -> None:
-    """As many PCIe ports as libvirt gives it by itself."""
+    """As many PCIe ports as libvirt gives it by itself, and a bridge where it adds one."""
     for controller in node.findall("devices/controller[@type='pci']"):
-        if controller.get("model") in ("pcie-root", "pcie-root-port") and controller.find("pcihole64") is None:
+        port = controller.get("model") in ("pcie-root", "pcie-root-port") and controller.find("pcihole64") is None
+        if port or _is_plain_bridge(controller):
             drop(controller)
+
+
+def _is_plain_bridge(controller: etree._Element) -> bool:
+    """Whether it is as libvirt adds it for devices of conventional PCI."""
+    return controller.get("model") == "pcie-to-pci-bridge" and [each.tag for each in controller] == ["model"]
 
 
 def _bridge(node: etree._Element) -> None:
@@ -268,7 +274,7 @@ def _bridge(node: etree._Element) -> None:
     own = {first, *made_with}
     for n, controller in enumerate(found):
         added = controller.get("model") == "pcie-root-port" and n not in own
-        if added or (models[n] == "pcie-to-pci-bridge" and [each.tag for each in controller] == ["model"]):
+        if added or _is_plain_bridge(controller):
             drop(controller)
     _ports(node)
 
