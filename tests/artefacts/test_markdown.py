@@ -51,11 +51,11 @@ def test_a_plan_has_a_summary_a_table_and_differences(kvmstate: Project) -> None
 def test_what_restarts_stands_out(kvmstate: Project) -> None:
     kvmstate.write(POOL, VOLUME, {**MACHINE, "spec": {**MACHINE["spec"], "state": "running"}})
     kvmstate("apply", "--auto-approve")
-    spec = {**MACHINE["spec"], "state": "running", "cpus": 2, "rng": {"source": "/dev/urandom"}}
+    spec = {**MACHINE["spec"], "state": "running", "cpus": 2, "smbios": "host"}
     kvmstate.write(POOL, VOLUME, {**MACHINE, "spec": spec})
     said = kvmstate("plan", "--markdown").out.splitlines()
     assert "! cpus: 1 -> 2   (restart required)" in said
-    assert "! rng: + source /dev/urandom   (restart required)" in said
+    assert "! smbios: + host   (restart required)" in said
 
 
 def test_nothing_of_a_manifest_becomes_markup() -> None:

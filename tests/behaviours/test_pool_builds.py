@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.real
 HERE = "/var/lib/libvirt/behaviours"
 SIZE = 32 << 20
 FREE = {"replace": "allow"}
+# LVM sees those of all that run on this machine
+GROUP = f"kvmbuilds{os.getpid()}"
 Loop = Callable[[], str]
 
 
@@ -49,7 +52,7 @@ def pool(type_: str, device: str, build: str, lifecycle: dict[str, Any] | None =
     spec: dict[str, Any] = {
         "fs": {"source": {"device": device, "format": "ext4"}, "target": {"path": f"{HERE}/{type_}"}},
         "disk": {"source": {"device": device, "format": "gpt"}, "target": {"path": "/dev"}},
-        "logical": {"source": {"name": "kvmbuilds", "devices": [device]}},
+        "logical": {"source": {"name": GROUP, "devices": [device]}},
     }[type_]
     return resource("StoragePool", type_, lifecycle, type=type_, build=build, **{"active": False, **spec, **more})
 
@@ -106,7 +109,7 @@ def test_nothing_is_lost_unless_it_is_said(project: Project, loop: Loop, images:
             project.kvmstate("destroy", "--auto-approve")
             assert digest(device) == after
             if type_ == "logical" and formats:
-                inside(project.host, f"vgremove -f kvmbuilds; pvremove -f {device}")
+                inside(project.host, f"vgremove -f {GROUP}; pvremove -f {device}")
             put(device, image)
 
 
@@ -213,7 +216,7 @@ def test_storage_goes_with_its_pool_only_where_that_was_said_and_it_is_empty(pro
     assert project.apply(*prune).code == 0
     assert [project.path(name).exists() for name in ("kept", "gone", "there")] == [True, False, True]
     if group:
-        left = subprocess.run(["vgs", "kvmbuilds"], capture_output=True, text=True, check=False)
+        left = subprocess.run(["vgs", GROUP], capture_output=True, text=True, check=False)
         assert left.returncode != 0, left
 
 
