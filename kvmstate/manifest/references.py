@@ -77,11 +77,12 @@ def _cycle(
 
 
 def _macs(items: Iterable[Loaded]) -> Iterator[Problem]:
-    """Two machines with one address on one network take each other's packets. Imported ones may be as they are."""
+    """Two machines with one address on one network, or bridge, take each other's packets while both run. Imported ones
+    may be as they are."""
     seen: dict[tuple[str, str], list[tuple[Loaded, tuple[str | int, ...]]]] = defaultdict(list)
     for item in items:
-        for plug in item.resource.spec.plugs():
-            if plug.mac:
+        for plug in item.resource.spec.plugs() if item.resource.spec.runs else ():
+            if plug.mac and (plug.network or plug.bridge):
                 place = f"network {plug.network}" if plug.network else f"bridge {plug.bridge}"
                 seen[place, plug.mac].append((item, (*plug.path, "mac")))
     for (place, mac), ((first, path), *others) in seen.items():

@@ -89,10 +89,11 @@ def _parts(
 
 
 def _nothing(value: object) -> bool:
-    """libvirt drops elements that say nothing, such as `<dns/>`, but for those that do by being there."""
+    """libvirt drops elements that say nothing, such as `<dns/>`, but for those that do by being there; so it does where
+    all that a section says is that something is not there."""
     if isinstance(value, Section):
-        said = (inner for inner in bindings(type(value)) if inner.name in value.model_fields_set)
-        return not value.bare and all(_nothing(getattr(value, inner.name)) for inner in said)
+        told = [(b, getattr(value, b.name)) for b in bindings(type(value)) if b.name in value.model_fields_set]
+        return not value.bare and all(_nothing(each) or (each is False and b.same(each, None)) for b, each in told)
     return value is None or value == []
 
 

@@ -120,7 +120,7 @@ def test_one_that_is_declared_too_is_told_with_both_places(tmp_path: Path) -> No
 
 
 def test_what_is_wrong_between_them_says_which_they_are(tmp_path: Path) -> None:
-    document = HERD % 2 + "  machine: {interfaces: [{network: lan, mac: '52:54:00:00:00:01'}]}\n"
+    document = HERD % 2 + "  machine: {state: running, interfaces: [{network: lan, mac: '52:54:00:00:00:01'}]}\n"
     assert problems(tmp_path, POOL, document) == [
         "all.yaml:6:1: spec.interfaces[0].mac: domain/web-2 (of herd/web): the MAC address 52:54:00:00:00:01 is also "
         "that of domain/web-1 at all.yaml:6:1 (of herd/web), on network lan"

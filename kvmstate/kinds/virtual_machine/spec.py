@@ -373,6 +373,10 @@ class VirtualMachineSpec(Spec):
     def settled(self, node: etree._Element) -> etree._Element:
         for section in DEVICES.loaded():
             section.settle(node)
+        features = node.find("features")
+        if self.remainder is None and features is not None and not len(features):
+            # libvirt says nothing of none at all
+            node.remove(features)
         return settle(node)
 
     @property
