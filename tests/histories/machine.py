@@ -82,8 +82,8 @@ EXPLAINED: dict[str, set[str] | None] = {
     "preventDestroy (forbids|protects)": None,
     # libvirt's test driver has no such call, and the machine was to be off
     r"not supported by the connection driver: virDomain(Attach|Detach|Update)DeviceFlags": {"starts_a_machine"},
-    # somebody has made the same edit twice, and between an apply and its look at what it did
-    "was applied, and the difference remained": {"redefines"},
+    # somebody has made the same edit twice, and between an apply and its look at what it did; or undone what it did
+    "was applied, and the difference remained": {"redefines", "takes_a_device_out"},
     # of one that was kept when it was removed from the manifests
     "capacity cannot shrink": None,
     "in use by virtual machine m[12]$": None,
