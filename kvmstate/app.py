@@ -25,8 +25,6 @@ from kvmstate.plan.planner import Locate, Seen, check_references, look_ahead
 from kvmstate.plan.saved import SavedPlan, restored, saved
 from kvmstate.snapshots import underway
 
-DESTROYS = (Action.DELETE, Action.REPLACE)
-
 
 @dataclass
 class Session:
@@ -144,7 +142,7 @@ class Session:
             if last or not total.ok:
                 return total
             self.host.forget()
-            shown = {c.id for c in plan.todo if c.action in DESTROYS}
+            shown = {c.id for c in plan.todo if c.destroys}
             plan, blocked = self._again(ids, options, shown), {c.id for c in plan.blocked}
             for change in plan.blocked:
                 # what the first plan has not shown

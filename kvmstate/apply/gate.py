@@ -21,7 +21,6 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.plan.uses import users
 
-_DELETES = (Action.DELETE, Action.REPLACE)
 _NOT_TOLD = "whether it is the object that this project's record means cannot be told over this connection"
 
 
@@ -31,7 +30,7 @@ class Gate:
     def __init__(self, plan: Plan, host: Host, store: Store) -> None:
         self._host, self._store = host, store
         self._owners = Owners(host, plan.project)
-        self._shown = {change.id for change in plan.todo if change.action in _DELETES}
+        self._shown = {change.id for change in plan.todo if change.destroys}
         self._builds = {change.id for change in plan.todo if change.builds}
         self._made: dict[object, str] = {}
         if self._shown:

@@ -41,7 +41,7 @@ def with_owners(plan: Plan, host: Host) -> Plan:
 
 
 def _named(change: Change, project: str, owners: Owners) -> Change:
-    if change.action in (Action.DELETE, Action.REPLACE):
+    if change.destroys:
         why = owners.of_removed(change)
         return replace(change, blocked=why, hint="that project has to release it first") if why else change
     if not (change.returns or change.action is Action.ADOPT) or change.observed is None:

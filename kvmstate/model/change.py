@@ -174,6 +174,11 @@ class Change:
         return self.action is Action.UPDATE and self.running and self.spec.status() == "stopped"
 
     @property
+    def destroys(self) -> bool:
+        """Whether what there is goes, to be created again or not."""
+        return self.action in (Action.DELETE, Action.REPLACE)
+
+    @property
     def agrees(self) -> bool:
         """Whether the object is there, and all of it is as it should be."""
         nothing = self.action is Action.NOOP and not (self.fields or self.active_fields or self.reason)

@@ -213,7 +213,7 @@ def _edited(inventory: Inventory, lifecycles: Mapping[ResourceId, Lifecycle]) ->
 
 
 def _kept_back(change: Change, error: PlanError) -> Change:
-    if change.action not in (Action.DELETE, Action.REPLACE) or change.blocked:
+    if not change.destroys or change.blocked:
         return change
     return replace(change, blocked=error.message, hint=error.hint)
 
@@ -465,9 +465,7 @@ def _kept(change: Change) -> bool:
 
 
 def _check_deletes(changes: tuple[Change, ...], desired: Mapping[ResourceId, Resource], options: Options) -> None:
-    deletes = [
-        c for c in changes if c.action in (Action.DELETE, Action.REPLACE) and not c.blocked and not c.interrupted
-    ]
+    deletes = [c for c in changes if c.destroys and not c.blocked and not c.interrupted]
     if deletes and not desired and not options.allow_empty:
         raise PlanError(
             f"the manifests are empty, and {len(deletes)} resources would be deleted",

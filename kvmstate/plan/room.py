@@ -76,4 +76,4 @@ def _room(change: Change, place: PoolType) -> Room | None:
 
 
 def _frees(change: Change) -> bool:
-    return change.action in (Action.DELETE, Action.REPLACE) and not change.blocked
+    return change.destroys and not change.blocked

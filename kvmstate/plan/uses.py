@@ -16,8 +16,6 @@ from kvmstate.model.resource import ResourceId
 if TYPE_CHECKING:
     from kvmstate.host.uses import User
 
-_TAKES = (Action.DELETE, Action.REPLACE)
-
 
 def users(host: Host, change: Change) -> set[User]:
     """Who would miss what a change takes away, as of now. Raises HostError when that cannot be told."""
@@ -27,7 +25,7 @@ def users(host: Host, change: Change) -> set[User]:
 def keep_used(host: Host, changes: dict[ResourceId, Change]) -> None:
     """Block what would be taken from somebody who stays. One who goes with the same plan, or no longer refers to it
     after the plan, is not a reason: that change comes first."""
-    taken = {id_: c for id_, c in changes.items() if c.action in _TAKES and not c.blocked}
+    taken = {id_: c for id_, c in changes.items() if c.destroys and not c.blocked}
     found: dict[ResourceId, set[User]] = {}
     for id_, change in taken.items():
         try:

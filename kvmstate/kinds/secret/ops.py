@@ -116,7 +116,7 @@ def steps(change: Change, at: Context) -> list[Step]:
             managed_secrets.define(host.connection, _text(change, document(spec.remainder or BASE), host))
 
     todo = []
-    if change.action in (Action.DELETE, Action.REPLACE):
+    if change.destroys:
         permit = at.gate.removal(change)
         todo.append(simple("undefine", lambda: managed_secrets.undefine(find(), permit)))
         if change.action is Action.DELETE:

@@ -115,7 +115,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         pools.start(pool, **_folder(spec, defines))
 
     todo: list[Step] = []
-    if change.action in (Action.DELETE, Action.REPLACE):
+    if change.destroys:
         todo += build.unbuilt(change, at)
         permit = at.gate.removal(change)
         todo.append(

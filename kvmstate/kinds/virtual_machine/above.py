@@ -67,7 +67,7 @@ def keep_layers_elsewhere(host: Host, change: Change) -> Change:
 def _left(change: Change) -> Iterator[tuple[str, str]]:
     """The disks, and their files, that a machine has no more after a change; when it stops also those that only run."""
     assert change.observed
-    goes, stops = change.action in (Action.DELETE, Action.REPLACE), change.running and change.disrupts
+    goes, stops = change.destroys, change.running and change.disrupts
     names = {
         str(field.path[1])
         for field in ((*change.fields, *change.live) if change.action is Action.UPDATE else ())
