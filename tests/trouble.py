@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import libvirt
-from harness import resource, until
+import pytest
+from harness import resource, until, wipe
 
 from kvmstate import sandbox
 from kvmstate.sandbox import Sandbox
@@ -149,3 +151,25 @@ def answers(host: Sandbox) -> bool:
 
 def wait_for_daemon(host: Sandbox) -> None:
     until(lambda: answers(host), "libvirtd answers again")
+
+
+@contextmanager
+def loop_devices(uri: str) -> Iterator[Callable[[Path], str]]:
+    """Makes loop devices of images, which go with them at the end, when nothing at `uri` has them open any more; the
+    test is skipped where the machine has none left."""
+    made: list[tuple[str, Path]] = []
+
+    def make(image: Path) -> str:
+        found = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True, check=False)
+        if found.returncode:
+            image.unlink()
+            pytest.skip(f"no loop device: {found.stderr.strip()}")
+        made.append((found.stdout.strip(), image))
+        return made[-1][0]
+
+    yield make
+    # what is mounted keeps its device
+    wipe(uri)
+    for path, image in made:
+        subprocess.run(["losetup", "--detach", path], check=True)
+        image.unlink()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import libvirt
 import pytest
 import yaml
-from harness import Project, kvmstate, resource, wipe
-from trouble import inside
+from harness import Project, kvmstate, resource
+from trouble import inside, loop_devices
 
 pytestmark = pytest.mark.real
 
@@ -23,26 +24,17 @@ Device = Callable[[str], str]
 @pytest.fixture
 def device(project: Project) -> Iterator[Device]:
     """A loop device with a file system that this program makes, or with nothing on it that anybody knows."""
-    made: list[tuple[str, Path]] = []
+    numbers = count()
+    with loop_devices(project.uri) as loop:
 
-    def make(mkfs: str) -> str:
-        image = project.host.directory / f"device-{len(made)}.img"
-        image.write_bytes(b"precious" * (16 << 17))
-        if mkfs:
-            subprocess.run([*mkfs.split(), str(image)], check=True, capture_output=True)
-        found = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True)
-        if found.returncode:
-            image.unlink()
-            pytest.skip(f"no loop device: {found.stderr.strip()}")
-        made.append((found.stdout.strip(), image))
-        return made[-1][0]
+        def make(mkfs: str) -> str:
+            image = project.host.directory / f"device-{next(numbers)}.img"
+            image.write_bytes(b"precious" * (16 << 17))
+            if mkfs:
+                subprocess.run([*mkfs.split(), str(image)], check=True, capture_output=True)
+            return loop(image)
 
-    yield make
-    # what is mounted keeps its device
-    wipe(project.uri)
-    for path, image in made:
-        subprocess.run(["losetup", "--detach", path], check=True)
-        image.unlink()
+        yield make
 
 
 def pool(device: str, **more: Any) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import libvirt
 import pytest
-from harness import Project, resource, wipe
-from trouble import inside, programs
+from harness import Project, resource
+from trouble import inside, loop_devices, programs
 
 pytestmark = pytest.mark.real
 
@@ -28,24 +29,16 @@ Loop = Callable[[], str]
 @pytest.fixture
 def loop(project: Project) -> Iterator[Loop]:
     """Makes loop devices with nothing on them."""
-    made: list[tuple[str, Path]] = []
+    numbers = count()
+    with loop_devices(project.uri) as loop:
 
-    def make() -> str:
-        image = project.host.directory / f"build-{len(made)}.img"
-        with image.open("wb") as file:
-            file.truncate(SIZE)
-        found = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True)
-        if found.returncode:
-            image.unlink()
-            pytest.skip(f"no loop device: {found.stderr.strip()}")
-        made.append((found.stdout.strip(), image))
-        return made[-1][0]
+        def make() -> str:
+            image = project.host.directory / f"build-{next(numbers)}.img"
+            with image.open("wb") as file:
+                file.truncate(SIZE)
+            return loop(image)
 
-    yield make
-    wipe(project.uri)
-    for path, image in made:
-        subprocess.run(["losetup", "--detach", path], check=True)
-        image.unlink()
+        yield make
 
 
 def pool(type_: str, device: str, build: str, lifecycle: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
