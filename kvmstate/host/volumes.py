@@ -94,19 +94,20 @@ def upload(
     connection: Any,
     volume: Volume,
     chunks: Iterable[bytes | int],
-    length: int,
+    length: int | None,
     done: Callable[[int], None],
     permit: Permit,
 ) -> None:
     """Copy `chunks` (each at most CHUNK bytes, or the length of a hole) into the volume; blocks of zeros become holes.
 
-    `done` is told the bytes copied so far. The volume is as long as the content at the end. Raises HostError also when
-    the storage was full before all was written, which libvirt does not always say.
+    `length` is None where nobody knows it. `done` is told the bytes copied so far. The volume is as long as the content
+    at the end. Raises HostError also when the storage was full before all was written, which libvirt does not always
+    say.
     """
     permit.check(volume)
     with faults():
         stream = connection.newStream(0)
-        volume.raw.upload(stream, 0, length, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
+        volume.raw.upload(stream, 0, length or 0, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
         position = data = 0
         try:
             for chunk in chunks:

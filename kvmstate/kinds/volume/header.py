@@ -18,6 +18,10 @@ _QCOW2 = b"QFI\xfb"
 _EXTERNAL_DATA = 1 << 2
 
 
+def is_qcow2(head: bytes) -> bool:
+    return head.startswith(_QCOW2)
+
+
 def capacity(head: bytes, length: int, format_: str, name: str) -> int:
     """What a volume needs in bytes for an image that starts with `head` and is `length` bytes long. Raises HostError
     for one of another format than `format_`, and for one that would have QEMU open other files of the host."""
@@ -25,13 +29,12 @@ def capacity(head: bytes, length: int, format_: str, name: str) -> int:
         raise HostError(
             f"{name} is a {other} image, but the volume's format is {format_}", "convert it with `qemu-img convert`"
         )
-    is_qcow2 = head.startswith(_QCOW2)
-    if is_qcow2 != (format_ == "qcow2"):
+    if is_qcow2(head) != (format_ == "qcow2"):
         raise HostError(
-            f"{name} is {'a' if is_qcow2 else 'not a'} qcow2 image, but the volume's format is {format_}",
-            f"write format: {'qcow2' if is_qcow2 else 'raw'}, or convert it with `qemu-img convert`",
+            f"{name} is {'a' if is_qcow2(head) else 'not a'} qcow2 image, but the volume's format is {format_}",
+            f"write format: {'qcow2' if is_qcow2(head) else 'raw'}, or convert it with `qemu-img convert`",
         )
-    if not is_qcow2:
+    if not is_qcow2(head):
         return length
     if len(head) < 72:
         raise HostError(f"{name} is not a whole qcow2 image", "check the source")

@@ -186,10 +186,12 @@ def steps(change: Change, at: Context) -> list[Step]:
         assert source is not None
         volume, permit = volumes.find(pool(), name), at.gate.filling(change)
         with source.open() as stream:
-            size = stream.length
             # it may be another file than the one that was looked at before
             stream.capacity(spec.format)
-            volumes.upload(host.connection, volume, stream, size, lambda done: progress(done, size), permit)
+            chunks = stream.bounded(spec.capacity, pools.space(pool())[1] if stream.packed else 0)
+            volumes.upload(
+                host.connection, volume, chunks, stream.size, lambda _: progress(stream.taken, stream.length), permit
+            )
         if spec.capacity:
             grow(host, change.id, volumes.find(pool(), name), spec.capacity, permit)
 
@@ -230,6 +232,11 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | 
     if source:
         with source.open() as stream:
             capacity = stream.capacity(spec.format)
+        if spec.fixed and not capacity and not spec.capacity:
+            raise HostError(
+                f"{source.name} is compressed: how much it needs is not known, and it cannot grow while it is filled",
+                "write capacity, as large as what it unpacks to or larger",
+            )
         if spec.capacity and spec.capacity < capacity:
             raise HostError(
                 f"capacity is less than what the content needs ({capacity} bytes)", "raise capacity or leave it out"

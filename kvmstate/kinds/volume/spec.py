@@ -55,11 +55,13 @@ SOURCE = When("checksum", (None,), then=Effect.REPLACE, otherwise=Effect.NONE)
 
 
 class Content(Section):
-    """What the volume holds at first: an image file, copied as it is."""
+    """What the volume holds at first: an image file. One that is compressed (xz, gzip, bzip2, zstd) is unpacked."""
 
     file: str | None = field(local=True, effect=SOURCE, doc="A local file; relative to the manifest.")
     url: str | None = field(effect=SOURCE, pattern="^https?://", doc="An http or https address.")
-    checksum: str | None = field(effect=Effect.REPLACE, pattern=CHECKSUM, doc="sha256:… or sha512:… of the file.")
+    checksum: str | None = field(
+        effect=Effect.REPLACE, pattern=CHECKSUM, doc="sha256:… or sha512:… of the file, as it is published."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
