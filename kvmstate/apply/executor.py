@@ -275,11 +275,18 @@ def _carry_out(
         (store.orphan if change.orphans else store.drop)(change.id)
     elif change.desired:
         # what is suspended is not applied, but it may be adopted again
-        held, known = before.suspended if before else "", store.get(change.id)
-        entry = Entry(change.id, _uuid(change, known), (change.desired.written,), change.lifecycle, suspended=held)
-        entry = replace(entry, built=known is not None and known.built)
-        left = (*pending.places(change, before), *(place for late in waits for place in late.places))
-        store.put(replace(entry, applied=remained.digests(change, host.sealing.hide), pending=left))
+        known = store.get(change.id)
+        entry = Entry(
+            change.id,
+            _uuid(change, known),
+            (change.desired.written,),
+            change.lifecycle,
+            suspended=before.suspended if before else "",
+            applied=remained.digests(change, host.sealing.hide),
+            pending=(*pending.places(change, before), *(place for late in waits for place in late.places)),
+            built=known is not None and known.built,
+        )
+        store.put(entry)
         if change.moved_from:
             store.drop(change.moved_from)
         if change.action in MAKES and change.spec.filling():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from functools import cache
@@ -18,6 +18,7 @@ from kvmstate.xmlbind.exact import says_the_same
 from kvmstate.xmlbind.path import parse_path
 
 S = TypeVar("S", bound=Section)
+Convert = Callable[[str], object]
 _PARSER = etree.XMLParser(remove_blank_text=True, resolve_entities=False, no_network=True, huge_tree=False)
 
 
@@ -58,18 +59,19 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
     """
     # most documents have few of all the fields that there are: it is the XML that leads to its fields
     of, values = _places(cls), dict[str, object]()
-    for attribute in node.attrib if of.attributes else ():
-        for b in of.attributes.get(str(attribute), ()):
-            if (value := read(b, node)) is not None:
-                values[b.name] = value
+    for attribute, text in node.items() if of.attributes else ():
+        for name, convert in of.attributes.get(str(attribute), ()):
+            if text and (value := convert(str(text))) is not None:
+                values[name] = value
     there: dict[Any, set[Any]] = {}
     for child in node:
         tag = child.tag
         if tag not in there:
             there[tag] = set()
-            for b in of.texts.get(tag, ()):
-                if (value := read(b, child)) is not None:
-                    values[b.name] = value
+            for name, at, convert in of.texts.get(tag, ()):
+                said = child.get(at) if at else (child.text or "").strip()
+                if said and (value := convert(said)) is not None:
+                    values[name] = value
         if tag in of.parents:
             there[tag].update([each.tag for each in child])
     found = [b for tag in there for b, below in of.children.get(tag, ()) if below is None or below in there[tag]]
@@ -87,12 +89,12 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
 class _Places:
     """The fields of a section by where they are in its element.
 
-    Those that are one text: by the name of the attribute, or by the tag of the child that has it. The others: by the
-    tag of the first element on the way, each with that of the second one, if any; `parents` are the first ones that
-    have a second. And those that are the element itself."""
+    Those that are one text, with what converts it: by the name of the attribute, or by the tag of the child that has
+    it, in an attribute or as its text. The others: by the tag of the first element on the way, each with that of the
+    second one, if any; `parents` are the first ones that have a second. And those that are the element itself."""
 
-    attributes: dict[str, list[Binding]] = dataclass_field(default_factory=dict)
-    texts: dict[str, list[Binding]] = dataclass_field(default_factory=dict)
+    attributes: dict[str, list[tuple[str, Convert]]] = dataclass_field(default_factory=dict)
+    texts: dict[str, list[tuple[str, str | None, Convert]]] = dataclass_field(default_factory=dict)
     children: dict[str, list[tuple[Binding, str | None]]] = dataclass_field(default_factory=dict)
     parents: set[str] = dataclass_field(default_factory=set)
     others: list[Binding] = dataclass_field(default_factory=list)
@@ -103,11 +105,11 @@ def _places(cls: type[Section]) -> _Places:
     found = _Places()
     for b in (b for b in bindings(cls) if b.xml):
         first, below, *_ = *b.tags, None, None
-        is_text = isinstance(b.codec, Scalar) and not (b.holding or b.repeated)
-        if is_text and not first and b.path.attribute:
-            found.attributes.setdefault(b.path.attribute, []).append(b)
-        elif is_text and first and not below and b.path.steps[0].is_plain:
-            found.texts.setdefault(first, []).append(b)
+        text = b.codec if isinstance(b.codec, Scalar) and not (b.holding or b.repeated) else None
+        if text and not first and b.path.attribute:
+            found.attributes.setdefault(b.path.attribute, []).append((b.name, text.read))
+        elif text and first and not below and b.path.steps[0].is_plain:
+            found.texts.setdefault(first, []).append((b.name, b.path.attribute, text.read))
         elif first:
             found.children.setdefault(first, []).append((b, below))
             found.parents.update([first] if below else ())
@@ -141,10 +143,10 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
     new ones follow the last of their kind.
     """
     names = spec.model_fields_set
-    owned = [b for b in bindings(type(spec)) if b.name in names and b.xml]
-    for b in sorted(owned, key=lambda b: getattr(spec, b.name) is not None):
+    owned = [(b, getattr(spec, b.name)) for b in bindings(type(spec)) if b.name in names and b.xml]
+    for b, value in sorted(owned, key=lambda each: each[1] is not None):
         assert b.xml is not None
-        value, codec = getattr(spec, b.name), b.codec
+        codec = b.codec
         if value is None and b.xml.lasting:
             continue
         if b.repeated:
