@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from html import unescape
 
+from lxml import etree
+
 from kvmstate.host.sight import Sight
 from kvmstate.model.pool_types import PoolType
 from kvmstate.xmlbind.document import document
@@ -27,6 +29,8 @@ def identity(sight: Sight, kind: PoolType | None, key: str, text: str, again: Ca
         return f"key:{key}"
     if kind.identity == "path":
         return f"key:{document(text).findtext('target/path') or key}"
+    if kind.identity == "extent":
+        return _extent(document(text), key)
     changed, path = _changed(text)
     if not changed:
         # libvirt's test driver has no files
@@ -46,6 +50,13 @@ def identity(sight: Sight, kind: PoolType | None, key: str, text: str, again: Ca
                 if each.number == other.number and each.changed <= changed <= other.changed:
                     return str(each)
     return UNKNOWN
+
+
+def _extent(root: etree._Element, key: str) -> str:
+    """Where on which disk a partition is: numbers are given to others when theirs have gone."""
+    places = [(device.get("path"), device.find("extent")) for device in root.iterfind("source/device")]
+    told = [f"{path}:{each.get('start')}-{each.get('end')}" for path, each in places if each is not None]
+    return f"extent:{','.join(told)}" if told else f"key:{root.findtext('target/path') or key}"
 
 
 # As libvirt writes it; every plan asks of every volume, and to parse the XML takes longer than the look at the file

@@ -34,8 +34,8 @@ class Can(enum.Flag):
 
 
 # What tells a volume from another one of the same name: the file's inode and time of birth, a key that libvirt has from
-# the storage itself (such as an LV's UUID), or nothing but the path
-Identity = Literal["inode", "key", "path"]
+# the storage itself (such as an LV's UUID), where on a disk it is, or nothing but the path
+Identity = Literal["inode", "key", "extent", "path"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ TYPES = {
         # extents of 4 MiB, unless the group was made with others
         PoolType("logical", _DEVICES, _MADE | Can.WIPE, unit=4 << 20, deletes=True),
         # cylinders of up to 255 * 63 sectors, where the label is dos
-        PoolType("disk", _DEVICES, _MADE | Can.WIPE, unit=8 << 20, identity="path"),
+        PoolType("disk", _DEVICES, _MADE | Can.WIPE, unit=8 << 20, identity="extent"),
         # its key is the path until the pool is refreshed, and another one then
         PoolType("zfs", _DEVICES, _MADE, unit=16 << 10, identity="path", sparse=True),
         PoolType("iscsi", _DEVICES, Can.UPLOAD | Can.WIPE),

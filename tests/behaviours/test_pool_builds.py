@@ -253,3 +253,32 @@ def test_build_never_makes_no_folder(project: Project) -> None:
     project.path("").mkdir(parents=True, exist_ok=True)
     project.path("images").mkdir()
     project.converge()
+
+
+def test_another_partition_of_the_name_is_not_deleted(
+    project: Project, loop: Loop, connection: libvirt.virConnect
+) -> None:
+    device = loop()
+    name = f"{os.path.basename(device)}p1"
+    disk = pool("disk", device, "never", active=True)
+    data = resource("Volume", name, {"deletion": "delete"}, pool="disk", format="raw", capacity="8MiB")
+
+    def part(*commands: str) -> None:
+        """As udev does not run here, its node is made by hand."""
+        for command in commands:
+            subprocess.run(["parted", "--script", device, *command.split()], check=True, capture_output=True)
+        numbers = Path(f"/sys/class/block/{name}/dev").read_text().strip().replace(":", " ")
+        inside(project.host, f"rm -f /dev/{name} && mknod /dev/{name} b {numbers}")
+
+    part("mklabel gpt", "mkpart data 4MiB 12MiB")
+    project.converge(disk)
+    project.write(disk, data)
+    assert project.kvmstate("adopt", "--auto-approve").code == 0
+    project.converge()
+    # somebody gives its number to another one, somewhere else
+    part("rm 1", "mkpart other 20MiB 28MiB")
+    connection.storagePoolLookupByName("disk").refresh()
+    assert "it is not the object that this project made" in project.plan().out
+    project.write(disk)
+    assert project.apply("--prune").code == 0
+    assert name in connection.storagePoolLookupByName("disk").listVolumes()
