@@ -27,7 +27,7 @@ FILES = {
 def command(directory: Path, fmt: Format) -> None:
     """Start a project: kvmstate.yaml and a first set of manifests.
 
-    DIR gets kvmstate.yaml, the schemas for editors, and manifests of a network, a pool, a volume and a machine."""
+    DIR gets kvmstate.yaml, the schemas for editors, and manifests of a network, a pool and a machine."""
     from kvmstate.cli.schema import FILES as SCHEMAS
     from kvmstate.cli.schema import text
 

@@ -8,7 +8,7 @@ libvirt's XML, what a change costs) and `ops.py` works on a host. The model is l
 from kvmstate.kind.contract import Context, Form, Gate, Kind, Ops, Room, Scene, Space
 from kvmstate.kind.members import Members
 from kvmstate.kind.references import Reference, references
-from kvmstate.kind.spec import Claim, Declaration, Fault, Filling, Image, Plug, Spec
+from kvmstate.kind.spec import Claim, Declaration, Fault, Filling, Image, Inner, Plug, Spec
 
 __all__ = [
     "Claim",
@@ -19,6 +19,7 @@ __all__ = [
     "Form",
     "Gate",
     "Image",
+    "Inner",
     "Kind",
     "Members",
     "Ops",

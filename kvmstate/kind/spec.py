@@ -2,11 +2,11 @@
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
 
 from lxml import etree
 from pydantic import field_validator
@@ -60,6 +60,13 @@ class Plug(NamedTuple):
     network: str | None
     bridge: str | None
     mac: str | None
+
+
+class Inner(NamedTuple):
+    """A resource that another one's spec declares; `path` is where."""
+
+    path: tuple[str | int, ...]
+    resource: Resource
 
 
 # stands in a remainder that `import` writes
@@ -135,6 +142,10 @@ class Declaration(Model):
     def takes(self) -> bool:
         """Whether it is given the value of a secret, to be written into its XML."""
         return False
+
+    def apart(self, resource: Resource) -> tuple[Self, Sequence[Inner]]:
+        """The spec with references in place of what it declares itself, and that; `resource` is what it is of."""
+        return self, ()
 
     def selects(self, resource: Resource) -> bool:
         """Whether it chooses this resource, by what that says of itself; what is named is a reference."""

@@ -78,7 +78,7 @@ def _explained(root: Node, file: str, report: Report) -> Resource | None:
     if kind and not kind.on_host and "lifecycle" in root.value:
         report(f"a {kind.name} has none: nothing on a host is its own", *root.key("lifecycle"), "", "lifecycle")
     if kind and lifecycle:
-        _ignored(root, kind, spec, lifecycle, report)
+        check_ignored(root, kind, spec, lifecycle, report)
     if kind is None or metadata is None or lifecycle is None or spec is None:
         return None
     id = ResourceId(kind.word, spec.id_name(metadata.name))
@@ -133,7 +133,8 @@ def _misplaced(name: str, root: Node) -> str:
     return f"known fields: {', '.join(_ENVELOPE)}"
 
 
-def _ignored(root: Node, kind: Kind, spec: Any, lifecycle: Lifecycle, report: Report) -> None:
+def check_ignored(root: Node, kind: Kind, spec: Any, lifecycle: Lifecycle, report: Report) -> None:
+    """The fields whose changes are ignored are fields of the kind."""
     listed = (root.get("lifecycle") or root).get("ignoreChanges") or root
     for index, ignored in enumerate(lifecycle.ignore_changes):
         models: tuple[type[BaseModel], ...] = kind.specs if spec is None else (type(spec),)

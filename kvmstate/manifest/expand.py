@@ -9,7 +9,8 @@ from itertools import islice
 from pydantic import ValidationError
 
 from kvmstate.kinds import BY_WORD
-from kvmstate.manifest.manifests import Document, Loaded
+from kvmstate.manifest.document import check_ignored
+from kvmstate.manifest.manifests import Document, Loaded, Part
 from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.translate import Report, spell
 from kvmstate.model.resource import Origin
@@ -18,10 +19,28 @@ from kvmstate.model.resource import Origin
 MOST = 10_000
 
 
+def apart(item: Loaded, report: Report) -> tuple[Loaded, list[Loaded]]:
+    """A document's resource without others that its spec declares, and these, each at its place in the document."""
+    spec, inner = item.resource.spec.apart(item.resource)
+    if not inner:
+        return item, []
+    found = []
+    for path, resource in inner:
+        if resource.lifecycle.ignore_changes:
+            node = item.document.node
+            for step in ("spec", *path):
+                node = node.get(step) or node
+            check_ignored(node, BY_WORD[resource.id.kind], resource.spec, resource.lifecycle, report)
+        found.append(Loaded(resource, Part(item.document, path), item.source))
+    return replace(item, resource=replace(item.resource, spec=spec)), found
+
+
 def expanded(item: Loaded, report: Report) -> Iterator[Loaded]:
     """A document's resource, and those that it yields. Their place is the document: nothing in it is a field of
     theirs."""
+    item, inner = apart(item, report)
     yield item
+    yield from inner
     by, at = item.resource, item.document
     expand = BY_WORD[by.id.kind].expand
     if expand is None:

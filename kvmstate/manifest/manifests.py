@@ -40,6 +40,25 @@ class Document:
         found = reader.documents(reader.decode(self.raw))
         return next(node for node in found if (node.line, node.column) == (self.line, self.column))
 
+    def way(self, part: str, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        """Where in it a field of `part` (spec, metadata, lifecycle) of its resource is."""
+        return (part, *path)
+
+
+class Part(Document):
+    """What a document declares in its spec, at `inside`: another resource, whose fields stand there."""
+
+    def __init__(self, whole: Document, inside: tuple[str | int, ...]) -> None:
+        self._whole, self._inside = whole, inside
+        super().__init__(whole.line, whole.column, whole.data, whole.source)
+
+    @property
+    def node(self) -> Node:
+        return self._whole.node
+
+    def way(self, part: str, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        return ("spec", *self._inside, *((part,) if part == "lifecycle" else ()), *path)
+
 
 @dataclass(frozen=True)
 class Manifests:
@@ -72,9 +91,9 @@ class Manifests:
         Items of lists are named by position or by their key (`("disks", "root", "bus")`). Lines of a template are
         those after rendering. Raises KeyError for a resource that is not in the manifests.
         """
-        node = self.documents[id].node
-        resource = self.get(id)
-        for step in (part, *path):
+        document = self.documents[id]
+        node, resource = document.node, self.get(id)
+        for step in document.way(part, path):
             child = node.get(step) or _keyed(node, step)
             if child is None:
                 break
@@ -104,13 +123,13 @@ class Loaded:
     def place(self, path: tuple[str | int, ...]) -> tuple[int, int]:
         """Line and column of a field of the spec."""
         node = self.document.node
-        for step in ("spec", *path):
+        for step in self.document.way("spec", path):
             node = node.get(step) or node
         return node.line, node.column
 
     def problem(self, message: str, path: tuple[str | int, ...], hint: str = "") -> Problem:
         """A problem at a field of the spec."""
-        where = spell(("spec", *path)) if path else ""
+        where = spell(self.document.way("spec", path)) if path else ""
         message = self.resource.named(message)
         return problem(self.source.label, self.source.is_template, message, *self.place(path), hint, where)
 
@@ -123,6 +142,7 @@ class Loaded:
 
     def address(self, path: tuple[str | int, ...] = ()) -> str:
         """Where it is, to be named in another's problem."""
-        line, column = self.place(path) if path else (self.document.line, self.document.column)
+        whole = not self.document.way("spec", path)[1:]
+        line, column = (self.document.line, self.document.column) if whole else self.place(path)
         by = self.resource.origin.by
         return f"{self.source.label}:{line}:{column}" + (f" (of {by})" if by else "")

@@ -16,7 +16,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
-from kvmstate.plan import agreement, moves, orphans, sharing, targeted
+from kvmstate.plan import agreement, inner, moves, orphans, sharing, targeted
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.dependants import with_dependants
@@ -120,6 +120,7 @@ def make_plan(
             changes[new] = moves.judge(changes[new], old)
     if not options.nameless:
         moves.hints(changes, inventory, lambda resource: recorded(host, resource))
+    inner.keep(changes, inventory, moved.origins)
     for kind in (BY_WORD[word] for word in sorted({id_.kind for id_ in changes})):
         kind.ops.judge(Scene(host, changes, desired, inventory))
     shared = sharing.brought_about(host, desired, changes, inventory, moved.origins.values())

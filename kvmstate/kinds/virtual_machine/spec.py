@@ -1,14 +1,14 @@
 """VirtualMachine: https://libvirt.org/formatdomain.html"""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, ClassVar, Literal, Self
 
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kind import Claim, Fault, Form, Image, Plug, Spec
+from kvmstate.kind import Claim, Fault, Form, Image, Inner, Plug, Spec
 from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
 from kvmstate.kinds.virtual_machine.devices import (
@@ -69,6 +69,7 @@ from kvmstate.kinds.virtual_machine.settings import (
     Vcpu,
 )
 from kvmstate.kinds.virtual_machine.settle import settle
+from kvmstate.model import resource as resources
 from kvmstate.model.effect import Effect, Scaling, Where
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
@@ -395,6 +396,14 @@ class VirtualMachineSpec(Spec):
     def plugs(self) -> Iterator[Plug]:
         for number, nic in enumerate(self.interfaces):
             yield Plug(("interfaces", number), nic.network, nic.bridge, nic.mac)
+
+    def apart(self, resource: resources.Resource) -> tuple[Self, Sequence[Inner]]:
+        disks, found = list(self.disks), []
+        for number, disk in enumerate(self.disks):
+            if disk.create:
+                disks[number], volume = disk.apart(resource)
+                found.append(Inner(("disks", number, "create"), volume))
+        return (self.model_copy(update={"disks": disks}) if found else self), found
 
     def takes(self) -> bool:
         return any(screen.password for screen in self.graphics)

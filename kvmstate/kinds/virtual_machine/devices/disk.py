@@ -3,7 +3,7 @@
 import string
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lxml import etree
 from pydantic import model_validator
@@ -12,9 +12,21 @@ from kvmstate.kind import Fault
 from kvmstate.kinds.virtual_machine.devices import DiskEncryption, Geometry, Iotune, NetworkSource, Virtio
 from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of, placing
 from kvmstate.model.effect import Effect, When
+from kvmstate.model.field import field
 from kvmstate.model.reference import Lookup, VolumeRef
-from kvmstate.xmlbind import Element, disk_source, xml
+from kvmstate.model.resource import Resource
+from kvmstate.xmlbind import Element, Section, disk_source, later, xml
 from kvmstate.xmlbind.codecs import ON_OFF, present, same_flag, same_path
+
+if TYPE_CHECKING:
+
+    class DiskVolume(Section):
+        """A Volume's spec: kinds do not import each other."""
+
+        def declared(self, by: Resource, disk: str) -> Resource: ...
+
+else:
+    DiskVolume = later("kvmstate.kinds.volume.inner", "DiskVolume")
 
 MEDIUM = When("device", ("cdrom",), then=Effect.LIVE, otherwise=Effect.RESTART)
 Bus = Literal["virtio", "sata", "scsi", "ide", "usb", "fdc"]
@@ -108,6 +120,10 @@ class Disk(Device):
         effect=MEDIUM,
         doc="The volume that it shows. A CD-ROM drive without one is empty; its medium changes live.",
     )
+    create: DiskVolume | None = field(
+        doc="Instead of `volume`: what a Volume document says of one. It is a volume of its own, and stays when the "
+        "machine goes, unless its lifecycle says otherwise."
+    )
     file: str | None = xml(
         "source",
         FILE,
@@ -187,9 +203,11 @@ class Disk(Device):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(source is not None for source in (self.volume, self.file, self.network)) > 1:
+        if self.create and self.volume:
+            raise ValueError("a disk has either create or volume, not both")
+        if sum(source is not None for source in (self.volume, self.create, self.file, self.network)) > 1:
             raise ValueError("a disk has either volume or file, not both")
-        if self.device in ("disk", "lun") and not (self.volume or self.file or self.network):
+        if self.device in ("disk", "lun") and not (self.volume or self.create or self.file or self.network):
             raise ValueError("a disk needs a volume or a file")
         if self.shareable and self.read_only:
             raise ValueError("a disk is either shareable or readOnly, not both")
@@ -198,6 +216,15 @@ class Disk(Device):
         if self.target and self.bus and not self.target.startswith(BUS_PREFIX[self.bus]):
             raise ValueError(f"a target on bus {self.bus} starts with {BUS_PREFIX[self.bus]}, unlike {self.target}")
         return self
+
+    def apart(self, machine: Resource) -> tuple[Self, Resource]:
+        """The disk as one of the volume that it declares, and that."""
+        assert self.create
+        volume = self.create.declared(machine, self.name)
+        pool, _, name = volume.id.name.partition("/")
+        disk = self.model_copy(update={"volume": VolumeRef(pool=pool, name=name), "create": None})
+        disk.model_fields_set.discard("create")
+        return disk, volume
 
     def faults(self, machine: Any, at: tuple[str | int, ...]) -> Iterator[Fault]:
         if self.bus == "ide" and "q35" in (machine.machine or ""):

@@ -1,0 +1,40 @@
+"""A volume that the disk of a machine declares, in the machine's own document."""
+
+from kvmstate.kinds.volume.spec import VolumeSpec
+from kvmstate.model.effect import Effect
+from kvmstate.model.field import field
+from kvmstate.model.resource import Lifecycle, Metadata, Name, Origin, Resource, ResourceId
+
+_SUFFIXES = {"qcow2": ".qcow2", "iso": ".iso"}
+
+
+class DiskVolume(VolumeSpec):
+    """A volume of its own, as a Volume document declares it."""
+
+    name: Name | None = field(
+        effect=Effect.NONE,
+        doc="Its name in the pool: another name is another volume. Default: MACHINE-DISK, with .qcow2 or .iso where "
+        "that is its format.",
+    )
+    lifecycle: Lifecycle | None = field(
+        effect=Effect.NONE,
+        doc="What may be done to the volume. The machine's own says nothing of it but suspend, mode.",
+    )
+
+    def declared(self, by: Resource, disk: str) -> Resource:
+        """The resource that this is, of a machine's disk."""
+        spec = VolumeSpec.model_construct(
+            self.model_fields_set - {"name", "lifecycle"},
+            **{name: getattr(self, name) for name in VolumeSpec.model_fields},
+        )
+        name = self.name or f"{by.metadata.name}-{disk}{_SUFFIXES.get(self.format, '')}"
+        lifecycle = self.lifecycle or Lifecycle()
+        said = {part: getattr(by.lifecycle, part) for part in {"suspend", "mode"} - lifecycle.model_fields_set}
+        origin = Origin(by.origin.file, by.origin.line, str(by.id))
+        return Resource(
+            ResourceId("volume", spec.id_name(name)),
+            spec,
+            Metadata(name=name),
+            lifecycle.model_copy(update={key: value for key, value in said.items() if value}),
+            origin,
+        )
