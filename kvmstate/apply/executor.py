@@ -259,7 +259,11 @@ def _carry_out(
             emit(Event(EventKind.STEP, change, f"left to the next start: {', '.join(error.places)}: {error.message}"))
             waits.append(error)
         except HostError as error:
-            if number == 0 and change.action in MAKES and not _has_begun(change, store):
+            if (
+                all(earlier.looks for earlier in steps[:number])
+                and change.action in MAKES
+                and not _has_begun(change, store)
+            ):
                 # nothing was made or deleted, and what stands in the way is not ours
                 _undone(change, before, store)
             told = explained(error, host)

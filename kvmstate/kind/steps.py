@@ -13,10 +13,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Step:
-    """About one libvirt call. `run` may be called again: it looks at the host before it acts."""
+    """About one libvirt call. `run` may be called again: it looks at the host before it acts. One that only `looks`
+    makes and deletes nothing."""
 
     describe: str
     run: Callable[[Progress], None]
+    looks: bool = False
 
 
 def simple(describe: str, run: Callable[[], object]) -> Step:

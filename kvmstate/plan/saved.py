@@ -242,6 +242,8 @@ def _moved(plan: SavedPlan, change: Change, entry: Entry | None, hide: Hide) -> 
     if plan.record.get(address) != _record(entry, hide):
         return Moved(change.id, "was applied, adopted or released by another run")
     if plan.changes.get(address) != _digest(change, hide):
+        if change.blocked:
+            return Moved(change.id, f"is blocked now: {change.blocked}")
         return Moved(change.id, "would be changed otherwise now: something that it refers to is another")
     known, path = plan.uploads.get(address), uploads.uploaded(change)
     if path and (known is None or not uploads.same(path, known)):

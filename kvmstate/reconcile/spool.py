@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kvmstate.errors import HostError, KvmstateError
 from kvmstate.host.volumes import CHUNK
-from kvmstate.kinds.volume.download import SPOOLED, download
+from kvmstate.kinds.volume import download, scratch
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
 
@@ -39,16 +39,12 @@ class Spool:
         self._ask = ask
         self._fetches: dict[str, _Fetch] = {}
 
-    @property
-    def _folder(self) -> Path:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvmstate" / "content"
-
     def waits(self, change: Change) -> tuple[str, bool]:
         """Why a change waits for its content, and whether that has failed; an empty text when it need not wait."""
         content = change.desired.spec.filling() if change.desired else None
         if change.action not in (Action.CREATE, Action.REPLACE) or not content or not content.url:
             return "", False
-        if content.checksum in SPOOLED:
+        if content.checksum in download.SPOOLED:
             return "", False
         fetch = self._fetches.setdefault(content.checksum, _Fetch(set()))
         fetch.ids.add(change.id)
@@ -61,25 +57,22 @@ class Spool:
     def made(self, change: Change) -> bool:
         """The volume is there: its content need not be kept, and what waited for it may be made."""
         content = change.desired.spec.filling() if change.desired else None
-        if content and content.checksum in SPOOLED:
+        if content and content.checksum in download.SPOOLED:
             with suppress(OSError):
-                SPOOLED.pop(content.checksum).unlink()
+                download.SPOOLED.pop(content.checksum).unlink()
             self._fetches.pop(content.checksum, None)
             return True
         return False
 
     def clear(self) -> None:
         """Delete what processes that were killed have left."""
-        for path in self._folder.glob("*.image"):
-            if not Path(f"/proc/{path.stem.rpartition('-')[2]}").exists():
-                with suppress(OSError):
-                    path.unlink()
+        scratch.clear()
 
     def _fetch(self, url: str, checksum: str, fetch: _Fetch) -> None:
-        path = self._folder / f"{checksum.replace(':', '-')}-{os.getpid()}.image"
+        path = scratch.path(checksum.replace(":", "-"))
         try:
             try:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                scratch.folder()
                 self._copy(url, checksum, path)
             except OSError as error:
                 raise HostError(f"{path}: {error.strerror}", "the content is fetched into this folder first") from error
@@ -92,7 +85,7 @@ class Spool:
             self._ask(*fetch.ids)
             self._ask(*fetch.ids, after=after)
         else:
-            SPOOLED[checksum] = path
+            download.SPOOLED[checksum] = path
             self._ask(*fetch.ids)
         finally:
             fetch.running = False
@@ -101,7 +94,7 @@ class Spool:
         kind, _, wanted = checksum.partition(":")
         digest = hashlib.new(kind)
         private = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(private, "wb") as file, download(url) as coming:
+        with os.fdopen(private, "wb") as file, download.download(url) as coming:
             seen = 0
             while chunk := coming.read(CHUNK):
                 seen += len(chunk)

@@ -1,4 +1,4 @@
-"""Images as vendors publish them: compressed, unpacked on the way into a volume."""
+"""Images as vendors publish them: compressed, or of another format, unpacked and converted on the way into a volume."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import libvirt
 import pytest
 from harness import Project, pool, resource
 from test_uploads import MIB, qcow2, sha256, web_server
@@ -94,3 +95,72 @@ def test_what_cannot_be_unpacked_does_not_count(project: Project, tmp_path: Path
     project.converge(pool(), *whole)
     for name in says:
         assert project.path(f"images/{name}").read_bytes() == IMAGE.ljust(50 * MIB, b"\0")
+
+
+def converted(path: Path, format_: str, tmp_path: Path) -> Path:
+    (tmp_path / "raw").write_bytes(IMAGE.ljust(24 * MIB, b"\0"))
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", format_, str(tmp_path / "raw"), str(path)], check=True)
+    return path
+
+
+def test_images_of_other_formats_are_converted(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    image = converted(tmp_path / "a.vmdk", "vmdk", tmp_path)
+    packed = gzip.compress(image.read_bytes())
+    layer = converted(tmp_path / "a.qcow2", "qcow2", tmp_path)
+    with web_server(packed) as url:
+        project.converge(
+            pool(),
+            resource("Volume", "a", pool="images", capacity="32MiB", content={"url": url, "checksum": sha256(packed)}),
+            resource("Volume", "b", pool="images", format="raw", content={"file": str(layer)}),
+            resource("Volume", "c", pool="images", content={"file": str(tmp_path / "raw")}),
+        )
+    images = project.path("images")
+    shown = subprocess.check_output(["qemu-img", "info", "-U", images / "a"], text=True)
+    assert "file format: qcow2" in shown
+    assert "compat: 1.1" in shown
+    assert "virtual size: 32 MiB" in shown
+    wanted = (tmp_path / "raw").read_bytes()
+    assert (images / "b").read_bytes() == wanted
+    assert (images / "b").stat().st_blocks * 512 < 2 * MIB
+    for name in ("a", "c"):
+        subprocess.run(["qemu-img", "convert", "-O", "raw", images / name, tmp_path / "read"], check=True)
+        assert (tmp_path / "read").read_bytes()[: len(wanted)] == wanted
+    assert [*(tmp_path / "cache" / "kvmstate" / "content").glob("*")] == []
+
+
+def test_a_source_that_is_refused_leaves_the_volume_that_it_was_to_replace(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(IMAGE)
+    allowed = {"replace": "allow"}
+    content = {"file": str(tmp_path / "image"), "checksum": sha256(IMAGE)}
+    project.converge(pool(), resource("Volume", "a", allowed, pool="images", format="raw", content=content))
+    known = project.path("images/a").stat().st_ino
+    with web_server(b"<html>not found</html>") as url:
+        content = {"url": url, "checksum": sha256(IMAGE)}
+        project.write(pool(), resource("Volume", "a", allowed, pool="images", format="qcow2", content=content))
+        applied = project.apply()
+    assert applied.code == 1
+    assert "is not a disk" in applied.out
+    assert project.path("images/a").stat().st_ino == known
+    assert project.path("images/a").read_bytes() == IMAGE
+    content = {"file": str(tmp_path / "image"), "checksum": sha256(IMAGE)}
+    project.converge(pool(), resource("Volume", "a", allowed, pool="images", format="raw", content=content))
+    assert project.path("images/a").stat().st_ino == known, "the failed replacement is forgotten"
+
+
+def test_a_volume_that_somebody_else_made_meanwhile_is_not_taken(
+    project: Project, tmp_path: Path, connection: libvirt.virConnect
+) -> None:
+    """A change that failed before it made anything leaves no record that would own what others make."""
+    with web_server(b"<html>not found</html>") as url:
+        content = {"url": url, "checksum": sha256(IMAGE)}
+        project.write(pool(), resource("Volume", "a", pool="images", format="qcow2", content=content))
+        assert project.apply().code == 1
+        project.path("images/a").write_bytes(IMAGE)
+        connection.storagePoolLookupByName("images").refresh()
+        planned = project.plan()
+    assert "kvmstate adopt" in planned.out
+    assert "interrupted" not in planned.out
+    assert project.path("images/a").read_bytes() == IMAGE

@@ -166,12 +166,14 @@ def test_raw_content_with_a_larger_capacity_grows(project: Project, tmp_path: Pa
 def test_what_does_not_fit_is_refused_before_anything_is_made(project: Project, tmp_path: Path) -> None:
     image = qcow2(tmp_path / "base.qcow2", "4M")
     (tmp_path / "raw.img").write_bytes(IMAGE)
+    (tmp_path / "page.html").write_bytes(b"<html>")
     for wrong, error in (
-        (volume(content={"file": str(image)}), "is a qcow2 image, but the volume's format is raw"),
-        (volume(format="qcow2", content={"file": str(tmp_path / "raw.img")}), "is not a qcow2 image"),
+        (volume(format="iso", content={"file": str(image)}), "is a qcow2 image, but the volume's format is iso"),
+        (volume(format="qcow2", content={"file": str(tmp_path / "page.html")}), "is not a disk"),
         (volume(content={"file": str(tmp_path / "raw.img")}, capacity="512KiB"), "capacity is less than"),
     ):
         project.write(pool(), wrong)
+        assert error in project.plan().out
         applied = project.apply()
         assert applied.code == 1
         assert error in applied.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -12,7 +13,8 @@ from typing import BinaryIO
 
 from kvmstate.errors import HostError
 from kvmstate.host.volumes import CHUNK, ZEROS
-from kvmstate.kinds.volume import header, unpack
+from kvmstate.kind.steps import Progress
+from kvmstate.kinds.volume import convert, header, scratch, unpack
 from kvmstate.kinds.volume.download import SPOOLED, Download, download
 from kvmstate.kinds.volume.spec import Content
 from kvmstate.model.files import open_regular
@@ -27,15 +29,18 @@ class Stream:
     unpacked. The checksum, of what was published, is known at its end: the last step raises HostError when it differs.
     """
 
-    def __init__(self, file: BinaryIO | Download, length: int, checksum: str | None, name: str) -> None:
-        self._file = file
+    def __init__(
+        self, file: BinaryIO | Download, length: int, checksum: str | None, name: str, ours: bool = False
+    ) -> None:
+        """`ours`: it has been unpacked, and checked."""
+        self._file, self._ours = file, ours
         self._first = file.read(CHUNK)
         self._checksum = checksum
         self._name = name
         # of what is published: its bytes, and those read so far
         self.length, self.taken = length, 0
         chunks = self._published()
-        self.packed = unpack.packed(self._first)
+        self.packed = "" if ours else unpack.packed(self._first)
         self._head = self._first
         if self.packed:
             blocks = unpack.blocks(unpack.unpacked(self.packed, _read(chunks), name))
@@ -50,10 +55,26 @@ class Stream:
         """Bytes of the image; None for one that is compressed: nobody knows before it is unpacked."""
         return None if self.packed else self.length
 
-    def capacity(self, format_: str) -> int:
-        """What the volume needs, in bytes, 0 where nobody knows. Raises HostError for an image that must not be
-        uploaded in this format."""
-        return header.capacity(self._head, self.size or 0, format_, self._name)
+    def image(self) -> header.Image:
+        """What it is. Raises HostError for what must not be uploaded."""
+        return header.look(self._head, self.size or 0, self._name)
+
+    def check(self, format_: str) -> header.Image:
+        """What it is, for a volume of this format. Raises HostError where it is another one that is not converted."""
+        image = self.image()
+        if image.is_one(format_):
+            return image
+        if format_ == "iso":
+            raise HostError(
+                f"{self._name} is a {image.format} image, but the volume's format is iso",
+                f"write format: {'qcow2' if image.format == 'qcow2' else 'raw'}",
+            )
+        if image.format == "raw" and (what := header.no_disk(self._head) or (image.capacity % 512 and "not a disk")):
+            raise HostError(
+                f"{self._name} is {what}, and is not converted to {format_}",
+                "write format: iso" if "ISO" in str(what) else "check the source; format: raw takes it as it is",
+            )
+        return image
 
     def __iter__(self) -> Iterator[bytes | int]:
         return iter(self._chunks)
@@ -62,7 +83,7 @@ class Stream:
         """All of it, to be written into a volume of this capacity, if one is said, in a pool with so much room. Raises
         HostError where what was compressed comes to more, before the pool is full: others run on it."""
         # an image has tables beside what a guest sees
-        length = (capacity or MOST) + ((capacity or MOST) // 16 + (64 << 20) if header.is_qcow2(self._head) else 0)
+        length = (capacity or MOST) + ((capacity or MOST) // 16 + (64 << 20) if self.image().format != "raw" else 0)
         data = room - room // 20
         seen = written = 0
         for chunk in self:
@@ -73,12 +94,32 @@ class Stream:
             if self.packed and seen > length:
                 hint = "write a larger capacity, if it is meant to be so large"
                 raise HostError(f"{self._name}: unpacked, it has more than {length:,} bytes", hint)
-            if self.packed and written > data:
+            if (self.packed or self._ours) and written > data:
                 raise HostError(
-                    f"{self._name}: unpacked, it has more data than the {data:,} bytes that its pool has room for",
-                    "free some space, or choose another pool",
+                    f"{self._name}: it has more data than the {data:,} bytes that there is room for",
+                    "free some space where it is written to",
                 )
             yield chunk
+
+    @contextmanager
+    def as_file(self, capacity: int | None, progress: Progress) -> Iterator[BinaryIO]:
+        """A file with all of it, whose checksum has been compared. Raises OSError where there is no room for it."""
+        if not self.packed and not isinstance(self._file, Download):
+            for _ in self if self._checksum else ():
+                progress(self.taken, self.length)
+            self._file.seek(0)
+            yield self._file
+            return
+        with tempfile.TemporaryFile(dir=scratch.folder()) as file:
+            for chunk in self.bounded(capacity, scratch.room()):
+                if isinstance(chunk, int):
+                    file.seek(chunk, os.SEEK_CUR)
+                else:
+                    file.write(chunk)
+                progress(self.taken, self.length)
+            file.truncate()
+            file.seek(0)
+            yield file
 
     def _published(self) -> Iterator[bytes | int]:
         """The bytes as they are published."""
@@ -143,12 +184,14 @@ def _next_data(number: int, at: int, end: int) -> tuple[int, int]:
 
 
 class Source:
-    """Where content comes from."""
+    """Where content comes from. `capacity`: what its volume needs in bytes, 0 where nobody knows; set by `prepare`."""
 
     def __init__(self, content: Content, checksum: str = "") -> None:
         """`checksum` counts where the content has none of its own."""
         self._content = content
         self._checksum = content.checksum or checksum
+        self._converted: BinaryIO | None = None
+        self.capacity = 0
         # what its query holds may be a secret
         self.name = content.file or redacted(content.url or "")
 
@@ -156,7 +199,11 @@ class Source:
     def open(self) -> Iterator[Stream]:
         """Open the content. Raises HostError when it cannot be read, or its length is not known."""
         try:
-            if path := self._content.file or SPOOLED.get(self._checksum):
+            if self._converted:
+                # its checksum has been compared
+                with open(f"/proc/self/fd/{self._converted.fileno()}", "rb") as file:
+                    yield Stream(file, os.fstat(file.fileno()).st_size, None, self.name, ours=True)
+            elif path := self._content.file or SPOOLED.get(self._checksum):
                 with open_regular(str(path)) as file:
                     yield Stream(file, os.fstat(file.fileno()).st_size, self._checksum, self.name)
             else:
@@ -164,3 +211,35 @@ class Source:
                     yield Stream(coming, coming.length, self._checksum, self.name)
         except OSError as error:
             raise HostError(f"{self.name}: {error}", "check that it exists and can be read from here") from error
+
+    def look(self, format_: str, capacity: int | None) -> header.Image:
+        """What it is, for a volume of this format and capacity. Raises HostError where it must not be uploaded, or
+        converted, or does not fit."""
+        with self.open() as stream:
+            image = stream.check(format_)
+        if not image.is_one(format_) and (why := convert.missing(self.name, image.format, format_)):
+            raise why
+        if capacity and capacity < image.capacity:
+            raise HostError(
+                f"capacity is less than what the content needs ({image.capacity} bytes)",
+                "raise capacity or leave it out",
+            )
+        return image
+
+    def prepare(self, format_: str, capacity: int | None, progress: Progress) -> None:
+        """Look at it, and convert it where it has another format. Raises HostError as `look` does."""
+        self._converted = None
+        image = self.look(format_, capacity)
+        if not image.is_one(format_):
+            self._convert(format_, capacity, progress)
+            image = self.look(format_, capacity)
+        self.capacity = image.capacity
+
+    def _convert(self, format_: str, capacity: int | None, progress: Progress) -> None:
+        try:
+            with self.open() as stream, stream.as_file(capacity, progress) as file:
+                # how long it is is known by now
+                whole = Stream(file, os.fstat(file.fileno()).st_size, None, self.name, ours=True).check(format_)
+                self._converted = convert.converted(file, whole.format, format_, self.name, progress)
+        except OSError as error:
+            raise HostError(f"{scratch.folder()}: {error}", "images are converted in this folder") from error

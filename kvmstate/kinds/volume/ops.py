@@ -6,6 +6,7 @@ import re
 from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lxml import etree
@@ -147,7 +148,15 @@ def steps(change: Change, at: Context) -> list[Step]:
             return []
         permit = at.gate.growing(change)
         return [simple("grow", lambda: grow(host, change.id, volumes.find(pool(), name), spec.capacity or 0, permit))]
-    todo = []
+    todo, source = [], None
+    if spec.content:
+        # few plans need it, and what fetches contents takes time to load
+        from kvmstate.kinds.volume.content import Source
+
+        source = Source(spec.content, change.checksum)
+        # before anything is deleted or made
+        prepare = partial(source.prepare, spec.format, spec.capacity)
+        todo.append(Step(f"look at {source.name}", prepare, looks=True))
     if change.action is Action.REPLACE:
         permit = at.gate.removal(change)
 
@@ -157,12 +166,6 @@ def steps(change: Change, at: Context) -> list[Step]:
                 volumes.delete(volumes.find(pool(), name), permit)
 
         todo.append(simple("delete", delete))
-    source: Source | None = None
-    if spec.content:
-        # few plans need it, and what fetches contents takes time to load
-        from kvmstate.kinds.volume.content import Source
-
-        source = Source(spec.content, change.checksum)
 
     def create() -> None:
         # what tells one volume from another (`Change.uuid`) is not for its XML, which has no UUID
@@ -187,8 +190,9 @@ def steps(change: Change, at: Context) -> list[Step]:
         volume, permit = volumes.find(pool(), name), at.gate.filling(change)
         with source.open() as stream:
             # it may be another file than the one that was looked at before
-            stream.capacity(spec.format)
-            chunks = stream.bounded(spec.capacity, pools.space(pool())[1] if stream.packed else 0)
+            if not stream.check(spec.format).is_one(spec.format):
+                raise HostError(f"{source.name} is another image by now", "apply again")
+            chunks = stream.bounded(spec.capacity, pools.space(pool())[1])
             volumes.upload(
                 host.connection, volume, chunks, stream.size, lambda _: progress(stream.taken, stream.length), permit
             )
@@ -230,16 +234,11 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | 
         # libvirt would reserve all of a raw volume at once; a logical one with less is lost when it has filled that
         parse_path("allocation").set(node, "0")
     if source:
-        with source.open() as stream:
-            capacity = stream.capacity(spec.format)
+        capacity = source.capacity
         if spec.fixed and not capacity and not spec.capacity:
             raise HostError(
                 f"{source.name} is compressed: how much it needs is not known, and it cannot grow while it is filled",
                 "write capacity, as large as what it unpacks to or larger",
-            )
-        if spec.capacity and spec.capacity < capacity:
-            raise HostError(
-                f"capacity is less than what the content needs ({capacity} bytes)", "raise capacity or leave it out"
             )
         # what cannot grow after the upload has its size from the beginning
         whole = max(capacity, spec.capacity or 0) if spec.fixed else capacity

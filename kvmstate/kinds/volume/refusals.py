@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from kvmstate.errors import HostError
 from kvmstate.host import Host
 from kvmstate.kind import Fault
 from kvmstate.kinds.volume.growth import held
@@ -21,9 +22,24 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
     if change.action in (Action.CREATE, Action.REPLACE, Action.DELETE):
         if place := host.lookup.files.type_of(change.id.name.partition("/")[0]):
             why = next(refused(change, place), None)
+        if not (why or change.blocked or change.action is Action.DELETE):
+            why = _content(change)
     elif change.observed and not change.blocked and any(field.path == ("capacity",) for field in change.fields):
         why = held(host, change.id, document(change.observed.xml).findtext("target/path") or "")
     return replace(change, blocked=why.message, hint=why.hint) if why else change
+
+
+def _content(change: Change) -> Fault | None:
+    """Why a file is not uploaded; what is at an address is not looked at before it is fetched."""
+    if not change.spec.content or not change.spec.content.file:
+        return None
+    from kvmstate.kinds.volume.content import Source
+
+    try:
+        Source(change.spec.content).look(change.spec.format, change.spec.capacity)
+    except HostError as error:
+        return Fault(("content", "file"), error.message, error.hint)
+    return None
 
 
 def refused(change: Change, place: PoolType) -> Iterator[Fault]:

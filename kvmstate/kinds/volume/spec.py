@@ -55,7 +55,8 @@ SOURCE = When("checksum", (None,), then=Effect.REPLACE, otherwise=Effect.NONE)
 
 
 class Content(Section):
-    """What the volume holds at first: an image file. One that is compressed (xz, gzip, bzip2, zstd) is unpacked."""
+    """What the volume holds at first: an image file. One that is compressed (xz, gzip, bzip2, zstd) is unpacked, one of
+    another format converted."""
 
     file: str | None = field(local=True, effect=SOURCE, doc="A local file; relative to the manifest.")
     url: str | None = field(effect=SOURCE, pattern="^https?://", doc="An http or https address.")
