@@ -92,7 +92,7 @@ class Metadata(Model):
     labels: Annotated[dict[str, str], Field(description="Free key/value pairs to select resources by.")] = {}
 
 
-class Stop(Model):
+class Stop(Model, frozen=True):
     """How a running virtual machine is stopped when a change or a deletion needs it."""
 
     timeout: Annotated[Duration, Field(gt=0, description="How long the guest may take to shut down.")] = 60

@@ -70,7 +70,7 @@ class _Takeover:
         self.host = host
         seen, self.node = kind.ops.portable(observed, host)
         self.seen = _once(seen)
-        self.named = parse_path(observed.config.name_path)
+        self.named = parse_path(self.seen.name_path)
         self.named.remove(self.node)
         unstamp(self.node)
 
@@ -204,7 +204,9 @@ def _once(spec: Any) -> Any:
 def _twice(spec: Section) -> Iterator[str]:
     cls: type[Section] = type(spec)
     for b in bindings(cls):
-        items = getattr(spec, b.name) or () if b.repeated and b.holding and b.name in spec.model_fields_set else ()
+        if not (b.repeated and b.holding and b.name in spec.model_fields_set):
+            continue
+        items = getattr(spec, b.name) or ()
         told = Counter(
             (name, str(value))
             for item in items

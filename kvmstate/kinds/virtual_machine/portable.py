@@ -13,7 +13,7 @@ from kvmstate.kind.stamps import unstamp
 from kvmstate.kinds.virtual_machine.defaults import given
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
 from kvmstate.kinds.virtual_machine.implied import omitted, reduced, utc_clock
-from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
+from kvmstate.kinds.virtual_machine.spec import DEVICES, PCIE_PORTS, VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
 from kvmstate.model.resource import Observed
 from kvmstate.snapshots import chain
@@ -28,7 +28,7 @@ _ADDED = {"on_poweroff": "destroy", "on_reboot": "restart", "on_crash": "destroy
 def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree._Element]:
     if not observed.persistent:
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
-    node, spec = document(observed.xml), observed.config
+    node = document(observed.xml)
     for named in node.iterfind("devices/disk[@type='volume']"):
         source = disk_source.read(named)
         if source and (place := host.lookup.path_of(source.pool, source.volume)):
@@ -42,9 +42,11 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
     unstamp(node)
     if (bare := reduced(host, node)) is not None:
         # none are its manifest's, where all are libvirt's
-        ports = {"pcie_ports": 0} if spec.pcie_ports and bare.find("devices/controller[@type='pci']") is None else {}
+        had, pci = node.find("devices"), bare.find("devices/controller[@type='pci']")
+        ports = {"pcie_ports": 0} if pci is None and had is not None and PCIE_PORTS.read(had, host.lookup) else {}
         node, spec = bare, parse(VirtualMachineSpec, bare, host.lookup).model_copy(update={**observed.calls, **ports})
     else:
+        spec = observed.config
         _drop_added(node, host)
     _hide_passwords(node, observed)
     if any(i.network and i.network not in _networks(host) for i in spec.interfaces):
