@@ -12,6 +12,7 @@ from functools import cached_property
 from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
 from kvmstate.apply.policies import Policies
+from kvmstate.apply.rollout import Restarts, noted
 from kvmstate.apply.size import without_the_too_large
 from kvmstate.errors import KvmstateError
 from kvmstate.host import Host, domains, open_host
@@ -51,6 +52,7 @@ class Session:
             for part in self.store.damaged
         ]
         notes += self.policies.notes(plan)
+        notes += noted(plan, options.rollout, self.resources)
         if not inventory.entries and (note := lost(self.host, inventory.project)):
             notes.append(note)
         return replace(plan, notes=tuple(notes)) if notes else plan
@@ -134,6 +136,7 @@ class Session:
                 parallelism,
                 stop,
                 self.policies.before,
+                Restarts(plan.todo, options.rollout, self.resources, self.policies.unavailable),
             )
             total.done += result.done
             total.failed += result.failed

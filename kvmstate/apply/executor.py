@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 
 from kvmstate.apply.gate import Gate
 from kvmstate.apply.inventory import Store
+from kvmstate.apply.rollout import Restarts
 from kvmstate.apply.still import Gone, still
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, NotLive, Reverted
 from kvmstate.host import Host, faults
@@ -89,14 +90,16 @@ def apply_plan(
     parallelism: int = 10,
     stop: threading.Event | None = None,
     prepare: Callable[[Change], Precaution] = lambda change: Precaution(),
+    restarts: Restarts | None = None,
 ) -> Result:
     """Carry out what the plan has to do. Setting `stop` lets running resources finish and starts no more. `prepare`
-    says what goes before and after a change's own steps, and what becomes of one that fails.
+    says what goes before and after a change's own steps, and what becomes of one that fails; `restarts` which machines
+    are restarted when.
 
     So does the loss of the connection, or of the lock: what is recorded on the host by then is what the next run goes
     on from.
     """
-    stop = stop or threading.Event()
+    stop, restarts = stop or threading.Event(), restarts or Restarts()
     emit = _Teller(emit)
     lost = ""
     result = Result()
@@ -111,24 +114,33 @@ def apply_plan(
     finished: SimpleQueue[Future[list[NotLive]]] = SimpleQueue()
     order = TopologicalSorter({change.id: change.needs & todo.keys() for change in todo.values()})
     order.prepare()
+
+    def cared(change: Change) -> Precaution:
+        care = prepare(change)
+        return replace(care, after=(*restarts.after(change, host), *care.after))
+
     ready: deque[ResourceId] = deque()
     with ThreadPoolExecutor(parallelism, thread_name_prefix="apply") as pool:
         while order.is_active():
             ready.extend(order.get_ready())
             # never more than there are workers: what has been handed over cannot be stopped
-            while ready and len(running) < parallelism:
-                change = todo[ready.popleft()]
+            while len(running) < parallelism and (id_ := restarts.next(ready, idle=not running)):
+                ready.remove(id_)
+                change = todo[id_]
                 cause = next((id_ for id_ in sorted(change.needs) if id_ in broken), None)
-                if cause or lost or stop.is_set():
-                    reason = f"{cause} {broken[cause]}" if cause else lost or "interrupted"
+                refusal = f"{cause} {broken[cause]}" if cause else restarts.refusal(id_)
+                if refusal or lost or stop.is_set():
+                    reason = refusal or lost or "interrupted"
                     broken[change.id] = "was skipped"
                     result.skipped.append((change, reason))
                     if not lost:
                         _undone(change, before[change.id], store)
                     emit(Event(EventKind.SKIPPED, change, reason))
-                    order.done(change.id)
+                    order.done(id_)
+                    restarts.end(id_)
                 else:
-                    args = (change, Context(host, plan.project, gate), store, before[change.id], emit, prepare)
+                    restarts.begin(id_)
+                    args = (change, Context(host, plan.project, gate), store, before[id_], emit, cared)
                     future = pool.submit(_carry_out, *args)
                     running[future] = change
                     future.add_done_callback(finished.put)
@@ -136,6 +148,7 @@ def apply_plan(
                 change = running.pop(future)
                 order.done(change.id)
                 error = future.exception()
+                restarts.end(change.id, failed=error is not None)
                 if error is None:
                     result.done.append(change)
                     result.waiting += [(change, late) for late in future.result()]

@@ -42,6 +42,20 @@ class Policies:
             next((each.undo for each in reversed(wanted) if each.undo), None),
         )
 
+    def unavailable(self, machines: Sequence[Resource]) -> Iterator[str]:
+        """What those of these lack that the project owns and should run: one does not, or is not healthy."""
+        entries = self._store.inventory.entries
+        asked = [each for each in machines if each.id in entries and not suspended(each, entries[each.id])]
+        seen = observe(self._host, [each.id for each in asked])
+        work = self._work(datetime.now(UTC))
+        for each in asked:
+            if (found := seen.get(each.id)) is None or found.uuid != entries[each.id].uuid:
+                continue
+            if not found.running:
+                yield f"{each.id} does not run"
+            elif lacks := next(filter(None, (policy.lacks(work, each) for policy in self.all)), ""):
+                yield f"{each.id} is not healthy: {lacks}"
+
     def run(self, now: datetime, dry: bool, say: Callable[[str], None]) -> Iterator[Outcome]:
         """Do (unless `dry`) what they ask for at `now`, in UTC, on what the project owns, but for what is suspended.
 

@@ -213,6 +213,7 @@ def opened(
             nameless=not project.named,
             max_delete_share=project.max_delete_share if max_delete_share is None else max_delete_share,
             meant=max_deletes,
+            rollout=project.rollout,
         )
         writes = None if lock_timeout is None else writing(lock_timeout, repair)
         claim = project.claim(take_ownership, change_environment) if claimed else None

@@ -56,7 +56,8 @@ class Kind:
     kind of object that it is in, whose name is the first part of its own. `has_uuid`: libvirt gives it one. `stamped`:
     its XML keeps what others write into it. `cannot_rename`: why, and what people can do instead. `folder` is that of
     imported manifests, `shape` and `brackets` are how Graphviz and Mermaid draw it, `also` is what other tools call it.
-    Of the fields `decided` a plan is out of date when their value on the host has changed since. A kind that is not
+    Of the fields `decided` a plan is out of date when their value on the host has changed since. Of a kind that
+    `rolls_out`, such as machines, no more are down at a time than the project's file lets be. A kind that is not
     `on_host` lives in manifests alone: it has no object there and no `ops`, and plans leave it out. Either it
     `is_policy`, with a module `policy`, or it may `expand`: its document yields other resources. What is wrong with
     those is said at the document; a ValueError says why there are none.
@@ -78,6 +79,7 @@ class Kind:
     also: tuple[str, ...] = ()
     decided: frozenset[str] = frozenset()
     is_policy: bool = False
+    rolls_out: bool = False
     expand: Callable[[Resource], Iterable[Resource]] | None = None
 
     @cached_property

@@ -115,6 +115,10 @@ class Policy(Protocol):
     def before(self, work: Work, change: Change) -> Precaution:
         """What is to be done around a change."""
 
+    def lacks(self, work: Work, target: Resource) -> str:
+        """What a running one lacks right now of what the policy asks of it, such as an answer; else nothing. Raises
+        ConnectionFailed."""
+
     def notes(self, plan: Plan) -> Iterator[str]:
         """What people should know of what it will do around the changes of a plan."""
 

@@ -96,6 +96,7 @@ ALL_KINDS = (
         shape="box",
         also=("domain", "vm", "instance", "virtualmachineinstance", "guest", "machine", "pod"),
         decided=frozenset({"disks"}),
+        rolls_out=True,
     ),
     Kind(
         "SnapshotPolicy",

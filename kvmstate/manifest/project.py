@@ -22,6 +22,7 @@ from kvmstate.manifest.values import assignments, is_read, meant, merge, read_ma
 from kvmstate.model import uri
 from kvmstate.model.identity import Claim
 from kvmstate.model.resource import Model, Move, ResourceId
+from kvmstate.model.rollout import SHARE_PATTERN, Rollout
 from kvmstate.xmlbind import later
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ else:
 
 DEFAULT_NAME = "default"
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
-SHARE_PATTERN = r"^(100|[1-9]?[0-9])%$"
 
 
 def _share_text(value: object) -> object:
@@ -128,6 +128,10 @@ class ProjectFile(Model):
         list[Moved],
         Field(description="What was renamed. Entries that are done on every host do no harm, and may be deleted."),
     ] = []
+    rollout: Annotated[
+        Rollout | None,
+        Field(description="How machines are restarted whose lifecycle says `restart: now`: a few at a time."),
+    ] = None
     reconcile: Annotated[Reconcile | None, Field(description="How `kvmstate run` keeps the host.")] = None
 
 
@@ -151,6 +155,7 @@ class Project:
     values: Mapping[str, object] = field(default_factory=dict)
     prune: bool = False
     max_delete_share: float = 1 / 3
+    rollout: Rollout = field(default_factory=Rollout)
     environment: str | None = None
     file: Path | None = None
     skip: tuple[Path, ...] = ()
@@ -267,6 +272,7 @@ def load_project(
         values,
         declared.prune if chosen.prune is None else chosen.prune,
         share(declared.max_delete_share) if declared.max_delete_share else Project.max_delete_share,
+        declared.rollout or Rollout(),
         env,
         file,
         (*(base / name for name in declared.exclude), *named, *others, *values_files),

@@ -16,6 +16,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
+from kvmstate.model.rollout import Rollout
 from kvmstate.plan import agreement, inner, moves, orphans, sharing, targeted
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
@@ -49,7 +50,8 @@ class Options:
     not be, and goes on with the rest; any other is refused as a whole. `nameless`: nothing says which project this is,
     so that what is owned may be somebody else's. `recreate` are addresses of what may be made again although it is gone
     with what it held. `destroys`: all that is owned goes, also what the manifests declare; `lifecycles` are what they
-    say, and count as if they had been applied."""
+    say, and count as if they had been applied. `rollout` is how machines
+    are restarted."""
 
     prune: bool = False
     allow_empty: bool = False
@@ -64,6 +66,7 @@ class Options:
     recreate: tuple[str, ...] = ()
     destroys: bool = False
     lifecycles: Mapping[ResourceId, Lifecycle] = field(default_factory=dict)
+    rollout: Rollout = field(default_factory=Rollout)
 
 
 def make_plan(

@@ -27,6 +27,7 @@ from kvmstate.model.identity import Identity
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
+from kvmstate.model.rollout import Rollout
 from kvmstate.model.untrusted import DAMAGE, expect, from_json
 from kvmstate.plan import uploads
 from kvmstate.plan.planner import WRITES, Options, make_plan
@@ -73,6 +74,7 @@ class SavedPlan:
     moves: tuple[Move, ...]
     uploads: Mapping[str, Any]
     nameless: bool
+    rollout: Rollout
     identity: Identity | None
     recorded: Identity | None
 
@@ -84,7 +86,14 @@ class SavedPlan:
     @property
     def options(self) -> Options:
         """The options as the plan was made; deletions were counted then."""
-        return Options(self.prune, allow_empty=True, max_deletes=sys.maxsize, moves=self.moves, nameless=self.nameless)
+        return Options(
+            self.prune,
+            allow_empty=True,
+            max_deletes=sys.maxsize,
+            moves=self.moves,
+            nameless=self.nameless,
+            rollout=self.rollout,
+        )
 
 
 def saved(
@@ -108,6 +117,7 @@ def saved(
         "host_id": host.identity,
         "prune": options.prune,
         "nameless": options.nameless,
+        "rollout": options.rollout.model_dump(),
         "whose": [one and asdict(one) for one in whose],
         "resources": [
             *(_dumped(policy, hide) for policy in policies),
@@ -154,6 +164,7 @@ def read(text: str, name: str) -> SavedPlan:
             tuple(Move(ResourceId.parse(old), ResourceId.parse(new)) for old, new in content["moved"].items()),
             {address: {**known, "digest": str(known["digest"])} for address, known in content["uploads"].items()},
             content["nameless"],
+            Rollout.model_validate(content["rollout"]),
             *(one and Identity(**one) for one in content["whose"]),
         )
     except DAMAGE as error:

@@ -50,16 +50,18 @@ class Desired:
             nameless=not self.project.named,
             # what waits for a person is not braked
             max_delete_share=1 if self.prune == "confirm" else self.project.max_delete_share,
+            rollout=self.project.rollout,
         )
 
     def means_the_same(self, before: Desired) -> bool:
         """Whether the project's settings are as before; where its files are does not count."""
         a, b = self.project, before.project
-        return (a.moves, a.reconcile, a.prune, a.max_delete_share, self.whole) == (
+        return (a.moves, a.reconcile, a.prune, a.max_delete_share, a.rollout, self.whole) == (
             b.moves,
             b.reconcile,
             b.prune,
             b.max_delete_share,
+            b.rollout,
             before.whole,
         )
 

@@ -48,6 +48,8 @@ def waiting(host: Sandbox, guest: Any, tmp_path_factory: pytest.TempPathFactory)
     """By the place: the steps at which it was not as it should be. A machine for each, all in one project: each step is
     one apply of all of them."""
     project = Project(host, tmp_path_factory.mktemp("pending") / "shop")
+    with (project.folder / "kvmstate.yaml").open("a") as file:
+        file.write("rollout: {maxUnavailable: 100%}\n")
     wrong: dict[str, list[str]] = {place: [] for place in MACHINE}
     names = {place: f"web-{number}" for number, place in enumerate(MACHINE)}
 

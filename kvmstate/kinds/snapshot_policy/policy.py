@@ -48,6 +48,15 @@ class Policy:
         wanted = self._around(change)
         return precaution(Run(self.resource, work), change, wanted) if wanted else Precaution()
 
+    def lacks(self, work: Work, target: Resource) -> str:
+        wanted = self._spec.before_changes(running=True) if self.selects(target) else None
+        if wanted is None or wanted.health_check is None:
+            return ""
+        from kvmstate.host import domains
+        from kvmstate.kinds.snapshot_policy.health import Probe
+
+        return Probe(wanted.health_check, domains.find(work.host.connection, target.id.name)).lacks()
+
     def notes(self, plan: Plan) -> Iterator[str]:
         for change in plan.todo:
             if wanted := self._around(change):
