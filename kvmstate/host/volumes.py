@@ -40,6 +40,12 @@ def xml(volume: Volume) -> str:
         raise
 
 
+def allocated(volume: Volume) -> int:
+    """Bytes of storage that it takes by now, also of one that is being made."""
+    with faults():
+        return int(volume.raw.info()[2])
+
+
 def at(connection: Any, path: str, pool: str | None) -> str:
     """The XML of the volume at a path, also of one that its pool has not seen yet. Raises NotFound."""
     for again in (True, False):
@@ -63,18 +69,23 @@ def place(connection: Any, pool: str, name: str) -> tuple[str, str] | None:
     return None
 
 
-def create(pool: Pool, text: str) -> Volume:
-    """Create a volume. Raises HostError when a volume or file of this name exists, whoever made it."""
+def create(pool: Pool, text: str, source: Volume | None = None) -> Volume:
+    """Create a volume, as a full copy of `source` where there is one: libvirt makes it, and keeps the source from being
+    deleted meanwhile. Raises HostError when a volume or file of this name exists, whoever made it."""
+
     try:
-        with faults():
-            return Volume(pool.raw.createXML(text, 0))
+        return _made(pool, text, source)
     except HostError as error:
         if error.code != libvirt.VIR_ERR_STORAGE_VOL_EXIST:
             raise
     # libvirt remembers it, but the file may have been deleted behind its back
     pools.refresh(pool)
+    return _made(pool, text, source)
+
+
+def _made(pool: Pool, text: str, source: Volume | None) -> Volume:
     with faults():
-        return Volume(pool.raw.createXML(text, 0))
+        return Volume(pool.raw.createXMLFrom(text, source.raw, 0) if source else pool.raw.createXML(text, 0))
 
 
 def resize(volume: Volume, capacity: int, permit: Permit) -> None:
@@ -136,7 +147,7 @@ def _check_room(volume: Volume, data: int) -> None:
     then they have room left.
     """
     with faults():
-        missing = data - int(volume.raw.info()[2])
+        missing = data - allocated(volume)
         if missing <= 0:
             return
         pool = Pool(volume.raw.storagePoolLookupByVolume())

@@ -17,7 +17,11 @@ _SENTENCES = {
     Effect.RESTART: "A change takes effect at the next restart.",
     Effect.REPLACE: "A change replaces the object: only when lifecycle.replace allows it.",
 }
-_SHRINK = {Effect.RESTART: "takes effect at the next restart", Effect.REPLACE: "needs a replacement"}
+_SHRINK = {
+    Effect.NONE: "changes nothing",
+    Effect.RESTART: "takes effect at the next restart",
+    Effect.REPLACE: "needs a replacement",
+}
 
 
 PARTS = "that of its fields"
@@ -69,7 +73,7 @@ def _lower(effect: Effect) -> str:
 _ANY = "|".join(re.escape(text[1:]) for text in _SENTENCES.values())
 _TOLD = re.compile(
     rf" ?(?:[A-Z][^.:]*: [a-z](?:{_ANY}) Otherwise: [a-z](?:{_ANY})|[A-Z](?:{_ANY})|Grows [^.;]*; shrinking [^.]*\."
-    rf"|A change is made live[^.;]*; (?:taken out|beyond), it [^.]*\.)"
+    rf"|A change (?:is made live|replaces the object)[^;]*; (?:taken out|beyond), it [^.]*\.)"
 )
 
 

@@ -30,7 +30,8 @@ class Can(enum.Flag):
     WIPE = enum.auto()
     DELETE = enum.auto()
     LAYER = enum.auto()
-    ALL = CREATE | RESIZE | UPLOAD | WIPE | DELETE | LAYER
+    COPY = enum.auto()
+    ALL = CREATE | RESIZE | UPLOAD | WIPE | DELETE | LAYER | COPY
 
 
 # What tells a volume from another one of the same name: the file's inode and time of birth, a key that libvirt has from
@@ -75,9 +76,9 @@ TYPES = {
         PoolType("netfs", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True, makes_folder=True, deletes=True),
         PoolType("vstorage", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True),
         # extents of 4 MiB, unless the group was made with others
-        PoolType("logical", _DEVICES, _MADE | Can.WIPE, unit=4 << 20, deletes=True),
+        PoolType("logical", _DEVICES, _MADE | Can.WIPE | Can.COPY, unit=4 << 20, deletes=True),
         # cylinders of up to 255 * 63 sectors, where the label is dos
-        PoolType("disk", _DEVICES, _MADE | Can.WIPE, unit=8 << 20, identity="extent"),
+        PoolType("disk", _DEVICES, _MADE | Can.WIPE | Can.COPY, unit=8 << 20, identity="extent"),
         # its key is the path until the pool is refreshed, and another one then
         PoolType("zfs", _DEVICES, _MADE, unit=16 << 10, identity="path", sparse=True),
         PoolType("iscsi", _DEVICES, Can.UPLOAD | Can.WIPE),

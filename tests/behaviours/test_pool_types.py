@@ -29,8 +29,20 @@ from kvmstate.model.resource import Metadata, Resource, ResourceId
 from kvmstate.xmlbind import document, parse, to_text
 
 DOCS = Path(__file__).parents[2] / "docs" / "pools.md"
-KNOWN_BY = {"inode": "inode and time of birth", "key": "the storage's own key", "path": "its path alone"}
-VERBS = {"make": Can.CREATE, "fill": Can.UPLOAD, "grow": Can.RESIZE, "delete": Can.DELETE, "wipe": Can.WIPE}
+KNOWN_BY = {
+    "inode": "inode and time of birth",
+    "key": "the storage's own key",
+    "extent": "where on its disk it is",
+    "path": "its path alone",
+}
+VERBS = {
+    "make": Can.CREATE,
+    "fill": Can.UPLOAD,
+    "copy": Can.COPY,
+    "grow": Can.RESIZE,
+    "delete": Can.DELETE,
+    "wipe": Can.WIPE,
+}
 
 
 def named(section: Any) -> list[str]:

@@ -20,6 +20,7 @@ from kvmstate.host.volumes import QCOW2_V3
 from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Progress, Step, simple
+from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import grow
 from kvmstate.kinds.volume.refusals import checked, refused
 from kvmstate.kinds.volume.room import room
@@ -148,13 +149,18 @@ def steps(change: Change, at: Context) -> list[Step]:
             return []
         permit = at.gate.growing(change)
         return [simple("grow", lambda: grow(host, change.id, volumes.find(pool(), name), spec.capacity or 0, permit))]
-    todo, source = [], None
-    if spec.content:
+    todo: list[Step] = []
+    source: Source | None = None
+    original: Original | None = None
+    # before anything is deleted or made
+    if spec.content and spec.content.volume:
+        original = Original(host, spec.content.volume, spec.capacity)
+        todo.append(Step(f"look at {original.name}", lambda progress: original.look(), looks=True))
+    elif spec.content:
         # few plans need it, and what fetches contents takes time to load
         from kvmstate.kinds.volume.content import Source
 
         source = Source(spec.content, change.checksum)
-        # before anything is deleted or made
         prepare = partial(source.prepare, spec.format, spec.capacity)
         todo.append(Step(f"look at {source.name}", prepare, looks=True))
     if change.action is Action.REPLACE:
@@ -167,7 +173,11 @@ def steps(change: Change, at: Context) -> list[Step]:
 
         todo.append(simple("delete", delete))
 
-    def create() -> None:
+    def made(volume: Volume) -> None:
+        host.known[VolumeRef(pool=pool_name, name=name)] = spec.format
+        at.gate.made(change, _identity(host, pool_name, volume))
+
+    def create(progress: Progress) -> None:
         # what tells one volume from another (`Change.uuid`) is not for its XML, which has no UUID
         node = written(replace(change, uuid=""), document(spec.remainder or BASE), host.lookup)
         if spec.format == "qcow2" and not spec.remainder:
@@ -180,10 +190,13 @@ def steps(change: Change, at: Context) -> list[Step]:
         if not kept.formats and not spec.remainder:
             # there is no word for it, and libvirt refuses or forgets the one that it is given
             parse_path("target/format").remove(node)
-        _set_name_and_size(node, name, spec.kept_in(kept), source, host)
-        volume = volumes.create(pool(), to_text(node))
-        host.known[VolumeRef(pool=pool_name, name=name)] = spec.format
-        at.gate.made(change, _identity(host, pool_name, volume))
+        _set_name_and_size(node, name, spec.kept_in(kept), source or original, host)
+        if original is None:
+            made(volumes.create(pool(), to_text(node)))
+            return
+        made(original.copied(pool(), name, to_text(node), made, progress))
+        if spec.capacity:
+            grow(host, change.id, volumes.find(pool(), name), spec.capacity, at.gate.filling(change))
 
     def upload(progress: Progress) -> None:
         assert source is not None
@@ -199,7 +212,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         if spec.capacity:
             grow(host, change.id, volumes.find(pool(), name), spec.capacity, permit)
 
-    todo.append(simple("create", create))
+    todo.append(Step(f"copy {original.name}" if original else "create", create))
     if source:
         todo.append(Step(f"upload {source.name}", upload))
     return todo
@@ -228,7 +241,7 @@ def _identity(host: Host, pool: str, volume: Handle) -> str:
     return identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume))
 
 
-def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | None, host: Host) -> None:
+def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | Original | None, host: Host) -> None:
     node.find("name").text = name
     if node.find("allocation") is None and spec.kept.sparse:
         # libvirt would reserve all of a raw volume at once; a logical one with less is lost when it has filled that

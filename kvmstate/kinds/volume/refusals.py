@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
-from kvmstate.errors import HostError
+from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host
 from kvmstate.kind import Fault
+from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import held
 from kvmstate.model.change import Action, Change
 from kvmstate.model.effect import Effect
@@ -23,22 +25,26 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
         if place := host.lookup.files.type_of(change.id.name.partition("/")[0]):
             why = next(refused(change, place), None)
         if not (why or change.blocked or change.action is Action.DELETE):
-            why = _content(change)
+            why = _content(host, change)
     elif change.observed and not change.blocked and any(field.path == ("capacity",) for field in change.fields):
         why = held(host, change.id, document(change.observed.xml).findtext("target/path") or "")
     return replace(change, blocked=why.message, hint=why.hint) if why else change
 
 
-def _content(change: Change) -> Fault | None:
-    """Why a file is not uploaded; what is at an address is not looked at before it is fetched."""
-    if not change.spec.content or not change.spec.content.file:
-        return None
-    from kvmstate.kinds.volume.content import Source
-
+def _content(host: Host, change: Change) -> Fault | None:
+    """Why a file is not uploaded, or a volume not copied. What is at an address is not looked at before it is fetched,
+    nor a volume before it is there."""
+    content, spec = change.spec.content, change.spec
     try:
-        Source(change.spec.content).look(change.spec.format, change.spec.capacity)
+        if content and content.volume:
+            with suppress(NotFound):
+                Original(host, content.volume, spec.capacity).look()
+        elif content and content.file:
+            from kvmstate.kinds.volume.content import Source
+
+            Source(content).look(spec.format, spec.capacity)
     except HostError as error:
-        return Fault(("content", "file"), error.message, error.hint)
+        return Fault(("content",), error.message, error.hint)
     return None
 
 

@@ -9,7 +9,7 @@ from lxml import etree
 from pydantic import PrivateAttr, model_validator
 
 from kvmstate.kind import Fault, Form, Image, Spec
-from kvmstate.model.effect import Effect, Scaling, When
+from kvmstate.model.effect import Effect, Given, Scaling, When
 from kvmstate.model.field import field
 from kvmstate.model.pool_types import Can, PoolType, image_format, pool_type
 from kvmstate.model.quantity import Bytes, Size
@@ -55,19 +55,26 @@ SOURCE = When("checksum", (None,), then=Effect.REPLACE, otherwise=Effect.NONE)
 
 
 class Content(Section):
-    """What the volume holds at first: an image file. One that is compressed (xz, gzip, bzip2, zstd) is unpacked, one of
-    another format converted."""
+    """What the volume holds at first: an image, or a copy of another volume. An image that is compressed (xz, gzip,
+    bzip2, zstd) is unpacked, one of another format converted."""
 
     file: str | None = field(local=True, effect=SOURCE, doc="A local file; relative to the manifest.")
     url: str | None = field(effect=SOURCE, pattern="^https?://", doc="An http or https address.")
+    volume: VolumeRef | None = field(
+        ref="volume",
+        effect=Effect.REPLACE,
+        doc="Another volume, copied by libvirt when this one is made; what becomes of it later is not a difference.",
+    )
     checksum: str | None = field(
         effect=Effect.REPLACE, pattern=CHECKSUM, doc="sha256:… or sha512:… of the file, as it is published."
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.file is None) == (self.url is None):
-            raise ValueError("content needs either file or url")
+        if sum(source is not None for source in (self.file, self.url, self.volume)) != 1:
+            raise ValueError("content needs one of file, url and volume")
+        if self.volume and self.checksum:
+            raise ValueError("a checksum is of a file or a url; a volume changes as it is written to")
         if self.url and not self.checksum:
             raise ValueError("content from a url needs its checksum")
         return self
@@ -114,7 +121,8 @@ class VolumeSpec(Spec):
         "that it stands alone, is not a difference.",
     )
     content: Content | None = field(
-        effect=Effect.REPLACE, doc="What it holds at first. Without: empty, or the backing volume's."
+        effect=Given(set=Effect.REPLACE, unset=Effect.NONE),
+        doc="What it holds at first. Without: empty, or the backing volume's. Taken out later, what it holds stays.",
     )
     # of its pool, once it is known
     _kept: PoolType = PrivateAttr(default_factory=partial(pool_type, ""))
@@ -147,7 +155,10 @@ class VolumeSpec(Spec):
             yield Fault(("backing",), f"{where} has no layers over other volumes", "take backing out")
         elif not place.knows(self.format):
             yield Fault(("format",), f"{where} has no {self.format} volumes", "write format: raw")
-        if self.content and Can.UPLOAD not in place.can:
+        if self.content and self.content.volume:
+            if Can.COPY not in place.can:
+                yield Fault(("content",), f"libvirt copies no volume into {where}", "take it out, and fill it by hand")
+        elif self.content and Can.UPLOAD not in place.can:
             yield Fault(("content",), f"libvirt writes no content into {where}", "take it out, and fill it by hand")
         if not place.sparse and self.allocation is not None and self.allocation < (self.capacity or 0):
             yield Fault(("allocation",), f"{where} reserves all of a volume at once", "leave allocation out")

@@ -1,0 +1,115 @@
+"""A volume that begins as a full copy of another one, which libvirt makes, in a pool or from one into another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from kvmstate.errors import HostError, KvmstateError, NotFound
+from kvmstate.host import Host, domains, pools, volumes
+from kvmstate.host.objects import Pool, Volume
+from kvmstate.kind.steps import Progress
+from kvmstate.model.pool_types import image_format
+from kvmstate.model.reference import VolumeRef
+from kvmstate.model.resource import ResourceId
+from kvmstate.xmlbind import disk_source, document
+
+# Seconds between two looks at how far a copy is
+_OFTEN = 0.1
+
+
+class Original:
+    """The volume that is copied. `capacity`: what its copy needs, in bytes; set by `look`."""
+
+    def __init__(self, host: Host, ref: VolumeRef, capacity: int | None) -> None:
+        self.name = str(ref)
+        self.capacity = 0
+        self._host, self._ref, self._wanted = host, ref, capacity
+
+    @property
+    def volume(self) -> Volume:
+        """The volume itself. Raises NotFound."""
+        return volumes.find(pools.find(self._host.connection, self._ref.pool), self._ref.name)
+
+    def look(self) -> None:
+        """Learn what its copy needs. Raises NotFound where it is not there, and HostError for what must not be copied,
+        or does not fit."""
+        volume = self.volume
+        node = document(volumes.xml(volume))
+        said, seen = self._host.lookup.volume_source(self._ref).format, node.find("target/format")
+        probed = image_format(seen.get("type", "raw")) if seen is not None else "raw"
+        if not said:
+            raise HostError(
+                f"nobody says the format of volume {self.name}, which its guest can write to",
+                "declare it, or let a machine's disk say its format",
+            )
+        if said != ("raw" if probed in ("iso", "unknown") else probed):
+            # libvirt would copy what its content looks like, and that may lead to other files
+            raise HostError(
+                f"volume {self.name} is {said}, and its content looks like {probed}: libvirt would read it as that",
+                f"copy it by hand: `qemu-img convert -f {said}`",
+            )
+        if writer := self._writer(volume):
+            raise HostError(
+                f"virtual machine {writer} is running and writes to volume {self.name}",
+                "shut it down first: a copy of what is written to meanwhile holds neither the old nor the new",
+            )
+        self.capacity = int(node.findtext("capacity") or 0)
+        if self._wanted and self._wanted < self.capacity:
+            raise HostError(
+                f"capacity is less than that of volume {self.name} ({self.capacity} bytes)",
+                "raise capacity or leave it out",
+            )
+
+    def copied(self, pool: Pool, name: str, text: str, begun: Callable[[Volume], object], progress: Progress) -> Volume:
+        """Make the copy. `begun` is told of the volume as soon as libvirt makes it: the run may be cut off, and libvirt
+        goes on. Raises HostError where there is one of this name."""
+        if _found(pool, name):
+            pools.refresh(pool)
+            if _found(pool, name):
+                raise HostError(f"there is a volume {name} in pool {pool.name} already", "plan again")
+        done = threading.Event()
+
+        def watch() -> None:
+            whole, told = volumes.allocated(self.volume), False
+            while not done.wait(_OFTEN):
+                with suppress(KvmstateError):
+                    if (volume := _found(pool, name)) is not None:
+                        if not told:
+                            begun(volume)
+                            told = True
+                        progress(min(volumes.allocated(volume), whole), whole)
+
+        watching = threading.Thread(target=watch, name="copy", daemon=True)
+        watching.start()
+        try:
+            return volumes.create(pool, text, self.volume)
+        finally:
+            done.set()
+            watching.join()
+
+    def _writer(self, volume: Volume) -> str:
+        """The machine that runs and may write to it: not one that only reads, or runs on a layer over it."""
+        host = self._host
+        own = {*host.uses.names(volume.path)}
+        for domain in domains.named(
+            host.connection, host.uses.machines_with(ResourceId("volume", self.name), volume.path)
+        ):
+            try:
+                if domains.state(domain) == "stopped":
+                    continue
+                running = disk_source.locate(document(domains.xml(domain, inactive=False)), host.lookup.path_of)
+            except NotFound:
+                continue
+            for disk in running.iterfind("devices/disk"):
+                source = disk_source.read(disk)
+                if source and disk.find("readonly") is None and {*host.uses.names(source.path)} & own:
+                    return domain.name
+        return ""
+
+
+def _found(pool: Pool, name: str) -> Volume | None:
+    with suppress(NotFound):
+        return volumes.find(pool, name)
+    return None
