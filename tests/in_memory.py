@@ -139,7 +139,11 @@ class Thing:
     def createXML(self, text: str, flags: int) -> Thing:
         root = document(text)
         name, folder = root.findtext("name"), self._root.findtext("target/path")
-        located = text.replace("</name>", f"</name><target><path>{folder}/{name}</path></target>", 1)
+        path = f"<path>{folder}/{name}</path>"
+        if "<target>" in text:
+            located = text.replace("<target>", f"<target>{path}", 1)
+        else:
+            located = text.replace("</name>", f"</name><target>{path}</target>", 1)
         return self._connection.define(located, told=text)
 
 
@@ -249,6 +253,7 @@ class MemoryHost(Host):
 
     def __init__(self, *texts: str) -> None:
         super().__init__(Connection(), "qemu+tls://memory/system")
+        self.library_version = (9, 0, 0)
         for text in texts:
             self.add(text, text)
 

@@ -41,7 +41,7 @@ TEXT = Scalar(str, str)
 NUMBER = Scalar(lambda text: int(text, 0), str)
 
 # https://libvirt.org/formatdomain.html#memory-allocation; the same letters serve volumes (formatstorage.html)
-UNITS = {"b": 1, "bytes": 1} | {
+UNITS = {"b": 1, "B": 1, "bytes": 1} | {
     spelling: base**power
     for power, letter in enumerate("KMGTPE", 1)
     for spelling, base in (

@@ -53,6 +53,35 @@ def test_new_images_are_version_3(project: Project, connection: libvirt.virConne
     assert project.plan().code == 0
 
 
+def test_an_image_is_made_as_its_manifest_says(project: Project, connection: libvirt.virConnect) -> None:
+    made: dict[str, Any] = {"clusterSize": "128KiB", "lazyRefcounts": True, "extendedL2": True}
+    mine: dict[str, Any] = {"permissions": {"mode": "0640", "owner": 1, "group": 2}, "preallocation": "metadata"}
+    tables = volume("tables.qcow2", **made, **mine)
+    disk = {"disks": [{"name": "root", "volume": "images/tables.qcow2"}]}
+    project.converge(pool(), tables, volume("old.qcow2", compat=0.1, preallocation="falloc"), idle("vm", **disk))
+    told = info(project, "tables.qcow2")
+    assert told["cluster-size"] == 128 << 10
+    assert {name: told["format-specific"]["data"][name] for name in ("compat", "lazy-refcounts", "extended-l2")} == {
+        "compat": "1.1",
+        "lazy-refcounts": True,
+        "extended-l2": True,
+    }
+    assert compat(project, "old.qcow2") == "0.10"
+    assert info(project, "old.qcow2")["actual-size"] >= 8 << 20
+    found = project.path("images/tables.qcow2").stat()
+    assert (found.st_mode & 0o777, found.st_size > 8 << 20, found.st_blocks * 512 < 8 << 20) == (0o640, True, True)
+    # libvirt has looked at it again, and somebody has changed its mode: that is no difference
+    on_host(project, "chmod", "600", f"{FOLDER}/tables.qcow2")
+    connection.storagePoolLookupByName("images").refresh()
+    assert project.plan().code == 0
+    # what is not said any more stays as it is, and what is said otherwise is not done unasked
+    project.converge(pool(), volume("tables.qcow2"), volume("old.qcow2"), idle("vm", **disk))
+    project.write(pool(), volume("tables.qcow2", clusterSize="64KiB"), volume("old.qcow2"), idle("vm", **disk))
+    said = project.plan().out
+    assert "blocked: clusterSize cannot change without deleting it and creating it again" in said
+    assert told == info(project, "tables.qcow2")
+
+
 def test_a_machine_with_a_checkpoint_has_snapshots(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(pool(), volume("root.qcow2"), idle("vm", disks=[{"name": "root", "volume": "images/root.qcow2"}]))
     vm = connection.lookupByName("vm")

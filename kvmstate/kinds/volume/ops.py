@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 # A qcow2 image with any data has at least so many bytes
 FRESH = 4 * 65536
 BASE = "<volume><name/><capacity unit='bytes'>0</capacity></volume>"
+# How an image that is there was made is nothing that its manifest need say
+AS_MADE = ("compat", "cluster_size", "lazy_refcounts", "extended_l2", "nocow", "permissions")
 # What a guest changes by reading and writing, and what libvirt tells of an image only after it has looked at its pool
 VOLATILE = re.compile(r"<(timestamps|allocation|physical|clusterSize|compat|features)\b.*?</\1>", re.DOTALL)
 
@@ -104,7 +106,10 @@ def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume) -> Obser
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> VolumeSpec:
     spec: VolumeSpec = resource.spec
-    return spec.kept_in(observed.config.kept, observed.config.capacity) if observed else spec
+    if observed is None:
+        return spec
+    seen: VolumeSpec = observed.config
+    return spec.told(seen).kept_in(seen.kept, seen.capacity)
 
 
 def portable(observed: Observed, host: Host) -> tuple[VolumeSpec, etree._Element]:
@@ -122,7 +127,7 @@ def portable(observed: Observed, host: Host) -> tuple[VolumeSpec, etree._Element
     for part in ("target", "backingStore"):
         parse_path(f"{part}/timestamps").remove(node)
     parse_path("backingStore/permissions").remove(node)
-    omitted = {*(() if full else ("allocation",)), *(() if _exists(host, spec.backing) else ("backing",))}
+    omitted = {*(() if full else ("allocation",)), *(() if _exists(host, spec.backing) else ("backing",)), *AS_MADE}
     return owning(spec, *(spec.model_fields_set - omitted)), node
 
 
@@ -180,7 +185,7 @@ def steps(change: Change, at: Context) -> list[Step]:
     def create(progress: Progress) -> None:
         # what tells one volume from another (`Change.uuid`) is not for its XML, which has no UUID
         node = written(replace(change, uuid=""), document(spec.remainder or BASE), host.lookup)
-        if spec.format == "qcow2" and not spec.remainder:
+        if spec.format == "qcow2" and not spec.remainder and not spec.compat:
             # libvirt's own default is version 2, which has no bitmaps and discards nothing into layers
             parse_path("target/compat").set(node, QCOW2_V3)
         kept = host.lookup.files.type_of(pool_name) or spec.kept
@@ -191,8 +196,10 @@ def steps(change: Change, at: Context) -> list[Step]:
             # there is no word for it, and libvirt refuses or forgets the one that it is given
             parse_path("target/format").remove(node)
         _set_name_and_size(node, name, spec.kept_in(kept), source or original, host)
+        if spec.preallocation == "falloc":
+            parse_path("allocation").set(node, node.findtext("capacity") or "0")
         if original is None:
-            made(volumes.create(pool(), to_text(node)))
+            made(volumes.create(pool(), to_text(node), preallocated=spec.preallocation is not None))
             return
         made(original.copied(pool(), name, to_text(node), made, progress))
         if spec.capacity:

@@ -17,13 +17,15 @@ from kvmstate.model.inventory import Entry
 from kvmstate.model.pool_types import Can, PoolType
 from kvmstate.xmlbind import document
 
+EXTENDED_L2 = (8, 0, 0)
+
 
 def checked(host: Host, change: Change, entry: Entry | None) -> Change:
     """Said before anything is done."""
     why = None
     if change.action in (Action.CREATE, Action.REPLACE, Action.DELETE):
         if place := host.lookup.files.type_of(change.id.name.partition("/")[0]):
-            why = next(refused(change, place), None)
+            why = next(refused(change, place), None) or too_new(host, change)
         if not (why or change.blocked or change.action is Action.DELETE):
             why = _content(host, change)
     elif change.observed and not change.blocked and any(field.path == ("capacity",) for field in change.fields):
@@ -46,6 +48,13 @@ def _content(host: Host, change: Change) -> Fault | None:
     except HostError as error:
         return Fault(("content",), error.message, error.hint)
     return None
+
+
+def too_new(host: Host, change: Change) -> Fault | None:
+    """What this host's libvirt does not know."""
+    if change.action is Action.DELETE or not change.spec.extended_l2 or host.library_version >= EXTENDED_L2:
+        return None
+    return Fault(("extendedL2",), "extendedL2 needs libvirt 8.0 or newer on the host", "leave it out")
 
 
 def refused(change: Change, place: PoolType) -> Iterator[Fault]:

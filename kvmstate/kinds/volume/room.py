@@ -20,7 +20,8 @@ def room(change: Change, place: PoolType) -> Room:
     spec = change.spec
     capacity = int((spec.capacity if spec is not None else None) or before)
     if change.action in (Action.CREATE, Action.REPLACE):
-        at_once = min(int(spec.allocation or 0), capacity) if place.sparse else capacity
+        whole = not place.sparse or spec.preallocation == "falloc"
+        at_once = capacity if whole else min(int(spec.allocation or 0), capacity)
     else:
         at_once = 0 if place.sparse or change.action is not Action.UPDATE else max(0, capacity - before)
     return Room(at_once, max(capacity, before), held)

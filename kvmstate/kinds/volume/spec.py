@@ -9,6 +9,8 @@ from lxml import etree
 from pydantic import PrivateAttr, model_validator
 
 from kvmstate.kind import Fault, Form, Image, Spec
+from kvmstate.kinds.volume import options
+from kvmstate.kinds.volume.options import Compat, Permissions
 from kvmstate.model.effect import Effect, Given, Scaling, When
 from kvmstate.model.field import field
 from kvmstate.model.pool_types import Can, PoolType, image_format, pool_type
@@ -16,7 +18,7 @@ from kvmstate.model.quantity import Bytes, Size
 from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.model.resource import Name
 from kvmstate.xmlbind import Element, Remainder, Section, xml
-from kvmstate.xmlbind.codecs import Scalar, size
+from kvmstate.xmlbind.codecs import Scalar, present, same_flag, size
 
 
 def _read_backing(node: etree._Element, lookup: Lookup) -> object:
@@ -124,6 +126,56 @@ class VolumeSpec(Spec):
         effect=Given(set=Effect.REPLACE, unset=Effect.NONE),
         doc="What it holds at first. Without: empty, or the backing volume's. Taken out later, what it holds stays.",
     )
+    compat: Compat | None = xml(
+        "target/compat",
+        lasting=True,
+        effect=Effect.REPLACE,
+        doc="The version of qcow2: 1.1 is version 3, 0.10 version 2, for old readers. Default: 1.1.",
+    )
+    cluster_size: Size | None = xml(
+        "target/clusterSize",
+        size("bytes"),
+        lasting=True,
+        effect=Effect.REPLACE,
+        doc="Of qcow2, a power of two. Default: 64KiB.",
+    )
+    lazy_refcounts: bool | None = xml(
+        "target/features",
+        present("lazy_refcounts"),
+        same=same_flag,
+        lasting=True,
+        effect=Effect.REPLACE,
+        doc="Of qcow2: writes are faster, and an image whose QEMU was killed is repaired when it is opened again.",
+    )
+    extended_l2: bool | None = xml(
+        "target/features",
+        present("extended_l2"),
+        same=same_flag,
+        lasting=True,
+        effect=Effect.REPLACE,
+        doc="Of qcow2: clusters are allocated in 32 parts; made for layers with large clusters. libvirt 8.0.",
+    )
+    preallocation: Literal["metadata", "falloc"] | None = field(
+        effect=Effect.NONE,
+        doc="Of qcow2, when it is made: its tables alone (metadata), or all of its capacity (falloc). Of raw images "
+        "that is said by allocation.",
+    )
+    nocow: bool | None = xml(
+        "target",
+        present("nocow"),
+        same=same_flag,
+        lasting=True,
+        recorded=True,
+        effect=Effect.REPLACE,
+        doc="btrfs does not copy it on write. Elsewhere libvirt makes no raw image with it.",
+    )
+    permissions: Permissions | None = xml(
+        "target/permissions",
+        lasting=True,
+        recorded=True,
+        effect=Effect.REPLACE,
+        doc="Whose it is when it is made. Default: that of its pool, or root's.",
+    )
     # of its pool, once it is known
     _kept: PoolType = PrivateAttr(default_factory=partial(pool_type, ""))
 
@@ -146,6 +198,15 @@ class VolumeSpec(Spec):
         spec._kept = place
         return spec
 
+    def told(self, seen: Self) -> Self:
+        """The spec without what libvirt does not tell of an image, as it has not looked at it: the next time it may."""
+        untold = {name for name in ("compat", "cluster_size") if getattr(seen, name) is None and getattr(self, name)}
+        if not untold or seen.format != "qcow2":
+            return self
+        spec = self.model_copy(update=dict.fromkeys(untold))
+        spec.model_fields_set.difference_update(untold)
+        return spec
+
     def misfits(self, place: PoolType) -> Iterator[Fault]:
         if self.remainder:
             # what was imported may be as it is
@@ -162,6 +223,10 @@ class VolumeSpec(Spec):
             yield Fault(("content",), f"libvirt writes no content into {where}", "take it out, and fill it by hand")
         if not place.sparse and self.allocation is not None and self.allocation < (self.capacity or 0):
             yield Fault(("allocation",), f"{where} reserves all of a volume at once", "leave allocation out")
+        yield from options.misfits(self, place)
+
+    def faults(self) -> Iterator[Fault]:
+        return iter(()) if self.remainder else options.faults(self)
 
     def id_name(self, name: str) -> str:
         return f"{self.pool}/{name}"
