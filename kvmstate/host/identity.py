@@ -60,16 +60,21 @@ def _extent(root: etree._Element, key: str) -> str:
 
 
 # As libvirt writes it; every plan asks of every volume, and to parse the XML takes longer than the look at the file
-_TARGET = re.compile(r"<target>\s*<path>([^<]*)</path>.*?<ctime>(\d+)(?:\.(\d+))?</ctime>.*?</target>", re.DOTALL)
+_TARGET = re.compile(r"<target>\s*<path>([^<]*)</path>.*?<ctime>(\d+(?:\.\d+)?)</ctime>.*?</target>", re.DOTALL)
 
 
 def _changed(text: str) -> tuple[int, str]:
     """When the volume's file changed last, in ns since 1970, and its path; 0 where libvirt tells no time."""
     target = text[max(text.rfind("<target>"), 0) :]
     if found := _TARGET.match(target):
-        path, seconds, rest = unescape(found[1]), found[2], found[3]
+        path, told = unescape(found[1]), found[2]
     else:
         root = document(text)
-        path = root.findtext("target/path") or "/"
-        seconds, _, rest = (root.findtext("target/timestamps/ctime") or "0").partition(".")
-    return int(seconds) * 10**9 + int((rest or "0").ljust(9, "0")), posixpath.normpath(path)
+        path, told = root.findtext("target/path") or "/", root.findtext("target/timestamps/ctime") or "0"
+    return nanoseconds(told), posixpath.normpath(path)
+
+
+def nanoseconds(told: str) -> int:
+    """A time as libvirt writes it, in ns since 1970."""
+    seconds, _, rest = told.partition(".")
+    return int(seconds) * 10**9 + int((rest or "0").ljust(9, "0"))

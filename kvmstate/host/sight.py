@@ -69,6 +69,10 @@ class Sight(Protocol):
     def device(self, path: str) -> Device | None:
         """How a block device is; None where nobody can tell, or there is none."""
 
+    def ways(self, path: str) -> list[str]:
+        """The names by which this process may open a file of the host's; which of them leads to it is to be
+        proven."""
+
     def daemons(self) -> set[int]:
         """Processes of this machine that work for libvirt there; none where it is another machine."""
 
@@ -92,6 +96,9 @@ class Blind:
     def device(self, path: str) -> Device | None:
         return None
 
+    def ways(self, path: str) -> list[str]:
+        return []
+
     def daemons(self) -> set[int]:
         return set()
 
@@ -110,11 +117,14 @@ class Local(Blind):
     def _roots(self) -> list[str]:
         return ["", *(f"/proc/{pid}/root" for pid in sorted(_peers()))]
 
+    def ways(self, path: str) -> list[str]:
+        return [root + path for root in self._roots]
+
     def inode(self, path: str) -> list[Inode]:
         found = []
-        for root in self._roots:
+        for way in self.ways(path):
             with suppress(OSError):
-                found.append(statx(root + path))
+                found.append(statx(way))
         return found
 
     def device(self, path: str) -> Device | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from errno import ENOENT
 from typing import Any
@@ -109,12 +109,13 @@ def upload(
     length: int | None,
     done: Callable[[int], None],
     permit: Permit,
+    over: int = 0,
 ) -> None:
     """Copy `chunks` (each at most CHUNK bytes, or the length of a hole) into the volume; blocks of zeros become holes.
 
-    `length` is None where nobody knows it. `done` is told the bytes copied so far. The volume is as long as the content
-    at the end. Raises HostError also when the storage was full before all was written, which libvirt does not always
-    say.
+    `length` is None where nobody knows it. What is in the volume already, up to `over`, is written over: there are no
+    holes. `done` is told the bytes copied so far. The volume is as long as the content at the end. Raises HostError
+    also when the storage was full before all was written, which libvirt does not always say.
     """
     permit.check(volume)
     with faults():
@@ -122,9 +123,9 @@ def upload(
         volume.raw.upload(stream, 0, length or 0, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
         position = data = 0
         try:
-            for chunk in chunks:
+            for chunk in _filled(chunks, over):
                 size = chunk if isinstance(chunk, int) else len(chunk)
-                if isinstance(chunk, int) or chunk == ZEROS[:size]:
+                if isinstance(chunk, int) or (chunk == ZEROS[:size] and position >= over):
                     stream.sendHole(size, 0)
                 else:
                     sent = stream.send(chunk)
@@ -140,6 +141,20 @@ def upload(
                 stream.abort()
             raise
     _check_room(volume, data)
+
+
+def _filled(chunks: Iterable[bytes | int], over: int) -> Iterator[bytes | int]:
+    """With zeros in place of holes up to `over`."""
+    position = 0
+    for chunk in chunks:
+        hole = chunk if isinstance(chunk, int) else 0
+        zeros = max(0, min(hole, over - position))
+        yield from (ZEROS[: zeros - at] for at in range(0, zeros, CHUNK))
+        if not isinstance(chunk, int):
+            yield chunk
+        elif hole > zeros:
+            yield hole - zeros
+        position += hole or len(chunk)  # type: ignore[arg-type]
 
 
 def _check_room(volume: Volume, data: int) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -49,15 +50,25 @@ class Lines:
         self._ended = threading.Event()
         self._bars: Any = None
         self._tasks: dict[ResourceId, Any] = {}
+        # since when, and bytes done and in all
+        self._far_by_now: dict[ResourceId, tuple[float, int, int]] = {}
 
     def __enter__(self) -> Lines:
         if self._terminal and not self._quiet and not os.environ.get("CI"):
             # rich is worth its start-up time only where somebody watches
             from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
 
-            columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-            self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+            columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+            named = TextColumn("  {task.description}")
+            self._bars = Progress(named, BarColumn(), *columns, console=Console(stderr=True), transient=True)
             self._bars.start()
         if not self._quiet:
             threading.Thread(target=self._remind, daemon=True).start()
@@ -87,9 +98,15 @@ class Lines:
             with self._lock:
                 for id_, since in self._since.items():
                     took = time.monotonic() - since
-                    self._say(
-                        f"{id_}: Still working... [{self._steps.get(id_, 'wait')}, {took:.0f}s elapsed]", dim=True
-                    )
+                    doing = ", ".join((self._steps.get(id_, "wait"), *self._far(id_), f"{took:.0f}s elapsed"))
+                    self._say(f"{id_}: Still working... [{doing}]", dim=True)
+
+    def _far(self, id_: ResourceId) -> Iterator[str]:
+        """How far a step has come that tells it: of how many bytes, how fast, and how long the rest takes then."""
+        since, done, total = self._far_by_now.get(id_, (0.0, 0, 0))
+        if 0 < done < total and (took := time.monotonic() - since) > 0:
+            rate = done / took
+            yield f"{done >> 20} of {total >> 20} MiB, {rate / (1 << 20):.1f} MiB/s, {(total - done) / rate:.0f}s left"
 
     def _tell(self, event: Event) -> None:
         id_ = event.change.id
@@ -104,6 +121,7 @@ class Lines:
                 self._say(f"{id_}: {event.change.action.value.doing}")
         elif event.kind is EventKind.STEP:
             self._steps[id_] = event.text
+            self._far_by_now.pop(id_, None)
             if self._bars is not None:
                 self._say(f"{id_}:   {event.text}", dim=True)
         elif event.kind is EventKind.DONE:
@@ -117,9 +135,11 @@ class Lines:
             self._say(f"{id_}: skipped: {event.text}", colour="yellow")
 
     def _progress(self, event: Event) -> None:
+        id_ = event.change.id
+        since, *_ = self._far_by_now.get(id_, (time.monotonic(),))
+        self._far_by_now[id_] = (since, event.done, event.total)
         if self._bars is None:
             return
-        id_ = event.change.id
         if id_ not in self._tasks:
             self._tasks[id_] = self._bars.add_task(one_line(str(id_)), total=event.total)
         self._bars.update(self._tasks[id_], completed=event.done)

@@ -30,6 +30,22 @@ def test_what_takes_long_is_told_until_it_is_done(capsys: pytest.CaptureFixture[
     assert re.search(r"domain/web: Modifications complete after \d+\.\ds\n$", after)
 
 
+def test_an_upload_tells_bytes_rate_and_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    lines = Lines()
+    for event in (Event(EventKind.STARTED, CHANGE), Event(EventKind.STEP, CHANGE, "upload base.img")):
+        lines(event)
+    lines(Event(EventKind.PROGRESS, CHANGE, "upload base.img", "", 1, 4 << 30))
+    now[0] = 10.0
+    lines(Event(EventKind.PROGRESS, CHANGE, "upload base.img", "", 1 << 30, 4 << 30))
+    assert [*lines._far(CHANGE.id)] == ["1024 of 4096 MiB, 102.4 MiB/s, 30s left"]
+    lines(Event(EventKind.STEP, CHANGE, "grow"))
+    assert [*lines._far(CHANGE.id)] == []
+
+
 def told(capsys: pytest.CaptureFixture[str], quiet: bool = False) -> list[str]:
     """The lines on stderr of two changes, one of which fails."""
     other = Change(ResourceId("network", "lan"), Action.CREATE)

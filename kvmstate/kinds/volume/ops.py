@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lxml import etree
 
 from kvmstate.errors import HostError, NotFound, Unseen
-from kvmstate.host import Host, pools, volumes
+from kvmstate.host import Host, direct, pools, volumes
 from kvmstate.host.connection import Glimpse
 from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.objects import Handle, Pool, Volume
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # A qcow2 image with any data has at least so many bytes
 FRESH = 4 * 65536
+# libvirt makes an image with tables of at most so many bytes
+_TABLES = 1 << 20
 BASE = "<volume><name/><capacity unit='bytes'>0</capacity></volume>"
 # How an image that is there was made is nothing that its manifest need say
 AS_MADE = ("compat", "cluster_size", "lazy_refcounts", "extended_l2", "nocow", "permissions")
@@ -213,9 +215,17 @@ def steps(change: Change, at: Context) -> list[Step]:
             if not stream.check(spec.format).is_one(spec.format):
                 raise HostError(f"{source.name} is another image by now", "apply again")
             chunks = stream.bounded(spec.capacity, pools.space(pool())[1])
-            volumes.upload(
-                host.connection, volume, chunks, stream.size, lambda _: progress(stream.taken, stream.length), permit
-            )
+
+            def done() -> None:
+                progress(stream.taken, stream.length)
+
+            with direct.opened(host.sight, pool(), volume, permit) as file:
+                if file is None:
+                    # libvirt has written an image's tables already
+                    over = _TABLES if spec.format == "qcow2" else 0
+                    volumes.upload(host.connection, volume, chunks, stream.size, lambda _: done(), permit, over)
+                elif not stream.cloned(file.clone, file.number):
+                    file.write(chunks, done)
         if spec.capacity:
             grow(host, change.id, volumes.find(pool(), name), spec.capacity, permit)
 
