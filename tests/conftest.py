@@ -39,8 +39,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With --dist loadgroup one worker runs all tests that share what a module sets up once, such as a booted guest."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --dist loadgroup one worker runs all tests that share what a module sets up once, such as a booted guest.
+    What takes long begins first: at the end the workers share out many short tests, and none waits for another."""
+    if getattr(config.option, "loadgroup", False):
+        items.sort(key=lambda item: item.get_closest_marker("real") is None)
     groups: dict[Path, list[set[str]]] = {}
     for item in items:
         if shared := set(_of_module(item)):
@@ -54,9 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _of_module(item: pytest.Item) -> Iterator[str]:
-    """The fixtures of a test that are set up once for its module."""
-    defined = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-    return (name for name, found in defined.items() if found and found[-1].scope == "module")
+    """The fixtures of a test that are set up once for its module, or for each of their parameters."""
+    if isinstance(item, pytest.Function):
+        numbers = item.callspec.indices if hasattr(item, "callspec") else {}
+        for name, found in item._fixtureinfo.name2fixturedefs.items():
+            if found and found[-1].scope == "module":
+                yield f"{name}{numbers.get(name, '')}"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -21,7 +21,7 @@ from kvmstate.plan import Options
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("nothing_is_long_ago")]
 
-MANY = (50, 100, 200)
+MANY = (25, 100)
 LENIENT = Options(prune=True, lenient=True)
 EVERYTHING = Options(prune=True, allow_empty=True, max_deletes=10**6)
 SLACK = 1.2

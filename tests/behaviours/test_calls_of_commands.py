@@ -50,7 +50,7 @@ def nothing(project: Project, count: int) -> None:
     pass
 
 
-MANY = (50, 100, 200)
+MANY = (25, 100)
 # What grows with the number is fourfold at the end
 SLACK = 1.5
 EVERY = ("--auto-approve", "--max-deletes", "9999")
