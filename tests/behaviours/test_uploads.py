@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from harness import Project, pool, resource, until
 
+from kvmstate.kinds.volume import download
+
 pytestmark = pytest.mark.real
 
 MIB = 1 << 20
@@ -89,8 +91,9 @@ def test_content_comes_over_http(project: Project) -> None:
     ids=["other content", "closed early", "nothing"],
 )
 def test_what_came_wrong_does_not_count_and_is_fetched_again(
-    project: Project, sent: bytes, said_length: int | None, error: str
+    project: Project, monkeypatch: pytest.MonkeyPatch, sent: bytes, said_length: int | None, error: str
 ) -> None:
+    monkeypatch.setattr(download, "PAUSES", (0.1, 0.1))
     with web_server(sent, said_length) as url:
         project.write(pool(), volume(content={"url": url, "checksum": sha256(IMAGE)}))
         applied = project.apply()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import re
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.client import HTTPMessage
+from typing import Any
 
 import pytest
 
@@ -25,25 +30,26 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, seconds in {"ANSWER": 2.0, "WINDOW": 1.0, "GRACE": 0.5}.items():
-        monkeypatch.setattr(download, name, seconds)
+    for name, value in {"ANSWER": 2.0, "WINDOW": 1.0, "GRACE": 0.5, "PAUSES": (0.1, 0.2), "PATIENCE": 2.5}.items():
+        monkeypatch.setattr(download, name, value)
     yield
     stopping.clear()
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[socket.socket], object]], str]]:
-    """Starts a server that does this with each connection."""
+def serve() -> Iterator[Callable[[Callable[..., object]], str]]:
+    """Starts a server that does this with each connection, and what it was asked for."""
     servers = []
 
-    def start(answer: Callable[[socket.socket], object]) -> str:
+    def start(answer: Callable[..., object]) -> str:
         server = socket.create_server(("127.0.0.1", 0))
         servers.append(server)
 
         def handle(connection: socket.socket) -> None:
             with connection, suppress(OSError):
-                connection.recv(65536)
-                answer(connection)
+                request = connection.recv(65536)
+                wants = len(inspect.signature(answer).parameters)
+                answer(*(connection, request)[:wants])
 
         def accept() -> None:
             with suppress(OSError):
@@ -128,3 +134,98 @@ def test_a_download_ends_with_the_process(serve: Callable[..., str], monkeypatch
     with pytest.raises(HostError, match="interrupted"):
         read(url)
     assert time.monotonic() - began < 3
+
+
+def ranged(
+    breaks: int, *, ranges: bool = True, mark: Callable[[int], str] = lambda n: '"a"', told: str = "", only: int = CHUNK
+) -> tuple[Callable[[socket.socket, bytes], None], list[bytes]]:
+    """A server that breaks off so many times, after `only` bytes each time; `told` is a Content-Range of its own."""
+    asked: list[bytes] = []
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        asked.append(request)
+        found = re.search(rb"Range: bytes=(\d+)-", request)
+        start = int(found[1]) if found and ranges else 0
+        head = f"ETag: {mark(len(asked))}\r\nContent-Length: {len(BODY) - start}\r\n\r\n"
+        if start:
+            said = told or f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
+            head = f"HTTP/1.1 206 Partial Content\r\nContent-Range: {said}\r\n{head}"
+        else:
+            head = f"HTTP/1.1 200 OK\r\n{head}"
+        end = start + only if len(asked) <= breaks else len(BODY)
+        connection.sendall(head.encode() + BODY[start:end])
+
+    return answer, asked
+
+
+def test_what_breaks_off_goes_on_where_it_was(serve: Callable[..., str]) -> None:
+    answer, asked = ranged(2)
+    assert read(serve(answer)) == BODY
+    assert [re.findall(rb"^(?:Range|If-Range): .*(?=\r)", each, re.MULTILINE) for each in asked] == [
+        [],
+        [b"Range: bytes=%d-" % CHUNK, b'If-Range: "a"'],
+        [b"Range: bytes=%d-" % (2 * CHUNK), b'If-Range: "a"'],
+    ]
+
+
+def test_a_server_without_ranges_is_read_from_its_beginning(serve: Callable[..., str]) -> None:
+    answer, asked = ranged(1, ranges=False)
+    assert read(serve(answer)) == BODY
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"ranges": False, "mark": lambda n: f'"{n}"'},
+        {"told": f"bytes 0-{len(BODY) - 1}/{len(BODY)}"},
+        {"told": f"bytes {CHUNK}-{len(BODY) - 1}/{len(BODY) + 1}"},
+        {"told": "bytes"},
+    ],
+    ids=["another file", "another range", "another length", "no range"],
+)
+def test_what_goes_on_with_another_file_is_an_error(how: dict[str, Any], serve: Callable[..., str]) -> None:
+    answer, _ = ranged(1, **how)
+    with pytest.raises(HostError, match="is another file than when its download began"):
+        read(serve(answer))
+
+
+def test_what_breaks_off_again_and_again_is_given_up(serve: Callable[..., str]) -> None:
+    answer, asked = ranged(100, only=10)
+    began = time.monotonic()
+    with pytest.raises(HostError, match="bytes came"):
+        read(serve(answer))
+    assert len(asked) == 3
+    assert time.monotonic() - began < 3
+
+
+def test_what_comes_on_is_asked_for_as_often_as_it_takes(
+    serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "LEAST", 1000)
+    answer, asked = ranged(100, only=len(BODY) // 9)
+    assert read(serve(answer)) == BODY
+    assert len(asked) > len(download.PAUSES) + 2
+
+
+def test_proxies_are_those_of_the_environment(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    def proxy(connection: socket.socket, request: bytes) -> None:
+        asked.append(request.partition(b"\r")[0])
+        connection.sendall(OK + BODY)
+
+    monkeypatch.setenv("http_proxy", serve(proxy).partition("/image")[0])
+    assert read("http://images.invalid/x") == BODY
+    assert asked == [b"GET http://images.invalid/x HTTP/1.1"]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert read(serve(lambda c: c.sendall(OK + BODY))) == BODY
+    assert len(asked) == 1
+
+
+def test_nothing_leads_from_https_to_http() -> None:
+    request = urllib.request.Request("https://images.invalid/x")
+    follow = download._Redirects().redirect_request
+    with pytest.raises(HostError, match=r"leads from https to http://images\.invalid/x"):
+        follow(request, None, 302, "Found", HTTPMessage(), "http://images.invalid/x?signature=hunter2")
+    assert follow(request, None, 302, "Found", HTTPMessage(), "https://other.invalid/x")
