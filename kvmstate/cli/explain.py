@@ -95,7 +95,8 @@ class Found:
     def variants(self) -> list[Schema]:
         """The objects that a value (or an item of it) may be; those of one type come before what stands for many."""
         choices = list(options(self.schema, self.root))
-        choices += [each for c in choices for each in options(c.get("additionalProperties") or {}, self.root)]
+        open_ = (c.get("additionalProperties") for c in choices)
+        choices += [each for held in [*open_] if isinstance(held, dict) for each in options(held, self.root)]
         # what may be a list may also be its only item
         found = [o for number, o in enumerate(choices) if "properties" in o and o not in choices[:number]]
         return sorted(found, key=lambda option: " or " in _tag(option))

@@ -62,6 +62,14 @@ class Plug(NamedTuple):
     mac: str | None
 
 
+class Unclear(Exception):
+    """What a spec declares besides itself cannot be told from what it says."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
 class Inner(NamedTuple):
     """A resource that another one's spec declares; `path` is where."""
 
@@ -107,6 +115,10 @@ class Declaration(Model):
         """What is uploaded into it when it is made."""
         return None
 
+    def holds_own(self) -> bool:
+        """Whether it would hold what nothing else has, rather than what its manifest says again at any time."""
+        return True
+
     def content_format(self) -> str | None:
         """The format that it says of what it holds."""
         return None
@@ -143,8 +155,9 @@ class Declaration(Model):
         """Whether it is given the value of a secret, to be written into its XML."""
         return False
 
-    def apart(self, resource: Resource) -> tuple[Self, Sequence[Inner]]:
-        """The spec with references in place of what it declares itself, and that; `resource` is what it is of."""
+    def apart(self, resource: Resource, project: str) -> tuple[Self, Sequence[Inner]]:
+        """The spec with references in place of what it declares itself, and that; `resource` is what it is of. Raises
+        Unclear where it cannot be told what is meant."""
         return self, ()
 
     def selects(self, resource: Resource) -> bool:

@@ -8,6 +8,7 @@ from itertools import islice
 
 from pydantic import ValidationError
 
+from kvmstate.kind import Unclear
 from kvmstate.kinds import BY_WORD
 from kvmstate.manifest.document import check_ignored
 from kvmstate.manifest.manifests import Document, Loaded, Part
@@ -19,9 +20,14 @@ from kvmstate.model.resource import Origin
 MOST = 10_000
 
 
-def apart(item: Loaded, report: Report) -> tuple[Loaded, list[Loaded]]:
+def apart(item: Loaded, project: str, report: Report) -> tuple[Loaded, list[Loaded]]:
     """A document's resource without others that its spec declares, and these, each at its place in the document."""
-    spec, inner = item.resource.spec.apart(item.resource)
+    try:
+        spec, inner = item.resource.spec.apart(item.resource, project)
+    except Unclear as error:
+        fault = error.fault
+        report(fault.message, *item.place(fault.path), fault.hint, spell(("spec", *fault.path)))
+        return item, []
     if not inner:
         return item, []
     found = []
@@ -35,10 +41,10 @@ def apart(item: Loaded, report: Report) -> tuple[Loaded, list[Loaded]]:
     return replace(item, resource=replace(item.resource, spec=spec)), found
 
 
-def expanded(item: Loaded, report: Report) -> Iterator[Loaded]:
+def expanded(item: Loaded, project: str, report: Report) -> Iterator[Loaded]:
     """A document's resource, and those that it yields. Their place is the document: nothing in it is a field of
     theirs."""
-    item, inner = apart(item, report)
+    item, inner = apart(item, project, report)
     yield item
     yield from inner
     by, at = item.resource, item.document

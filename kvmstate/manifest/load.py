@@ -32,13 +32,14 @@ def load(
     reach: Reach | None = None,
     named: bool = False,
     providers: Callable[[], Providers] | None = None,
+    name: str = "",
 ) -> Manifests:
     """The resources in these files and folders (`-` is standard input).
 
     `values` are what templates see; `skip` names files and folders that are not manifests; `project` is the project
-    file that they belong to, and has `named` them if they are not given; `reach` says where all that they name must
-    lie; `providers` have the values of secrets: without them nobody needs these. Raises ManifestErrors with everything
-    that is wrong, and UsageError for a path that is not there.
+    file that they belong to, and has `named` them if they are not given, and `name` is the project's; `reach` says
+    where all that they name must lie; `providers` have the values of secrets: without them nobody needs these. Raises
+    ManifestErrors with everything that is wrong, and UsageError for a path that is not there.
     """
     problems: list[Problem] = []
     loaded: list[Loaded] = []
@@ -54,7 +55,7 @@ def load(
             problems.append(Problem(f"all manifests together have more than {MAX_ALL_BYTES:,} bytes", source.label))
             break
         if raw is not None:
-            loaded += _resources(raw, source, reader, cache)
+            loaded += _resources(raw, source, reader, cache, name)
         problems += reader.problems
     cache.save()
     loaded.sort(key=lambda item: (item.resource.id, item.source.label, item.document.line))
@@ -73,7 +74,7 @@ def load(
     )
 
 
-def _resources(raw: bytes, source: Source, reader: Reader, cache: Cache) -> Iterator[Loaded]:
+def _resources(raw: bytes, source: Source, reader: Reader, cache: Cache, project: str) -> Iterator[Loaded]:
     """Those of one text."""
     said = cache.get(raw)
     documents: Iterable[Document]
@@ -88,7 +89,7 @@ def _resources(raw: bytes, source: Source, reader: Reader, cache: Cache) -> Iter
             if said is None:
                 new.append((document.line, document.column, document.data))
                 secret = secret or may_hold_secrets(document.data, made)
-            yield from expanded(Loaded(made, document, source), reader.report)
+            yield from expanded(Loaded(made, document, source), project, reader.report)
     if said is None and not reader.problems and not secret:
         cache.put(raw, new)
 

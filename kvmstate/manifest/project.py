@@ -196,6 +196,7 @@ class Project:
             reach=self.reach.with_folders(given),
             named=not paths,
             providers=providers,
+            name=self.name,
         )
         if name := next((name for name in self.set_values if not is_read(name, found.reads)), None):
             raise UsageError(f"--set {name}: there is no template that reads it", meant(name, found.reads))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kvmstate.model.resource import camel
+
 
 class Effect(enum.IntEnum):
     """Ordered by disruption, so that a change costs the maximum over its fields."""
@@ -76,7 +78,7 @@ class When:
     @property
     def condition(self) -> str:
         named = ", ".join(str(value) for value in self.values if value is not None)
-        return f"with {self.field} {named}" if named else f"without {self.field}"
+        return f"with {camel(self.field)} {named}" if named else f"without {camel(self.field)}"
 
     def __str__(self) -> str:
         return f"{self.then} {self.condition}, else {self.otherwise}"

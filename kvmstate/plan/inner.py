@@ -17,7 +17,7 @@ def keep(changes: dict[ResourceId, Change], inventory: Inventory, moved: Collect
     """What holds data, is named after who declares it and would be made once more, empty: of one that has moved it is
     blocked, and any other is told what was there before."""
     for id_, change in changes.items():
-        by = change.desired.origin.by if change.desired else ""
+        by = change.desired.origin.by if change.desired and change.desired.spec.holds_own() else ""
         if not by or change.action is not Action.CREATE or change.hint or not BY_WORD[id_.kind].holds_data:
             continue
         owner = ResourceId.parse(by)

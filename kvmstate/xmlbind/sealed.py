@@ -66,7 +66,18 @@ def _member(name: str, value: object, hide: Hide, declared: tuple[Binding, ...])
         if any(mark and mark.document for mark in marked):
             return sealed_xml(value, hide)
         return hide(value) if marked or (not declared and is_secret(name)) else _hidden_in_urls(value, hide)
+    if isinstance(value, dict | list) and any(b.hides(value) for b in declared):
+        return _hidden_whole(value, hide)
     return sealed(value, hide, tuple(section for b in declared for section in b.sections))
+
+
+def _hidden_whole(value: object, hide: Hide) -> object:
+    """Every text in it is a secret."""
+    if isinstance(value, dict):
+        return {name: _hidden_whole(each, hide) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_hidden_whole(each, hide) for each in value]
+    return hide(value) if isinstance(value, str) else value
 
 
 @cache

@@ -26,6 +26,10 @@ pytestmark = pytest.mark.real
 CANARY = "canary-"
 # all that is marked as a secret; with each, where it is filled here
 FIELDS = {
+    **dict.fromkeys(
+        ("CloudInit.users", "CloudInit.runCommands", "CloudInit.userData", "CloudInit.vendorData"), "seeded"
+    ),
+    **dict.fromkeys(("Seed.userData", "Seed.vendorData"), "by cloudInit"),
     "Kernel.cmdline": "machine",
     "Password.clear": "machine, by a Secret and in clear",
     "Value.clear": "secret",
@@ -67,7 +71,16 @@ def documents(number: int) -> list[dict[str, Any]]:
         "encryption": {"format": "luks", "secret": "by-program"},
     }
     source = {"host": "nas", "device": "iqn.2026-01.example:a", "auth": {"username": "a", "secret": {"secret": "chap"}}}
+    told = {
+        "pool": "seeds",
+        "users": ["default", {"name": "ada", "passwd": f"{CANARY}{number}"}],
+        "runCommands": [f"echo {CANARY}{number}", ["echo", f"{CANARY}{number}"]],
+        "userData": {"write_files": [{"content": f"{CANARY}{number}"}]},
+        "vendorData": f"#!/bin/sh\n# {CANARY}{number}",
+    }
     return [
+        resource("StoragePool", "seeds", type="dir", target={"path": "/var/lib/libvirt/behaviours/seeds"}),
+        resource("VirtualMachine", "seeded", memory="64MiB", state="stopped", cloudInit=told),
         resource("Secret", "by-file", usage="ceph", value={"from": "file", "encoding": "base64"}),
         resource("Secret", "chap", usage="iscsi", private=True, value={"from": "env"}),
         resource("Secret", "by-program", usage="volume", value={"from": "program"}),

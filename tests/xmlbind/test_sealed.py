@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from kvmstate.kinds import ALL_KINDS, BY_WORD
 from kvmstate.model.change import FieldChange, Key
 from kvmstate.model.effect import Effect
+from kvmstate.model.field import field
 from kvmstate.xmlbind import (
     Seal,
     Section,
+    Sensitive,
     bindings,
     by_hash,
     is_sealed,
@@ -22,6 +24,7 @@ from kvmstate.xmlbind import (
     sealed,
     sealed_fields,
     sealed_xml,
+    secrets,
     secrets_in_xml,
 )
 from kvmstate.xmlbind.codecs import TEXT
@@ -111,5 +114,17 @@ def test_fields_that_are_secrets_by_their_names_are_marked() -> None:
         for b in bindings(section):
             # a section, or a reference, may say which secret is meant
             assert not named.search(b.name) or b.sensitive or b.sections or b.ref, f"{section.__name__}.{b.name}"
-            # what is not text would be recorded in clear
-            assert not b.sensitive or (b.scalar is TEXT and not b.sections and not b.repeated), b.name
+            # what is not text, or texts, would be recorded in clear
+            assert not b.sensitive or (b.scalar is TEXT and not b.sections), b.name
+
+
+def test_every_text_of_a_secret_mapping_or_list_is_hidden() -> None:
+    class Told(Section):
+        words: list[str | dict[str, str]] = field([], Sensitive())
+        shown: list[str] = field([])
+
+    said = {"words": ["one", {"name": "two"}], "shown": ["three"]}
+    assert secrets(said, (Told,)) == {"one", "two"}
+    hidden = sealed(said, SEAL, (Told,))
+    assert hidden == {"words": [SEAL("one"), {"name": SEAL("two")}], "shown": ["three"]}
+    assert opened(hidden, by_hash(said, SEAL, (Told,)), (Told,)) == said

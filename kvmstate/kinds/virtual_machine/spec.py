@@ -49,6 +49,7 @@ from kvmstate.kinds.virtual_machine.settings import (
     Blkiotune,
     BootMenu,
     Clock,
+    CloudInit,
     Cpu,
     Cputune,
     Features,
@@ -334,6 +335,9 @@ class VirtualMachineSpec(Spec):
         doc="PCIe root ports at least, into which devices are plugged; libvirt adds what others need, and of 0 has "
         "all. Default: ten more than devices that may come and go while it runs.",
     )
+    cloud_init: CloudInit | None = field(
+        doc="What it is told at its first boot: who may log in, its name, its network, what to install."
+    )
     disks: list[Disk] = devices(Disk, doc="Disks and CD-ROM drives.")
     interfaces: list[Interface] = devices(Interface, doc="Network interfaces.")
     graphics: list[Graphics] = devices(Graphics, doc="Graphical consoles, by VNC or SPICE.")
@@ -397,13 +401,19 @@ class VirtualMachineSpec(Spec):
         for number, nic in enumerate(self.interfaces):
             yield Plug(("interfaces", number), nic.network, nic.bridge, nic.mac)
 
-    def apart(self, resource: resources.Resource) -> tuple[Self, Sequence[Inner]]:
-        disks, found = list(self.disks), []
-        for number, disk in enumerate(self.disks):
+    def apart(self, resource: resources.Resource, project: str) -> tuple[Self, Sequence[Inner]]:
+        spec, found = self, []
+        if self.cloud_init:
+            from kvmstate.kinds.virtual_machine import first_boot  # few machines say something of it
+
+            spec = first_boot.with_drive(self, resource.metadata.name, project)
+        disks = list(spec.disks)
+        for number, disk in enumerate(disks):
             if disk.create:
                 disks[number], volume = disk.apart(resource)
-                found.append(Inner(("disks", number, "create"), volume))
-        return (self.model_copy(update={"disks": disks}) if found else self), found
+                own = number < len(self.disks)
+                found.append(Inner(("disks", number, "create") if own else ("cloudInit",), volume))
+        return (spec.model_copy(update={"disks": disks}) if found else self), found
 
     def takes(self) -> bool:
         return any(screen.password for screen in self.graphics)

@@ -16,6 +16,7 @@ from kvmstate.host.volumes import CHUNK, ZEROS
 from kvmstate.kind.steps import Progress
 from kvmstate.kinds.volume import convert, header, scratch, unpack
 from kvmstate.kinds.volume.download import SPOOLED, Download, download
+from kvmstate.kinds.volume.seed import iso
 from kvmstate.kinds.volume.spec import Content
 from kvmstate.model.files import open_regular
 from kvmstate.model.uri import redacted
@@ -204,7 +205,7 @@ class Source:
         self._converted: BinaryIO | None = None
         self.capacity = 0
         # what its query holds may be a secret
-        self.name = content.file or redacted(content.url or "")
+        self.name = content.file or redacted(content.url or "") or "seed"
 
     @contextmanager
     def open(self) -> Iterator[Stream]:
@@ -214,6 +215,11 @@ class Source:
                 # its checksum has been compared
                 with open(f"/proc/self/fd/{self._converted.fileno()}", "rb") as file:
                     yield Stream(file, os.fstat(file.fileno()).st_size, None, self.name, ours=True)
+            elif seed := self._content.seed:
+                with tempfile.TemporaryFile() as file:
+                    file.write(iso(seed))
+                    file.seek(0)
+                    yield Stream(file, os.fstat(file.fileno()).st_size, None, self.name)
             elif path := self._content.file or SPOOLED.get(self._checksum):
                 with open_regular(str(path)) as file:
                     yield Stream(file, os.fstat(file.fileno()).st_size, self._checksum, self.name)

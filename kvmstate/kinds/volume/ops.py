@@ -26,6 +26,7 @@ from kvmstate.kinds.volume.refusals import checked, refused
 from kvmstate.kinds.volume.room import room
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
+from kvmstate.model.effect import Effect
 from kvmstate.model.pool_types import PoolType, Volumes
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
@@ -152,7 +153,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         permit = at.gate.removal(change)
         return [simple("delete", lambda: volumes.delete(volumes.find(pool(), name), permit))]
     if change.action is Action.UPDATE:
-        if all(f.path[0] == "lifecycle" for f in change.fields):
+        if change.effect is Effect.NONE:
             return []
         permit = at.gate.growing(change)
         return [simple("grow", lambda: grow(host, change.id, volumes.find(pool(), name), spec.capacity or 0, permit))]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from lxml import etree
 from pydantic import PrivateAttr, model_validator
@@ -17,7 +17,7 @@ from kvmstate.model.pool_types import Can, PoolType, image_format, pool_type
 from kvmstate.model.quantity import Bytes, Size
 from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.model.resource import Name
-from kvmstate.xmlbind import Element, Remainder, Section, xml
+from kvmstate.xmlbind import Element, Remainder, Section, later, xml
 from kvmstate.xmlbind.codecs import Scalar, present, same_flag, size
 
 
@@ -51,6 +51,11 @@ def _on_creation_only(want: object, seen: object) -> bool:
     return seen is not None
 
 
+if TYPE_CHECKING:
+    from kvmstate.kinds.volume.seed import Seed
+else:
+    Seed = later("kvmstate.kinds.volume.seed", "Seed")
+
 CHECKSUM = "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"
 # With a checksum, content is the same wherever it comes from.
 SOURCE = When("checksum", (None,), then=Effect.REPLACE, otherwise=Effect.NONE)
@@ -70,13 +75,14 @@ class Content(Section):
     checksum: str | None = field(
         effect=Effect.REPLACE, pattern=CHECKSUM, doc="sha256:… or sha512:… of the file, as it is published."
     )
+    seed: Seed | None = field(effect=Effect.REPLACE, doc="Instead: an image that is made of these texts; format iso.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(source is not None for source in (self.file, self.url, self.volume)) != 1:
+        if sum(source is not None for source in (self.file, self.url, self.volume, self.seed)) != 1:
             raise ValueError("content needs one of file, url and volume")
-        if self.volume and self.checksum:
-            raise ValueError("a checksum is of a file or a url; a volume changes as it is written to")
+        if self.checksum and not (self.file or self.url):
+            raise ValueError("a checksum is of a file or a url")
         if self.url and not self.checksum:
             raise ValueError("content from a url needs its checksum")
         return self
@@ -237,6 +243,9 @@ class VolumeSpec(Spec):
 
     def content_format(self) -> str:
         return _format(self.remainder, self.format if "format" in self.model_fields_set else None)
+
+    def holds_own(self) -> bool:
+        return not (self.content and self.content.seed and self.content.seed.on_change == "replace")
 
     def filling(self) -> Content | None:
         return self.content

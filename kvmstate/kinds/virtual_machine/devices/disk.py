@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     class DiskVolume(Section):
         """A Volume's spec: kinds do not import each other."""
 
+        pool: str
+
         def declared(self, by: Resource, disk: str) -> Resource: ...
 
 else:

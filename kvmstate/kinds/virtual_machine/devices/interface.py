@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from lxml import etree
 from pydantic import model_validator
 
+from kvmstate.kind import Fault
 from kvmstate.kind.filterref import FilterRef
 from kvmstate.kinds.virtual_machine.devices import (
     Bandwidth,
@@ -21,10 +22,11 @@ from kvmstate.kinds.virtual_machine.devices import (
 )
 from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of
 from kvmstate.kinds.virtual_machine.devices.pci import PCI, PCI_PATTERN
-from kvmstate.model.address import Mac
+from kvmstate.model.address import IpAddress, IpInterface, Mac
 from kvmstate.model.effect import Effect
+from kvmstate.model.field import field
 from kvmstate.model.reference import Lookup
-from kvmstate.xmlbind import Element, xml, xml_list
+from kvmstate.xmlbind import Element, owning, xml, xml_list
 from kvmstate.xmlbind.codecs import same_case, same_flag, same_path
 
 
@@ -170,6 +172,11 @@ class Interface(Device):
     filterref: FilterRef | None = xml(
         "filterref", whole=True, effect=Effect.LIVE, doc="Which packets it may send and receive."
     )
+    addresses: list[IpInterface] = field(
+        [], doc="The guest's own, with their prefix lengths, as `cloudInit` tells it. Default: by DHCP."
+    )
+    gateway: IpAddress | None = field(doc="The guest's default route, beside `addresses`.")
+    nameservers: list[IpAddress] = field([], doc="The guest's, beside `addresses`.")
     mtu: int | None = xml("mtu/@size", ge=68, le=65535, doc="In bytes.")
     queues: int | None = xml("driver/@queues", ge=1, le=256, doc="How many CPUs share its traffic; model virtio only.")
     boot_order: int | None = xml("boot/@order", ge=1, doc="1 boots first.")
@@ -180,9 +187,16 @@ class Interface(Device):
             raise ValueError("an interface needs either network or bridge")
         if (self.target or "").startswith("vnet"):
             raise ValueError(f"libvirt chooses names such as {self.target} itself, and drops those that are given")
+        if (self.gateway or self.nameservers) and not self.addresses:
+            raise ValueError("gateway and nameservers go with addresses: else DHCP says them")
         if self.queues and self.model != "virtio":
             raise ValueError(f"queues go with model virtio, not {self.model}")
         return self
+
+    def faults(self, machine: Any, at: tuple[str | int, ...]) -> Iterator[Fault]:
+        if self.addresses and not machine.cloud_init:
+            why = "nobody tells the guest its addresses: the machine has no cloudInit"
+            yield Fault((*at, "addresses"), why, "write cloudInit: {}, or set them in the guest")
 
     @classmethod
     def completed(cls, wanted: Sequence[Any], seen: Sequence[Any], owner: Owner) -> Sequence[Any]:
@@ -193,6 +207,28 @@ class Interface(Device):
             )
             for nic in named_interfaces(wanted, seen)
         ]
+
+
+def guests(wanted: Sequence[Interface], owner: Owner) -> Iterator[dict[str, Any]]:
+    """What the guest of a new machine is told of its interfaces, in the words of cloud-init's network configuration,
+    version 2. One that is not told its address asks for it."""
+    for number, nic in enumerate(Interface.completed(wanted, (), owner)):
+        told: dict[str, Any] = {"match": {"macaddress": nic.mac}, "set-name": f"eth{number}"}
+        if not nic.addresses:
+            yield told | {"dhcp4": True}
+            continue
+        told["addresses"] = nic.addresses
+        if nic.gateway:
+            told["routes"] = [{"to": "::/0" if ":" in nic.gateway else "0.0.0.0/0", "via": nic.gateway}]
+        if nic.nameservers:
+            told["nameservers"] = {"addresses": nic.nameservers}
+        yield told
+
+
+def as_libvirt_has(nic: Interface) -> Interface:
+    """Without what only the guest is told."""
+    told = {"addresses", "gateway", "nameservers"} & nic.model_fields_set
+    return owning(nic, *(nic.model_fields_set - told)) if told else nic
 
 
 def _mac(owner: Owner, interface: Interface) -> str:

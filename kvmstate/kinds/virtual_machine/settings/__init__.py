@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.settings.boot import Loader as Loader
     from kvmstate.kinds.virtual_machine.settings.boot import Nvram as Nvram
     from kvmstate.kinds.virtual_machine.settings.clock import Clock as Clock
+    from kvmstate.kinds.virtual_machine.settings.cloud_init import CloudInit as CloudInit
     from kvmstate.kinds.virtual_machine.settings.cpu import Cpu as Cpu
     from kvmstate.kinds.virtual_machine.settings.features import Features as Features
     from kvmstate.kinds.virtual_machine.settings.hyperv import Hyperv as Hyperv
@@ -39,6 +40,7 @@ else:
     for _module, _names in {
         "boot": ("Bios", "BootMenu", "FirmwareFeature", "Loader", "Nvram"),
         "clock": ("Clock",),
+        "cloud_init": ("CloudInit",),
         "cpu": ("Cpu",),
         "features": ("Features",),
         "hyperv": ("Hyperv", "Kvm"),

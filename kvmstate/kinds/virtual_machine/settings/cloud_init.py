@@ -1,0 +1,137 @@
+"""What a machine does at its first boot, by the cloud-init that its image has: https://docs.cloud-init.io
+
+The seed that cloud-init reads is a volume of its own on a CD-ROM drive, which a machine's document declares by this.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from kvmstate.model.field import field
+from kvmstate.model.resource import Name
+from kvmstate.xmlbind import Section, Sensitive
+
+# What the drive is called
+DISK = "cloud-init"
+HEADER = "#cloud-config\n"
+# https://docs.cloud-init.io/en/latest/explanation/format.html: by what their first line begins with
+_FORMATS = ("#cloud-config", "#!", "#include", "#cloud-boothook", "#part-handler", "## template:", "Content-Type:")
+_MIME = ("MIME-Version:",)
+_HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}(\.[A-Za-z0-9][A-Za-z0-9-]{0,62})*$"
+_BAD_START = f"cloud-init reads no text that begins so: its first line is one of {', '.join(_FORMATS)}"
+Config = dict[str, Any]
+
+
+class CloudInit(Section):
+    """What a new machine is told at its first boot, by a seed for cloud-init's data source NoCloud: an ISO image on a
+    CD-ROM drive, which is a volume of its own, made before the machine."""
+
+    pool: Name | None = field(ref="pool", doc="The pool that the seed is in. Default: that of the first disk's volume.")
+    name: Name | None = field(
+        doc="The seed's name in the pool: another name is another volume. Default: MACHINE-cloud-init.iso."
+    )
+    bus: Literal["scsi", "sata", "ide", "usb", "virtio"] = field(
+        "scsi",
+        doc="What the drive is on. scsi is virtio-scsi, as kernels for clouds drive no SATA; a Windows without "
+        "drivers for virtio needs sata.",
+    )
+    hostname: str | None = field(pattern=_HOST_NAME, max_length=253, doc="Default: the machine's name.")
+    ssh_authorized_keys: list[str] = field([], doc="Public keys of who may log in as the image's default user.")
+    users: list[str | Config] = field([], Sensitive(), doc="As in a #cloud-config; `default` is the image's own user.")
+    packages: list[str] = field([], doc="Installed from the distribution, whose package lists are updated first.")
+    run_commands: list[str | list[str]] = field(
+        [], Sensitive(), doc="Run once, as root, at the end of the first boot; a text by a shell, a list as it is."
+    )
+    grow_root: bool | None = field(
+        doc="Whether the root file system grows with its disk. Default: as the image has it, which is yes for most."
+    )
+    user_data: Config | str | None = field(
+        None,
+        Sensitive(),
+        doc="All else: a #cloud-config as a mapping, to which the fields above are added; or a text, such as a script.",
+    )
+    meta_data: Config = field({}, doc="Added to instance-id and local-hostname.")
+    vendor_data: Config | str | None = field(None, Sensitive(), doc="As userData, which counts more.")
+    network_config: Literal["auto", "none"] | Config = field(
+        "auto",
+        doc="DHCP, or `addresses`, for each interface, told by its MAC address (auto); cloud-init's own choice "
+        "(none); or a mapping, in its version 1 or 2.",
+    )
+    on_change: Literal["ignore", "reboot"] = field(
+        "ignore",
+        doc="What another seed means for a machine that is there. ignore: nothing, as it has booted. reboot: with its "
+        "next start, for which lifecycle.restart counts, it is another instance, and cloud-init runs again.",
+    )
+
+    @model_validator(mode="after")
+    def _well_formed(self) -> Self:
+        if self.name and self.on_change == "reboot":
+            raise ValueError("with onChange: reboot each seed is a volume of its own: leave name out")
+        if isinstance(self.user_data, str) and (short := [*self._short_forms()]):
+            raise ValueError(f"userData is a text, to which {short[0]} cannot be added: write it as a mapping")
+        for name, text in (("userData", self.user_data), ("vendorData", self.vendor_data)):
+            if isinstance(text, str) and not text.startswith((*_FORMATS, *_MIME)):
+                raise ValueError(f"{name}: {_BAD_START}")
+        return self
+
+    def seed(self, machine: str, interfaces: list[Config]) -> dict[str, str]:
+        """The files, by the names of their fields; `interfaces` in cloud-init's words, of a machine of this name."""
+        host = self.hostname or machine
+        texts = {"userData": self._user_data()}
+        if self.vendor_data is not None:
+            texts["vendorData"] = _text(self.vendor_data)
+        if network := self._network(interfaces):
+            texts["networkConfig"] = _json(network)
+        # cloud-init runs once for an instance
+        instance = machine if self.on_change == "ignore" else f"{machine}-{digest({**texts, 'host': host})}"
+        texts["metaData"] = _json({"instance-id": instance, "local-hostname": host, **self.meta_data})
+        return texts
+
+    def _short_forms(self) -> Iterator[str]:
+        return (name for name, _ in self._said())
+
+    def _said(self) -> Iterator[tuple[str, Config]]:
+        """What the short forms are in a #cloud-config."""
+        if self.ssh_authorized_keys:
+            yield "sshAuthorizedKeys", {"ssh_authorized_keys": self.ssh_authorized_keys}
+        if self.users:
+            yield "users", {"users": self.users}
+        if self.packages:
+            yield "packages", {"package_update": True, "packages": self.packages}
+        if self.run_commands:
+            yield "runCommands", {"runcmd": self.run_commands}
+        if self.grow_root is not None:
+            mode = "auto" if self.grow_root else "off"
+            yield "growRoot", {"growpart": {"mode": mode}, "resize_rootfs": self.grow_root}
+
+    def _user_data(self) -> str:
+        if isinstance(self.user_data, str):
+            return self.user_data
+        short: Config = {}
+        for _, more in self._said():
+            short |= more
+        return _text({**short, **(self.user_data or {})})
+
+    def _network(self, interfaces: list[Config]) -> Config | None:
+        if isinstance(self.network_config, dict):
+            return self.network_config
+        if self.network_config == "none" or not interfaces:
+            return None
+        return {"version": 2, "ethernets": {f"eth{number}": each for number, each in enumerate(interfaces)}}
+
+
+def digest(texts: Mapping[str, str]) -> str:
+    """What tells one seed from another."""
+    return hashlib.sha256(_json(dict(texts)).encode()).hexdigest()[:8]
+
+
+def _text(data: Config | str) -> str:
+    return data if isinstance(data, str) else HEADER + _json(data, indent=1)
+
+
+def _json(data: Config, indent: int | None = None) -> str:
+    """As YAML that every cloud-init reads."""
+    return json.dumps(data, indent=indent, ensure_ascii=False) + "\n"

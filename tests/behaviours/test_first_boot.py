@@ -1,0 +1,121 @@
+"""What cloudInit says reaches the guest, and an edit of it does what its manifest says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from io import BytesIO
+from typing import Any
+
+import libvirt
+import pytest
+from harness import Guest, Project, idle, kvmstate, pool, resource, until
+from pycdlib import PyCdlib
+from test_renames import moved
+
+pytestmark = pytest.mark.real
+
+SEED, KEY = "volume/images/web-cloud-init.iso", "ssh-ed25519 AAAA me@here"
+NETWORK = resource("Network", "lan", ips=[{"address": "192.168.150.1/24"}])
+NICS = [
+    {"network": "lan", "addresses": ["192.168.150.20/24"], "gateway": "192.168.150.1", "nameservers": ["9.9.9.9"]},
+    {"network": "lan"},
+]
+ROOT: dict[str, Any] = {"name": "root", "create": {"pool": "images", "capacity": "1MiB"}}
+
+
+def web(name: str = "web", told: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    told = {"sshAuthorizedKeys": [KEY], "userData": {"write_files": [{"content": "canary"}]}} | (told or {})
+    return idle(name, **{"disks": [ROOT], "interfaces": NICS, "state": "stopped", **spec}, cloudInit=told)
+
+
+def files(project: Project, volume: str = "web-cloud-init.iso") -> dict[str, bytes]:
+    """What is on a seed."""
+    image, found = PyCdlib(), {}
+    image.open(str(project.path(f"images/{volume}")))
+    for child in image.list_children(rr_path="/"):
+        if (name := child.rock_ridge.name().decode()) not in ("", ".", ".."):
+            image.get_file_from_iso_fp(content := BytesIO(), rr_path=f"/{name}")
+            found[name] = content.getvalue()
+    image.close()
+    return found
+
+
+def test_a_guest_reads_what_it_is_told(project: Project, tiny: Guest) -> None:
+    machine = web(state="running")["spec"]
+    project.converge(pool(), NETWORK, tiny.machine("web", options="kvmstate.seed=1", **machine | {"memory": "128MiB"}))
+    tiny.says("up")
+    written = files(project)
+    assert written.keys() == {"meta-data", "network-config", "user-data"}
+    until(lambda: "guest: seed read" in tiny.said(), "the guest has read its seed")
+    said = [line.split()[2:] for line in tiny.said().splitlines() if line.startswith("guest: seed")]
+    assert dict(said[:-1]) == {name: hashlib.sha256(data).hexdigest() for name, data in written.items()}
+    # by which cloud-init finds it
+    assert project.path("images/web-cloud-init.iso").read_bytes()[0x8028:][:6] == b"cidata"
+
+
+def test_it_is_made_once_and_goes_with_its_machine(project: Project, connection: libvirt.virConnect) -> None:
+    applied = project.converge(pool(), NETWORK, web())
+    assert "canary" not in applied.out + applied.err
+    found = files(project)
+    assert json.loads(found["meta-data"]) == {"instance-id": "web", "local-hostname": "web"}
+    header, text = found["user-data"].decode().split("\n", 1)
+    assert header == "#cloud-config"
+    assert json.loads(text) == {"ssh_authorized_keys": [KEY], "write_files": [{"content": "canary"}]}
+    first, second = json.loads(found["network-config"])["ethernets"].values()
+    xml = connection.lookupByName("web").XMLDesc()
+    assert f"<mac address='{first['match']['macaddress']}'/>" in xml
+    assert f"<mac address='{second['match']['macaddress']}'/>" in xml
+    assert (first["addresses"], first["routes"]) == (
+        ["192.168.150.20/24"],
+        [{"to": "0.0.0.0/0", "via": "192.168.150.1"}],
+    )
+    assert second["dhcp4"]
+    assert project.path("images/web-cloud-init.iso").stat().st_mode & 0o777 == 0o600
+    # the machine has booted: the plan shows the edit, and what it was told stays
+    project.write(pool(), NETWORK, web(told={"hostname": "shop", "userData": {}}))
+    shown = project.plan()
+    assert shown.code == 2
+    assert f"~ {SEED}" in shown.out
+    assert "canary" not in shown.out
+    project.converge()
+    assert files(project) == found
+    # under another name it would be another machine to cloud-init
+    machine = web("shop", disks=[{"name": "root", "create": {**ROOT["create"], "name": "web-root.qcow2"}}])
+    project.write(pool(), NETWORK, machine)
+    moved(project, ("domain/web", "domain/shop"))
+    assert f"to keep {SEED}" in (planned := project.plan()).out, planned
+    machine["spec"]["cloudInit"]["name"] = "web-cloud-init.iso"
+    project.converge(pool(), NETWORK, machine)
+    assert files(project) == found
+    project.converge(pool(), NETWORK, options=("--prune",))
+    assert not project.path("images/web-cloud-init.iso").exists()
+    # its disk holds data
+    assert project.path("images/web-root.qcow2").exists()
+
+
+def test_another_seed_is_another_instance_where_that_was_said(project: Project, connection: libvirt.virConnect) -> None:
+    def instance() -> tuple[str, bytes]:
+        [volume] = [each for each in project.path("images").iterdir() if each.suffix == ".iso"]
+        return json.loads(files(project, volume.name)["meta-data"])["instance-id"], volume.read_bytes()
+
+    project.converge(pool(), NETWORK, web(told={"onChange": "reboot"}, state="running"))
+    first, image = instance()
+    # what holds nothing of its own need not be kept under this name
+    project.write(pool(), NETWORK, web(told={"onChange": "reboot", "hostname": "shop"}, state="running"))
+    assert "to keep" not in project.plan().out
+    assert project.apply().code == 0
+    assert project.syncs()["domain/web"] == "RestartPending"
+    # the guest has it in its drive by now, and reads it when it starts
+    assert project.todo("--prune") == {"delete": 1, "pending": 1}
+    assert len([each for each in project.path("images").iterdir() if each.suffix == ".iso"]) == 2
+    machine = web(told={"onChange": "reboot", "hostname": "shop"}, state="running")
+    machine["lifecycle"]["restart"] = "now"
+    project.converge(pool(), NETWORK, machine)
+    project.converge(options=("--prune",))
+    second, other = instance()
+    assert (first == second, image == other) == (False, False)
+    # the same words make the same bytes
+    assert kvmstate("destroy", str(project.folder), "--auto-approve").code == 0
+    project.converge()
+    assert instance() == (second, other)
