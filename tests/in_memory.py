@@ -270,7 +270,7 @@ class AnyPermit:
     def _permit(self, change: Change) -> Permit:
         return Permit(lambda thing: None)
 
-    removal = renaming = filling = growing = _permit
+    removal = renaming = filling = growing = shrinking = _permit
 
     def made(self, change: Change, identity: str) -> None:
         self.made_of = change, identity

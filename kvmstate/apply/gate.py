@@ -1,4 +1,4 @@
-"""The one gate before what cannot be undone: every deletion, replacement, re-upload and growth asks here.
+"""The one gate before what cannot be undone: every deletion, replacement, re-upload, growth and shrinking asks here.
 
 It asks again what the plan has asked, of the host as it is right before the call: whether the plan that was shown has
 it, whether the lifecycle allows it, whether the object is the one that the record says, whether another project owns
@@ -16,6 +16,7 @@ from kvmstate.host import Host
 from kvmstate.host.identity import UNKNOWN
 from kvmstate.host.objects import Handle
 from kvmstate.host.permit import Permit
+from kvmstate.host.resting import busy
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
@@ -32,8 +33,9 @@ class Gate:
         self._owners = Owners(host, plan.project)
         self._shown = {change.id for change in plan.todo if change.destroys}
         self._builds = {change.id for change in plan.todo if change.builds}
+        self._shrinks = {change.id for change in plan.todo if change.shrinks}
         self._made: dict[object, str] = {}
-        if self._shown:
+        if self._shown or self._shrinks:
             host.uses.hear()
 
     def removal(self, change: Change) -> Permit:
@@ -56,6 +58,20 @@ class Gate:
     def growing(self, change: Change) -> Permit:
         # where nobody can tell, growing another volume of the name loses nothing
         return Permit(lambda thing: self._same(change, thing, unknown=True))
+
+    def shrinking(self, change: Change) -> Permit:
+        def check(thing: Handle) -> None:
+            if change.id not in self._shrinks:
+                raise HostError(f"the plan does not make {change.id} smaller", "plan again")
+            if change.lifecycle.prevent_destroy:
+                raise HostError(f"preventDestroy protects {change.id}", "take preventDestroy out first")
+            if owner := self._owners.of_removed(change):
+                raise HostError(f"{change.id} does not shrink: {owner}", "that project has to release it first")
+            if found := busy(self._host, users(self._host, change)):
+                raise HostError(f"{change.id} is in use by {found[0]}", "shut it down first")
+            self._same(change, thing)
+
+        return Permit(check)
 
     def filling(self, change: Change) -> Permit:
         def check(thing: Handle) -> None:

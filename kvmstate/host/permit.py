@@ -1,8 +1,8 @@
 """Leave to do what cannot be undone.
 
-Every function of `host` that deletes, undefines, builds, uploads or resizes takes a Permit, and asks it right before
-the call. Permits are made here and in `kvmstate.apply.gate` only; a test holds that. What is written over an existing
-definition is computed from a Configuration that still holds at that moment.
+Every function of `host` that deletes, wipes, undefines, builds, uploads or resizes takes a Permit, and asks it right
+before the call. Permits are made here and in `kvmstate.apply.gate` only; a test holds that. What is written over an
+existing definition is computed from a Configuration that still holds at that moment.
 """
 
 from __future__ import annotations

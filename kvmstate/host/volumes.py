@@ -19,6 +19,11 @@ from kvmstate.xmlbind.document import document
 # The most that one message of libvirt's protocol carries (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX)
 CHUNK = 262_120
 ZEROS = bytes(CHUNK)
+# virStorageVolWipeAlgorithm, as virsh calls them
+ALGORITHMS = {
+    name: getattr(libvirt, f"VIR_STORAGE_VOL_WIPE_ALG_{name.upper()}")
+    for name in ("zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "random", "trim")
+}
 # What <compat> calls the version of qcow2 that has bitmaps
 QCOW2_V3 = "1.1"
 
@@ -89,11 +94,20 @@ def _made(pool: Pool, text: str, source: Volume | None, flags: int) -> Volume:
         return Volume(pool.raw.createXMLFrom(text, source.raw, flags) if source else pool.raw.createXML(text, flags))
 
 
-def resize(volume: Volume, capacity: int, permit: Permit) -> None:
-    """Grow a volume that no running domain has open; libvirt refuses to make it smaller."""
+def resize(volume: Volume, capacity: int, permit: Permit, shrinks: bool = False) -> None:
+    """Resize a volume that no running domain has open. libvirt refuses to make it smaller, unless it `shrinks`: never
+    to less than it takes of its pool."""
     permit.check(volume)
     with faults():
-        volume.raw.resize(capacity, 0)
+        volume.raw.resize(capacity, libvirt.VIR_STORAGE_VOL_RESIZE_SHRINK if shrinks else 0)
+
+
+def wipe(volume: Volume, algorithm: str, permit: Permit) -> None:
+    """Overwrite all that is in a volume. Of a sparse file libvirt gives the blocks back instead, where the algorithm is
+    zero; all others need the program scrub on the host."""
+    permit.check(volume)
+    with faults():
+        volume.raw.wipePattern(ALGORITHMS[algorithm], 0)
 
 
 def delete(volume: Volume, permit: Permit) -> None:

@@ -272,6 +272,9 @@ class Gate(Protocol):
     def growing(self, change: Change) -> Permit:
         """To resize a volume that the project owns."""
 
+    def shrinking(self, change: Change) -> Permit:
+        """To make a volume that the project owns smaller."""
+
     def building(self, change: Change) -> Permit:
         """To make or format the storage of a pool; recorded, when it is about to be done."""
 

@@ -20,6 +20,7 @@ from kvmstate.xmlbind.spelling import spelled
 
 if TYPE_CHECKING:
     from kvmstate.kind.secrets import Value
+    from kvmstate.model.change import FieldChange
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,10 @@ class Declaration(Model):
     def misfits(self, place: PoolType) -> Iterable[Fault]:
         """What would not work of it in what it is in, which keeps it so."""
         return ()
+
+    def cut_off(self, fields: "Sequence[FieldChange]") -> bool:
+        """Whether such a change of it cuts off a part of what it holds."""
+        return False
 
     def status(self) -> str:
         """What it is doing, or should be doing, in a word."""

@@ -169,7 +169,7 @@ class Change:
     @property
     def disrupts(self) -> bool:
         """Whether a running guest is stopped for this, or something is deleted, or formatted whatever it holds."""
-        if self.action in (Action.REPLACE, Action.DELETE) or self.restarts or self.builds == "overwrite":
+        if self.destroys or self.shrinks or self.restarts or self.builds == "overwrite":
             return True
         return self.action is Action.UPDATE and self.running and self.spec.status() == "stopped"
 
@@ -177,6 +177,11 @@ class Change:
     def destroys(self) -> bool:
         """Whether what there is goes, to be created again or not."""
         return self.action in (Action.DELETE, Action.REPLACE)
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether what holds data becomes smaller than it is."""
+        return self.action is Action.UPDATE and self.spec is not None and self.spec.cut_off(self.fields)
 
     @property
     def agrees(self) -> bool:

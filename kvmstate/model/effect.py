@@ -33,7 +33,8 @@ class Scaling:
 
     `limit` names the sibling field whose value in the *running* configuration bounds growth: past it,
     growing costs what shrinking does, or `beyond`. `fixed` names a property of the section: where it is true nothing
-    can be resized, and growing takes a replacement.
+    can be resized, and growing takes a replacement; and `shrinks` one where it is true that it may shrink, which costs
+    what growing does.
     """
 
     grow: Effect
@@ -41,6 +42,7 @@ class Scaling:
     limit: str | None = None
     fixed: str | None = None
     beyond: Effect | None = None
+    shrinks: str | None = None
 
     def of(self, old: object, new: Any, want: object = None, active: object = None) -> Effect:
         if old is None or new is None:
@@ -48,7 +50,7 @@ class Scaling:
         limit = getattr(active, self.limit, None) if self.limit else None
         if limit is not None and new > max(limit, old):
             return self.shrink if self.beyond is None else self.beyond
-        if new < old:
+        if new < old and not (self.shrinks and getattr(want, self.shrinks, False)):
             return self.shrink
         return Effect.REPLACE if self.fixed and getattr(want, self.fixed, False) else self.grow
 

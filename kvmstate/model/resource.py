@@ -129,6 +129,14 @@ class Lifecycle(Model):
             "kvmstate has built itself and is empty."
         ),
     ] = "keep"
+    wipe: Annotated[
+        Literal["zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "random", "trim"]
+        | None,
+        Field(
+            description="Of a volume: overwrite it before it is deleted or replaced, by an algorithm of libvirt's. All "
+            "but zero and trim need scrub on the host. Default: delete it as it is."
+        ),
+    ] = None
     prevent_destroy: Annotated[bool, Field(description="Refuse every plan that would delete or replace it.")] = False
     ignore_changes: Annotated[
         list[Annotated[str, Field(max_length=1000)]],

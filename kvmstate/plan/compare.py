@@ -190,7 +190,7 @@ def _running(
 
 def _protection(old: Lifecycle, new: Lifecycle) -> Iterator[FieldChange]:
     """What the host must know of a lifecycle, because it holds when the manifest has gone."""
-    for name in ("prevent_destroy", "deletion", "storage"):
+    for name in ("prevent_destroy", "deletion", "storage", "wipe"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield FieldChange(("lifecycle", to_camel(name)), before, after, Effect.NONE)
@@ -301,7 +301,8 @@ def removal(kind: Kind, entry: Entry, observed: Observed | None, prune: bool, de
             blocked="preventDestroy forbids deleting it",
             hint="take preventDestroy out of its manifest and apply, then remove it",
         )
-    said = ("" if destroys else "removed from the manifests", "its data is deleted" if kind.holds_data else "")
+    lost = f"its data is wiped ({lifecycle.wipe}) and deleted" if lifecycle.wipe else "its data is deleted"
+    said = ("" if destroys else "removed from the manifests", lost if kind.holds_data else "")
     reason = "; ".join(filter(None, said))
     return Change(**common, action=Action.DELETE, reason=reason, orphans=_has_files(kind, entry))
 

@@ -64,6 +64,7 @@ CALLS = {
     ("volumes", "delete", "delete"): PERMIT,
     ("volumes", "resize", "resize"): PERMIT,
     ("volumes", "upload", "upload"): PERMIT,
+    ("volumes", "wipe", "wipePattern"): PERMIT,
 }
 # The functions of this package, which the names above are also names of
 PACKAGED = {
@@ -154,7 +155,7 @@ def test_permits_are_made_by_the_gate_only() -> None:
 
 
 def test_no_raw_call_is_made_outside_of_host() -> None:
-    telling = RAW - {"delete", "upload", "build", "undefine", "rename", "resize"}
+    telling = RAW - {"delete", "upload", "build", "undefine", "rename", "resize", "wipe"}
     outside = {
         (path.relative_to(PACKAGE).as_posix(), call.func.attr)  # type: ignore[attr-defined]
         for path in PACKAGE.rglob("*.py")

@@ -42,6 +42,7 @@ KNOWN = {
     "host/events.py": (1, HOST_ROW),
     "host/objects.py": (6, HOST_ROW),
     "host/plugs.py": (1, XML),
+    "host/resting.py": (1, HOST_ROW),
     "host/uses.py": (10, HOST_ROW),
     "kind/secrets.py": (1, SECRETS),
     "model/reference.py": (1, REFERENCE),

@@ -1,9 +1,12 @@
-"""What the host's libvirt is too old for is said in the plan."""
+"""What the host's libvirt is too old for, and what it cannot do in a pool, is said in the plan."""
 
 from __future__ import annotations
 
+import pytest
 from scene import host, inventory, resource
 
+from kvmstate.kinds.volume.refusals import unwiped
+from kvmstate.model.pool_types import pool_type
 from kvmstate.plan import Options, make_plan
 
 
@@ -14,3 +17,17 @@ def test_extended_l2_entries_need_libvirt_8() -> None:
         on.library_version = version
         plan = make_plan(on, wanted, inventory(), Options())
         assert [change.blocked for change in plan.changes if change.id.kind == "volume"] == [why]
+
+
+@pytest.mark.parametrize(
+    ("type_", "algorithm", "why"),
+    [
+        ("dir", "dod", ""),
+        ("rbd", "trim", ""),
+        ("zfs", "zero", "libvirt wipes no volume in a pool of type zfs"),
+        ("rbd", "dod", "in a pool of type rbd libvirt wipes with zero and trim only"),
+        ("logical", "trim", "libvirt trims no volume in a pool of type logical"),
+    ],
+)
+def test_what_wipes_where(type_: str, algorithm: str, why: str) -> None:
+    assert unwiped(algorithm, pool_type(type_)) == why

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,7 @@ from kvmstate.host import Host, direct, pools, volumes
 from kvmstate.host.connection import Glimpse
 from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.objects import Handle, Pool, Volume
+from kvmstate.host.permit import Permit
 from kvmstate.host.volumes import QCOW2_V3
 from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
@@ -24,6 +25,7 @@ from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import grow
 from kvmstate.kinds.volume.refusals import checked, refused
 from kvmstate.kinds.volume.room import room
+from kvmstate.kinds.volume.shrink import shrink
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.effect import Effect
@@ -151,10 +153,16 @@ def steps(change: Change, at: Context) -> list[Step]:
 
     if change.action is Action.DELETE:
         permit = at.gate.removal(change)
-        return [simple("delete", lambda: volumes.delete(volumes.find(pool(), name), permit))]
+        return [
+            *wiped(change, pool, permit),
+            simple("delete", lambda: volumes.delete(volumes.find(pool(), name), permit)),
+        ]
     if change.action is Action.UPDATE:
         if change.effect is Effect.NONE:
             return []
+        if change.shrinks:
+            permit = at.gate.shrinking(change)
+            return [simple("shrink", lambda: shrink(volumes.find(pool(), name), spec.capacity or 0, permit))]
         permit = at.gate.growing(change)
         return [simple("grow", lambda: grow(host, change.id, volumes.find(pool(), name), spec.capacity or 0, permit))]
     todo: list[Step] = []
@@ -179,7 +187,7 @@ def steps(change: Change, at: Context) -> list[Step]:
             with suppress(NotFound):
                 volumes.delete(volumes.find(pool(), name), permit)
 
-        todo.append(simple("delete", delete))
+        todo += [*wiped(change, pool, permit), simple("delete", delete)]
 
     def made(volume: Volume) -> None:
         host.known[VolumeRef(pool=pool_name, name=name)] = spec.format
@@ -234,6 +242,17 @@ def steps(change: Change, at: Context) -> list[Step]:
     if source:
         todo.append(Step(f"upload {source.name}", upload))
     return todo
+
+
+def wiped(change: Change, pool: Callable[[], Pool], permit: Permit) -> list[Step]:
+    """Before it is deleted, where its lifecycle says so."""
+    algorithm, name = change.lifecycle.wipe, change.id.name.partition("/")[2]
+
+    def wipe() -> None:
+        with suppress(NotFound):
+            volumes.wipe(volumes.find(pool(), name), algorithm or "", permit)
+
+    return [simple(f"wipe ({algorithm})", wipe)] if algorithm else []
 
 
 def adopted(change: Change, at: Context) -> list[Step]:

@@ -9,12 +9,13 @@ from dataclasses import replace
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host
 from kvmstate.kind import Fault
+from kvmstate.kinds.volume import shrink
 from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import held
 from kvmstate.model.change import Action, Change
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
-from kvmstate.model.pool_types import Can, PoolType
+from kvmstate.model.pool_types import Can, PoolType, Volumes
 from kvmstate.xmlbind import document
 
 EXTENDED_L2 = (8, 0, 0)
@@ -28,9 +29,31 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
             why = next(refused(change, place), None) or too_new(host, change)
         if not (why or change.blocked or change.action is Action.DELETE):
             why = _content(host, change)
+    elif not change.blocked and any(field.path == ("lifecycle", "wipe") for field in change.fields):
+        place = host.lookup.files.type_of(change.id.name.partition("/")[0])
+        if place and change.lifecycle.wipe and (said := unwiped(change.lifecycle.wipe, place)):
+            why = Fault((), said, "take lifecycle.wipe out")
+    if why is None and change.observed and not change.blocked and change.shrinks:
+        why = shrink.refused(host, change)
     elif change.observed and not change.blocked and any(field.path == ("capacity",) for field in change.fields):
         why = held(host, change.id, document(change.observed.xml).findtext("target/path") or "")
-    return replace(change, blocked=why.message, hint=why.hint) if why else change
+    why = why or _smaller(change)
+    return replace(change, blocked=why.message, hint=why.hint) if why else _told(change)
+
+
+def _smaller(change: Change) -> Fault | None:
+    """How something may be allowed that is not."""
+    smaller = any(f.path == ("capacity",) and f.effect is Effect.REFUSED for f in change.fields)
+    if change.blocked and change.action is Action.UPDATE and smaller:
+        hint = "" if change.spec.fixed else "; or say allowShrink: true, when what lies beyond may be lost"
+        return Fault(("capacity",), change.blocked, f"{change.hint}{hint}")
+    return None
+
+
+def _told(change: Change) -> Change:
+    if not change.shrinks or change.reason:
+        return change
+    return replace(change, reason=f"what lies beyond {change.spec.capacity} is lost")
 
 
 def _content(host: Host, change: Change) -> Fault | None:
@@ -57,6 +80,17 @@ def too_new(host: Host, change: Change) -> Fault | None:
     return Fault(("extendedL2",), "extendedL2 needs libvirt 8.0 or newer on the host", "leave it out")
 
 
+def unwiped(algorithm: str, place: PoolType) -> str:
+    """Why libvirt does not wipe so in a pool of this type; empty where it does."""
+    if Can.WIPE not in place.can:
+        return f"libvirt wipes no volume in a pool of type {place.name}"
+    if place.volumes is Volumes.NETWORK and algorithm not in ("zero", "trim"):
+        return f"in a pool of type {place.name} libvirt wipes with zero and trim only"
+    if place.volumes is not Volumes.NETWORK and algorithm == "trim":
+        return f"libvirt trims no volume in a pool of type {place.name}"
+    return ""
+
+
 def refused(change: Change, place: PoolType) -> Iterator[Fault]:
     """Why a pool of this type keeps a change from being made."""
     where = f"a pool of type {place.name}"
@@ -65,6 +99,8 @@ def refused(change: Change, place: PoolType) -> Iterator[Fault]:
             hint = "grow it with the storage's own tools, and refresh the pool; or lifecycle.replace: allow"
             yield Fault(("capacity",), f"libvirt cannot grow a volume in {where}", f"{hint} (what it holds is lost)")
         return
+    if change.lifecycle.wipe and (why := unwiped(change.lifecycle.wipe, place)):
+        yield Fault((), why, "take lifecycle.wipe out" if change.desired else "wipe it with the storage's own tools")
     if change.action is not Action.CREATE and Can.DELETE not in place.can:
         yield Fault((), f"libvirt deletes no volume in {where}", "lifecycle.deletion: orphan releases it; it stays")
     if change.action is not Action.DELETE:

@@ -1,7 +1,7 @@
 """Volume: https://libvirt.org/formatstorage.html#storage-volume-xml"""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -11,6 +11,7 @@ from pydantic import PrivateAttr, model_validator
 from kvmstate.kind import Fault, Form, Image, Spec
 from kvmstate.kinds.volume import options
 from kvmstate.kinds.volume.options import Compat, Permissions
+from kvmstate.model.change import FieldChange
 from kvmstate.model.effect import Effect, Given, Scaling, When
 from kvmstate.model.field import field
 from kvmstate.model.pool_types import Can, PoolType, image_format, pool_type
@@ -89,7 +90,7 @@ class Content(Section):
 
 
 class VolumeSpec(Spec):
-    """A disk image. It holds data: it never shrinks, and goes only when its lifecycle allows it."""
+    """A disk image. It holds data: it shrinks only where that is said, and goes only when its lifecycle allows it."""
 
     element: ClassVar[str] = "volume"
     # what a volume is made from; what becomes of its file's mode and owner is not a difference
@@ -108,9 +109,14 @@ class VolumeSpec(Spec):
         "capacity",
         size("bytes"),
         same=_same_capacity,
-        effect=Scaling(grow=Effect.LIVE, shrink=Effect.REFUSED, fixed="fixed"),
+        effect=Scaling(grow=Effect.LIVE, shrink=Effect.REFUSED, fixed="fixed", shrinks="shrinks"),
         doc="What the guest sees; the pool may round it up. Default: that of the content or the backing volume. In a "
         "pool that cannot resize, such as a logical one, more is a replacement.",
+    )
+    allow_shrink: bool | None = field(
+        effect=Effect.NONE,
+        doc="Less capacity cuts off what lies beyond it, while no machine runs on the volume and nothing lies over it. "
+        "Shrink the file system in it first.",
     )
     allocation: Size | None = xml(
         "allocation",
@@ -195,6 +201,11 @@ class VolumeSpec(Spec):
         """Whether it cannot be resized where it is."""
         return Can.RESIZE not in self.kept.can
 
+    @property
+    def shrinks(self) -> bool:
+        """Whether it may become smaller."""
+        return bool(self.allow_shrink) and not self.fixed
+
     def kept_in(self, place: PoolType, seen: int | None = None) -> Self:
         """The spec as it is in a pool of this type, where it has a capacity of `seen` bytes: more by a rounding is the
         same."""
@@ -240,6 +251,10 @@ class VolumeSpec(Spec):
     def images(self) -> Iterator[Image]:
         if self.backing:
             yield Image(("backing",), self.backing, layer=True)
+
+    def cut_off(self, fields: Sequence[FieldChange]) -> bool:
+        sizes = [(f.old, f.new) for f in fields if f.path == ("capacity",)]
+        return any(old and new and new < old for old, new in sizes)
 
     def content_format(self) -> str:
         return _format(self.remainder, self.format if "format" in self.model_fields_set else None)
