@@ -26,7 +26,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 # As --help lists them. A command is a module of its name, which has `command`; MODULES names the others.
 GROUPS = {
     "Start": ("init", "import", "discover", "doctor"),
-    "Plan and apply": ("validate", "plan", "apply", "recreate", "destroy"),
+    "Plan and apply": ("validate", "pin", "plan", "apply", "recreate", "destroy"),
     "Ownership": ("adopt", "transfer", "suspend", "resume", "confirm", "unlock"),
     "Look": ("status", "drift", "graph", "explain"),
     "Daemon": ("run", "service", "events"),
@@ -41,7 +41,7 @@ COMMANDS = {name: f"kvmstate.cli.{MODULES.get(name, f'{name}:command')}" for nam
 
 
 # Those that do something beside saying it; and of `snapshot` those that do not
-ACTING = {"apply", "destroy", "adopt", "import", "run", "service", "unlock", "sandbox", "init"}
+ACTING = {"pin", "apply", "destroy", "adopt", "import", "run", "service", "unlock", "sandbox", "init"}
 ACTING |= {"suspend", "resume", "confirm"}
 # what carries a plan out
 STREAMS = ("apply", "destroy", "adopt", "recreate")

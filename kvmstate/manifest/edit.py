@@ -22,7 +22,7 @@ def add_id(file: Path, id_: str) -> None:
         edited = with_id(text, id_)
         if edited is None:
             raise UsageError(f"{file}: the project's id cannot be added", told)
-        _replace(Path(os.path.realpath(file)), edited)
+        replace(Path(os.path.realpath(file)), edited)
     except OSError as error:
         raise UsageError(f"{file}: the project's id cannot be added: {error.strerror}", told) from None
 
@@ -33,15 +33,16 @@ def with_id(text: str, id_: str) -> str | None:
     if before is None or (key := before.get("project")) is None:
         return None
     wanted = {**before.data(), "id": id_}
-    for edited in _candidates(text, before.key("project"), key.line, f"id: {id_}"):
+    for edited in beside(text, before.key("project"), key.line, f"id: {id_}"):
         after = _mapping(edited)
         if after is not None and after.data() == wanted:
             return edited
     return None
 
 
-def _candidates(text: str, key: tuple[int, int], value_line: int, entry: str) -> Iterator[str]:
-    """On a line of its own below the project's name, or above it; in the same braces."""
+def beside(text: str, key: tuple[int, int], value_line: int, entry: str) -> Iterator[str]:
+    """Texts with an entry beside the one with this key: on a line of its own below it, or above it; in the same braces.
+    Which of them says what is meant is to be seen."""
     lines = text.splitlines(keepends=True)
     end = "\r\n" if "\r\n" in text else "\n"
     for at in (value_line, key[0] - 1):
@@ -61,8 +62,8 @@ def _mapping(text: str) -> Node | None:
     return documents[0]
 
 
-def _replace(file: Path, text: str) -> None:
-    """In one go: what is read meanwhile is whole."""
+def replace(file: Path, text: str) -> None:
+    """Write a file in one go: what is read meanwhile is whole. Raises OSError."""
     handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with open(handle, "w", encoding="utf-8", newline="") as new:

@@ -77,15 +77,23 @@ class Content(Section):
         effect=Effect.REPLACE, pattern=CHECKSUM, doc="sha256:… or sha512:… of the file, as it is published."
     )
     seed: Seed | None = field(effect=Effect.REPLACE, doc="Instead: an image that is made of these texts; format iso.")
+    checksums: str | None = field(
+        effect=Effect.NONE,
+        pattern=r"^(https?://\S+|[^\s:]+)$",
+        doc="The vendor's list of checksums, an address or relative to url, such as SHA512SUMS: `kvmstate pin` writes "
+        "checksum from it. Nothing else reads it.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if sum(source is not None for source in (self.file, self.url, self.volume, self.seed)) != 1:
-            raise ValueError("content needs one of file, url and volume")
+            raise ValueError("content needs one of file, url, volume and seed")
         if self.checksum and not (self.file or self.url):
             raise ValueError("a checksum is of a file or a url")
+        if self.checksums and not self.url:
+            raise ValueError("checksums are of a url")
         if self.url and not self.checksum:
-            raise ValueError("content from a url needs its checksum")
+            raise ValueError("content from a url needs its checksum: `kvmstate pin` writes it from the vendor's list")
         return self
 
 
