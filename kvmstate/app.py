@@ -16,6 +16,7 @@ from kvmstate.apply.rollout import Restarts, noted
 from kvmstate.apply.size import without_the_too_large
 from kvmstate.errors import KvmstateError
 from kvmstate.host import Host, domains, open_host
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.identity import Claim
 from kvmstate.model.plan import Plan
@@ -56,6 +57,12 @@ class Session:
         if not inventory.entries and (note := lost(self.host, inventory.project)):
             notes.append(note)
         return replace(plan, notes=tuple(notes)) if notes else plan
+
+    def addresses(self, plan: Plan) -> dict[ResourceId, list[str]]:
+        """The IP addresses of the guests among what a plan has seen to run."""
+        seen = [change.observed for change in plan.changes if change.observed and change.observed.running]
+        found = self.host.each(lambda each: (each.id, BY_WORD[each.id.kind].ops.addresses(self.host, each)), seen)
+        return dict(found)
 
     @cached_property
     def policies(self) -> Policies:

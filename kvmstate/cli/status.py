@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 @click.option("--watch", "-w", is_flag=True, help="Refresh whenever something changes, until Ctrl-C.")
 @daemon_options
 def command(fmt: Format, watch: bool, daemon: str | None, token_file: Path | None, **given: Any) -> int:
-    """List all resources and their state.
+    """List all resources, their state, and the addresses of guests.
+
+    Addresses are those that the host knows: by DHCP leases, the guest agent and the ARP table.
 
     With --watch the list is refreshed whenever something changes. A running daemon is asked; without one, the host and
     the files are watched.
@@ -37,10 +39,11 @@ def command(fmt: Format, watch: bool, daemon: str | None, token_file: Path | Non
             # what a plan refuses as a whole is said about the resource that it is about
             plan = replace(at, options=replace(at.options, allow_empty=False, lenient=True)).plan()
             plan = _with_whose(at, plan)
+            addresses = at.session.addresses(plan)
         from kvmstate.views import status
         from kvmstate.views.rows import notes
 
-        return status.output(plan, status.rows(plan), notes(plan))
+        return status.output(plan, status.rows(plan, addresses), notes(plan))
 
     if not watch:
         if daemon or token_file:

@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any, TypeVar
 
 import libvirt
@@ -399,35 +398,6 @@ def set_text(domain: Domain, title: bool, value: str | None) -> None:
     kind = libvirt.VIR_DOMAIN_METADATA_TITLE if title else libvirt.VIR_DOMAIN_METADATA_DESCRIPTION
     with faults():
         domain.raw.setMetadata(kind, value, None, None, _LIVE)
-
-
-def agent_answers(domain: Domain) -> bool:
-    """Ask whether the guest agent answers. Raises HostError when the guest agent does not: it is not there, or not
-    running."""
-    with faults():
-        return bool(domain.raw.getTime(0))
-
-
-def addresses(domain: Domain) -> list[str]:
-    """The running guest's IP addresses, loopback and link-local ones left out: those that libvirt's own networks lease
-    to it, and those that its agent tells, as far as either is there."""
-    found: list[str] = []
-    for source in (libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT):
-        try:
-            with faults():
-                interfaces = domain.raw.interfaceAddresses(source, 0)
-        except ConnectionFailed:
-            raise
-        except HostError:
-            continue
-        found += [entry["addr"] for each in interfaces.values() for entry in each["addrs"] or ()]
-    usable = (text for text in dict.fromkeys(found) if not _is_local(text))
-    return list(usable)
-
-
-def _is_local(text: str) -> bool:
-    address = ip_address(text)
-    return address.is_loopback or address.is_link_local
 
 
 def metadata(domain: Domain, namespace: str, live: bool) -> str | None:

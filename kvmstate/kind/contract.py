@@ -226,6 +226,7 @@ class Ops:
     judge      changes what the plan does to those of this kind, by what it does to others
     removed    deletions that say what goes and what stays; gets the specs that were applied last, by address
     space      what is left of a place for data
+    addresses  the IP addresses of a guest that runs
     room       what something takes of the place that it is in, which keeps it so, after a change
     offers     what a host, or a server, has that could be one, of a type or of all; errors for what it cannot tell of
     begun      the document that a new object is written into, where a spec without a remainder can say all of one
@@ -249,6 +250,7 @@ class Ops:
         lambda changes, host, said: changes
     )
     space: Callable[[Observed], Space | None] = lambda observed: None
+    addresses: Callable[[Host, Observed], list[str]] = lambda host, observed: []
     room: Callable[[Change, PoolType], Room | None] = lambda change, place: None
     offers: Callable[[Host, str, str], Iterable[Resource | HostError]] | None = None
     begun: Callable[[Host, Any], etree._Element] | None = None

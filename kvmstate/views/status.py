@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 
 from kvmstate.kind import Space
 from kvmstate.kinds import BY_WORD
@@ -10,6 +12,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import in_words
 from kvmstate.model.quantity import about
+from kvmstate.model.resource import ResourceId
 from kvmstate.views.formats import Output, markdown
 from kvmstate.views.text import aligned, terminal_width
 
@@ -24,14 +27,17 @@ class Row:
     note: str
     space: Space | None = None
     """Of a storage pool, as of libvirt's last look at it."""
+    addresses: tuple[str, ...] = ()
+    """Of a guest that runs: the IP addresses that its host knows."""
 
 
-def rows(plan: Plan) -> list[Row]:
+def rows(plan: Plan, addresses: Mapping[ResourceId, Sequence[str]] = MappingProxyType({})) -> list[Row]:
     waits = {change.id for change in plan.waiting}
-    return sorted((_row(change, change.id in waits) for change in plan.changes), key=lambda row: row.address)
+    found = (_row(change, change.id in waits, addresses.get(change.id, ())) for change in plan.changes)
+    return sorted(found, key=lambda row: row.address)
 
 
-def _row(change: Change, waits: bool) -> Row:
+def _row(change: Change, waits: bool, addresses: Sequence[str]) -> Row:
     seen = change.observed
     sync = change.action.value.sync or ("Unknown" if seen is None else "RestartPending" if waits else "InSync")
     if change.suspended:
@@ -43,7 +49,7 @@ def _row(change: Change, waits: bool) -> Row:
     fields = change.shown or (change.waiting if waits else ())
     note = change.blocked or change.reason or ", ".join(f.where for f in fields if seen is not None)
     space = BY_WORD[change.id.kind].ops.space(seen) if seen else None
-    return Row(str(change.id), seen.state if seen else "-", sync, note, space)
+    return Row(str(change.id), seen.state if seen else "-", sync, note, space, tuple(addresses))
 
 
 HEAD = ("RESOURCE", "STATE", "SYNC", "NOTE")
@@ -65,7 +71,15 @@ def render(table: list[Row]) -> str:
 
 
 def _cells(table: list[Row]) -> list[tuple[str, ...]]:
-    return [(r.address, r.state, in_words(r.sync), "; ".join(filter(None, (_room(r.space), r.note)))) for r in table]
+    return [
+        (
+            r.address,
+            r.state,
+            in_words(r.sync),
+            "; ".join(filter(None, (_room(r.space), ", ".join(r.addresses), r.note))),
+        )
+        for r in table
+    ]
 
 
 def _room(space: Space | None) -> str:

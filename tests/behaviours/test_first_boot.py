@@ -16,7 +16,8 @@ from test_renames import moved
 pytestmark = pytest.mark.real
 
 SEED, KEY = "volume/images/web-cloud-init.iso", "ssh-ed25519 AAAA me@here"
-NETWORK = resource("Network", "lan", ips=[{"address": "192.168.150.1/24"}])
+RANGE = {"start": "192.168.150.100", "end": "192.168.150.200"}
+NETWORK = resource("Network", "lan", ips=[{"address": "192.168.150.1/24", "dhcp": {"ranges": [RANGE]}}])
 NICS = [
     {"network": "lan", "addresses": ["192.168.150.20/24"], "gateway": "192.168.150.1", "nameservers": ["9.9.9.9"]},
     {"network": "lan"},
@@ -41,10 +42,13 @@ def files(project: Project, volume: str = "web-cloud-init.iso") -> dict[str, byt
     return found
 
 
-def test_a_guest_reads_what_it_is_told(project: Project, tiny: Guest) -> None:
-    machine = web(state="running")["spec"]
-    project.converge(pool(), NETWORK, tiny.machine("web", options="kvmstate.seed=1", **machine | {"memory": "128MiB"}))
-    tiny.says("up")
+def test_a_guest_reads_what_it_is_told_and_is_waited_for(project: Project, tiny: Guest) -> None:
+    machine = web(state="running", waitFor={"address": True})["spec"] | {"memory": "128MiB"}
+    project.converge(pool(), NETWORK, tiny.machine("web", options="kvmstate.seed=1", **machine))
+    rows = json.loads(project.kvmstate("status", "--json").out)["resources"]
+    [[address, *_]] = [row["addresses"] for row in rows if row["address"] == "domain/web"]
+    assert address.startswith("192.168.150.")
+    assert address in project.kvmstate("status").out
     written = files(project)
     assert written.keys() == {"meta-data", "network-config", "user-data"}
     until(lambda: "guest: seed read" in tiny.said(), "the guest has read its seed")
@@ -119,3 +123,15 @@ def test_another_seed_is_another_instance_where_that_was_said(project: Project, 
     assert kvmstate("destroy", str(project.folder), "--auto-approve").code == 0
     project.converge()
     assert instance() == (second, other)
+
+
+def test_what_does_not_come_in_time_fails_and_stays(project: Project, connection: libvirt.virConnect) -> None:
+    wanted = idle("web", waitFor={"guestAgent": True, "timeout": "1s"})
+    project.write(wanted)
+    applied = project.apply()
+    assert applied.code == 1
+    assert "its guest agent does not answer (waited 1 s)" in applied.out + applied.err
+    assert connection.lookupByName("web").isActive()
+    project.converge()
+    wanted["spec"]["waitFor"] = {"tcpSocket": {"port": 22}}
+    assert project.converge(wanted).code == 0

@@ -53,7 +53,7 @@ class Policy:
         if wanted is None or wanted.health_check is None:
             return ""
         from kvmstate.host import domains
-        from kvmstate.kinds.snapshot_policy.health import Probe
+        from kvmstate.kind.probe import Probe
 
         return Probe(wanted.health_check, domains.find(work.host.connection, target.id.name)).lacks()
 

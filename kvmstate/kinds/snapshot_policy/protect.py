@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Reverted
 from kvmstate.host import domains
 from kvmstate.host.objects import Domain
+from kvmstate.kind.health import HealthCheck
+from kvmstate.kind.probe import Probe, Unhealthy
 from kvmstate.kind.steps import Precaution, Step, simple
-from kvmstate.kinds.snapshot_policy.health import Probe, Unhealthy
 from kvmstate.kinds.snapshot_policy.run import Run
-from kvmstate.kinds.snapshot_policy.spec import BeforeChange, HealthCheck
+from kvmstate.kinds.snapshot_policy.spec import BeforeChange
 from kvmstate.model.change import Change
 from kvmstate.snapshots.revert import revert
 

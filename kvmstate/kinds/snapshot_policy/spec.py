@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Discriminator, Tag, model_validator
 
 from kvmstate.kind import Declaration, Form
+from kvmstate.kind.health import HealthCheck
 from kvmstate.kinds.snapshot_policy.retention import Retention
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Duration
@@ -37,39 +38,6 @@ class Selector(Model):
     def _something(self) -> Self:
         if not self.names and not self.match_labels:
             raise ValueError("say which: names or matchLabels; names: ['*'] are all")
-        return self
-
-
-def _host(text: str) -> str:
-    if unknown := set(re.findall(r"\{([^{}]*)\}", text)) - {"domain"}:
-        raise ValueError(f"a host has no {{{min(unknown)}}}, only {{domain}}")
-    return text
-
-
-class TcpSocket(Model):
-    """A port that takes connections, tried from where kvmstate runs."""
-
-    port: int = field(required=True, ge=1, le=65535, doc="The port.")
-    host: Annotated[str, AfterValidator(_host)] | None = field(
-        min_length=1,
-        doc="Name or address; {domain} is the machine's name. Default: the addresses that libvirt's DHCP leases and "
-        "the guest agent tell.",
-        examples=["{domain}.example.org"],
-    )
-
-
-class HealthCheck(Model):
-    """What has to be seen of a machine that runs, within a time; all that is asked for. The words are those of
-    Kubernetes' probes."""
-
-    guest_agent: bool = field(False, doc="The guest agent answers.")
-    tcp_socket: TcpSocket | None = field(doc="A port takes connections.")
-    timeout: Duration = field(60, gt=0, doc="How long that may take after a change.")
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.guest_agent and self.tcp_socket is None:
-            raise ValueError("say what is checked: guestAgent: true or tcpSocket")
         return self
 
 

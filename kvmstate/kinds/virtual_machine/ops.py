@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
 
 from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host, domains
+from kvmstate.host.addresses import addresses
 from kvmstate.host.connection import Glimpse
 from kvmstate.host.objects import Domain
 from kvmstate.host.permit import Changed
@@ -32,6 +33,7 @@ from kvmstate.kinds.virtual_machine.settings import Cpu
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.change import Action, Change
+from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
 from kvmstate.model.reference import Lookup
 from kvmstate.model.resource import Observed, Resource, ResourceId
@@ -275,12 +277,13 @@ def steps(change: Change, at: Context) -> list[Step]:
         todo.append(simple("set autostart", lambda: domains.set_autostart(find(), spec.autostart)))
     runs, wanted = change.running, spec.state != "stopped"
     start = simple("start", lambda: domains.start(find(), paused=spec.state == "paused"))
+    awaited = [*_awaited(host, name, spec)]
     if wanted and change.observed and change.observed.saved_xml:
         # as it was when it was saved
-        todo.append(start)
+        todo += [start, *awaited]
         runs = True
     stays = runs and wanted and not change.restarts
-    if stays and (fields := [f for f in change.live if f.path[0] not in CALLS]):
+    if stays and (fields := [f for f in change.live if f.path[0] not in CALLS and f.effect is not Effect.NONE]):
         # loaded where something changes
         from kvmstate.kinds.virtual_machine import live
 
@@ -288,11 +291,27 @@ def steps(change: Change, at: Context) -> list[Step]:
     if runs and not stays:
         todo.append(simple("shut down", shut_down))
     if wanted and not stays:
-        todo.append(start)
+        todo += [start, *awaited]
     elif stays and change.running and change.observed and spec.state != change.observed.config.state:
         switch = domains.suspend if spec.state == "paused" else domains.resume
         todo.append(simple("suspend" if spec.state == "paused" else "resume", lambda: switch(find())))
     return todo
+
+
+def addresses_of(host: Host, seen: Observed) -> list[str]:
+    connected = "name='org.qemu.guest_agent.0' state='connected'" in (seen.active_xml or "")
+    return addresses(domains.find(host.connection, seen.id.name), ask=connected)
+
+
+def _awaited(host: Host, name: str, spec: VirtualMachineSpec) -> Iterator[Step]:
+    """Of a machine that was started."""
+    if (check := spec.wait_for) and spec.state == "running":
+        from kvmstate.kind.probe import Probe  # loaded where something is waited for
+
+        def wait() -> None:
+            Probe(check, domains.find(host.connection, name), "waitFor in its manifest").wait()
+
+        yield simple(f"wait for it, for {check.timeout} s at most", wait)
 
 
 def adopted(change: Change, at: Context) -> list[Step]:
@@ -344,4 +363,5 @@ OPS = Ops(
     followed=followed,
     removed=removed,
     begun=base,
+    addresses=addresses_of,
 )

@@ -9,6 +9,7 @@ from lxml import etree
 from pydantic import model_validator
 
 from kvmstate.kind import Claim, Fault, Form, Image, Inner, Plug, Spec
+from kvmstate.kind.health import HealthCheck
 from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
 from kvmstate.kinds.virtual_machine.devices import (
@@ -337,6 +338,11 @@ class VirtualMachineSpec(Spec):
     )
     cloud_init: CloudInit | None = field(
         doc="What it is told at its first boot: who may log in, its name, its network, what to install."
+    )
+    wait_for: HealthCheck | None = field(
+        effect=Effect.NONE,
+        doc="What is waited for when kvmstate has started it: until then, what needs it waits too, and it fails where "
+        "that does not come in time.",
     )
     disks: list[Disk] = devices(Disk, doc="Disks and CD-ROM drives.")
     interfaces: list[Interface] = devices(Interface, doc="Network interfaces.")

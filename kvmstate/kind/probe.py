@@ -1,21 +1,25 @@
-"""Whether a virtual machine does its work after a change."""
+"""Whether a virtual machine does its work; see `kvmstate.kind.health`."""
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from kvmstate.errors import ConnectionFailed, HostError
-from kvmstate.host import domains
+from kvmstate.host import agent, domains
+from kvmstate.host.addresses import addresses
 from kvmstate.host.objects import Domain
-from kvmstate.kinds.snapshot_policy.spec import HealthCheck, TcpSocket
+from kvmstate.kind.health import HealthCheck, TcpSocket
 
 # Seconds between two attempts, and the longest that one may take
 PERIOD = 1.0
 ATTEMPT = 5.0
+# It is over then
+FAILED = "cloud-init has failed, as its log in the guest tells (/var/log/cloud-init.log)"
 
 
 class Unhealthy(HostError):
@@ -28,11 +32,16 @@ class Probe:
 
     check: HealthCheck
     domain: Domain
+    at: str = "healthCheck in the snapshot policy"
 
     def lacks(self) -> str:
         """What is not as it should be right now, else nothing. Raises ConnectionFailed."""
-        if self.check.guest_agent and not _agent_answers(self.domain):
+        if self.check.address and not addresses(self.domain):
+            return "it has no address"
+        if (self.check.guest_agent or self.check.cloud_init) and not _said(lambda: agent.answers(self.domain)):
             return "its guest agent does not answer"
+        if self.check.cloud_init and (lacks := _said(lambda: _cloud_init(self.domain), "cloud-init does not answer")):
+            return lacks
         if (tcp := self.check.tcp_socket) and not any(_connects(host, tcp.port) for host in self._hosts(tcp)):
             where = f"{tcp.host.replace('{domain}', self.domain.name)}:{tcp.port}" if tcp.host else f"port {tcp.port}"
             return f"{where} takes no connection"
@@ -42,27 +51,41 @@ class Probe:
         if tcp.host:
             yield tcp.host.replace("{domain}", self.domain.name)
         else:
-            yield from domains.addresses(self.domain)
+            yield from addresses(self.domain)
 
     def wait(self) -> None:
         """Until it is healthy. Raises Unhealthy, ConnectionFailed."""
         deadline = time.monotonic() + self.check.timeout
         while lacks := self.lacks():
-            if time.monotonic() >= deadline or domains.state(self.domain) == "stopped":
+            over = time.monotonic() >= deadline or lacks == FAILED
+            if over or domains.state(self.domain) == "stopped":
                 raise Unhealthy(
                     f"the health check failed: {lacks} (waited {self.check.timeout} s)",
-                    "see the guest's console, and healthCheck in the snapshot policy",
+                    f"see the guest's console, and {self.at}",
                 )
             time.sleep(PERIOD)
 
 
-def _agent_answers(domain: Domain) -> bool:
+def _cloud_init(domain: Domain) -> str:
+    """What cloud-init has not done yet."""
+    _, said = agent.run(domain, "/usr/bin/cloud-init", "status")
+    status = said.partition("status:")[2].strip()
+    if status.startswith("error"):
+        return FAILED
+    return "" if status.startswith(("done", "disabled")) else f"cloud-init is {status or 'not there yet'}"
+
+
+S = TypeVar("S")
+
+
+def _said(ask: Callable[[], S], else_: S | None = None) -> S | None:
+    """What the guest says, if it answers."""
     try:
-        return domains.agent_answers(domain)
+        return ask()
     except ConnectionFailed:
         raise
     except HostError:
-        return False
+        return else_
 
 
 def _connects(host: str, port: int) -> bool:

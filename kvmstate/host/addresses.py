@@ -1,0 +1,47 @@
+"""The IP addresses of a guest, as far as its host knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+
+import libvirt
+
+from kvmstate.errors import ConnectionFailed, HostError
+from kvmstate.host import agent
+from kvmstate.host.faults import faults
+from kvmstate.host.objects import Domain
+
+
+def addresses(domain: Domain, ask: bool = True) -> list[str]:
+    """Those of a running guest, loopback and link-local ones left out: those that libvirt's own networks lease to it,
+    those that its agent tells, if it is to be `ask`ed, and those that the host has seen (ARP), in this order."""
+    sources: tuple[Callable[[Domain], list[str]], ...] = (_leases, agent.addresses, _arp) if ask else (_leases, _arp)
+    found: list[str] = []
+    for source in sources:
+        try:
+            found += source(domain)
+        except ConnectionFailed:
+            raise
+        except HostError:
+            continue
+    return [text for text in dict.fromkeys(found) if not _is_local(text)]
+
+
+def _leases(domain: Domain) -> list[str]:
+    return _told(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
+
+
+def _arp(domain: Domain) -> list[str]:
+    return _told(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP)
+
+
+def _told(domain: Domain, source: int) -> list[str]:
+    with faults():
+        interfaces = domain.raw.interfaceAddresses(source, 0)
+    return [str(entry["addr"]) for each in interfaces.values() for entry in each["addrs"] or ()]
+
+
+def _is_local(text: str) -> bool:
+    address = ip_address(text)
+    return address.is_loopback or address.is_link_local

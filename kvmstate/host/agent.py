@@ -1,0 +1,48 @@
+"""What a guest tells by its agent: https://qemu-project.gitlab.io/qemu/interop/qemu-ga-ref.html"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+from kvmstate.errors import HostError
+from kvmstate.host.faults import faults
+from kvmstate.host.objects import Domain
+
+# Seconds: of one question; between two looks at a program that runs
+_ANSWER = 5
+_PERIOD = 0.2
+
+
+def answers(domain: Domain) -> bool:
+    """Ask whether it answers. Raises HostError when it does not: it is not there, or not running."""
+    with faults():
+        return bool(domain.raw.getTime(0))
+
+
+def addresses(domain: Domain) -> list[str]:
+    """All IP addresses that the guest has. Raises HostError where it does not tell them."""
+    interfaces = _ask(domain, "guest-network-get-interfaces", {})
+    return [str(entry["ip-address"]) for each in interfaces for entry in each.get("ip-addresses", ())]
+
+
+def run(domain: Domain, program: str, *arguments: str, seconds: float = 10) -> tuple[int, str]:
+    """Run a program in the guest: its exit code, and what it says. Raises HostError, also when it takes longer."""
+    asked = {"path": program, "arg": list(arguments), "capture-output": True}
+    number = _ask(domain, "guest-exec", asked)["pid"]
+    deadline = time.monotonic() + seconds
+    while not (found := _ask(domain, "guest-exec-status", {"pid": number}))["exited"]:
+        if time.monotonic() > deadline:
+            raise HostError(f"{program} in {domain.name} takes longer than {seconds:g} s")
+        time.sleep(_PERIOD)
+    return int(found.get("exitcode", -1)), base64.b64decode(found.get("out-data", "")).decode(errors="replace")
+
+
+def _ask(domain: Domain, command: str, arguments: dict[str, object]) -> Any:
+    import libvirt_qemu  # type: ignore[import-untyped]  # few runs ask a guest
+
+    asked = json.dumps({"execute": command, "arguments": arguments})
+    with faults():
+        return json.loads(libvirt_qemu.qemuAgentCommand(domain.raw, asked, _ANSWER, 0))["return"]
