@@ -43,12 +43,13 @@ class Direct:
             return False
         return True
 
-    def write(self, chunks: Iterable[bytes | int], done: Callable[[], object]) -> None:
-        """Write `chunks`, the bytes or the lengths of holes, in place of all that it holds; zeros become holes. Raises
-        HostError when there is no room."""
+    def write(self, chunks: Iterable[bytes | int], done: Callable[[], object], reserved: bool = False) -> None:
+        """Write `chunks`, the bytes or the lengths of holes, in place of all that it holds; zeros become holes.
+        One that is `reserved` holds zeros, in blocks that it keeps. Raises HostError when there is no room."""
         position = 0
         try:
-            os.ftruncate(self.number, 0)
+            if not reserved:
+                os.ftruncate(self.number, 0)
             for chunk in chunks:
                 size = chunk if isinstance(chunk, int) else len(chunk)
                 if not isinstance(chunk, int) and chunk != ZEROS[:size]:
@@ -57,7 +58,8 @@ class Direct:
                         written += os.pwrite(self.number, chunk[written:] if written else chunk, position + written)
                 position += size
                 done()
-            os.ftruncate(self.number, position)
+            if not reserved or position > os.fstat(self.number).st_size:
+                os.ftruncate(self.number, position)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise HostError(

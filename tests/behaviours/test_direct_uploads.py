@@ -61,6 +61,15 @@ def test_it_is_written_past_libvirt_and_stays_libvirts(
     subprocess.run(["qemu-img", "check", "-q", str(project.path("images/base.qcow2"))], check=True)
 
 
+def test_what_is_reserved_for_a_volume_stays_reserved(project: Project, tmp_path: Path, streamed: list[str]) -> None:
+    (tmp_path / "image").write_bytes(IMAGE + bytes(3 * MIB))
+    base = raw("base", tmp_path / "image")
+    project.converge(pool(), {**base, "spec": {**base["spec"], "allocation": "4MiB"}})
+    assert streamed == []
+    assert project.path("images/base").stat().st_blocks * 512 >= 4 * MIB
+    assert project.path("images/base").read_bytes() == (tmp_path / "image").read_bytes()
+
+
 @pytest.mark.parametrize("how", ["another file", "a link", "two names", "made at the same moment"])
 def test_what_is_not_proven_goes_through_libvirt(
     how: str, project: Project, tmp_path: Path, streamed: list[str], monkeypatch: pytest.MonkeyPatch

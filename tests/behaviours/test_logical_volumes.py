@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,14 @@ def test_a_format_that_there_is_none_of_is_refused_with_its_place(project: Proje
     validated = project.kvmstate("validate")
     assert validated.code == 1
     assert "spec.format: a pool of type logical has no qcow2 volumes" in validated.err, validated
+
+
+def test_what_is_compressed_needs_a_capacity_before_anything_is_made(project: Project, ran: Path) -> None:
+    (project.folder / "image.gz").write_bytes(gzip.compress(bytes(4 << 20)))
+    content = {"file": str(project.folder / "image.gz")}
+    project.write(group(), resource("Volume", "data", pool="vg", format="raw", content=content))
+    applied = project.apply()
+    assert applied.code == 1
+    assert "is compressed: nobody knows what it needs" in applied.out
+    assert "hint: write capacity" in applied.out
+    assert "lvcreate" not in ran.read_text()

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lxml import etree
@@ -177,7 +176,16 @@ def steps(change: Change, at: Context) -> list[Step]:
         from kvmstate.kinds.volume.content import Source
 
         source = Source(spec.content, change.checksum)
-        prepare = partial(source.prepare, spec.format, spec.capacity)
+
+        def prepare(progress: Progress) -> None:
+            source.prepare(spec.format, spec.capacity, progress)
+            kept = host.lookup.files.type_of(pool_name) or spec.kept
+            if not source.capacity and not spec.capacity and spec.kept_in(kept).fixed:
+                raise HostError(
+                    f"{source.name} is compressed: nobody knows what it needs, and it cannot grow while it is filled",
+                    "write capacity, as large as what it unpacks to or larger",
+                )
+
         todo.append(Step(f"look at {source.name}", prepare, looks=True))
     if change.action is Action.REPLACE:
         permit = at.gate.removal(change)
@@ -228,13 +236,14 @@ def steps(change: Change, at: Context) -> list[Step]:
             def done() -> None:
                 progress(stream.taken, stream.length)
 
+            # what has been reserved for it stays so, where it is zeros; an image's tables are written over
+            reserved = spec.format != "qcow2" and bool(spec.allocation or spec.preallocation)
             with direct.opened(host.sight, pool(), volume, permit) as file:
                 if file is None:
-                    # libvirt has written an image's tables already
                     over = _TABLES if spec.format == "qcow2" else 0
                     volumes.upload(host.connection, volume, chunks, stream.size, lambda _: done(), permit, over)
-                elif not stream.cloned(file.clone, file.number):
-                    file.write(chunks, done)
+                elif reserved or not stream.cloned(file.clone, file.number):
+                    file.write(chunks, done, reserved)
         if spec.capacity:
             grow(host, change.id, volumes.find(pool(), name), spec.capacity, permit)
 
@@ -285,11 +294,6 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | 
         parse_path("allocation").set(node, "0")
     if source:
         capacity = source.capacity
-        if spec.fixed and not capacity and not spec.capacity:
-            raise HostError(
-                f"{source.name} is compressed: how much it needs is not known, and it cannot grow while it is filled",
-                "write capacity, as large as what it unpacks to or larger",
-            )
         # what cannot grow after the upload has its size from the beginning
         whole = max(capacity, spec.capacity or 0) if spec.fixed else capacity
         parse_path("capacity").set(node, f"{whole:d}")
