@@ -23,18 +23,37 @@ FILES = {
 
 @click.command("init")
 @click.argument("directory", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option(
+    "--cloud-image",
+    metavar="URL|FILE",
+    help="An image with cloud-init, which the machine begins with; of one at a URL the checksum is fetched, too.",
+)
+@click.option("--checksums", metavar="URL", help="Default: SHA512SUMS or SHA256SUMS, beside the image.")
+@click.option(
+    "--ssh-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The public key of who may log in. Default: yours in ~/.ssh.",
+)
 @format_option
-def command(directory: Path, fmt: Format) -> None:
+def command(directory: Path, cloud_image: str | None, checksums: str | None, ssh_key: Path | None, fmt: Format) -> None:
     """Start a project: kvmstate.yaml and a first set of manifests.
 
     DIR gets kvmstate.yaml, the schemas for editors, and manifests of a network, a pool and a machine."""
     from kvmstate.cli.schema import FILES as SCHEMAS
     from kvmstate.cli.schema import text
 
-    texts = {name: (TEMPLATES / template).read_text(encoding="utf-8") for name, template in FILES.items()}
-    said = {"@PROJECT@": project_name(directory), "@ID@": str(uuid.uuid4())}
-    for mark, text_ in said.items():
-        texts["kvmstate.yaml"] = texts["kvmstate.yaml"].replace(mark, text_)
+    if (checksums or ssh_key) and not cloud_image:
+        raise UsageError("--checksums and --ssh-key go with --cloud-image", "see kvmstate init --help")
+    files, said = dict(FILES), {"@PROJECT@": project_name(directory), "@ID@": str(uuid.uuid4())}
+    if cloud_image:
+        from kvmstate.cli.cloud_image import allowed, marks
+
+        files |= {"manifests/image.yaml": "image.yaml", "manifests/web-1.yaml": "cloud-1.yaml"}
+        said |= marks(cloud_image, checksums, ssh_key, directory / "manifests")
+    texts = {name: (TEMPLATES / template).read_text(encoding="utf-8") for name, template in files.items()}
+    for name in texts:
+        for mark, text_ in said.items():
+            texts[name] = texts[name].replace(mark, text_)
     texts |= {f"schemas/{name}": text(which) for name, which in SCHEMAS.items()}
     standing = [name for name in texts if (directory / name).exists()]
     if standing:
@@ -42,7 +61,12 @@ def command(directory: Path, fmt: Format) -> None:
     with telling(fmt) as tell:
         _write(directory, texts, tell)
         tell("\nNext:")
-        for step in ([] if directory == Path(".") else [f"cd {directory}"]) + ["kvmstate validate", "kvmstate plan"]:
+        steps = [] if directory == Path(".") else [f"cd {directory}"]
+        more = allowed(cloud_image, directory) if cloud_image else ""
+        steps += [f"kvmstate validate{more}", f"kvmstate plan{more}"]
+        if cloud_image:
+            steps += [f"kvmstate apply{more}", f"kvmstate status{more}   # shows the address: ssh USER@ADDRESS"]
+        for step in steps:
             tell(f"  {step}", step=step)
 
 

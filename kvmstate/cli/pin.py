@@ -123,7 +123,7 @@ class _Lists:
     def _list(self, where: str) -> bytes:
         from kvmstate.sources.checksums import is_signed, verified
 
-        content = _fetched(where)
+        content = fetched(where)
         if self._key is None:
             return content
         try:
@@ -139,16 +139,16 @@ class _Lists:
         from kvmstate.sources.checksums import SUFFIXES
 
         if self._signature:
-            return _fetched(self._signature)
+            return fetched(self._signature)
         for suffix in SUFFIXES:
             try:
-                return _fetched(where + suffix)
+                return fetched(where + suffix)
             except KvmstateError:
                 continue
         raise SourceError(f"there is no signature beside it ({', '.join(SUFFIXES)})", "give its place: --signature URL")
 
 
-def _fetched(where: str) -> bytes:
+def fetched(where: str) -> bytes:
     """What is at an address or in a file. Raises KvmstateError."""
     if where.startswith(("http://", "https://")):
         from kvmstate.kinds.volume.download import download

@@ -11,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 from harness import Run, kvmstate
 
 from kvmstate.errors import SourceError
@@ -217,3 +218,43 @@ def test_a_list_may_be_named_on_the_command_line(vendor: Path, tmp_path: Path) -
     assert f"sha512:{A}" in file.read_text()
     file.rename(tmp_path / "volume.yaml.j2")
     assert "a template is not edited" in kvmstate("pin", str(tmp_path / "volume.yaml.j2")).err
+
+
+PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1 me@here: #1"
+
+
+def test_init_pins_a_cloud_image_and_lets_its_owner_log_in(vendor: Path, tmp_path: Path) -> None:
+    (key := tmp_path / "key.pub").write_text(f"{PUBLIC}\n")
+    url = yaml.safe_load((tmp_path / "volume.yaml").read_text())["spec"]["content"]["url"]
+    shop = tmp_path / "shop"
+    assert kvmstate("init", str(shop), "--cloud-image", f"{url}.xz", "--ssh-key", str(key)).code == 1
+    (vendor / "SHA512SUMS").write_text(f"{A}  debian.qcow2.xz\n")
+    assert kvmstate("init", str(shop), "--cloud-image", f"{url}.xz", "--ssh-key", str(key)).code == 0
+    assert kvmstate("validate", str(shop)).code == 0
+    image = yaml.safe_load((shop / "manifests" / "image.yaml").read_text())
+    assert image["metadata"]["name"] == "debian.qcow2"
+    assert image["spec"]["content"] == {"url": f"{url}.xz", "checksums": "SHA512SUMS", "checksum": f"sha512:{A}"}
+    machine = yaml.safe_load((shop / "manifests" / "web-1.yaml").read_text())["spec"]
+    assert machine["disks"][0]["create"]["backing"] == "lab/debian.qcow2"
+    assert machine["cloudInit"]["sshAuthorizedKeys"] == [PUBLIC]
+
+
+def test_init_with_a_file_says_how_it_may_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KVMSTATE_ALLOW_PATH", raising=False)
+    (folder := tmp_path / "my images").mkdir()
+    (image := folder / "debian 12.img").write_bytes(b"x" * 1024)
+    shop = tmp_path / "shop"
+    assert "no public key" in kvmstate("init", str(shop), "--cloud-image", str(image)).err
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519.pub").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    assert "is not a public key" in kvmstate("init", str(shop), "--cloud-image", str(image)).err
+    (tmp_path / ".ssh" / "id_ed25519.pub").write_text(PUBLIC)
+    assert kvmstate("init", str(shop), "--cloud-image", str(folder / "none")).code == 1
+    assert kvmstate("init", str(shop), "--ssh-key", str(image)).code == 1
+    assert not shop.exists()
+    made = kvmstate("init", str(shop), "--cloud-image", str(image))
+    assert f"kvmstate apply --allow-path '{folder}'" in made.out, made
+    assert kvmstate("validate", str(shop)).code == 1
+    assert kvmstate("validate", str(shop), "--allow-path", str(folder)).code == 0
+    assert "debian-12.qcow2" in (shop / "manifests" / "web-1.yaml").read_text()
