@@ -306,7 +306,9 @@ def _carry_out(
         store.put(entry)
         if change.moved_from:
             store.drop(change.moved_from)
-        if change.action in MAKES and change.spec.filling():
+        if change.copies and (left := store.get(change.copies)):
+            store.put(replace(left, moved_to=str(change.id), digest=""))
+        if change.copies or (change.action in MAKES and change.spec.filling()):
             # before anybody uses it: a volume whose upload is not known to be whole is created again
             store.flush()
     return waits
@@ -329,7 +331,8 @@ def _has_begun(change: Change, store: Store) -> bool:
 def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
     spec, made = desired.written, change.action is Action.CREATE
     if entry is None:
-        return Entry(change.id, change.uuid, (spec,), change.lifecycle, incomplete=made)
+        copied = str(change.copies or "")
+        return Entry(change.id, change.uuid, (spec,), change.lifecycle, incomplete=made, copied_from=copied)
     return replace(
         # what it agreed on last is not known any more, also when a run that is cut off here leaves it looking the same
         entry.beginning(spec),
@@ -338,6 +341,7 @@ def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
         uuid=_uuid(change, entry),
         # a replacement begins with its first deed: the gate records that; what is adopted is whole
         incomplete=made or (entry.incomplete and change.action is not Action.ADOPT),
+        copied_from=str(change.copies or entry.copied_from),
     )
 
 

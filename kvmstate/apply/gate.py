@@ -116,7 +116,7 @@ class Gate:
         self._made[change.id] = identity
         if entry := self._store.get(change.id):
             self._store.put(replace(entry, uuid=identity))
-            if change.spec.filling():
+            if change.copies or change.spec.filling():
                 # before anything is put into it: an upload that is cut off is known by this
                 self._store.flush()
 

@@ -151,7 +151,9 @@ class Store:
             if entry := self._entries.pop(id_, None):
                 self._dirty.add(self._place[id_])
                 if not entry.incomplete:
-                    self._orphans[id_] = Entry(id_, entry.uuid, entry.specs[:1], entry.lifecycle, orphaned=True)
+                    self._orphans[id_] = Entry(
+                        *(id_, entry.uuid, entry.specs[:1], entry.lifecycle), orphaned=True, moved_to=entry.moved_to
+                    )
         self._flush_if_due()
 
     def take_back(self, ids: Iterable[ResourceId]) -> None:
@@ -412,6 +414,8 @@ def _dump(entry: Entry) -> dict[str, object]:
         **({"applied": entry.applied} if entry.applied else {}),
         **({"pending": entry.pending} if entry.pending else {}),
         **({"orphaned": True} if entry.orphaned else {}),
+        **({"copiedFrom": entry.copied_from} if entry.copied_from else {}),
+        **({"movedTo": entry.moved_to} if entry.moved_to else {}),
     }
 
 
@@ -437,4 +441,6 @@ def _load(value: dict[str, object]) -> Entry:
         tuple(expect(value.get("pending", []), list, str)),
         bool(value.get("orphaned")),
         bool(value.get("built")),
+        expect(value.get("copiedFrom", ""), str),
+        expect(value.get("movedTo", ""), str),
     )

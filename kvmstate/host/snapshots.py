@@ -15,7 +15,8 @@ import libvirt
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import domains
 from kvmstate.host.faults import faults
-from kvmstate.host.objects import Domain, Snapshot
+from kvmstate.host.objects import Domain, Snapshot, Volume
+from kvmstate.host.permit import Permit
 from kvmstate.xmlbind.document import document, to_text
 
 Jobs = Callable[[int, int], None]
@@ -243,6 +244,28 @@ def pull(domain: Domain, target: str, progress: Jobs) -> None:
     _mark(domain, target, True)
     with faults():
         domain.raw.blockPull(target, 0, 0)
+    _until_gone(domain, target, progress)
+    _mark(domain, target, False)
+
+
+def copy(domain: Domain, target: str, volume: Volume, disk: str, shallow: bool, permit: Permit, progress: Jobs) -> None:
+    """Copy what a running domain's disk is to a volume that has just been made (`disk` says how it is opened), and move
+    the disk there; of a `shallow` one what lies below stays where it is."""
+    if found := job(domain, target):
+        raise HostError(f"disk {target} of {domain.name} has a block job ({found})", "let it end, or abort it")
+    flags = libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+    _mark(domain, target, True)
+    permit.check(volume)
+    with faults():
+        domain.raw.blockCopy(target, disk, {}, flags | (libvirt.VIR_DOMAIN_BLOCK_COPY_SHALLOW if shallow else 0))
+    finish_copy(domain, target, progress)
+
+
+def finish_copy(domain: Domain, target: str, progress: Jobs) -> None:
+    """Wait for a copy that has begun, also by a run that was killed, and move the disk to it."""
+    _until(lambda: _ready(domain, target, progress))
+    with faults():
+        domain.raw.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
     _until_gone(domain, target, progress)
     _mark(domain, target, False)
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from kvmstate.errors import HostError, Unseen
 from kvmstate.kind.members import Members
-from kvmstate.kind.spec import Declaration
+from kvmstate.kind.spec import Declaration, Fault
 from kvmstate.model.change import Change
 from kvmstate.model.reference import Unlocated, VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
@@ -230,6 +230,7 @@ class Ops:
     room       what something takes of the place that it is in, which keeps it so, after a change
     offers     what a host, or a server, has that could be one, of a type or of all; errors for what it cannot tell of
     begun      the document that a new object is written into, where a spec without a remainder can say all of one
+    copying    why what holds data cannot be copied from where it is to its new place now, with machines on it
     followed   the resource, when what it refers to has moved: gets what is observed, and the old addresses by new ones
     """
 
@@ -254,6 +255,7 @@ class Ops:
     room: Callable[[Change, PoolType], Room | None] = lambda change, place: None
     offers: Callable[[Host, str, str], Iterable[Resource | HostError]] | None = None
     begun: Callable[[Host, Any], etree._Element] | None = None
+    copying: Callable[[Host, Change, Observed], Fault | None] = lambda host, change, source: None
     followed: Callable[[Resource, Observed | None, Mapping[ResourceId, ResourceId]], Resource] = (
         lambda resource, observed, origins: resource
     )

@@ -136,7 +136,8 @@ class Change:
     again once it is started. `checksum` is that of the content which was reviewed, where its manifest has none. What is
     `interrupted` was made by a run that was cut off, and is made once more. What `orphans` releases something that
     stays on the host (the object, or a machine's state); what `returns` makes such a thing the project's again.
-    `builds` says how the storage of a pool is made before it is started.
+    `builds` says how the storage of a pool is made before it is started. What `copies` another volume was that one, in
+    another pool: its data is copied, and machines are moved to it.
     """
 
     id: ResourceId
@@ -165,6 +166,7 @@ class Change:
     orphans: bool = False
     returns: bool = False
     builds: str = ""
+    copies: ResourceId | None = None
 
     @property
     def disrupts(self) -> bool:

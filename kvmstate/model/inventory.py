@@ -18,7 +18,8 @@ class Entry:
     may be deleted, where that waits for confirmation. `applied` are digests of the differences that the last change was
     done for, until they are seen to be gone; `pending` are the fields that it left to the next start. What is
     `orphaned` is not owned any more, and has left something on the host (see `Inventory`). What a pool that
-    was `built` is on, kvmstate has made or formatted.
+    was `built` is on, kvmstate has made or formatted. `copied_from` is what an incomplete volume is a copy of, which
+    machines may be on as long as this is not whole; what has `moved_to` another pool holds what was there before.
     """
 
     id: ResourceId
@@ -35,6 +36,8 @@ class Entry:
     pending: tuple[str, ...] = ()
     orphaned: bool = False
     built: bool = False
+    copied_from: str = ""
+    moved_to: str = ""
 
     def beginning(self, spec: dict[str, object]) -> Entry:
         return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec), digest="")

@@ -265,6 +265,13 @@ def _judged(kind: Kind, change: Change) -> Change:
     return change
 
 
+def judged_again(kind: Kind, before: Change, change: Change) -> Change:
+    """The change with other costs than it had before; what blocks it for another reason does so still."""
+    if before.blocked and _judged(kind, replace(before, blocked="", hint="")).blocked != before.blocked:
+        return change
+    return _judged(kind, replace(change, blocked="", hint=""))
+
+
 def _protected(change: Change) -> Change:
     return _but(change, Action.REPLACE, "preventDestroy forbids replacing it", "take preventDestroy out first")
 

@@ -18,7 +18,13 @@ def keep(changes: dict[ResourceId, Change], inventory: Inventory, moved: Collect
     blocked, and any other is told what was there before."""
     for id_, change in changes.items():
         by = change.desired.origin.by if change.desired and change.desired.spec.holds_own() else ""
-        if not by or change.action is not Action.CREATE or change.hint or not BY_WORD[id_.kind].holds_data:
+        if (
+            not by
+            or change.action is not Action.CREATE
+            or change.hint
+            or change.copies
+            or not BY_WORD[id_.kind].holds_data
+        ):
             continue
         owner = ResourceId.parse(by)
         left = sorted(_left(owner, id_.kind, changes, inventory))

@@ -17,7 +17,7 @@ from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
 from kvmstate.model.rollout import Rollout
-from kvmstate.plan import agreement, inner, moves, orphans, sharing, targeted
+from kvmstate.plan import agreement, inner, moves, orphans, relocate, sharing, targeted
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.dependants import with_dependants
@@ -92,7 +92,8 @@ def make_plan(
     if only is not None:
         # what has moved is looked at under both names
         names = {name for move in options.moves for name in (move.old, move.new) if {move.old, move.new} & {*only}}
-        scope &= {*only, *names}
+        twins = {id_ for pair in relocate.pairs(desired, inventory).items() if {*pair} & {*only} for id_ in pair}
+        scope &= {*only, *names, *twins}
     orphaned = orphans.declared(inventory, scope & {*desired})
     host.know(known(desired, replace(inventory, entries={**orphaned, **inventory.entries})))
     comes, leaves = desired.keys() - inventory.entries.keys(), inventory.entries.keys() - desired.keys()
@@ -123,6 +124,7 @@ def make_plan(
             changes[new] = moves.judge(changes[new], old)
     if not options.nameless:
         moves.hints(changes, inventory, lambda resource: recorded(host, resource))
+    relocate.judge(host, changes, inventory, relocate.pairs(desired, inventory))
     inner.keep(changes, inventory, moved.origins)
     for kind in (BY_WORD[word] for word in sorted({id_.kind for id_ in changes})):
         kind.ops.judge(Scene(host, changes, desired, inventory))
@@ -495,6 +497,9 @@ def order(
                 needs[target].add(id_)
             elif change.action not in LEAVES:
                 needs[id_].add(target)
+    for id_, change in changes.items():
+        if (old := change.copies) and old in changes and changes[old].action in LEAVES:
+            needs[old].add(id_)
     try:
         sequence = list(TopologicalSorter({k: sorted(v) for k, v in sorted(needs.items())}).static_order())
     except CycleError as error:

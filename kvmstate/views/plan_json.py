@@ -68,7 +68,7 @@ def _change(change: Change) -> dict[str, object]:
     waiting = () if change.restarts or change.action not in (Action.NOOP, Action.UPDATE) else change.waiting
     return {
         **resource(change),
-        **({"previous_address": str(change.moved_from)} if change.moved_from else {}),
+        **({"previous_address": str(old)} if (old := change.moved_from or change.copies) else {}),
         "change": _difference(change, list(change.action.value.actions), before, after, change.shown, _field),
         "action_reason": change.reason,
         "blocked": change.blocked,

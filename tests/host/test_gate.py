@@ -51,6 +51,7 @@ CALLS = {
     ("secrets", "delete", "undefine"): OWN,
     ("secrets", "release", "undefine"): OWN,
     ("snapshots", "commit", "blockCommit"): SNAPSHOT,
+    ("snapshots", "copy", "blockCopy"): PERMIT,
     ("snapshots", "create_external", "snapshotCreateXML"): SNAPSHOT,
     ("snapshots", "create_internal", "snapshotCreateXML"): SNAPSHOT,
     ("snapshots", "delete", "delete"): SNAPSHOT,

@@ -28,10 +28,10 @@ def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Per
     """Never to less than it is. Raises HostError for one that cannot grow now."""
     if int(document(volumes.xml(volume)).findtext("capacity") or 0) >= capacity:
         return
-    opened = _opened(host, id_, volume.path)
-    for why in _held(host, id_, volume.path, opened):
+    running = opened(host, id_, volume.path)
+    for why in _held(host, id_, volume.path, running):
         raise HostError(why.message, why.hint)
-    for domain, target, _ in opened:
+    for domain, target, _ in running:
         domains.block_resize(domain, target, capacity, volume, permit)
         return
     volumes.resize(volume, capacity, permit)
@@ -40,21 +40,22 @@ def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Per
 def held(host: Host, id_: ResourceId, path: str) -> Fault | None:
     """Why a volume cannot grow now: a snapshot is of it, or a machine runs on a layer over it, whose QEMU lets nobody
     resize it."""
-    return next(_held(host, id_, path, _opened(host, id_, path)), None)
+    return next(_held(host, id_, path, opened(host, id_, path)), None)
 
 
-def _held(host: Host, id_: ResourceId, path: str, opened: list[Opened]) -> Iterator[Fault]:
+def _held(host: Host, id_: ResourceId, path: str, running: list[Opened]) -> Iterator[Fault]:
     for owner in sorted(frozen(host, host.uses.machines_with(id_, path)).get(path, ())):
         hint = "merge first: `kvmstate snapshot merge`, then apply again"
         yield Fault(("capacity",), f"{owner} keeps this volume as it is", hint)
-    for domain, _, above in opened:
-        if not _is_one(host, above, path):
+    for domain, _, above in running:
+        if not is_one(host, above, path):
             why = f"virtual machine {domain.name} runs on {host.lookup.called(above)}, a layer over it"
             hint = "shut that machine down first; or grow the layer instead, which has a capacity of its own"
             yield Fault(("capacity",), why, hint)
 
 
-def _opened(host: Host, id_: ResourceId, path: str) -> list[Opened]:
+def opened(host: Host, id_: ResourceId, path: str) -> list[Opened]:
+    """The disks of running machines that are on a volume, or on what lies on it."""
     found = []
     for domain in domains.named(host.connection, host.uses.machines_with(id_, path)):
         with suppress(NotFound):
@@ -64,10 +65,11 @@ def _opened(host: Host, id_: ResourceId, path: str) -> list[Opened]:
             for disk in running.iterfind("devices/disk"):
                 chain = [source for node in (disk, *disk.iter("backingStore")) if (source := disk_source.read(node))]
                 target = disk.find("target")
-                if target is not None and any(_is_one(host, source.path, path) for source in chain):
+                if target is not None and any(is_one(host, source.path, path) for source in chain):
                     found.append(Opened(domain, target.get("dev", ""), chain[0].path))
     return found
 
 
-def _is_one(host: Host, path: str, other: str) -> bool:
+def is_one(host: Host, path: str, other: str) -> bool:
+    """Whether two paths lead to one file."""
     return path == other or bool({*host.uses.names(path)} & {*host.uses.names(other)})

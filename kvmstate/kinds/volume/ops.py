@@ -20,6 +20,7 @@ from kvmstate.host.volumes import QCOW2_V3
 from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Progress, Step, simple
+from kvmstate.kinds.volume import move
 from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import grow
 from kvmstate.kinds.volume.refusals import checked, refused
@@ -156,6 +157,9 @@ def steps(change: Change, at: Context) -> list[Step]:
             *wiped(change, pool, permit),
             simple("delete", lambda: volumes.delete(volumes.find(pool(), name), permit)),
         ]
+    moving = move.Move(change, at) if change.copies else None
+    if change.action is Action.UPDATE and moving:
+        return [Step("finish the copy", moving.finish), simple("move machines to it", moving.switch)]
     if change.action is Action.UPDATE:
         if change.effect is Effect.NONE:
             return []
@@ -168,7 +172,10 @@ def steps(change: Change, at: Context) -> list[Step]:
     source: Source | None = None
     original: Original | None = None
     # before anything is deleted or made
-    if spec.content and spec.content.volume:
+    if moving:
+        look = moving.look
+        todo.append(Step(f"look at {moving.old}", lambda progress: look(), looks=True))
+    elif spec.content and spec.content.volume:
         original = Original(host, spec.content.volume, spec.capacity)
         todo.append(Step(f"look at {original.name}", lambda progress: original.look(), looks=True))
     elif spec.content:
@@ -214,6 +221,9 @@ def steps(change: Change, at: Context) -> list[Step]:
         if not kept.formats and not spec.remainder:
             # there is no word for it, and libvirt refuses or forgets the one that it is given
             parse_path("target/format").remove(node)
+        if moving:
+            moving.create(pool(), node, made, progress)
+            return
         _set_name_and_size(node, name, spec.kept_in(kept), source or original, host)
         if spec.preallocation == "falloc":
             parse_path("allocation").set(node, node.findtext("capacity") or "0")
@@ -248,6 +258,8 @@ def steps(change: Change, at: Context) -> list[Step]:
             grow(host, change.id, volumes.find(pool(), name), spec.capacity, permit)
 
     todo.append(Step(f"copy {original.name}" if original else "create", create))
+    if moving:
+        todo += [Step(f"copy {moving.old}", moving.copy), simple("move machines to it", moving.switch)]
     if source:
         todo.append(Step(f"upload {source.name}", upload))
     return todo
@@ -325,4 +337,5 @@ OPS = Ops(
     unwritten=unwritten,
     checked=checked,
     room=room,
+    copying=move.refused,
 )
