@@ -13,6 +13,8 @@ from pathlib import Path
 import libvirt
 import pytest
 from harness import Project, pool, resource
+from oci_archive import archive, member
+from oci_archive import layer as oci_layer
 from test_uploads import MIB, qcow2, sha256, web_server
 
 if sys.version_info >= (3, 14):
@@ -110,12 +112,14 @@ def test_images_of_other_formats_are_converted(
     image = converted(tmp_path / "a.vmdk", "vmdk", tmp_path)
     packed = gzip.compress(image.read_bytes())
     layer = converted(tmp_path / "a.qcow2", "qcow2", tmp_path)
+    (tmp_path / "container").write_bytes(archive(oci_layer(member("disk/vm.qcow2", layer.read_bytes()))))
     with web_server(packed) as url:
         project.converge(
             pool(),
             resource("Volume", "a", pool="images", capacity="32MiB", content={"url": url, "checksum": sha256(packed)}),
             resource("Volume", "b", pool="images", format="raw", content={"file": str(layer)}),
             resource("Volume", "c", pool="images", content={"file": str(tmp_path / "raw")}),
+            resource("Volume", "d", pool="images", format="raw", content={"file": str(tmp_path / "container")}),
         )
     images = project.path("images")
     shown = subprocess.check_output(["qemu-img", "info", "-U", images / "a"], text=True)
@@ -123,7 +127,7 @@ def test_images_of_other_formats_are_converted(
     assert "compat: 1.1" in shown
     assert "virtual size: 32 MiB" in shown
     wanted = (tmp_path / "raw").read_bytes()
-    assert (images / "b").read_bytes() == wanted
+    assert (images / "b").read_bytes() == (images / "d").read_bytes() == wanted
     assert (images / "b").stat().st_blocks * 512 < 2 * MIB
     for name in ("a", "c"):
         subprocess.run(["qemu-img", "convert", "-O", "raw", images / name, tmp_path / "read"], check=True)

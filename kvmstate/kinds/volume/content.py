@@ -234,7 +234,8 @@ class Source:
         converted, or does not fit."""
         with self.open() as stream:
             image = stream.check(format_)
-        if not image.is_one(format_) and (why := convert.missing(self.name, image.format, format_)):
+        converts = image.format != header.OCI and not image.is_one(format_)
+        if converts and (why := convert.missing(self.name, image.format, format_)):
             raise why
         if capacity and capacity < image.capacity:
             raise HostError(
@@ -247,7 +248,12 @@ class Source:
         """Look at it, and convert it where it has another format. Raises HostError as `look` does."""
         self._converted = None
         image = self.look(format_, capacity)
-        if not image.is_one(format_):
+        # an archive holds an image, which may have another format
+        for _ in range(2):
+            if image.is_one(format_):
+                break
+            if self._converted and image.format == header.OCI:
+                raise HostError(f"{self.name} is an archive of an archive", "check the source")
             self._convert(format_, capacity, progress)
             image = self.look(format_, capacity)
         self.capacity = image.capacity
@@ -257,6 +263,15 @@ class Source:
             with self.open() as stream, stream.as_file(capacity, progress) as file:
                 # how long it is is known by now
                 whole = Stream(file, os.fstat(file.fileno()).st_size, None, self.name, ours=True).check(format_)
-                self._converted = convert.converted(file, whole.format, format_, self.name, progress)
+                if whole.format == header.OCI:
+                    from kvmstate.kinds.volume import oci
+
+                    size = os.fstat(file.fileno()).st_size
+                    most = int((capacity or MOST) * 17 / 16) + (64 << 20)
+                    made = oci.disk(file, self.name, most, lambda done: progress(done, size))
+                else:
+                    made = convert.converted(file, whole.format, format_, self.name, progress)
         except OSError as error:
             raise HostError(f"{scratch.folder()}: {error}", "images are converted in this folder") from error
+        # not before: it may be what was read
+        self._converted = made

@@ -3,10 +3,13 @@ https://www.qemu.org/docs/master/system/qemu-block-drivers.html"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from kvmstate.errors import HostError
 
+# An archive that holds an image of another format
+OCI = "OCI"
 _QCOW2 = b"QFI\xfb"
 _EXTERNAL_DATA = 1 << 2
 # What images of formats with one file start with
@@ -20,6 +23,8 @@ _NO_DISKS = {
     (0, b"7z\xbc\xaf\x27\x1c"): "a 7z archive",
     (32769, b"CD001"): "an ISO image",
 }
+# What the archive of an OCI image begins with, a directory or a file
+_OCI = re.compile(rb"(?:\./)?(?:blobs|oci-layout|index\.json)[/\0]")
 # In a VHD of this type are only the differences to another one
 _DIFFERENCES = 4
 
@@ -43,6 +48,8 @@ def look(head: bytes, length: int, name: str) -> Image:
         raise HostError(f"{name} is a {other} image, or a part of one", "convert it with `qemu-img convert`")
     if head.startswith(_QCOW2):
         return _qcow2(head, name)
+    if head.startswith(b"ustar", 257) and _OCI.match(head, 512 if head.startswith(b"./\0") else 0):
+        return Image(OCI, 0)
     format_ = next((said for magic, said in _CONVERTED.items() if head.startswith(magic)), "")
     if format_ == "vmdk" and (not int.from_bytes(head[12:20], "little") or b"parentFileNameHint" in head[:65536]):
         raise _leads(name, "other files")
