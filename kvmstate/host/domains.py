@@ -425,8 +425,8 @@ def block_resize(domain: Domain, target: str, capacity: int, volume: Volume, per
         domain.raw.blockResize(target, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
 
-def _wait(condition: Callable[[], bool], timeout: float = GUEST_TIMEOUT) -> bool:
-    deadline = time.monotonic() + timeout
+def _wait(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + GUEST_TIMEOUT
     while not condition():
         if time.monotonic() >= deadline:
             return False

@@ -9,6 +9,7 @@ import libvirt
 import pytest
 from harness import QUICK, Project, idle, pool, resource, wipe
 
+from kvmstate.host import domains
 from kvmstate.sandbox import Sandbox
 
 pytestmark = pytest.mark.real
@@ -196,8 +197,15 @@ def test_beneath_saved_memory(project: Project, connection: libvirt.virConnect) 
     ],
 )
 def test_what_goes_on_from_saved_memory(
-    place: str, after: dict[str, Any], project: Project, connection: libvirt.virConnect
+    place: str,
+    after: dict[str, Any],
+    project: Project,
+    connection: libvirt.virConnect,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # nothing in there moves a memory balloon, however long one waits
+    monkeypatch.setattr(domains, "GUEST_TIMEOUT", 1.0)
+
     def machine(restart: str, **spec: Any) -> dict[str, Any]:
         known = {"type": "qemu", "cpus": 1, "rng": {"source": "/dev/urandom"}, **spec}
         return idle("web", {"restart": restart}, **{k: v for k, v in known.items() if v is not None})

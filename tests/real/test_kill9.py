@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import await_answer, await_old
+from harness import MAIN, await_answer, await_old, kvmstate
 
 from kvmstate.host import open_host
 from kvmstate.sandbox import Sandbox
@@ -31,14 +31,18 @@ SEED = int(os.environ.get("KVMSTATE_SEED", "9"))
 pytestmark = pytest.mark.real
 
 
-def test_kvmstate_killed_at_any_moment_converges_with_the_next_apply(host: Sandbox, tmp_path: Path) -> None:
-    world = World(host, tmp_path, "kill9")
-    duration = world.measure()
-    killed = 0
+@pytest.fixture(scope="module")
+def world(host: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Made and measured once."""
+    return World(host, tmp_path_factory.mktemp("kill9"), "kill9")
+
+
+def test_kvmstate_killed_at_any_moment_converges_with_the_next_apply(world: World) -> None:
+    duration, killed = world.duration, 0
     while killed < KILLS:
         world.turn()
         moment = world.random.uniform(0, duration)
-        process = world.start("apply")
+        process = world.start()
         try:
             process.communicate(timeout=moment)
         except subprocess.TimeoutExpired:
@@ -48,15 +52,13 @@ def test_kvmstate_killed_at_any_moment_converges_with_the_next_apply(host: Sandb
         world.recover(f"kill {killed}, seed {SEED}, after {moment:.2f} s of {duration:.2f}")
 
 
-def test_libvirtd_killed_at_any_moment_converges_with_the_next_apply(host: Sandbox, tmp_path: Path) -> None:
-    world = World(host, tmp_path, "kill9d")
-    duration = world.measure()
-    killed = 0
+def test_libvirtd_killed_at_any_moment_converges_with_the_next_apply(world: World, host: Sandbox) -> None:
+    duration, killed = world.duration, 0
     while killed < DAEMON_KILLS:
         world.turn()
         moment = world.random.uniform(0, duration)
         daemon = await_old(host)
-        process = world.start("apply")
+        process = world.start()
         try:
             process.communicate(timeout=moment)
         except subprocess.TimeoutExpired:
@@ -77,6 +79,7 @@ class World:
     folder: Path
     project: str
     state: int = 0
+    duration: float = 0
     random: random.Random = field(default_factory=lambda: random.Random(SEED))
 
     def __post_init__(self) -> None:
@@ -86,6 +89,11 @@ class World:
             for name in self.volumes(state):
                 path = self.folder / f"{name}.img"
                 path.write_bytes(random.Random(name).randbytes(self.random.randint(200_000, 900_000)))
+        # how long a change of everything takes, undisturbed, in seconds
+        self.turn()
+        self.recover("made")
+        self.turn()
+        self.duration = self.recover("undisturbed")
 
     def networks(self, state: int) -> list[str]:
         return [f"{self.project}-{n}" for n in ("lan", "back", "ab"[state])]
@@ -121,36 +129,31 @@ class World:
         text = yaml.safe_dump_all([{"apiVersion": "kvmstate/v1", **document} for document in documents])
         (self.folder / "m.yaml").write_text(text)
 
-    def start(self, command: str) -> subprocess.Popen[str]:
-        options = {"apply": ["--auto-approve", "--prune", "--max-deletes", "50"], "plan": ["--detailed-exitcode"]}
-        program = [sys.executable, "-c", "from kvmstate.cli import main; main()", command, "-c", self.host.uri]
+    def start(self) -> subprocess.Popen[str]:
+        """An apply."""
+        options = ["--auto-approve", "--prune", "--max-deletes", "50"]
         return subprocess.Popen(
-            [*program, *options[command]],
+            [sys.executable, "-c", MAIN, "apply", "-c", self.host.uri, *options],
             cwd=self.folder,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if command == "plan" else subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
-    def measure(self) -> float:
-        """Make everything, change everything, and tell how long the change took, in seconds."""
-        for _ in range(2):
-            self.turn()
-            begin = time.monotonic()
-            self.recover("undisturbed")
-        return time.monotonic() - begin
-
-    def recover(self, when: str) -> None:
-        process = self.start("apply")
+    def recover(self, when: str) -> float:
+        """Apply, and see that all is as it should be; how long the apply took."""
+        began = time.monotonic()
+        process = self.start()
         out, said = process.communicate(timeout=300)
+        took = time.monotonic() - began
         assert process.returncode == 0, f"{when}\n{out[-3000:]}{said[-3000:]}"
-        plan = self.start("plan")
-        out, _ = plan.communicate(timeout=300)
-        assert plan.returncode == 0, f"{when}: the next plan is not empty\n{out[-3000:]}"
+        plan = kvmstate("plan", str(self.folder), "-c", self.host.uri, "--detailed-exitcode")
+        assert plan.code == 0, f"{when}: the next plan is not empty\n{plan}"
         assert self.found() == self.wanted(), when
         for name in self.volumes(self.state):
             made, given = (self.folder / "pool" / name).read_bytes(), (self.folder / f"{name}.img").read_bytes()
             assert hashlib.sha256(made).digest() == hashlib.sha256(given).digest(), f"{when}: {name}"
+        return took
 
     def wanted(self) -> dict[str, set[str]]:
         return {
