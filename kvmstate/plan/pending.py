@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Change, FieldChange, Key, field_path
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed
-from kvmstate.xmlbind import diff, differences, document, read_overrides
+from kvmstate.xmlbind import diff, differences, document, read_overrides, without
 
 # what changes by calls of its own
 _CALLS = ("state", "autostart")
@@ -55,9 +56,16 @@ def waiting(entry: Entry, seen: Observed) -> Iterator[FieldChange]:
     if not entry.pending or seen.active_xml is None:
         return
     known = [_steps(place) for place in entry.pending]
+    volatile = BY_WORD[seen.id.kind].says.volatile
+    # what libvirt says of a thing only while it runs, and otherwise with each start, waits for nothing
+    seen = replace(seen, xml=without(seen.xml, volatile), active_xml=without(seen.active_xml, volatile))
     for field in (*_fields(seen), *_overrides(entry, seen), *_remainder(entry, seen)):
         if any(_meet(_steps(field.where), place) for place in known):
-            yield FieldChange(field.path, field.old, field.new, Effect.RESTART, field.sensitive)
+            yield replace(field, effect=Effect.RESTART)
+    for field in _gone(seen):
+        # below what came, libvirt says more of what runs than anybody has defined
+        if any(place[: len(field.path)] == _steps(field.where) for place in known):
+            yield replace(field, effect=Effect.RESTART)
 
 
 def beneath_saved(change: Change, resumed: Iterable[FieldChange]) -> Change:
@@ -72,11 +80,15 @@ def beneath_saved(change: Change, resumed: Iterable[FieldChange]) -> Change:
 
 
 def _fields(seen: Observed) -> Iterator[FieldChange]:
-    come = {f.path: f for f in diff(seen.config, seen.active)}
-    yield from come.values()
+    yield from diff(seen.config, seen.active)
+
+
+def _gone(seen: Observed) -> Iterator[FieldChange]:
+    """What runs, and is not defined any more."""
+    come = {f.path for f in diff(seen.config, seen.active)}
     for f in diff(seen.active, seen.config):
         if f.path not in come:
-            yield FieldChange(f.path, f.new, f.old, f.effect, f.sensitive)
+            yield replace(f, old=f.new, new=f.old)
 
 
 def _overrides(entry: Entry, seen: Observed) -> Iterator[FieldChange]:

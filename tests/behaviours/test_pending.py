@@ -22,6 +22,8 @@ MACHINE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cpu.mode": ({"cpu": {"mode": "custom", "model": "Nehalem"}}, {"cpu": {"mode": "host-model"}}),
     "serials[0]": ({"serials": [{"port": 0}]}, {}),
     "graphics[vnc]": ({"graphics": [{"type": "vnc"}]}, {}),
+    # what comes: libvirt says more of it while it runs than anybody has defined
+    "graphics": ({}, {"graphics": [{"type": "vnc"}]}),
     "disks[root].cache": ({"disks": [{"name": "root", "volume": "images/root", "cache": "none"}]}, {}),
     "disks[root].serial": ({"disks": [{"name": "root", "volume": "images/root", "serial": "abc"}]}, {}),
     "maxMemory": ({"maxMemory": "64MiB"}, {}),

@@ -44,6 +44,7 @@ from kvmstate.kinds.virtual_machine.devices.agent import GUEST_AGENT
 from kvmstate.kinds.virtual_machine.devices.base import Devices, device, devices, placed
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
 from kvmstate.kinds.virtual_machine.devices.interface import Interface
+from kvmstate.kinds.virtual_machine.devices.plug import ON_SERIAL_BUS
 from kvmstate.kinds.virtual_machine.devices.serial import Serial
 from kvmstate.kinds.virtual_machine.settings import (
     Bios,
@@ -377,7 +378,7 @@ class VirtualMachineSpec(Spec):
         GUEST_AGENT,
         same=same_flag,
         whole=True,
-        effect=Effect.LIVE,
+        effect=ON_SERIAL_BUS,
         doc="A channel for the QEMU guest agent.",
     )
 

@@ -23,11 +23,21 @@ def _has_pci_bus(device: Any, runs: Any) -> bool:
     return "q35" not in (runs.machine or "q35") or any(each.model in bridges for each in runs.controllers)
 
 
+def _has_serial_bus(device: Any, runs: Any) -> bool:
+    """Whether what runs has a controller for virtio's ports: libvirt adds none to a machine that runs."""
+    return runs is not None and any(each.name.startswith("virtio-serial") for each in runs.controllers)
+
+
+def _fits(console: Any, runs: Any) -> bool:
+    return console.target == "virtio" and _has_serial_bus(console, runs)
+
+
+ON_SERIAL_BUS = Where(_has_serial_bus, "there is a virtio-serial controller", Effect.LIVE, Effect.RESTART)
 _ON_PCI = Where(_has_pci_bus, "there is a conventional PCI bus", then=Effect.LIVE, otherwise=Effect.RESTART)
 # By tag
 PLUG: Mapping[str, Cost] = {
-    "channel": Effect.LIVE,
-    "console": _live_with("target", "virtio"),
+    "channel": ON_SERIAL_BUS,
+    "console": Where(_fits, "target is virtio, and there is a controller for it", Effect.LIVE, Effect.RESTART),
     "controller": _live_with("type", "scsi"),
     "disk": _live_with("bus", "virtio", "scsi", "usb"),
     "filesystem": _live_with("driver", "virtiofs"),
