@@ -58,6 +58,8 @@ def sentence(effect: Cost) -> str:
         return f"{effect.condition.capitalize()}: {_lower(effect.then)} Otherwise: {_lower(effect.otherwise)}"
     if isinstance(effect, Where):
         return f"Where {effect.told}: {_lower(effect.then)} Otherwise: {_lower(effect.otherwise)}"
+    if isinstance(effect, Given) and effect.first is not None:
+        return f"{_SENTENCES[effect.set][:-1]}; where there was none, it {_SHRINK[effect.first]}."
     if isinstance(effect, Given):
         return f"{_SENTENCES[effect.set][:-1]}; taken out, it {_SHRINK[effect.unset]}."
     limit = f" up to {to_camel(effect.limit)}" if effect.limit else ""
@@ -73,7 +75,7 @@ def _lower(effect: Effect) -> str:
 _ANY = "|".join(re.escape(text[1:]) for text in _SENTENCES.values())
 _TOLD = re.compile(
     rf" ?(?:[A-Z][^.:]*: [a-z](?:{_ANY}) Otherwise: [a-z](?:{_ANY})|[A-Z](?:{_ANY})|Grows [^.;]*; shrinking [^.]*\."
-    rf"|A change (?:is made live|replaces the object)[^;]*; (?:taken out|beyond), it [^.]*\.)"
+    rf"|A change (?:is made live|replaces the object)[^;]*; (?:taken out|beyond|where there was none), it [^.]*\.)"
 )
 
 

@@ -88,16 +88,23 @@ class When:
 
 @dataclass(frozen=True)
 class Given:
-    """A cost that depends on whether there is a value: what runs can be given one, or another, but cannot lose it."""
+    """A cost that depends on whether there is a value: what runs can be given one, or another, but cannot lose it. Or,
+    with `first`, it can be given another one, but not the first."""
 
     set: Effect
     unset: Effect
+    first: Effect | None = None
 
     def of(self, old: object, new: object, want: object = None, active: object = None) -> Effect:
-        return self.unset if new is None else self.set
+        if new is None:
+            return self.unset
+        return self.set if old is not None or self.first is None else self.first
 
     def __str__(self) -> str:
-        return f"{self.set}, taken out: {self.unset}"
+        others = {"taken out": self.unset, "where there was none": self.first}
+        return ", ".join(
+            [str(self.set), *(f"{when}: {cost}" for when, cost in others.items() if cost not in (None, self.set))]
+        )
 
 
 @dataclass(frozen=True)

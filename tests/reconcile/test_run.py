@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -67,6 +68,39 @@ def test_what_is_saved_is_applied(project: Project, run: Run, connection: libvir
     assert daemon.says("RestartPending", "domain/vm")
     # of the first start: nothing was restarted
     assert connection.lookupByName("vm").ID() == number
+
+
+def test_a_machine_that_does_not_come_back_is_the_only_one_however_often_it_is_tried(
+    project: Project, run: Run, connection: libvirt.virConnect, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    names = ["web-0", "web-1", "web-2"]
+
+    def machines(cpus: int) -> list[dict[str, Any]]:
+        logged = {"web-1": {"serials": [{"port": 0, "log": str(logs / "console.log")}]}}
+        return [idle(name, {"restart": "now"}, cpus=cpus, **logged.get(name, {})) for name in names]
+
+    def numbers() -> list[int]:
+        return [connection.lookupByName(name).ID() for name in names]
+
+    project.write(*machines(1))
+    daemon = run()
+    first = numbers()
+    logs.rename(tmp_path / "gone")
+    daemon.mark()
+    project.write(*machines(2))
+    daemon.says("Failed", "domain/web-1")
+    assert "no other machine is restarted: domain/web-1 failed" in daemon.says("Failed", "domain/web-2")["event"]
+    # tried once more by itself, while the other one waits for its own next try
+    daemon.mark()
+    told = daemon.says("Failed", "domain/web-2")["event"]
+    assert "rollout.maxUnavailable is 1, and domain/web-1 does not run" in told
+    assert numbers()[1:] == [-1, first[2]]
+    (tmp_path / "gone").rename(logs)
+    until(lambda: all(now > before for now, before in zip(numbers(), first, strict=True)), "all are restarted")
+    assert daemon.stop() == 0
+    project.converge()
 
 
 def test_what_left_the_manifests_goes_once_they_have_rested(

@@ -8,7 +8,7 @@ from pydantic import model_validator
 from kvmstate.kind.secrets import Password
 from kvmstate.kinds.virtual_machine.devices.base import Device
 from kvmstate.model.address import IpAddress
-from kvmstate.model.effect import Effect
+from kvmstate.model.effect import Effect, Given
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, xml
 from kvmstate.xmlbind.codecs import ON_OFF, same_path
@@ -126,7 +126,13 @@ class Graphics(Device):
         "@sharePolicy", doc="Whether several see it; vnc only."
     )
     power_control: bool | None = xml("@powerControl", doc="Whether viewers may reset the machine; vnc only.")
-    password: Password | None = xml(".", shared=True, effect=Effect.LIVE, doc="Whom it asks for one; vnc and spice.")
+    password: Password | None = xml(
+        ".",
+        shared=True,
+        # QEMU takes none for a screen that was started without
+        effect=Given(Effect.LIVE, Effect.LIVE, first=Effect.RESTART),
+        doc="Whom it asks for one; vnc and spice.",
+    )
     connected: Literal["fail", "disconnect", "keep"] | None = xml(
         "@connected", effect=Effect.LIVE, doc="What becomes of those that look on when the password changes."
     )

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kinds.virtual_machine.devices.base import Device
+from kvmstate.kinds.virtual_machine.devices.base import Device, placing
 from kvmstate.kinds.virtual_machine.devices.virtio import Virtio
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, xml
@@ -41,7 +41,9 @@ class Input(Device):
     key = ""
 
     type: Literal["mouse", "tablet", "keyboard", "passthrough", "evdev"] = xml("@type", required=True)
-    bus: Literal["usb", "virtio", "xen", "ps2"] | None = xml("@bus", lasting=True, doc="Default: libvirt's choice.")
+    bus: Literal["usb", "virtio", "xen", "ps2"] | None = xml(
+        "@bus", placing("bus"), lasting=True, doc="Default: libvirt's choice."
+    )
     model: Literal["virtio", "virtio-transitional", "virtio-non-transitional"] | None = xml("@model", lasting=True)
     device: str | None = xml(
         ".", Element(_read_device, _write_device), pattern="^/dev/", doc="The host's, of passthrough and evdev."
