@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kvmstate.errors import HostError, KvmstateError
 from kvmstate.host.volumes import CHUNK
-from kvmstate.kinds.volume import download, scratch
+from kvmstate.kinds.volume import cache, download, scratch
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
 
@@ -44,7 +44,7 @@ class Spool:
         content = change.desired.spec.filling() if change.desired else None
         if change.action not in (Action.CREATE, Action.REPLACE) or not content or not content.url:
             return "", False
-        if content.checksum in download.SPOOLED:
+        if content.checksum in download.SPOOLED or cache.find(content.checksum):
             return "", False
         fetch = self._fetches.setdefault(content.checksum, _Fetch(set()))
         fetch.ids.add(change.id)
@@ -58,8 +58,7 @@ class Spool:
         """The volume is there: its content need not be kept, and what waited for it may be made."""
         content = change.desired.spec.filling() if change.desired else None
         if content and content.checksum in download.SPOOLED:
-            with suppress(OSError):
-                download.SPOOLED.pop(content.checksum).unlink()
+            cache.keep(content.checksum, download.SPOOLED.pop(content.checksum))
             self._fetches.pop(content.checksum, None)
             return True
         return False

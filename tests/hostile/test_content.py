@@ -12,11 +12,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.client import HTTPMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kvmstate.errors import HostError
+from kvmstate.errors import HostError, UsageError
 from kvmstate.host.volumes import CHUNK
 from kvmstate.kinds.volume import download
 from kvmstate.kinds.volume.content import Source
@@ -229,3 +230,47 @@ def test_nothing_leads_from_https_to_http() -> None:
     with pytest.raises(HostError, match=r"leads from https to http://images\.invalid/x"):
         follow(request, None, 302, "Found", HTTPMessage(), "http://images.invalid/x?signature=hunter2")
     assert follow(request, None, 302, "Found", HTTPMessage(), "https://other.invalid/x")
+
+
+def test_downloads_are_kept_up_to_a_size(
+    serve: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder, asked = tmp_path / "kvmstate" / "images", []
+
+    def serving(body: bytes) -> str:
+        def answer(connection: socket.socket) -> None:
+            asked.append(body)
+            connection.sendall(OK + body)
+
+        return serve(answer)
+
+    def fetch(url: str, body: bytes) -> bytes:
+        with Source(Content(url=url, checksum="sha256:" + hashlib.sha256(body).hexdigest())).open() as stream:
+            return b"".join(stream)
+
+    bodies = [bytes([number]) * len(BODY) for number in range(1, 4)]
+    urls = [serving(body) for body in bodies]
+    assert fetch(urls[0], bodies[0]) == bodies[0]
+    assert not folder.exists(), "without a size nothing is kept"
+    monkeypatch.setenv("KVMSTATE_CACHE_SIZE", f"{2 * len(BODY)}")
+    for url, body in zip(urls, bodies, strict=True):
+        for _ in range(2):
+            assert fetch(url, body) == body
+    assert asked == [bodies[0], *bodies]
+    assert len([*folder.iterdir()]) == 2
+    assert fetch(urls[1], bodies[1]) == bodies[1]
+    assert len(asked) == 4, "what was used longest ago has gone"
+
+    # what is damaged, or was not whole, is fetched again
+    [kept] = [path for path in folder.iterdir() if hashlib.sha256(bodies[1]).hexdigest() in path.name]
+    kept.write_bytes(bodies[1][:-1] + b"x")
+    with pytest.raises(HostError, match="its sha256 is"):
+        fetch(urls[1], bodies[1])
+    assert fetch(urls[1], bodies[1]) == bodies[1]
+    with pytest.raises(HostError, match="its sha256 is"):
+        fetch(urls[0], BODY)
+    assert len([*folder.iterdir()]) == 2
+    monkeypatch.setenv("KVMSTATE_CACHE_SIZE", "much")
+    with pytest.raises(UsageError, match="is not a size"):
+        fetch(urls[1], bodies[1])

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from kvmstate.errors import HostError
 from kvmstate.host.volumes import CHUNK, ZEROS
 from kvmstate.kind.steps import Progress
-from kvmstate.kinds.volume import convert, header, scratch, unpack
+from kvmstate.kinds.volume import cache, convert, header, scratch, unpack
 from kvmstate.kinds.volume.download import SPOOLED, Download, download
 from kvmstate.kinds.volume.seed import iso
 from kvmstate.kinds.volume.spec import Content
@@ -31,10 +31,16 @@ class Stream:
     """
 
     def __init__(
-        self, file: BinaryIO | Download, length: int, checksum: str | None, name: str, ours: bool = False
+        self,
+        file: BinaryIO | Download,
+        length: int,
+        checksum: str | None,
+        name: str,
+        ours: bool = False,
+        keeping: cache.Kept | None = None,
     ) -> None:
-        """`ours`: it has been unpacked, and checked."""
-        self._file, self._ours = file, ours
+        """`ours`: it has been unpacked, and checked. `keeping`: where it is kept while it is read."""
+        self._file, self._ours, self._keeping = file, ours, keeping
         self._first = file.read(CHUNK)
         self._checksum = checksum
         self._name = name
@@ -142,6 +148,8 @@ class Stream:
         while piece:
             size = piece if isinstance(piece, int) else len(piece)
             self.taken += size
+            if self._keeping and isinstance(piece, bytes):
+                self._keeping.write(piece)
             if digest and isinstance(piece, bytes):
                 digest.update(piece)
             elif digest:
@@ -157,6 +165,8 @@ class Stream:
                     f"{self._name}: its {kind} is {digest.hexdigest()}, not {wanted}",
                     "it has changed or was damaged on the way: check the source, then the checksum in the manifest",
                 )
+            if not following and self._keeping:
+                self._keeping.whole()
             yield piece
             piece = following
 
@@ -223,9 +233,20 @@ class Source:
             elif path := self._content.file or SPOOLED.get(self._checksum):
                 with open_regular(str(path)) as file:
                     yield Stream(file, os.fstat(file.fileno()).st_size, self._checksum, self.name)
+            elif kept := cache.find(self._checksum):
+                with open_regular(kept) as file:
+                    try:
+                        yield Stream(file, os.fstat(file.fileno()).st_size, self._checksum, self.name)
+                    except HostError:
+                        # it may be damaged
+                        cache.forget(self._checksum)
+                        raise
             else:
-                with download(self._content.url or "") as coming:
-                    yield Stream(coming, coming.length, self._checksum, self.name)
+                with (
+                    download(self._content.url or "") as coming,
+                    cache.keeping(self._checksum, coming.length) as keeping,
+                ):
+                    yield Stream(coming, coming.length, self._checksum, self.name, keeping=keeping)
         except OSError as error:
             raise HostError(f"{self.name}: {error}", "check that it exists and can be read from here") from error
 
