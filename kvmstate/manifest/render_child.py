@@ -16,11 +16,12 @@ import signal
 import stat
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jinja2.runtime
 from jinja2 import BaseLoader, StrictUndefined, TemplateError, TemplateNotFound, UndefinedError, meta, nodes
+from jinja2.exceptions import FilterArgumentError
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import soft_str
 
@@ -62,6 +63,62 @@ class Folder(BaseLoader):
 def shown(value: object) -> object:
     """What is null in values is nothing in a text, not the word None."""
     return "" if value is None else value
+
+
+def ipaddr(value: object, query: object = "") -> object:
+    """What an address with its prefix length is asked for, in the words of Ansible's filter; a number is the address in
+    that place of its network."""
+    it = _interface(value)
+    if isinstance(query, int) and not isinstance(query, bool):
+        return f"{nthhost(value, query)}/{it.network.prefixlen}"
+    answers: dict[object, Callable[[], object]] = {
+        "": lambda: value,
+        "address": lambda: str(it.ip),
+        "host/prefix": lambda: it.with_prefixlen,
+        "prefix": lambda: it.network.prefixlen,
+        "netmask": lambda: str(it.netmask),
+        "network": lambda: str(it.network.network_address),
+        "broadcast": lambda: str(it.network.broadcast_address),
+        "subnet": lambda: str(it.network),
+        "size": lambda: it.network.num_addresses,
+    }
+    if query not in answers:
+        known = ", ".join(str(each) for each in answers if each)
+        raise FilterArgumentError(f"ipaddr knows no {query!r}, but {known} or a number")
+    return answers[query]()
+
+
+def nthhost(value: object, number: int) -> str:
+    """The address in this place of a network: 1 is the first one after the network's own, -1 the last."""
+    network = _interface(value).network
+    try:
+        return str(network[number])
+    except (IndexError, TypeError):
+        raise FilterArgumentError(f"{network} has no address number {number!r}") from None
+
+
+def ipsubnet(value: object, prefix: int, number: int) -> str:
+    """The part of a network with this prefix length in this place, from 0."""
+    network = _interface(value).network
+    try:
+        size = 1 << (network.max_prefixlen - prefix)
+        part = type(network)((int(network[0]) + number * size, prefix))
+        if prefix < network.prefixlen or number < 0 or not part.subnet_of(network):
+            raise ValueError
+    except (ValueError, TypeError):
+        raise FilterArgumentError(f"{network} has no part number {number!r} of prefix length {prefix!r}") from None
+    return str(part)
+
+
+def _interface(value: object) -> Any:
+    from ipaddress import ip_interface  # few templates ask for addresses
+
+    try:
+        if isinstance(value, str):
+            return ip_interface(value)
+    except ValueError:
+        pass
+    raise FilterArgumentError(f"{value!r} is not an address or a network, such as 192.168.150.0/24")
 
 
 def opened_without_waiting(path: str, flags: int) -> int:
@@ -115,6 +172,7 @@ def render(path: str, root: str, values: object) -> dict[str, Any]:
     # `a ~ b` is compiled into a call of this, and knows nothing of finalize
     jinja2.runtime.str_join = lambda seq: "".join(str(shown(part)) for part in seq)
     environment.filters["string"] = lambda value: soft_str(shown(value))
+    environment.filters |= {"ipaddr": ipaddr, "nthhost": nthhost, "ipsubnet": ipsubnet}
     environment.globals["values"] = values  # not in the context, which imports do not see
     # The same manifests must mean the same every time.
     environment.globals.pop("lipsum")

@@ -34,6 +34,7 @@ FETCHED = "contents are fetched before a pass by what fetches them in it"
 FETCHED_NOW = "a list of checksums is fetched as contents are"
 REFERENCE = "the two parts of a volume's name, as a manifest may write them"
 SECRETS = "secrets are what other kinds are given"
+FILTER = "a word of the filter ipaddr, as Ansible has it"
 DEVICE = "a disk's file and its volume are one and the same"
 
 # By file: how many, and why they are there
@@ -47,6 +48,7 @@ KNOWN = {
     "host/resting.py": (1, HOST_ROW),
     "host/uses.py": (10, HOST_ROW),
     "kind/secrets.py": (1, SECRETS),
+    "manifest/render_child.py": (1, FILTER),
     "model/reference.py": (1, REFERENCE),
     "plan/sharing.py": (1, MACHINES),
     "reconcile/spool.py": (1, FETCHED),
