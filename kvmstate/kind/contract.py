@@ -219,6 +219,7 @@ class Ops:
     adopted    those that mark what is adopted as the project's, where its XML can say so
     secrets    the places of what only those see who may see secrets
     users      who would miss what a change takes away; raises HostError when that cannot be told
+    in_use     why it is not taken from these users, and what to do, where there is more to say than who they are
     identity   which object of its name this object is
     unwritten  whether nothing was ever written to what holds data
     taken      whether an object has this UUID, under whatever name; of kinds whose state the host keeps by it
@@ -242,6 +243,7 @@ class Ops:
     adopted: Callable[[Change, Context], list[Step]] = lambda change, at: []
     secrets: Callable[[Observed, Host], Iterable[str]] = lambda observed, host: ()
     users: Callable[[Host, Change], set[User]] = lambda host, change: set()
+    in_use: Callable[[Sequence[User]], tuple[str, str] | None] = lambda users: None
     identity: Callable[[Host, ResourceId, Handle], str] = _uuid
     unwritten: Callable[[Observed], bool] = lambda observed: False
     taken: Callable[[Host, str], bool] = lambda host, uuid: True

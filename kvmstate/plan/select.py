@@ -24,9 +24,9 @@ def select(
     if not targets and not excludes:
         return changes, ()
     by_id = {change.id: change for change in changes}
-    named = _named(by_id, targets, "--target")
-    kept = _closure(named, lambda id_: by_id[id_].needs) if targets else set(by_id)
-    for id_ in sorted(kept - named) if targets else ():
+    meant = named(by_id, targets, "--target")
+    kept = _closure(meant, lambda id_: by_id[id_].needs) if targets else set(by_id)
+    for id_ in sorted(kept - meant) if targets else ():
         if by_id[id_].action is Action.FORGET:
             kept.discard(id_)
         elif by_id[id_].action is Action.DELETE:
@@ -38,23 +38,24 @@ def select(
     for change in changes:
         for id_ in change.needs:
             needed_by.setdefault(id_, set()).add(change.id)
-    kept -= _closure(_named(by_id, excludes, "--exclude"), lambda id_: needed_by.get(id_, ()))
+    kept -= _closure(named(by_id, excludes, "--exclude"), lambda id_: needed_by.get(id_, ()))
     left_out = tuple(change.id for change in changes if change.id not in kept)
     return tuple(replace(c, needs=c.needs & kept) for c in changes if c.id in kept), left_out
 
 
-def _named(known: Mapping[ResourceId, Change], patterns: Sequence[str], option: str) -> set[ResourceId]:
+def named(known: Mapping[ResourceId, Change], patterns: Sequence[str], option: str) -> set[ResourceId]:
+    """What these patterns name. Raises PlanError for one that names nothing."""
     found: set[ResourceId] = set()
     for pattern in patterns:
-        named = matching(known, pattern)
-        if not named:
+        these = matching(known, pattern)
+        if not these:
             raise PlanError(
                 f"{option} {pattern}: there is no such resource in this plan",
                 f"did you mean {guess}?"
                 if (guess := _meant(pattern, known))
                 else "addresses are as plans write them, such as domain/web-1 or 'volume/images/*'",
             )
-        found |= named
+        found |= these
     return found
 
 

@@ -35,19 +35,20 @@ def keep_used(host: Host, changes: dict[ResourceId, Change]) -> None:
         except HostError as error:
             changes[id_] = replace(change, blocked=error.message, hint=error.hint)
     while held := _held(found, changes):
-        for id_, user in held.items():
-            changes[id_] = replace(
-                changes[id_], blocked=f"in use by {user}", hint="detach it there, or delete what uses it, first"
-            )
+        for id_, stay in held.items():
+            why = f"in use by {stay[0]}", "detach it there, or delete what uses it, first"
+            if changes[id_].action is Action.REPLACE:
+                why = BY_WORD[id_.kind].ops.in_use(stay) or why
+            changes[id_] = replace(changes[id_], blocked=why[0], hint=why[1])
             del found[id_]
 
 
-def _held(found: Mapping[ResourceId, set[User]], changes: Mapping[ResourceId, Change]) -> dict[ResourceId, User]:
+def _held(found: Mapping[ResourceId, set[User]], changes: Mapping[ResourceId, Change]) -> dict[ResourceId, list[User]]:
     held = {}
     for id_, using in found.items():
         staying = sorted(user for user in using if not _leaves(user, id_, changes))
         if staying and not changes[id_].blocked:
-            held[id_] = staying[0]
+            held[id_] = staying
     return held
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
 from kvmstate.kind import Space
@@ -29,11 +29,20 @@ class Row:
     """Of a storage pool, as of libvirt's last look at it."""
     addresses: tuple[str, ...] = ()
     """Of a guest that runs: the IP addresses that its host knows."""
+    users: tuple[str, ...] | None = None
+    """Who uses it, where that was asked."""
 
 
-def rows(plan: Plan, addresses: Mapping[ResourceId, Sequence[str]] = MappingProxyType({})) -> list[Row]:
+def rows(
+    plan: Plan,
+    addresses: Mapping[ResourceId, Sequence[str]] = MappingProxyType({}),
+    users: Mapping[ResourceId, tuple[str, ...]] | None = None,
+) -> list[Row]:
     waits = {change.id for change in plan.waiting}
-    found = (_row(change, change.id in waits, addresses.get(change.id, ())) for change in plan.changes)
+    found = [_row(change, change.id in waits, addresses.get(change.id, ())) for change in plan.changes]
+    if users is not None:
+        used = zip(found, plan.changes, strict=True)
+        found = [replace(row, users=users.get(change.id, ())) for row, change in used]
     return sorted(found, key=lambda row: row.address)
 
 
@@ -76,10 +85,14 @@ def _cells(table: list[Row]) -> list[tuple[str, ...]]:
             r.address,
             r.state,
             in_words(r.sync),
-            "; ".join(filter(None, (_room(r.space), ", ".join(r.addresses), r.note))),
+            "; ".join(filter(None, (_room(r.space), ", ".join(r.addresses), _used(r.users), r.note))),
         )
         for r in table
     ]
+
+
+def _used(users: Sequence[str] | None) -> str:
+    return "" if users is None else f"used by {', '.join(users) or 'nobody'}"
 
 
 def _room(space: Space | None) -> str:

@@ -20,7 +20,7 @@ from kvmstate.host.volumes import QCOW2_V3
 from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Progress, Step, simple
-from kvmstate.kinds.volume import move
+from kvmstate.kinds.volume import base, move
 from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import grow
 from kvmstate.kinds.volume.refusals import checked, refused
@@ -333,6 +333,7 @@ OPS = Ops(
     steps,
     adopted,
     users=users,
+    in_use=base.in_use,
     identity=lambda host, id_, volume: _identity(host, id_.name.partition("/")[0], volume),
     unwritten=unwritten,
     checked=checked,

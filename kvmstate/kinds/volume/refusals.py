@@ -9,7 +9,7 @@ from dataclasses import replace
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host
 from kvmstate.kind import Fault
-from kvmstate.kinds.volume import shrink
+from kvmstate.kinds.volume import base, shrink
 from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import held
 from kvmstate.model.change import Action, Change
@@ -37,7 +37,7 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
         why = shrink.refused(host, change)
     elif change.observed and not change.blocked and any(field.path == ("capacity",) for field in change.fields):
         why = held(host, change.id, document(change.observed.xml).findtext("target/path") or "")
-    why = why or _smaller(change)
+    why = why or _smaller(change) or base.refused(host, change)
     return replace(change, blocked=why.message, hint=why.hint) if why else _told(change)
 
 

@@ -1,0 +1,52 @@
+"""What others build upon is not replaced: who they are, and what can be done instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvmstate.errors import ConnectionFailed, HostError
+from kvmstate.host import Host
+from kvmstate.host.uses import User
+from kvmstate.kind import Fault
+from kvmstate.model.change import Action, Change
+from kvmstate.xmlbind import document
+
+# Of each sort
+_SHOWN = 8
+SAFE = (
+    "declare the new one as another volume beside it, and give a machine that is to have it a new layer over that: the "
+    "old layer stays. What shall stay as it is can be made to stand alone (`virsh blockpull MACHINE TARGET --wait`, "
+    "while the machine runs)"
+)
+
+
+def in_use(users: Sequence[User]) -> tuple[str, str] | None:
+    """Why it is not taken away while these are there, and what to do; None where nothing lies on it."""
+    layers = [user for user in users if user.id.kind in ("volume", "file")]
+    if not layers:
+        return None
+    machines = [user for user in users if user not in layers]
+    said = f"{_named(layers)} {'lie' if len(layers) > 1 else 'lies'} on it"
+    return f"in use: {said}{f', with {_named(machines)}' if machines else ''}", SAFE
+
+
+def refused(host: Host, change: Change) -> Fault | None:
+    """Why a replacement, which nothing allows yet, is none to be allowed."""
+    if change.action is not Action.REPLACE or not change.blocked or change.observed is None:
+        return None
+    try:
+        path = document(change.observed.xml).findtext("target/path") or ""
+        found = in_use(sorted(host.uses.of_volume(change.id, path)))
+    except ConnectionFailed:
+        raise
+    except HostError:
+        # asked again where it is allowed
+        return None
+    return Fault((), f"{change.blocked}; {found[0]}", found[1]) if found else None
+
+
+def _named(users: Sequence[User]) -> str:
+    names = [str(user) for user in users]
+    if len(names) > _SHOWN:
+        names = [*names[:_SHOWN], f"{len(names) - _SHOWN} more"]
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
