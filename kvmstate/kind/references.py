@@ -26,7 +26,10 @@ def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[R
         value = getattr(spec, b.name)
         if not value:
             continue
-        if b.ref:
+        if b.ref and isinstance(value, list):
+            for index, each in enumerate(value):
+                yield Reference((*at, b.alias, index), ResourceId(b.ref, str(each)))
+        elif b.ref:
             yield Reference((*at, b.alias), ResourceId(b.ref, str(value)))
         elif b.holding and b.repeated:
             for index, item in enumerate(value):

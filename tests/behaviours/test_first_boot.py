@@ -135,3 +135,21 @@ def test_what_does_not_come_in_time_fails_and_stays(project: Project, connection
     project.converge()
     wanted["spec"]["waitFor"] = {"tcpSocket": {"port": 22}}
     assert project.converge(wanted).code == 0
+
+
+def test_what_depends_on_a_machine_waits_for_it(project: Project, connection: libvirt.virConnect) -> None:
+    wanted = idle("db", waitFor={"guestAgent": True, "timeout": "1s"})
+    project.write(wanted, idle("app", dependsOn=["domain/db"]))
+    applied = project.apply()
+    assert applied.code == 1
+    assert "domain/app: skipped: domain/db failed" in applied.out + applied.err
+    assert [each.name() for each in connection.listAllDomains()] == ["db"]
+    # it is there by now, and is not waited for again
+    project.converge()
+    project.write(wanted, idle("app", dependsOn=["db"]))
+    assert project.plan().code == 0
+    project.write(idle("app", dependsOn=["db"]))
+    assert "blocked: in use by domain/app" in (kept := project.plan("--prune")).out, kept
+    project.write(wanted | {"spec": {**wanted["spec"], "dependsOn": ["app"]}}, idle("app", dependsOn=["db"]))
+    assert "circle" in (refused := project.plan()).err, refused
+    project.converge(wanted, idle("app"))

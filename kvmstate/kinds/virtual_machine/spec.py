@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from lxml import etree
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from kvmstate.kind import Claim, Fault, Form, Image, Inner, Plug, Spec
 from kvmstate.kind.health import HealthCheck
@@ -192,6 +192,13 @@ def _is_of_modules(want: Any, runs: Any) -> bool:
     return wanted != present and _same_memory(want.max_memory - wanted, (runs.max_memory or 0) - present)
 
 
+def _local(address: Any) -> Any:
+    return address.removeprefix("domain/") if isinstance(address, str) else address
+
+
+MachineName = Annotated[resources.Name, BeforeValidator(_local)]
+
+
 class Kernel(Section):
     """Direct kernel boot, without a boot loader."""
 
@@ -339,6 +346,13 @@ class VirtualMachineSpec(Spec):
     )
     cloud_init: CloudInit | None = field(
         doc="What it is told at its first boot: who may log in, its name, its network, what to install."
+    )
+    depends_on: list[MachineName] = field(
+        [],
+        ref="domain",
+        effect=Effect.NONE,
+        doc="Machines that are made and started before it, and waited for as their own waitFor says.",
+        examples=[["db-1"]],
     )
     wait_for: HealthCheck | None = field(
         effect=Effect.NONE,
