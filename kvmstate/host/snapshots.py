@@ -5,6 +5,7 @@ https://libvirt.org/html/libvirt-libvirt-domain-snapshot.raw.html, https://libvi
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -29,6 +30,7 @@ JOB_TYPES = {
 }
 # Says in a running domain which of its disks has a job of ours: jobs of other people are left alone
 _OURS = "https://kvmstate.dev/xmlns/job/1.0"
+_MARKING = threading.Lock()
 # Among these: the whole domain was started for a job
 _IDLE = "idle"
 _STARTING = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP]
@@ -303,6 +305,8 @@ def _ours(domain: Domain) -> set[str]:
 
 
 def _mark(domain: Domain, target: str, ours: bool) -> None:
-    disks = _ours(domain) | {target} if ours else _ours(domain) - {target}
-    text = f"<jobs disks='{' '.join(sorted(disks))}'/>" if disks else None
-    domains.set_metadata(domain, text, "kvmstate-job", _OURS, live=True)
+    # several disks of a machine may move at a time
+    with _MARKING:
+        disks = _ours(domain) | {target} if ours else _ours(domain) - {target}
+        text = f"<jobs disks='{' '.join(sorted(disks))}'/>" if disks else None
+        domains.set_metadata(domain, text, "kvmstate-job", _OURS, live=True)

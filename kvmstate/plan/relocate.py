@@ -19,7 +19,7 @@ from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.resource import Resource, ResourceId
-from kvmstate.plan.compare import judged_again
+from kvmstate.plan.compare import applied_specs, judged_again
 
 Pairs = Mapping[ResourceId, ResourceId]
 
@@ -38,9 +38,9 @@ def pairs(desired: Mapping[ResourceId, Resource], inventory: Inventory) -> Pairs
         own = inventory.get(id_)
         if own and own.incomplete and own.copied_from:
             found[id_] = ResourceId.parse(own.copied_from)
-        elif own is None or own.moved_to:
+        elif (own is None or own.moved_to) and (like := left.get((id_.kind, kind.local_name(id_)))):
             wanted = _apart(kind, resource.written)
-            same = [e for e in left.get((id_.kind, kind.local_name(id_)), ()) if _last(kind, e) == wanted]
+            same = [entry for entry in like if _last(kind, entry) == wanted]
             if len(same) == 1:
                 found[id_] = same[0].id
     return found
@@ -63,6 +63,7 @@ def judge(host: Host, changes: dict[ResourceId, Change], inventory: Inventory, m
             if changes[id_].copies and not changes[id_].blocked:
                 for user, its in list(changes.items()):
                     changes[user] = _following(its, old, id_)
+    _refuse_others(changes, inventory)
     for id_, entry in inventory.entries.items():
         change = changes.get(id_)
         if change is None or change.observed is None or change.suspended:
@@ -73,6 +74,29 @@ def judge(host: Host, changes: dict[ResourceId, Change], inventory: Inventory, m
             changes[id_] = replace(change, action=_acts(change), blocked=why, hint=hint)
         elif change.desired is None and entry.incomplete and entry.copied_from:
             _keep_users(host, changes, change, entry)
+
+
+def _refuse_others(changes: dict[ResourceId, Change], inventory: Inventory) -> None:
+    """What differs in more than its place is another one, and empty: not for who has what it is called after."""
+    gone = defaultdict(list)
+    for id_, change in changes.items():
+        kind = BY_WORD[id_.kind]
+        if change.desired is None and change.observed and kind.holds_data and kind.parent:
+            gone[id_.kind, kind.local_name(id_)].append(id_)
+    for id_, change in list(changes.items()) if gone else ():
+        if change.action is Action.CREATE and not change.blocked and not change.copies:
+            for old in gone.get((id_.kind, BY_WORD[id_.kind].local_name(id_)), ()):
+                if any(_goes_over(its, old, id_, inventory) for its in changes.values()):
+                    why = f"it takes the place of {old}, which holds data, and more than where it is has changed"
+                    hint = "change where it is alone, so that it is copied, and then the rest; or give it another name"
+                    changes[id_] = replace(change, blocked=why, hint=hint)
+
+
+def _goes_over(change: Change, old: ResourceId, new: ResourceId, inventory: Inventory) -> bool:
+    if change.desired is None or not _refers(change.desired, new):
+        return False
+    specs = applied_specs(BY_WORD[change.id.kind], inventory.get(change.id))
+    return any(ref.target == old for spec in specs for ref in references(spec))
 
 
 def _acts(change: Change) -> Action:

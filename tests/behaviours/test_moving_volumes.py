@@ -170,3 +170,30 @@ def test_a_saved_plan_moves_what_it_has_shown(project: Project, connection: libv
     assert both(connection) == ("images/web-data", "images/web-data")
     assert held(project, "images") == DATA
     assert project.plan().code == 0
+
+
+def test_all_disks_of_a_machine_move_at_once_and_nothing_else_with_them(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    (project.folder / "image").write_bytes(DATA * 256)
+    names = [f"d{number}" for number in range(6)]
+
+    def machine(at: str, state: str, **spec: Any) -> Any:
+        made = {"pool": at, "format": "raw", "content": {"file": "image"}, **spec}
+        return idle("web", state=state, disks=[{"name": name, "create": made} for name in names])
+
+    project.converge(*POOLS, machine("images", "running"))
+    # with more than the pool it would be another one, and empty
+    project.write(*POOLS, machine("fast", "running", capacity="4MiB"))
+    said = " ".join(project.plan().out.split())
+    assert "blocked: it takes the place of volume/images/web-d0, which holds data, and more than where it is" in said
+    for at, state in (("fast", "running"), ("images", "stopped")):
+        if state == "stopped":
+            project.converge(*POOLS, machine("fast", state))
+            for name in names:
+                connection.storagePoolLookupByName(at).storageVolLookupByName(f"web-{name}").delete()
+        project.converge(*POOLS, machine(at, state))
+        root = document(connection.lookupByName("web").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        sources = [source.get("file") for source in root.iterfind("devices/disk/source")]
+        assert sources == [f"/var/lib/libvirt/behaviours/{at}/web-{name}" for name in names]
+        assert all(project.path(f"{at}/web-{name}").read_bytes() == DATA * 256 for name in names)

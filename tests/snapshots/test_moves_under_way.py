@@ -8,8 +8,11 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import Guest, Project, resource, until
+from harness import Guest, Project, await_answer, await_old, resource, until
+from trouble import kill_daemon
 from writing import Writing
+
+from kvmstate.sandbox import Sandbox
 
 pytestmark = pytest.mark.real
 
@@ -102,7 +105,9 @@ def said(document: dict[str, Any], to: str) -> dict[str, Any]:
     return document
 
 
-def test_a_volume_moves_while_its_guest_writes_whatever_is_killed(project: Project, folder: Path, tiny: Guest) -> None:
+def test_a_volume_moves_while_its_guest_writes_whatever_is_killed(
+    host: Sandbox, project: Project, folder: Path, tiny: Guest
+) -> None:
     moving = Moving(project, folder, tiny, True)
     boot = moving.vm.boot()
     for moment in ("", *MOMENTS.values()):
@@ -122,6 +127,17 @@ def test_a_volume_moves_while_its_guest_writes_whatever_is_killed(project: Proje
         moving.arrived(to)
         moving.vm.more()
         assert moving.vm.boot() == boot
+    # libvirt's daemon is killed as well
+    to = moving.move()
+    moving.killed("snapshots.finish_copy")
+    await_old(host)
+    kill_daemon(host)
+    await_answer(host)
+    moving.vm.connection = libvirt.open(project.uri)
+    moving.vm.domain = moving.vm.connection.lookupByName("vm")
+    moving.connection = moving.vm.connection
+    moving.vm.more()
+    moving.arrived(to)
     # somebody stops it while QEMU copies: what it wrote is on the old one, and is copied from there
     to = moving.move()
     moving.killed("snapshots.finish_copy")

@@ -7,6 +7,7 @@ and the new one is recorded as incomplete: a run that is cut off is finished by 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from kvmstate.model.resource import Observed, ResourceId
 from kvmstate.xmlbind import disk_source, document, to_text
 from kvmstate.xmlbind.path import parse_path
 
+_SWITCHING = threading.Lock()
 _MERGE = "merge or delete them first (`kvmstate snapshot`), then apply again"
 
 
@@ -143,15 +145,20 @@ class Move:
         for domain in domains.named(host.connection, host.uses.machines_with(self.old, path)):
             if any(each.domain.name == domain.name for each in self._running()):
                 raise HostError(f"virtual machine {domain.name} runs on {self.old} by now", "apply again")
-            before = domains.configuration(domain)
-            root, found = document(before.text), False
-            for disk in root.iterfind("devices/disk"):
-                if (said := disk_source.read(disk)) and _is_old(host, said, self.old, path):
-                    self._show(disk)
-                    found = True
-            if found:
-                domains.redefine(before, to_text(root))
-                host.uses.forget(ResourceId("domain", domain.name))
+            # another disk of the machine may be moved at this moment
+            with _SWITCHING:
+                self._redefine(domain, path)
+
+    def _redefine(self, domain: Domain, path: str) -> None:
+        before = domains.configuration(domain)
+        root, found = document(before.text), False
+        for disk in root.iterfind("devices/disk"):
+            if (said := disk_source.read(disk)) and _is_old(self._host, said, self.old, path):
+                self._show(disk)
+                found = True
+        if found:
+            domains.redefine(before, to_text(root))
+            self._host.uses.forget(ResourceId("domain", domain.name))
 
     def _running(self) -> list[Opened]:
         try:
