@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from scene import host, inventory, resource
 
+from kvmstate.kinds.volume.base import unlayered
 from kvmstate.kinds.volume.refusals import unwiped
 from kvmstate.model.pool_types import pool_type
 from kvmstate.plan import Options, make_plan
@@ -31,3 +32,8 @@ def test_extended_l2_entries_need_libvirt_8() -> None:
 )
 def test_what_wipes_where(type_: str, algorithm: str, why: str) -> None:
     assert unwiped(algorithm, pool_type(type_)) == why
+
+
+def test_on_what_a_layer_lies() -> None:
+    assert unlayered(pool_type("dir")) == unlayered(pool_type("logical")) == ""
+    assert unlayered(pool_type("rbd")).endswith("a pool of type rbd has neither")

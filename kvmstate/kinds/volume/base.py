@@ -9,6 +9,7 @@ from kvmstate.host import Host
 from kvmstate.host.uses import User
 from kvmstate.kind import Fault
 from kvmstate.model.change import Action, Change
+from kvmstate.model.pool_types import PoolType, Volumes
 from kvmstate.xmlbind import document
 
 # Of each sort
@@ -28,6 +29,13 @@ def in_use(users: Sequence[User]) -> tuple[str, str] | None:
     machines = [user for user in users if user not in layers]
     said = f"{_named(layers)} {'lie' if len(layers) > 1 else 'lies'} on it"
     return f"in use: {said}{f', with {_named(machines)}' if machines else ''}", SAFE
+
+
+def unlayered(place: PoolType) -> str:
+    """Why nothing can lie on a volume in a pool of this type; empty where it can."""
+    if place.volumes is not Volumes.NETWORK:
+        return ""
+    return f"a layer lies on a file or a block device of the host, and a pool of type {place.name} has neither"
 
 
 def refused(host: Host, change: Change) -> Fault | None:

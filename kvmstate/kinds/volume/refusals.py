@@ -28,17 +28,33 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
         if place := host.lookup.files.type_of(change.id.name.partition("/")[0]):
             why = next(refused(change, place), None) or too_new(host, change)
         if not (why or change.blocked or change.action is Action.DELETE):
-            why = _content(host, change)
+            why = _base(host, change) or _content(host, change)
     elif not change.blocked and any(field.path == ("lifecycle", "wipe") for field in change.fields):
         place = host.lookup.files.type_of(change.id.name.partition("/")[0])
         if place and change.lifecycle.wipe and (said := unwiped(change.lifecycle.wipe, place)):
             why = Fault((), said, "take lifecycle.wipe out")
-    if why is None and change.observed and not change.blocked and change.shrinks:
-        why = shrink.refused(host, change)
-    elif change.observed and not change.blocked and any(field.path == ("capacity",) for field in change.fields):
-        why = held(host, change.id, document(change.observed.xml).findtext("target/path") or "")
-    why = why or _smaller(change) or base.refused(host, change)
+    why = why or _resized(host, change) or _smaller(change) or base.refused(host, change)
     return replace(change, blocked=why.message, hint=why.hint) if why else _told(change)
+
+
+def _resized(host: Host, change: Change) -> Fault | None:
+    """Why a volume neither grows nor shrinks now."""
+    resized = change.action is Action.UPDATE and any(field.path == ("capacity",) for field in change.fields)
+    if change.blocked or change.observed is None or not resized:
+        return None
+    if change.shrinks:
+        return shrink.refused(host, change)
+    return held(host, change.id, document(change.observed.xml).findtext("target/path") or "")
+
+
+def _base(host: Host, change: Change) -> Fault | None:
+    """Why it cannot lie on its base."""
+    if not change.spec.backing:
+        return None
+    below = host.lookup.files.type_of(change.spec.backing.pool)
+    if below is None or not (why := base.unlayered(below)):
+        return None
+    return Fault(("backing",), why, "copy it instead: `content: {volume: POOL/NAME}`")
 
 
 def _smaller(change: Change) -> Fault | None:
