@@ -25,7 +25,7 @@ GONE = object()
 VOLUMES = {"root": "2MiB", "more": "3MiB", "disc": "1MiB"}
 
 ROOT = {"name": "root", "volume": "images/root"}
-MORE = {"name": "more", "volume": "images/more"}
+MORE = {"name": "more", "volume": "images/more", "bus": "virtio"}
 CD: dict[str, Any] = {"name": "cd", "device": "cdrom", "bus": "sata"}
 NIC = {"name": "nic", "network": "one"}
 BACK = {"name": "back", "network": "two"}
