@@ -19,10 +19,16 @@ DATA = b"data" * 1024
 POOLS = (pool("images"), pool("fast"))
 
 
-def web(at: str = "images", state: str = "running", lifecycle: dict[str, Any] | None = None, **spec: Any) -> Any:
+def web(
+    at: str = "images",
+    state: str = "running",
+    lifecycle: dict[str, Any] | None = None,
+    restart: str = "never",
+    **spec: Any,
+) -> Any:
     data = {"pool": at, "capacity": "8MiB", "format": "raw", **({"lifecycle": lifecycle} if lifecycle else {})}
     disks = [{"name": "data", "create": data}]
-    return idle("web", {"restart": "never"}, state=state, disks=disks, **spec)
+    return idle("web", {"restart": restart}, state=state, disks=disks, **spec)
 
 
 def fill(project: Project, at: str = "images", data: bytes = DATA) -> None:
@@ -73,10 +79,11 @@ def test_a_volume_moves_with_the_machine_that_runs_on_it_and_back(
     project.converge(*POOLS, web("images"))
     assert both(connection) == ("images/web-data", "images/web-data")
     assert held(project, "images", 500) == b"newer" * 100
-    # and what was left behind goes where its lifecycle says so
+    # and what was left behind goes where its lifecycle says so; a machine that may restart does not either
     connection.storagePoolLookupByName("fast").storageVolLookupByName("web-data").delete()
-    project.converge(*POOLS, web("images", lifecycle={"deletion": "delete"}))
-    project.converge(*POOLS, web("fast", lifecycle={"deletion": "delete"}), options=("--prune",))
+    goes: dict[str, Any] = {"lifecycle": {"deletion": "delete"}, "restart": "now"}
+    project.converge(*POOLS, web("images", **goes))
+    project.converge(*POOLS, web("fast", title="moved", **goes), options=("--prune",))
     assert both(connection) == ("fast/web-data", "fast/web-data")
     assert not project.path("images/web-data").exists()
     assert held(project, "fast", 500) == b"newer" * 100
@@ -139,8 +146,10 @@ def test_what_does_not_fit_there_stays_where_it_is(project: Project, connection:
                 file.write(os.urandom(8 << 20))
                 file.seek(1 << 20)
                 file.write(DATA)
-            project.write(*POOLS, small, web("small", state=state))
-            failed = project.apply()
+            # what would be deleted stays as well
+            project.converge(*POOLS, small, web(state=state, lifecycle={"deletion": "delete"}))
+            project.write(*POOLS, small, web("small", state=state, lifecycle={"deletion": "delete"}))
+            failed = project.apply("--prune", "--max-delete-share", "100%")
             assert failed.code == 1, failed
             assert on(connection, libvirt.VIR_DOMAIN_XML_INACTIVE) == on(connection) == "images/web-data"
             assert held(project, "images") == DATA
