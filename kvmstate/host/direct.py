@@ -30,8 +30,9 @@ _FICLONE = 0x40049409
 class Direct:
     """The file of a volume, open to be written."""
 
-    def __init__(self, volume: Volume, number: int, permit: Permit) -> None:
+    def __init__(self, volume: Volume, number: int, permit: Permit, image: bool) -> None:
         self._volume, self.number = volume, number
+        self._least = 0 if image else os.fstat(number).st_size
         permit.check(volume)
 
     def clone(self, source: int) -> bool:
@@ -47,19 +48,31 @@ class Direct:
         """Write `chunks`, the bytes or the lengths of holes, in place of all that it holds; zeros become holes.
         One that is `reserved` holds zeros, in blocks that it keeps. Raises HostError when there is no room."""
         position = 0
-        try:
+        with self._told():
             if not reserved:
                 os.ftruncate(self.number, 0)
-            for chunk in chunks:
-                size = chunk if isinstance(chunk, int) else len(chunk)
-                if not isinstance(chunk, int) and chunk != ZEROS[:size]:
-                    written = 0
+        for chunk in chunks:
+            size = chunk if isinstance(chunk, int) else len(chunk)
+            if not isinstance(chunk, int) and chunk != ZEROS[:size]:
+                written = 0
+                with self._told():
                     while written < size:
                         written += os.pwrite(self.number, chunk[written:] if written else chunk, position + written)
-                position += size
-                done()
-            if not reserved or position > os.fstat(self.number).st_size:
-                os.ftruncate(self.number, position)
+            position += size
+            done()
+        with self._told():
+            os.ftruncate(self.number, max(position, os.fstat(self.number).st_size))
+
+    def fill_up(self) -> None:
+        """Make it as long as it was, where it is shorter: whole sectors."""
+        with self._told():
+            os.ftruncate(self.number, max(self._least, os.fstat(self.number).st_size))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong here is the volume's, and not its source's."""
+        try:
+            yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise HostError(
@@ -69,14 +82,17 @@ class Direct:
 
 
 @contextmanager
-def opened(sight: Sight, pool: Pool, volume: Volume, permit: Permit) -> Iterator[Direct | None]:
-    """The volume's file, to be written in place of all that it holds; None where this process does not see it."""
+def opened(sight: Sight, pool: Pool, volume: Volume, permit: Permit, image: bool) -> Iterator[Direct | None]:
+    """The volume's file, to be written in place of all that it holds; None where this process does not see it. One for
+    an `image` holds tables that libvirt has written."""
     number = next(_seen(sight, volume), None)
     if number is None:
         yield None
         return
     try:
-        yield Direct(volume, number, permit)
+        file = Direct(volume, number, permit, image)
+        yield file
+        file.fill_up()
     finally:
         os.close(number)
         # libvirt looks at once, as it does after what it has written itself

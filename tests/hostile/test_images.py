@@ -17,6 +17,7 @@ from kvmstate.errors import HostError
 from kvmstate.kinds.volume import convert, header, scratch
 from kvmstate.kinds.volume.content import Source
 from kvmstate.kinds.volume.spec import Content
+from kvmstate.model.stopping import stopping
 
 MIB = 1 << 20
 
@@ -165,6 +166,17 @@ def test_an_image_that_is_larger_than_there_is_room_is_refused(
     with pytest.raises(HostError, match=r"has no room for .*image as raw: it needs") as error:
         content(image, "raw")
     assert "XDG_CACHE_HOME" in error.value.hint
+
+
+def test_a_conversion_ends_with_the_process(cache: Path, tmp_path: Path) -> None:
+    made(tmp_path / "image", "vmdk")
+    stopping.set()
+    try:
+        with pytest.raises(HostError, match="interrupted"):
+            content(tmp_path / "image", "raw")
+    finally:
+        stopping.clear()
+    assert [*cache.glob("*")] == []
 
 
 def test_without_the_program_its_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

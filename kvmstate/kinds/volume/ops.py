@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import replace
@@ -241,16 +242,20 @@ def steps(change: Change, at: Context) -> list[Step]:
             # it may be another file than the one that was looked at before
             if not stream.check(spec.format).is_one(spec.format):
                 raise HostError(f"{source.name} is another image by now", "apply again")
-            chunks = stream.bounded(spec.capacity, pools.space(pool())[1])
+            kept = host.lookup.files.type_of(pool_name) or spec.kept
+            # what takes all of its space at once has it by now
+            room = pools.space(pool())[1] + (spec.allocation or 0) if kept.sparse else sys.maxsize
+            chunks = stream.bounded(spec.capacity, room)
 
             def done() -> None:
                 progress(stream.taken, stream.length)
 
             # what has been reserved for it stays so, where it is zeros; an image's tables are written over
-            reserved = spec.format != "qcow2" and bool(spec.allocation or spec.preallocation)
-            with direct.opened(host.sight, pool(), volume, permit) as file:
+            image = spec.format == "qcow2"
+            reserved = not image and bool(spec.allocation or spec.preallocation)
+            with direct.opened(host.sight, pool(), volume, permit, image) as file:
                 if file is None:
-                    over = _TABLES if spec.format == "qcow2" else 0
+                    over = _TABLES if image else 0
                     volumes.upload(host.connection, volume, chunks, stream.size, lambda _: done(), permit, over)
                 elif reserved or not stream.cloned(file.clone, file.number):
                     file.write(chunks, done, reserved)
