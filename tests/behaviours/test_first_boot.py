@@ -9,6 +9,7 @@ from typing import Any
 
 import libvirt
 import pytest
+import yaml
 from harness import Guest, Project, idle, kvmstate, pool, resource, until
 from pycdlib import PyCdlib
 from test_renames import moved
@@ -49,6 +50,12 @@ def test_a_guest_reads_what_it_is_told_and_is_waited_for(project: Project, tiny:
     [[address, *_]] = [row["addresses"] for row in rows if row["address"] == "domain/web"]
     assert address.startswith("192.168.150.")
     assert address in project.kvmstate("status").out
+    assert project.kvmstate("inventory", "--ssh-config", "--user", "ada").out == (
+        f"Host web\n  HostName {address}\n  User ada\n"
+    )
+    hosts = yaml.safe_load(project.kvmstate("inventory").out)
+    assert hosts == {"all": {"hosts": {"web": {"ansible_host": address}}}}
+    assert json.loads(project.kvmstate("inventory", "--json").out) == hosts
     written = files(project)
     assert written.keys() == {"meta-data", "network-config", "user-data"}
     until(lambda: "guest: seed read" in tiny.said(), "the guest has read its seed")
