@@ -206,3 +206,21 @@ def test_all_disks_of_a_machine_move_at_once_and_nothing_else_with_them(
         sources = [source.get("file") for source in root.iterfind("devices/disk/source")]
         assert sources == [f"/var/lib/libvirt/behaviours/{at}/web-{name}" for name in names]
         assert all(project.path(f"{at}/web-{name}").read_bytes() == DATA * 256 for name in names)
+
+
+def test_a_new_pool_takes_over_from_one_that_goes(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(POOLS[0], web())
+    fill(project)
+    project.converge(POOLS[1], web("fast"), options=("--prune",))
+    assert both(connection) == ("fast/web-data", "fast/web-data")
+    assert [each.name() for each in connection.listAllStoragePools()] == ["fast"]
+    assert held(project, "fast") == held(project, "images") == DATA
+    # back, where neither pool is active at first
+    connection.lookupByName("web").destroy()
+    connection.storagePoolLookupByName("fast").destroy()
+    project.path("images/web-data").unlink()
+    project.write(*POOLS, web("images", state="stopped"))
+    project.apply()
+    project.converge()
+    assert on(connection) == "images/web-data"
+    assert held(project, "images") == DATA
