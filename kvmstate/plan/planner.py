@@ -142,7 +142,7 @@ def make_plan(
     keep_used(host, changes)
     with_moved_pools(changes)
     fitting, tight = _fitting(host, order(changes, desired, inventory))
-    ordered = with_dependants(fitting)
+    ordered = relocate.kept(with_dependants(fitting))
     ordered, left_out = select(ordered, options.targets, options.excludes)
     try:
         _check_deletes(ordered, desired, options)

@@ -8,7 +8,7 @@ for that, the one is moved. What was begun is recorded (`Entry.copied_from`), an
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from kvmstate.errors import ConnectionFailed, HostError
@@ -74,6 +74,26 @@ def judge(host: Host, changes: dict[ResourceId, Change], inventory: Inventory, m
             changes[id_] = replace(change, action=_acts(change), blocked=why, hint=hint)
         elif change.desired is None and entry.incomplete and entry.copied_from:
             _keep_users(host, changes, change, entry)
+
+
+def kept(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """What holds data is neither deleted nor released while what takes its place is blocked: only the record leads from
+    the one to the other."""
+    held = defaultdict(set)
+    for change in changes:
+        kind = BY_WORD[change.id.kind]
+        if change.desired and change.blocked and kind.holds_data and kind.parent:
+            held[change.id.kind, kind.local_name(change.id)].add(change.id)
+    return tuple(_stays(change, held) for change in changes) if held else tuple(changes)
+
+
+def _stays(change: Change, held: Mapping[tuple[str, str], set[ResourceId]]) -> Change:
+    if change.action not in (Action.DELETE, Action.FORGET) or change.blocked:
+        return change
+    others = held.get((change.id.kind, BY_WORD[change.id.kind].local_name(change.id)), set()) - {change.id}
+    if not others:
+        return change
+    return replace(change, action=Action.NOOP, orphans=False, reason=f"it stays: {min(others)} is blocked")
 
 
 def _refuse_others(changes: dict[ResourceId, Change], inventory: Inventory) -> None:
@@ -157,8 +177,11 @@ def _strangers(host: Host, source: Change, changes: Mapping[ResourceId, Change],
         raise
     except HostError as error:
         return error.message
+    renamed = {change.moved_from: id_ for id_, change in changes.items() if change.moved_from}
     for user in users:
         its = changes.get(user.id)
+        if user.id in renamed:
+            return f"{user} is on {source.id}, and becomes {renamed[user.id]} with the same plan: rename it first"
         if its is not None and its.suspended:
             return f"{user} is on {source.id}, and is suspended"
         if its is None or its.desired is None or not _refers(its.desired, new) or _refers(its.desired, source.id):

@@ -9,6 +9,7 @@ from typing import Any
 import libvirt
 import pytest
 from harness import Project, idle, kvmstate, pool, resource
+from test_renames import moved
 from trouble import small_disk
 
 from kvmstate.xmlbind import document
@@ -94,8 +95,8 @@ def test_a_volume_moves_while_its_machine_is_off(project: Project, connection: l
     alone = resource("Volume", "alone.qcow2", pool="images", capacity="8MiB")
     project.converge(*POOLS, web(state="stopped"), alone)
     fill(project)
-    project.write(*POOLS, web("fast", state="stopped"), alone | {"spec": {**alone["spec"], "pool": "fast"}})
-    project.converge()
+    alone["spec"]["pool"] = "fast"
+    project.converge(*POOLS, web("fast", state="stopped"), alone)
     assert on(connection) == "fast/web-data"
     assert held(project, "fast") == held(project, "images") == DATA
     assert project.path("fast/alone.qcow2").exists()
@@ -108,6 +109,21 @@ def test_a_volume_moves_while_its_machine_is_off(project: Project, connection: l
     connection.storagePoolLookupByName("images").storageVolLookupByName("web-data").delete()
     said = project.plan().out
     assert "blocked: virtual machine other is on volume/fast/web-data, and does not move with it" in said, said
+    # what is blocked keeps its source known: the next plan does not take the new one for an empty one
+    assert project.apply("--prune").code == 1
+    assert "does not move with it" in project.plan("--prune").out
+    connection.lookupByName("other").undefine()
+    moved(project, ("domain/web", "domain/shop"))
+    shop = web("images", state="stopped")
+    shop["metadata"]["name"], shop["spec"]["disks"][0]["create"]["name"] = "shop", "web-data"
+    project.write(*POOLS, shop, alone)
+    assert "becomes domain/shop with the same plan: rename it first" in project.plan("--prune").out
+    assert project.apply("--prune").code == 1
+    shop["spec"]["disks"][0]["create"]["pool"] = "fast"
+    project.converge(*POOLS, shop, alone)
+    shop["spec"]["disks"][0]["create"]["pool"] = "images"
+    project.converge(*POOLS, shop, alone, options=("--prune",))
+    assert held(project, "images") == DATA
 
 
 def test_what_keeps_a_volume_where_it_is_is_said_in_the_plan(project: Project, connection: libvirt.virConnect) -> None:
@@ -196,6 +212,8 @@ def test_all_disks_of_a_machine_move_at_once_and_nothing_else_with_them(
     project.write(*POOLS, machine("fast", "running", capacity="4MiB"))
     said = " ".join(project.plan().out.split())
     assert "blocked: it takes the place of volume/images/web-d0, which holds data, and more than where it is" in said
+    assert project.apply("--prune", "--max-delete-share", "100%").code == 1
+    assert "blocked: it takes the place of volume/images/web-d0" in " ".join(project.plan().out.split())
     for at, state in (("fast", "running"), ("images", "stopped")):
         if state == "stopped":
             project.converge(*POOLS, machine("fast", state))
