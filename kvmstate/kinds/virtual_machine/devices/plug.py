@@ -33,6 +33,15 @@ def _fits(console: Any, runs: Any) -> bool:
 
 
 ON_SERIAL_BUS = Where(_has_serial_bus, "there is a virtio-serial controller", Effect.LIVE, Effect.RESTART)
+
+
+def _has_slot(interface: Any, runs: Any) -> bool:
+    """Cards of conventional PCI, such as e1000, fit into no PCIe port."""
+    return interface.model not in CONVENTIONAL or _has_pci_bus(interface, runs)
+
+
+# Network cards for a bus of conventional PCI
+CONVENTIONAL = {"e1000", "rtl8139", "ne2k_pci", "pcnet", "virtio-transitional"}
 _ON_PCI = Where(_has_pci_bus, "there is a conventional PCI bus", then=Effect.LIVE, otherwise=Effect.RESTART)
 # By tag
 PLUG: Mapping[str, Cost] = {
@@ -43,7 +52,9 @@ PLUG: Mapping[str, Cost] = {
     "filesystem": _live_with("driver", "virtiofs"),
     "hostdev": Effect.LIVE,
     "input": _live_with("bus", "usb", "virtio"),
-    "interface": Effect.LIVE,
+    "interface": Where(
+        _has_slot, "its model fits into PCIe, or there is a conventional PCI bus", Effect.LIVE, Effect.RESTART
+    ),
     "lease": Effect.LIVE,
     "memory": _live_with("model", "dimm", "nvdimm", "virtio-mem"),
     "redirdev": Effect.LIVE,
