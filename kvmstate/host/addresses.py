@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 
 import libvirt
 
 from kvmstate.errors import ConnectionFailed, HostError
-from kvmstate.host import agent
+from kvmstate.host import agent, domains
 from kvmstate.host.faults import faults
 from kvmstate.host.objects import Domain
+from kvmstate.xmlbind.document import document
 
 
 def addresses(domain: Domain, ask: bool = True) -> list[str]:
@@ -26,6 +28,21 @@ def addresses(domain: Domain, ask: bool = True) -> list[str]:
         except HostError:
             continue
     return [text for text in dict.fromkeys(found) if not _is_local(text)]
+
+
+def leases(domain: Domain) -> dict[str, int]:
+    """Until when libvirt's networks lease which addresses to a guest that runs, in seconds since 1970; 0 is for ever.
+    They may be those of a boot before this one."""
+    found: dict[str, int] = {}
+    connection = domain.raw.connect()
+    for nic in document(domains.xml(domain, inactive=False)).iterfind("devices/interface"):
+        source, mac = nic.find("source"), nic.find("mac")
+        name = source.get("network") if source is not None else None
+        if name and mac is not None:
+            with suppress(HostError), faults():
+                told = connection.networkLookupByName(name).DHCPLeases(mac.get("address"))
+                found |= {str(lease["ipaddr"]): int(lease["expirytime"]) for lease in told}
+    return found
 
 
 def _leases(domain: Domain) -> list[str]:

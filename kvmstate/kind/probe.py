@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import agent, domains
-from kvmstate.host.addresses import addresses
+from kvmstate.host.addresses import addresses, leases
 from kvmstate.host.objects import Domain
 from kvmstate.kind.health import HealthCheck, TcpSocket
 
@@ -33,10 +33,11 @@ class Probe:
     check: HealthCheck
     domain: Domain
     at: str = "healthCheck in the snapshot policy"
+    before: Mapping[str, int] = field(default_factory=dict)
 
     def lacks(self) -> str:
         """What is not as it should be right now, else nothing. Raises ConnectionFailed."""
-        if self.check.address and not addresses(self.domain):
+        if self.check.address and not self._addresses():
             return "it has no address"
         if (self.check.guest_agent or self.check.cloud_init) and not _said(lambda: agent.answers(self.domain)):
             return "its guest agent does not answer"
@@ -51,7 +52,16 @@ class Probe:
         if tcp.host:
             yield tcp.host.replace("{domain}", self.domain.name)
         else:
-            yield from addresses(self.domain)
+            yield from self._addresses()
+
+    def _addresses(self) -> list[str]:
+        """Without those that it was leased before it was started, and has not asked for since."""
+        now = leases(self.domain) if self.before else {}
+        return [each for each in addresses(self.domain) if not now.get(each) or now[each] != self.before.get(each)]
+
+    def started(self) -> Probe:
+        """The probe of a machine that has been started right before."""
+        return replace(self, before=leases(self.domain))
 
     def wait(self) -> None:
         """Until it is healthy. Raises Unhealthy, ConnectionFailed."""

@@ -109,7 +109,10 @@ def compare(
         )
     if entry.incomplete and kind.holds_data and spec.filling():
         again = Change(**common, action=Action.REPLACE, reason="its upload was interrupted", interrupted=True)
-        return _protected(again) if resource.lifecycle.prevent_destroy else again
+        if not resource.lifecycle.prevent_destroy:
+            return again
+        why = "its upload was interrupted, and preventDestroy forbids making it again"
+        return _but(again, Action.REPLACE, why, "take preventDestroy out, apply, and put it in again")
     config = _seen(spec, seen.config, seen, last)
     runs = seen.resumed
     active = _seen(spec, runs.active, runs, last, active=True)

@@ -62,8 +62,10 @@ def _is_needed(change: Change, needed: Change) -> bool:
     seen = change.observed.config if change.observed and change.action is Action.UPDATE else None
     comes = needed.id not in {ref.target for ref in references(seen)}
     if BY_WORD[needed.id.kind].holds_data:
-        # what is there, and is not known to be the project's, holds somebody's data
-        return (starts or comes) and (needed.observed is None or needed.action is Action.ADOPT)
+        # what is there, and is not known to be the project's, holds somebody's data; what would be replaced is not yet
+        # what is wanted
+        missing = needed.observed is None or needed.action is Action.ADOPT
+        return ((starts or comes) and missing) or (comes and needed.action is Action.REPLACE)
     return (comes and (needed.observed is None or needed.is_renamed)) or (starts and not needed.running)
 
 

@@ -6,6 +6,7 @@ import difflib
 
 from kvmstate.model.printable import one_line
 from kvmstate.model.reference import VolumeRef
+from kvmstate.model.resource import Model
 from kvmstate.model.uri import without_secrets
 from kvmstate.xmlbind import Section, bindings, is_secret
 
@@ -27,6 +28,9 @@ def shown(value: object, key: str | None = None) -> str:
         return "true" if value else "false"
     if isinstance(value, VolumeRef):
         return one_line(str(value))
+    if isinstance(value, Model) and not isinstance(value, Section):
+        told = value.model_dump(exclude_unset=True)
+        return ", ".join(_named(name, each, is_secret(name)) for name, each in told.items()) or "{}"
     if isinstance(value, Section):
         parts = [b for b in bindings(type(value)) if b.name in value.model_fields_set]
         said = [(b.alias, v, b.hides(v)) for b in parts if (v := getattr(value, b.name)) is not None and v != []]

@@ -63,6 +63,11 @@ def test_a_guest_reads_what_it_is_told_and_is_waited_for(project: Project, tiny:
     assert dict(said[:-1]) == {name: hashlib.sha256(data).hexdigest() for name, data in written.items()}
     # by which cloud-init finds it
     assert project.path("images/web-cloud-init.iso").read_bytes()[0x8028:][:6] == b"cidata"
+    # what it was leased at the boot before is not taken for an address that it has
+    project.converge(pool(), NETWORK, web())
+    project.write(pool(), NETWORK, web(state="running", waitFor={"address": True, "timeout": "2s"}))
+    waited = project.apply()
+    assert "it has no address (waited 2 s)" in waited.out + waited.err, waited
 
 
 def test_it_is_made_once_and_goes_with_its_machine(project: Project, connection: libvirt.virConnect) -> None:
@@ -88,6 +93,7 @@ def test_it_is_made_once_and_goes_with_its_machine(project: Project, connection:
     shown = project.plan()
     assert shown.code == 2
     assert f"~ {SEED}" in shown.out
+    assert "the seed stays as it is" in shown.out
     assert "canary" not in shown.out
     project.converge()
     assert files(project) == found
@@ -160,3 +166,33 @@ def test_what_depends_on_a_machine_waits_for_it(project: Project, connection: li
     project.write(wanted | {"spec": {**wanted["spec"], "dependsOn": ["app"]}}, idle("app", dependsOn=["db"]))
     assert "circle" in (refused := project.plan()).err, refused
     project.converge(wanted, idle("app"))
+
+
+def test_no_data_is_taken_for_a_seed(project: Project, connection: libvirt.virConnect) -> None:
+    data = {"name": "data", "create": {"pool": "images", "capacity": "1MiB", "format": "raw"}}
+    project.converge(pool(), NETWORK, web(disks=[ROOT, data], told={"name": "seed.iso"}))
+    held = b"precious".ljust(1 << 20, b"\0")
+    project.path("images/web-data").write_bytes(held)
+    project.path("images/foreign.iso").write_bytes(held)
+    connection.storagePoolLookupByName("images").refresh()
+    project.converge(pool(), NETWORK, web(told={"name": "seed.iso"}))
+    for name in ("web-data", "foreign.iso"):
+        # one is the project's own, without any machine; the other is nobody's
+        project.write(pool(), NETWORK, web(told={"name": name}))
+        planned = project.plan()
+        assert "what is there is not known to be a seed" in planned.out
+        assert f"domain/web                       blocked: needs volume/images/{name}" in planned.out
+        project.kvmstate("adopt", "--auto-approve")
+        assert project.apply().code == 1
+        assert project.path(f"images/{name}").read_bytes() == held
+    assert kvmstate("destroy", str(project.folder), "--auto-approve").code == 0
+    assert project.path("images/web-data").read_bytes() == project.path("images/foreign.iso").read_bytes() == held
+
+
+def test_a_machine_that_is_made_again_reads_the_newest_seed(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), NETWORK, web())
+    connection.lookupByName("web").undefine()
+    project.write(pool(), NETWORK, web(told={"hostname": "shop"}))
+    assert project.apply().code == 0
+    assert json.loads(files(project)["meta-data"])["local-hostname"] == "shop"
+    assert project.plan().code == 0

@@ -182,7 +182,11 @@ def test_a_replacement_asks_the_lifecycle(lifecycle: dict[str, Any], action: Act
 
 
 @pytest.mark.parametrize(
-    ("lifecycle", "blocked"), [({}, ""), ({"preventDestroy": True}, "preventDestroy forbids replacing it")]
+    ("lifecycle", "blocked"),
+    [
+        ({}, ""),
+        ({"preventDestroy": True}, "its upload was interrupted, and preventDestroy forbids making it again"),
+    ],
 )
 def test_what_was_not_filled_to_the_end_is_made_once_more(lifecycle: dict[str, Any], blocked: str) -> None:
     wanted = resource("volume/images/root", lifecycle, content={"file": "/an/image"})

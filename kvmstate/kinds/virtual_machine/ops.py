@@ -309,7 +309,7 @@ def _awaited(host: Host, name: str, spec: VirtualMachineSpec) -> Iterator[Step]:
         from kvmstate.kind.probe import Probe  # loaded where something is waited for
 
         def wait() -> None:
-            Probe(check, domains.find(host.connection, name), "waitFor in its manifest").wait()
+            Probe(check, domains.find(host.connection, name), "waitFor in its manifest").started().wait()
 
         yield simple(f"wait for it, for {check.timeout} s at most", wait)
 

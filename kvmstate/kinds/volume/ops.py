@@ -26,6 +26,7 @@ from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import grow
 from kvmstate.kinds.volume.refusals import checked, refused
 from kvmstate.kinds.volume.room import room
+from kvmstate.kinds.volume.seeds import judge
 from kvmstate.kinds.volume.shrink import shrink
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change
@@ -342,6 +343,7 @@ OPS = Ops(
     identity=lambda host, id_, volume: _identity(host, id_.name.partition("/")[0], volume),
     unwritten=unwritten,
     checked=checked,
+    judge=judge,
     room=room,
     copying=move.refused,
 )

@@ -129,9 +129,9 @@ def digest(texts: Mapping[str, str]) -> str:
 
 
 def _text(data: Config | str) -> str:
-    return data if isinstance(data, str) else HEADER + _json(data, indent=1)
+    return data if isinstance(data, str) else f"{HEADER}{_json(data, indent=1)}\n"
 
 
 def _json(data: Config, indent: int | None = None) -> str:
     """As YAML that every cloud-init reads."""
-    return json.dumps(data, indent=indent, ensure_ascii=False) + "\n"
+    return json.dumps(data, indent=indent, ensure_ascii=False)

@@ -1,0 +1,47 @@
+"""Seeds of machines: what is there under a seed's name may be somebody's data, and a new machine reads the newest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from kvmstate.kind import Scene
+from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry
+from kvmstate.model.resource import ResourceId
+
+STAYS = "the seed stays as it is: cloud-init reads it at the first boot alone"
+
+
+def is_wanted(change: Change) -> bool:
+    content = change.desired.spec.content if change.desired else None
+    return bool(content and content.seed)
+
+
+def guarded(change: Change, entry: Entry | None) -> Change:
+    """Blocked, where what is there is not known to be a seed: a seed may be replaced at any time, and goes with its
+    machine, which data must not."""
+    if change.observed is None or not is_wanted(change) or any(map(_is_seed, entry.specs if entry else ())):
+        return change
+    why = "what is there is not known to be a seed, and may be data"
+    hint = "give the seed another name: `name` in cloudInit"
+    return replace(change, action=Action.REPLACE, blocked=why, hint=hint)
+
+
+def _is_seed(spec: Mapping[str, Any]) -> bool:
+    return bool((spec.get("content") or {}).get("seed"))
+
+
+def judge(at: Scene) -> None:
+    """One that differs is made again for a machine that is made, and stays where a machine has it."""
+    for id_, change in list(at.changes.items()):
+        alone = change.fields and all(f.path[:2] == ("content", "seed") for f in change.fields)
+        if change.action is not Action.UPDATE or change.blocked or not alone or not is_wanted(change):
+            continue
+        assert change.desired
+        machine = at.changes.get(ResourceId.parse(change.desired.origin.by))
+        if machine and machine.action is Action.CREATE:
+            at.changes[id_] = replace(change, action=Action.REPLACE, reason="its machine is made")
+        else:
+            at.changes[id_] = replace(change, reason=STAYS)
