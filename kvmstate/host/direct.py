@@ -38,7 +38,7 @@ class Direct:
     def clone(self, source: int) -> bool:
         """Have the file share the blocks of another one, whole. Returns whether its file system can do that."""
         try:
-            os.ftruncate(self.number, 0)
+            self._empty()
             fcntl.ioctl(self.number, _FICLONE, source)
         except OSError:
             return False
@@ -50,7 +50,7 @@ class Direct:
         position = 0
         with self._told():
             if not reserved:
-                os.ftruncate(self.number, 0)
+                self._empty()
         for chunk in chunks:
             size = chunk if isinstance(chunk, int) else len(chunk)
             if not isinstance(chunk, int) and chunk != ZEROS[:size]:
@@ -62,6 +62,11 @@ class Direct:
             done()
         with self._told():
             os.ftruncate(self.number, max(position, os.fstat(self.number).st_size))
+
+    def _empty(self) -> None:
+        """Not where it has nothing: ext4 would write all that comes at once to the disk, when it is closed."""
+        if os.fstat(self.number).st_blocks:
+            os.ftruncate(self.number, 0)
 
     def fill_up(self) -> None:
         """Make it as long as it was, where it is shorter: whole sectors."""
