@@ -14,8 +14,8 @@ from kvmstate.plan.compare import applied_specs
 
 
 def keep(changes: dict[ResourceId, Change], inventory: Inventory, moved: Collection[ResourceId]) -> None:
-    """What holds data, is named after who declares it and would be made once more, empty: of one that has moved it is
-    blocked, and any other is told what was there before."""
+    """What holds data, is named after who declares it and would be made once more, empty: of one that has moved, or
+    whose format alone is another one, it is blocked, and any other is told what was there before."""
     for id_, change in changes.items():
         by = change.desired.origin.by if change.desired and change.desired.spec.holds_own() else ""
         if (
@@ -38,8 +38,17 @@ def keep(changes: dict[ResourceId, Change], inventory: Inventory, moved: Collect
         if owner in moved:
             why = f"{by} has another name now, and would have a new one in place of {' or '.join(map(str, left))}"
             changes[id_] = replace(change, blocked=why, hint=hint)
+        elif change.lifecycle.replace != "allow" and (same := [each for each in left if _stem(each) == _stem(id_)]):
+            why = f"in another format it is another volume, empty, in place of {same[0]}"
+            hint = f"to keep that, write its format, or `name: {kind.local_name(same[0])}`"
+            changes[id_] = replace(change, blocked=why, hint=f"{hint}; lifecycle.replace: allow permits it")
         else:
             changes[id_] = replace(change, hint=hint)
+
+
+def _stem(id_: ResourceId) -> str:
+    """Its name without what its format adds to it, where nobody chose the name."""
+    return next((id_.name.removesuffix(end) for end in (".qcow2", ".iso") if id_.name.endswith(end)), id_.name)
 
 
 def _left(owner: ResourceId, kind: str, changes: dict[ResourceId, Change], inventory: Inventory) -> set[ResourceId]:

@@ -121,3 +121,17 @@ def test_an_import_writes_documents_of_volumes_and_these_are_the_same(project: P
     assert len([*Path(folder).glob("**/volumes/**/*.yaml")]) == 2, imported
     planned = kvmstate("plan", folder, "--detailed-exitcode", *options)
     assert planned.code == 0, planned
+
+
+def test_another_format_is_a_replacement(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), web(root={"lifecycle": {"deletion": "delete"}}))
+    project.path("images/web-root").write_bytes(b"data" + bytes((4 << 20) - 4))
+    other = {"format": "qcow2", "lifecycle": {"deletion": "delete"}}
+    project.write(pool(), web(root=other))
+    planned = project.plan("--prune")
+    assert "in another format it is another volume, empty, in place of volume/images/web-root" in planned.out
+    assert project.apply("--prune").code == 1
+    assert written(project) == b"data"
+    assert "<source file='/var/lib/libvirt/behaviours/images/web-root'/>" in connection.lookupByName("web").XMLDesc()
+    project.converge(pool(), web(root=other | {"lifecycle": {"deletion": "delete", "replace": "allow"}}))
+    assert "web-root.qcow2" in connection.lookupByName("web").XMLDesc()
