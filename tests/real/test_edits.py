@@ -18,6 +18,7 @@ from kvmstate.host import domains
 from kvmstate.kind import Kind, Spec
 from kvmstate.kinds import BY_NAME, ON_HOST
 from kvmstate.kinds.network.live import SECTIONS, lists_of
+from kvmstate.kinds.virtual_machine.settings.cloud_init import CloudInit
 from kvmstate.model.change import Action, Change, Key
 from kvmstate.model.effect import Effect
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
@@ -154,6 +155,16 @@ FIXED = {
     "Network.forward.addresses": "libvirt takes none that is not the virtual function of a network card",
     **dict.fromkeys(ELSEWHERE, "of another architecture, another hypervisor, or hardware that is not here"),
     **dict.fromkeys(NEWER, "of a newer libvirt or QEMU than is here"),
+    "Volume.content.checksums": "where `pin` looks, and nothing else: tests/cli/test_pin.py",
+    **{
+        f"VirtualMachine.{field}": "what a guest is told, by another resource: tests/behaviours/test_first_boot.py"
+        for field in (
+            "cloudInit",
+            *(f"cloudInit.{b.alias}" for b in bindings(CloudInit)),
+            *(f"interfaces[].{field}" for field in ("addresses", "gateway", "nameservers")),
+        )
+    },
+    "VirtualMachine.dependsOn": "in what order machines are made: tests/behaviours/test_first_boot.py",
     "VirtualMachine.disks[].create": "another resource, once it is loaded: tests/behaviours/test_inner_volumes.py",
     "StoragePool.type": "a pool of another type is another pool",
     "StoragePool.source.adapter": "what a pool of LUNs is of; its fields are edited",

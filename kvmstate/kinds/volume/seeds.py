@@ -14,15 +14,17 @@ from kvmstate.model.resource import ResourceId
 STAYS = "the seed stays as it is: cloud-init reads it at the first boot alone"
 
 
-def is_wanted(change: Change) -> bool:
-    content = change.desired.spec.content if change.desired else None
+def _is_of_machine(change: Change) -> bool:
+    """Whether it is a seed that cloudInit declares, and not a document of its own with a lifecycle that somebody has
+    written."""
+    content = change.desired.spec.content if change.desired and change.desired.origin.by else None
     return bool(content and content.seed)
 
 
 def guarded(change: Change, entry: Entry | None) -> Change:
-    """Blocked, where what is there is not known to be a seed: a seed may be replaced at any time, and goes with its
-    machine, which data must not."""
-    if change.observed is None or not is_wanted(change) or any(map(_is_seed, entry.specs if entry else ())):
+    """Blocked, where what is there is not known to be a seed: that of a machine may be replaced at any time, and goes
+    with it, which data must not."""
+    if change.observed is None or not _is_of_machine(change) or any(map(_is_seed, entry.specs if entry else ())):
         return change
     why = "what is there is not known to be a seed, and may be data"
     hint = "give the seed another name: `name` in cloudInit"
@@ -37,7 +39,7 @@ def judge(at: Scene) -> None:
     """One that differs is made again for a machine that is made, and stays where a machine has it."""
     for id_, change in list(at.changes.items()):
         alone = change.fields and all(f.path[:2] == ("content", "seed") for f in change.fields)
-        if change.action is not Action.UPDATE or change.blocked or not alone or not is_wanted(change):
+        if change.action is not Action.UPDATE or change.blocked or not alone or not _is_of_machine(change):
             continue
         assert change.desired
         machine = at.changes.get(ResourceId.parse(change.desired.origin.by))
