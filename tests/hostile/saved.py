@@ -23,5 +23,6 @@ SAVED: dict[str, Any] = {
     "moved": {},
     "nameless": False,
     "uploads": {},
+    "rollout": {},
     "whose": [None, None],
 }
