@@ -72,6 +72,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         assert lost == [], "pytest-xdist does not group tests with this pytest: make .venv again (script/setup dev)"
 
 
+def pytest_runtest_teardown() -> None:
+    """A command that has waited for signals in this process, and failed, leaves them blocked, also for what others
+    start."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 @dataclass(frozen=True)
 class Guest:
     """The tiny Linux of script/guest, to be booted by <kernel> and <initrd>."""

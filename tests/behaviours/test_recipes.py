@@ -24,6 +24,9 @@ JOBS = ROOT / "docs" / "jobs"
 ASKING = ("apply", "destroy", "adopt", "snapshot revert", "snapshot merge", "snapshot delete")
 # Where a recipe is shown that is not typed here, and what runs it instead
 ELSEWHERE = {
+    "kvmstate inventory": "tests/behaviours/test_first_boot.py",
+    "kvmstate status volume/": "tests/behaviours/test_bases.py",
+    "kvmstate pin --key": "tests/cli/test_pin.py",
     "kvmstate run manifests -c qemu:///system": "tests/reconcile/test_run.py",
     "kvmstate run -c qemu:///system --git git@host:infra.git": "tests/reconcile/test_run_git.py",
     "sudo apt install": "script/systemd-test",

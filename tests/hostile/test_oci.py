@@ -104,7 +104,7 @@ def test_bombs_fill_neither_memory_nor_disk(cache: Path, tmp_path: Path, monkeyp
 
 
 def test_damaged_archives_are_errors_or_the_disk(cache: Path, tmp_path: Path) -> None:
-    whole = archive(layer(member("disk/a", DISK)))
+    whole, before = archive(layer(member("disk/a", DISK))), threading.active_count()
     seed = random.Random(os.environ.get("KVMSTATE_TEST_SEED", "oci"))
     for _ in range(60):
         damaged = bytearray(whole)
@@ -113,4 +113,4 @@ def test_damaged_archives_are_errors_or_the_disk(cache: Path, tmp_path: Path) ->
         (tmp_path / "image").write_bytes(damaged)
         with suppress(HostError):
             assert content(tmp_path / "image", "raw") in (DISK, bytes(damaged))
-    assert threading.active_count() == 1
+    assert threading.active_count() <= before

@@ -63,7 +63,8 @@ class Machine:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def boot(self) -> str:
-        return re.findall(r"boot=(\w+)", self.said())[-1]
+        # of whole lines
+        return re.findall(r"boot=(\w+)\r?\n", self.said())[-1]
 
     def says(self, wanted: str, since: int = 0) -> None:
         end = time.monotonic() + 30
