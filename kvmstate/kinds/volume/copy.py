@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from kvmstate.errors import HostError, KvmstateError, NotFound
-from kvmstate.host import Host, domains, pools, volumes
+from kvmstate.host import Host, pools, volumes
 from kvmstate.host.objects import Pool, Volume
 from kvmstate.kind.steps import Progress
+from kvmstate.kinds.volume.growth import is_one, opened
 from kvmstate.model.pool_types import image_format
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import ResourceId
-from kvmstate.xmlbind import disk_source, document
+from kvmstate.xmlbind import document
 
 # Seconds between two looks at how far a copy is
 _OFTEN = 0.1
@@ -91,22 +92,9 @@ class Original:
 
     def _writer(self, volume: Volume) -> str:
         """The machine that runs and may write to it: not one that only reads, or runs on a layer over it."""
-        host = self._host
-        own = {*host.uses.names(volume.path)}
-        for domain in domains.named(
-            host.connection, host.uses.machines_with(ResourceId("volume", self.name), volume.path)
-        ):
-            try:
-                if domains.state(domain) == "stopped":
-                    continue
-                running = disk_source.locate(document(domains.xml(domain, inactive=False)), host.lookup.path_of)
-            except NotFound:
-                continue
-            for disk in running.iterfind("devices/disk"):
-                source = disk_source.read(disk)
-                if source and disk.find("readonly") is None and {*host.uses.names(source.path)} & own:
-                    return domain.name
-        return ""
+        found = opened(self._host, ResourceId("volume", self.name), volume.path)
+        writers = (each.domain.name for each in found if each.writes and is_one(self._host, each.path, volume.path))
+        return next(writers, "")
 
 
 def _found(pool: Pool, name: str) -> Volume | None:

@@ -17,11 +17,13 @@ from kvmstate.xmlbind import disk_source, document
 
 
 class Opened(NamedTuple):
-    """A running machine with a disk on the volume, the disk's target, and its file: the volume, or what lies on it."""
+    """A running machine with a disk on the volume, the disk's target, its file (the volume, or what lies on it), and
+    whether it may write to that."""
 
     domain: Domain
     target: str
     path: str
+    writes: bool
 
 
 def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Permit) -> None:
@@ -31,7 +33,7 @@ def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Per
     running = opened(host, id_, volume.path)
     for why in _held(host, id_, volume.path, running):
         raise HostError(why.message, why.hint)
-    for domain, target, _ in running:
+    for domain, target, *_ in running:
         domains.block_resize(domain, target, capacity, volume, permit)
         return
     volumes.resize(volume, capacity, permit)
@@ -47,7 +49,7 @@ def _held(host: Host, id_: ResourceId, path: str, running: list[Opened]) -> Iter
     for owner in sorted(frozen(host, host.uses.machines_with(id_, path)).get(path, ())):
         hint = "merge first: `kvmstate snapshot merge`, then apply again"
         yield Fault(("capacity",), f"{owner} keeps this volume as it is", hint)
-    for domain, _, above in running:
+    for domain, _, above, _ in running:
         if not is_one(host, above, path):
             why = f"virtual machine {domain.name} runs on {host.lookup.called(above)}, a layer over it"
             hint = "shut that machine down first; or grow the layer instead, which has a capacity of its own"
@@ -66,7 +68,8 @@ def opened(host: Host, id_: ResourceId, path: str) -> list[Opened]:
                 chain = [source for node in (disk, *disk.iter("backingStore")) if (source := disk_source.read(node))]
                 target = disk.find("target")
                 if target is not None and any(is_one(host, source.path, path) for source in chain):
-                    found.append(Opened(domain, target.get("dev", ""), chain[0].path))
+                    writes = disk.find("readonly") is None
+                    found.append(Opened(domain, target.get("dev", ""), chain[0].path, writes))
     return found
 
 

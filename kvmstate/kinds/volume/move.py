@@ -50,7 +50,7 @@ def _refused(host: Host, change: Change, source: Observed) -> Iterator[Fault]:
         if user.snapshot or user.id.kind != "domain":
             yield Fault((), f"{user} needs {source.id} where it is", _MERGE)
     running = opened(host, source.id, path)
-    for domain, target, above in running:
+    for domain, target, above, _ in running:
         if not is_one(host, above, path):
             why = f"virtual machine {domain.name} runs on {host.lookup.called(above)}, a layer over {source.id}"
             yield Fault((), why, _MERGE)
@@ -116,7 +116,7 @@ class Move:
             return
         if len(running) != 1:
             raise HostError(f"who runs on {self.old} has changed", "apply again to copy it once more")
-        domain, target, _ = running[0]
+        domain, target, *_ = running[0]
         pool, _, name = self._new.name.partition("/")
         volume = volumes.find(pools.find(self._host.connection, pool), name)
         disk, permit = etree.Element("disk"), self._at.gate.filling(self._change)
@@ -128,7 +128,7 @@ class Move:
 
     def finish(self, progress: Progress) -> None:
         """Follow a copy that an interrupted run has begun: it goes on in QEMU, or is done."""
-        for domain, target, _ in self._running():
+        for domain, target, *_ in self._running():
             if not _copies_to(self._host, domain, target, self._change):
                 raise HostError(f"virtual machine {domain.name} is on {self.old} still", "plan again")
             snapshots.finish_copy(domain, target, progress)
