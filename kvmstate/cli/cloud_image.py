@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from kvmstate.errors import KvmstateError, UsageError
 
@@ -51,14 +51,12 @@ def allowed(image: str, directory: Path) -> str:
 
 def _pinned(url: str, given: str | None) -> dict[str, str]:
     """The list that has the image's checksum, and that."""
-    from kvmstate.cli.pin import fetched
-    from kvmstate.sources.checksums import listed
+    from kvmstate.cli.pin import Lists
 
-    first: KvmstateError | None = None
+    lists, first = Lists(), None
     for name in (given,) if given else LISTS:
         try:
-            where = urljoin(url, name)
-            return {"checksums": name, "checksum": listed(fetched(where).decode(errors="replace"), unquote(url))}
+            return {"checksums": name, "checksum": lists.checksum(url, name)}
         except KvmstateError as error:
             first = first or error
     assert first

@@ -23,8 +23,7 @@ def command(fmt: Format, form: str, user: str, **given: Any) -> None:
     Labels are groups of Ansible's: tier: web is tier_web. A guest whose address nobody knows yet is left out.
     """
     with opened(**{**given, "allow_empty": True, "claimed": False}) as at:
-        plan = at.plan()
-        addresses = at.session.addresses(plan)
+        addresses = at.session.addresses(at.state())
         labels = {resource.id: resource.metadata.labels for resource in at.session.resources}
     from kvmstate.manifest.write import document
     from kvmstate.views.inventory import Guest, ansible, ssh_config

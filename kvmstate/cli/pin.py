@@ -54,7 +54,7 @@ def command(
 
     if signature and not key:
         raise UsageError("--signature needs --key", "the key that the list is to be signed with")
-    lists = _Lists(checksums, key, signature)
+    lists = Lists(checksums, key, signature)
     project = inputs(paths).project()
     problems: list[Problem] = []
     found, _ = sources(paths or project.paths, project.skip, problems, project.file, project.reach, named=not paths)
@@ -73,7 +73,7 @@ def command(
                     problems.append(_problem(source, place, "nobody says where the list of checksums is", hint))
                 continue
             try:
-                value = lists.checksum(place)
+                value = lists.checksum(place.url, place.checksums)
             except KvmstateError as error:
                 problems.append(_problem(source, place, error.message, error.hint))
                 continue
@@ -99,31 +99,32 @@ def command(
     return 2 if check and texts else 0
 
 
-class _Lists:
+class Lists:
     """The lists of vendors, each fetched and verified once."""
 
-    def __init__(self, given: str | None, key: Path | None, signature: str | None) -> None:
+    def __init__(self, given: str | None = None, key: Path | None = None, signature: str | None = None) -> None:
         self._given, self._key, self._signature = given, key, signature
         self._known: dict[str, str] = {}
 
-    def checksum(self, place: Place) -> str:
-        """What the list has for a content. Raises KvmstateError."""
+    def checksum(self, url: str, checksums: str) -> str:
+        """What the list that a content says, or the one that is given, has for the image at `url`. Raises
+        KvmstateError."""
         from kvmstate.sources.checksums import listed
 
-        where = urljoin(place.url, place.checksums) if place.checksums else self._given or ""
-        if place.checksums and not where.startswith(("http://", "https://")):
-            raise SourceError(f"{place.checksums} is not at an http or https address", "or relative to the url")
+        where = urljoin(url, checksums) if checksums else self._given or ""
+        if checksums and not where.startswith(("http://", "https://")):
+            raise SourceError(f"{checksums} is not at an http or https address", "or relative to the url")
         if where not in self._known:
             self._known[where] = self._list(where).decode(errors="replace")
         try:
-            return listed(self._known[where], unquote(urlsplit(place.url).path))
+            return listed(self._known[where], unquote(urlsplit(url).path))
         except SourceError as error:
             raise SourceError(f"{redacted(where)}: {error.message}", error.hint) from None
 
     def _list(self, where: str) -> bytes:
         from kvmstate.sources.checksums import is_signed, verified
 
-        content = fetched(where)
+        content = _fetched(where)
         if self._key is None:
             return content
         try:
@@ -139,16 +140,16 @@ class _Lists:
         from kvmstate.sources.checksums import SUFFIXES
 
         if self._signature:
-            return fetched(self._signature)
+            return _fetched(self._signature)
         for suffix in SUFFIXES:
             try:
-                return fetched(where + suffix)
+                return _fetched(where + suffix)
             except KvmstateError:
                 continue
         raise SourceError(f"there is no signature beside it ({', '.join(SUFFIXES)})", "give its place: --signature URL")
 
 
-def fetched(where: str) -> bytes:
+def _fetched(where: str) -> bytes:
     """What is at an address or in a file. Raises KvmstateError."""
     if where.startswith(("http://", "https://")):
         from kvmstate.kinds.volume.download import download

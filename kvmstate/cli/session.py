@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -33,6 +33,11 @@ class Opened:
     options: Options
     whole: bool = False
     project: Project | None = None
+
+    def state(self) -> Plan:
+        """Plan, to show how everything is: what a plan refuses as a whole is said about the resource that it is
+        about."""
+        return replace(self, options=replace(self.options, allow_empty=False, lenient=True)).plan()
 
     def plan(self) -> Plan:
         """Plan, and add what no policy looks after any more."""

@@ -47,9 +47,7 @@ def command(fmt: Format, watch: bool, daemon: str | None, token_file: Path | Non
 
     def look() -> Output:
         with opened(**{**given, "allow_empty": True, "claimed": False}) as at:
-            # what a plan refuses as a whole is said about the resource that it is about
-            plan = replace(at, options=replace(at.options, allow_empty=False, lenient=True)).plan()
-            plan = _with_whose(at, plan)
+            plan = _with_whose(at, at.state())
             users = _users(at, plan, named) if named else None
             if users is not None:
                 plan = replace(plan, changes=tuple(change for change in plan.changes if change.id in users))

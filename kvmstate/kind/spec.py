@@ -120,6 +120,10 @@ class Declaration(Model):
         """Whether it would hold what nothing else has, rather than what its manifest says again at any time."""
         return True
 
+    def stem(self, name: str) -> str:
+        """A name without what the spec adds to it where nobody has chosen one."""
+        return name
+
     def content_format(self) -> str | None:
         """The format that it says of what it holds."""
         return None

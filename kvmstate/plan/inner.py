@@ -30,7 +30,8 @@ def keep(changes: dict[ResourceId, Change], inventory: Inventory, moved: Collect
         left = sorted(_left(owner, id_.kind, changes, inventory))
         if not left:
             continue
-        kind = BY_WORD[id_.kind]
+        assert change.desired
+        kind, stem = BY_WORD[id_.kind], change.desired.spec.stem
         names = [kind.local_name(each) for each in left]
         hint = f"to keep {left[0]}, write `name: {names[0]}` beside the pool of what is declared in {by}"
         if len(left) > 1:
@@ -38,17 +39,14 @@ def keep(changes: dict[ResourceId, Change], inventory: Inventory, moved: Collect
         if owner in moved:
             why = f"{by} has another name now, and would have a new one in place of {' or '.join(map(str, left))}"
             changes[id_] = replace(change, blocked=why, hint=hint)
-        elif change.lifecycle.replace != "allow" and (same := [each for each in left if _stem(each) == _stem(id_)]):
+        elif change.lifecycle.replace != "allow" and (
+            same := [each for each in left if stem(each.name) == stem(id_.name)]
+        ):
             why = f"in another format it is another volume, empty, in place of {same[0]}"
             hint = f"to keep that, write its format, or `name: {kind.local_name(same[0])}`"
             changes[id_] = replace(change, blocked=why, hint=f"{hint}; lifecycle.replace: allow permits it")
         else:
             changes[id_] = replace(change, hint=hint)
-
-
-def _stem(id_: ResourceId) -> str:
-    """Its name without what its format adds to it, where nobody chose the name."""
-    return next((id_.name.removesuffix(end) for end in (".qcow2", ".iso") if id_.name.endswith(end)), id_.name)
 
 
 def _left(owner: ResourceId, kind: str, changes: dict[ResourceId, Change], inventory: Inventory) -> set[ResourceId]:

@@ -12,7 +12,7 @@ from typing import Literal
 from lxml import etree
 
 from kvmstate.errors import HostError, UsageError
-from kvmstate.host import Host, domains, snapshots
+from kvmstate.host import Host, agent, domains, snapshots
 from kvmstate.snapshots import dropped, files
 from kvmstate.snapshots.chain import Disk, Images, Machine, look, recovered, writers
 from kvmstate.xmlbind import document, to_text
@@ -207,8 +207,7 @@ def _described(wish: Wish) -> etree._Element:
 
 
 def _has_agent(machine: Machine) -> bool:
-    channels = document(domains.xml(machine.domain, inactive=False)).iterfind("devices/channel/target")
-    return any(c.get("name") == "org.qemu.guest_agent.0" and c.get("state") == "connected" for c in channels)
+    return agent.is_connected(domains.xml(machine.domain, inactive=False))
 
 
 def _create(machine: Machine, text: str, wish: Wish, say: Say) -> None:

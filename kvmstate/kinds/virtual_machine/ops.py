@@ -8,7 +8,7 @@ from dataclasses import replace
 from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError
-from kvmstate.host import Host, domains
+from kvmstate.host import Host, agent, domains
 from kvmstate.host.addresses import addresses
 from kvmstate.host.connection import Glimpse
 from kvmstate.host.objects import Domain
@@ -299,7 +299,7 @@ def steps(change: Change, at: Context) -> list[Step]:
 
 
 def addresses_of(host: Host, seen: Observed) -> list[str]:
-    connected = "name='org.qemu.guest_agent.0' state='connected'" in (seen.active_xml or "")
+    connected = seen.active_xml is not None and agent.is_connected(seen.active_xml)
     return addresses(domains.find(host.connection, seen.id.name), ask=connected)
 
 

@@ -1,11 +1,9 @@
 """A volume that the disk of a machine declares, in the machine's own document."""
 
-from kvmstate.kinds.volume.spec import VolumeSpec
+from kvmstate.kinds.volume.spec import SUFFIXES, VolumeSpec
 from kvmstate.model.effect import Effect
 from kvmstate.model.field import field
 from kvmstate.model.resource import Lifecycle, Metadata, Name, Origin, Resource, ResourceId
-
-_SUFFIXES = {"qcow2": ".qcow2", "iso": ".iso"}
 
 
 class DiskVolume(VolumeSpec):
@@ -27,7 +25,7 @@ class DiskVolume(VolumeSpec):
             self.model_fields_set - {"name", "lifecycle"},
             **{name: getattr(self, name) for name in VolumeSpec.model_fields},
         )
-        name = self.name or f"{by.metadata.name}-{disk}{_SUFFIXES.get(self.format, '')}"
+        name = self.name or f"{by.metadata.name}-{disk}{SUFFIXES.get(self.format, '')}"
         lifecycle = self.lifecycle or Lifecycle()
         said = {part: getattr(by.lifecycle, part) for part in {"suspend", "mode"} - lifecycle.model_fields_set}
         origin = Origin(by.origin.file, by.origin.line, str(by.id))

@@ -25,8 +25,8 @@ from kvmstate.kinds.volume import base, move
 from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import grow
 from kvmstate.kinds.volume.refusals import checked, refused
+from kvmstate.kinds.volume.reseed import judge
 from kvmstate.kinds.volume.room import room
-from kvmstate.kinds.volume.seeds import judge
 from kvmstate.kinds.volume.shrink import shrink
 from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.change import Action, Change

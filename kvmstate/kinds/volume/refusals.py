@@ -9,7 +9,7 @@ from dataclasses import replace
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host
 from kvmstate.kind import Fault
-from kvmstate.kinds.volume import base, seeds, shrink
+from kvmstate.kinds.volume import base, reseed, shrink
 from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import held
 from kvmstate.model.change import Action, Change
@@ -23,7 +23,7 @@ EXTENDED_L2 = (8, 0, 0)
 
 def checked(host: Host, change: Change, entry: Entry | None) -> Change:
     """Said before anything is done."""
-    if (guarded := seeds.guarded(change, entry)) is not change:
+    if (guarded := reseed.guarded(change, entry)) is not change:
         return guarded
     why = None
     if change.action in (Action.CREATE, Action.REPLACE, Action.DELETE):

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 else:
     Seed = later("kvmstate.kinds.volume.seed", "Seed")
 
+# What names end with that nobody has chosen, by formats
+SUFFIXES = {"qcow2": ".qcow2", "iso": ".iso"}
 CHECKSUM = "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"
 # With a checksum, content is the same wherever it comes from.
 SOURCE = When("checksum", (None,), then=Effect.REPLACE, otherwise=Effect.NONE)
@@ -266,6 +268,9 @@ class VolumeSpec(Spec):
 
     def content_format(self) -> str:
         return _format(self.remainder, self.format if "format" in self.model_fields_set else None)
+
+    def stem(self, name: str) -> str:
+        return next((name.removesuffix(end) for end in SUFFIXES.values() if name.endswith(end)), name)
 
     def holds_own(self) -> bool:
         return not (self.content and self.content.seed and self.content.seed.on_change == "replace")
