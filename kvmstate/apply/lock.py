@@ -27,6 +27,8 @@ from kvmstate.errors import HostError, Locked
 from kvmstate.host import Host
 from kvmstate.model.untrusted import DAMAGE, expect, from_json
 
+# The claim of the daemon that acts for a project, see `kvmstate.reconcile.leader`
+LEADER = "leader"
 # Seconds: how long a lock holds after its holder was last heard of, how often that is, how long another's is watched
 # before it is taken over, how often a waiter asks
 LEASE = 60.0

@@ -76,11 +76,11 @@ def owners(host: Host, machines: Iterable[str]) -> dict[str, str]:
         with suppress(NotFound):
             domain = domains.find(host.connection, name)
             uuids[name] = domain.uuid, domains.xml(domain)
-    records, unread = _records(host)
+    by_project, unread = records(host)
     found: dict[str, str] = {}
     for name, (uuid, xml) in uuids.items():
         id_, stamp = ResourceId("domain", name), stamped_by(xml)
-        for project, inventory in records.items():
+        for project, inventory in by_project.items():
             if (entry := inventory.get(id_)) and entry.uuid in ("", uuid):
                 found[name] = project
         if name not in found and stamp in unread:
@@ -96,7 +96,7 @@ class Owners:
 
     @cached_property
     def _owned(self) -> dict[str, Inventory]:
-        return _records(self._host, but=self._project)[0]
+        return records(self._host, but=self._project)[0]
 
     @cached_property
     def _entries(self) -> list[tuple[str, Entry]]:
@@ -171,7 +171,7 @@ def lost(host: Host, project: str) -> str:
     )
 
 
-def _records(host: Host, but: str = "") -> tuple[dict[str, Inventory], set[str]]:
+def records(host: Host, but: str = "") -> tuple[dict[str, Inventory], set[str]]:
     """What each project of the host owns; and those whose record is damaged, or a newer version's: nothing can be told
     of them."""
     found, unread = {}, set()

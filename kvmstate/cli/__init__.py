@@ -28,6 +28,7 @@ GROUPS = {
     "Start": ("init", "import", "discover", "doctor"),
     "Plan and apply": ("validate", "pin", "plan", "apply", "recreate", "destroy"),
     "Ownership": ("adopt", "transfer", "suspend", "resume", "confirm", "unlock"),
+    "Machines": ("vm",),
     "Look": ("status", "inventory", "drift", "graph", "explain"),
     "Daemon": ("run", "service", "events"),
     "Snapshots": ("snapshot",),

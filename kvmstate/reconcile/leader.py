@@ -14,10 +14,10 @@ from collections.abc import Callable
 from kvmstate.apply.keep import Keep
 from kvmstate.apply.lock import Holder
 
-CLAIM = "leader"
-
 
 class Leadership:
+    """Its claim is LEADER of `kvmstate.apply.lock`."""
+
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.held = False
         self._clock = clock

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from kvmstate.app import Session, Writing, claimed, open_session, writable
 from kvmstate.apply import Event, EventKind, Result, open_store
 from kvmstate.apply.keep import open_keep
+from kvmstate.apply.lock import LEADER
 from kvmstate.errors import KvmstateError, Locked, Reverted
 from kvmstate.host import Host, open_host
 from kvmstate.host.connection import default_uri
@@ -21,7 +22,7 @@ from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import ResourceId
 from kvmstate.reconcile.desired import Desired, Source, applied_last
 from kvmstate.reconcile.gates import Gated, Gates, apply_gates, returned
-from kvmstate.reconcile.leader import CLAIM, Leadership
+from kvmstate.reconcile.leader import Leadership
 from kvmstate.reconcile.spool import Spool
 from kvmstate.reconcile.stats import spaces
 from kvmstate.reconcile.status_store import ConditionType, ReconcileResult, StatusStore, Sync
@@ -122,7 +123,7 @@ class Reconciler:
         if self._leadership.held and self.project:
             # what cannot be given back is taken over: its process is dead
             with suppress(KvmstateError), open_host(self.uri) as host:
-                self._leadership.release(open_keep(host, self.project.name, CLAIM))
+                self._leadership.release(open_keep(host, self.project.name, LEADER))
 
     def reconcile(self, ids: set[ResourceId], whole: bool) -> None:
         """Look at these (and what others have recorded meanwhile), or at everything, and do what may be done. Raises
@@ -186,7 +187,7 @@ class Reconciler:
         if self._leadership.held and not renew:
             return True
         lease = 2 * self.project.reconcile.interval + LOCKED
-        other = self._leadership.claim(open_keep(host, self.project.name, CLAIM), lease)
+        other = self._leadership.claim(open_keep(host, self.project.name, LEADER), lease)
         if other != self._status.state.standby:
             self._status.update(standby=other)
             if other:

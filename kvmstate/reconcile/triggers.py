@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 
+from kvmstate.apply.lock import LEADER
 from kvmstate.host.events import Heard
 from kvmstate.host.objects import Secret
 from kvmstate.host.secrets import OWN
 from kvmstate.kinds import parent_of
 from kvmstate.model.resource import ResourceId
-from kvmstate.reconcile.leader import CLAIM
 from kvmstate.reconcile.workqueue import Task, WorkQueue
 
 # Seconds in which events are gathered, as one call may make several: libvirt tells them within a millisecond or two
@@ -23,7 +23,7 @@ ITS_OWN_STOPS = {"stopped (shutdown)", "stopped (crashed)", "stopped (failed)"}
 # The longest (seconds) that such a one is left off
 LONGEST_OFF = 300.0
 # What is done when another's claim has ended; the other secrets of a project are its record
-CLAIMS = {"lock": Task.UNLOCKED, CLAIM: Task.EVERYTHING}
+CLAIMS = {"lock": Task.UNLOCKED, LEADER: Task.EVERYTHING}
 
 
 class EventRouter:

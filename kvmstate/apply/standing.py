@@ -1,0 +1,119 @@
+"""What the project of a virtual machine says of it, by the records on the host: what becomes of what people do."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from kvmstate.apply.keep import open_keep
+from kvmstate.apply.lock import LEADER, Holder
+from kvmstate.apply.owners import records
+from kvmstate.host import Host, domains
+from kvmstate.host.objects import Domain
+from kvmstate.kind.stamps import stamped_by
+from kvmstate.model.inventory import Entry
+from kvmstate.model.resource import Lifecycle, Observed, ResourceId
+
+# What an apply does to a machine that is not as its manifest says
+_DOES = {"running": "starts it", "stopped": "shuts it down", "paused": "pauses it", "saved": "saves its memory"}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """`project` owns it, or nobody; `daemon` keeps it as its manifest says. `unread`: the project's record cannot be
+    read, and only the machine's own stamp tells of it."""
+
+    name: str
+    project: str = ""
+    entry: Entry | None = None
+    daemon: str = ""
+    unread: bool = False
+
+    @property
+    def wanted(self) -> str:
+        """The state that its manifest said when it was applied last; empty where it says none."""
+        if self.entry is None or not self.entry.specs or "state" in self.lifecycle.ignore_changes:
+            return ""
+        said = str(self.entry.specs[-1].get("state", "running"))
+        return "" if said == "ignore" else said
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        return self.entry.lifecycle if self.entry else Lifecycle()
+
+    @property
+    def suspended(self) -> str:
+        """Since when, by whom and why it is left alone; empty when it is not."""
+        if self.entry is None:
+            return ""
+        return self.entry.suspended or ("lifecycle.suspend in its manifest" if self.lifecycle.suspend else "")
+
+    def fights(self, state: str) -> bool:
+        """Whether a daemon undoes it at once when the machine is brought to this state."""
+        enforced = self.daemon and self.lifecycle.mode != "observe"
+        return bool(enforced and self._differs(state) and not self.suspended)
+
+    def fate(self, state: str) -> str:
+        """What becomes of a machine that is in this state, as a sentence; empty when nothing does."""
+        if self.unread:
+            return f"it is stamped as project {self.project}'s, whose record on the host cannot be read"
+        if not self._differs(state):
+            return ""
+        says = f"its manifest (project {self.project}) says {self.wanted}"
+        if self.suspended:
+            return f"{says}, and it is suspended ({self.suspended}): `kvmstate resume domain/{self.name}` ends that"
+        if self.fights(state):
+            return f"{says}, and a daemon keeps it so: {self.daemon}"
+        return f"{says}: the next apply {_DOES[self.wanted]}"
+
+    def _differs(self, state: str) -> bool:
+        return bool(self.wanted) and self.wanted != state
+
+
+@dataclass
+class Standings:
+    """Of all machines of a host; the records are read with the first question."""
+
+    host: Host
+    _daemons: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _records(self) -> tuple[dict[ResourceId, list[tuple[str, Entry]]], set[str]]:
+        found, unread = records(self.host)
+        owned: dict[ResourceId, list[tuple[str, Entry]]] = {}
+        for project, inventory in found.items():
+            for id_, entry in inventory.entries.items():
+                if id_.kind == Domain.type:
+                    owned.setdefault(id_, []).append((project, entry))
+        return owned, unread
+
+    def of(self, domain: Domain) -> Standing:
+        """What is on record of it. Raises HostError."""
+        owned, unread = self._records
+        for project, entry in owned.get(ResourceId(Domain.type, domain.name), ()):
+            if entry.uuid in ("", domain.uuid):
+                return Standing(domain.name, project, entry, self._daemon(project))
+        if unread and (stamp := stamped_by(domains.xml(domain))) in unread:
+            return Standing(domain.name, str(stamp), unread=True)
+        return Standing(domain.name)
+
+    def pending(self, standing: Standing) -> tuple[str, ...]:
+        """The fields that the machine takes on with its next start."""
+        if standing.entry is None or not standing.entry.pending:
+            return ()
+        # loads the models of machines
+        from kvmstate.kinds import BY_WORD
+        from kvmstate.plan.pending import waiting
+
+        seen = BY_WORD[Domain.type].ops.observe(self.host, {standing.name}).get(standing.name)
+        if not isinstance(seen, Observed) or seen.saved_xml:
+            return standing.entry.pending
+        return tuple(dict.fromkeys(change.where for change in waiting(standing.entry, seen)))
+
+    def _daemon(self, project: str) -> str:
+        if project not in self._daemons:
+            found = open_keep(self.host, project, LEADER).claimed()
+            leader = Holder.parse(found[1]) if found else None
+            self._daemons[project] = str(leader) if leader and not leader.stale(time.time()) else ""
+        return self._daemons[project]
