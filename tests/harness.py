@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 # the sandbox gives up a libvirtd that ends younger than this
 YOUNG = 3.0
 # of the tiny Linux; what it need not do, emulated, is a quarter of its start
-QUICK = "console=ttyS0 quiet no_timer_check cryptomgr.notests nokaslr noreplace-smp"
+QUICK = "console=ttyS0 quiet no_timer_check cryptomgr.notests nokaslr noreplace-smp mitigations=off audit=0 lsm="
 MAIN = "from kvmstate.cli import main; main()"
 
 

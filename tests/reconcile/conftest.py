@@ -6,11 +6,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Project
+from harness import MAIN, Project, patching
 
 pytest.register_assert_rewrite("daemons")
 
+import daemons  # noqa: E402
 from daemons import Daemon  # noqa: E402
+
+# seconds for which manifests rest before a hasty daemon deletes what has left them: instead of ten
+HASTY = 1.0
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daemons wait less for manifests to rest."""
+    monkeypatch.setattr(daemons, "MAIN", patching(reconcile__reconciler__SETTLE=str(HASTY)) + MAIN)
 
 
 @pytest.fixture

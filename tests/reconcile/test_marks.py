@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import daemons
 import libvirt
 import pytest
 import yaml
 from daemons import Daemon
-from harness import MAIN, Project, Run, idle, kvmstate, patching, pool, resource, until
+from harness import Project, Run, idle, kvmstate, pool, resource, until
 
 pytestmark = pytest.mark.real
 
@@ -95,14 +94,10 @@ def test_what_is_not_owned_cannot_be_marked_and_then_nothing_is(project: Project
     assert "suspended" not in project.kvmstate("status").out
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_deletion_waits_until_it_is_confirmed_and_no_longer_than_it_is_meant(
-    project: Project,
-    run: Callable[..., Daemon],
-    connection: libvirt.virConnect,
-    monkeypatch: pytest.MonkeyPatch,
+    project: Project, run: Callable[..., Daemon], connection: libvirt.virConnect
 ) -> None:
-    # how long files rest before what left them is removed is another test's matter
-    monkeypatch.setattr(daemons, "MAIN", patching(reconcile__reconciler__SETTLE="0.2") + MAIN)
     never = [{"schedule": "0 0 29 2 *", "duration": "1m"}]
     settings(project, prune="confirm", windows=never)
     both = [idle("web", state="stopped"), idle("db", state="stopped")]

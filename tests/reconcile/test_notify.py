@@ -61,7 +61,7 @@ class Hook:
         return [body["message"] for _, _, body in self.got]
 
     def gets(self, count: int) -> list[str]:
-        until(lambda: len(self.got) >= count, f"{count} messages", 20)
+        until(lambda: len(self.got) >= count, f"{count} messages")
         return self.messages()
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ def test_slack_gets_text_from_which_nobody_can_break_out(
     (tmp_path / "slack").write_text(hook.url)
     tell(Slack(type="slack", url_file="slack"))
     status.record_event("DriftCorrected", "title: <!channel> & \x1b[31m", WEB)
-    until(lambda: hook.got, "a message", 20)
+    until(lambda: hook.got, "a message")
     assert hook.got[0][2] == {
         "text": "[shop] domain/web: DriftCorrected on qemu:///system\ntitle: &lt;!channel&gt; &amp; \\x1b[31m"
     }
@@ -197,7 +197,7 @@ def test_an_email_is_sent_with_encryption_unless_told_otherwise(
             )
         )
         status.update_resources([ResourceStatus(WEB, Sync.FAILED, "no memory\nat all", "buy some")])
-        until(lambda: mails.got, f"a mail, or {said(status, 'NotificationFailed')}", 20)
+        until(lambda: mails.got, f"a mail, or {said(status, 'NotificationFailed')}")
     finally:
         server.stop()
     mail = message_from_bytes(mails.got[0].content)
@@ -255,9 +255,9 @@ def test_a_receiver_that_fails_is_tried_again_and_said_once(
     hook.status = 503
     tell(Slack(type="slack", url_file="secret"))
     status.record_event("DriftCorrected", "cpus: 3 -> 2", WEB)
-    until(lambda: len(hook.got) > 3, "further tries", 20)
+    until(lambda: len(hook.got) > 3, "further tries")
     hook.status = 200
-    until(lambda: said(status, "NotificationRecovered"), "it is said to be over", 20)
+    until(lambda: said(status, "NotificationRecovered"), "it is said to be over")
     assert said(status, "NotificationFailed") == ["slack secret: it answers 503"]
     # nobody listens there, or it is not a URL: what the file holds is never said
     for text, why in (
@@ -268,10 +268,10 @@ def test_a_receiver_that_fails_is_tried_again_and_said_once(
         secret.write_text(text)
         count = len(said(status, "NotificationFailed"))
         status.record_event("DriftCorrected", f"because of {why}", WEB)
-        until(lambda n=count: len(said(status, "NotificationFailed")) > n, "the next failure", 20)  # type: ignore[misc]
+        until(lambda n=count: len(said(status, "NotificationFailed")) > n, "the next failure")  # type: ignore[misc]
         assert why in said(status, "NotificationFailed")[-1]
         secret.write_text(hook.url)
-        until(lambda n=count: len(said(status, "NotificationRecovered")) > n, "it is over", 20)  # type: ignore[misc]
+        until(lambda n=count: len(said(status, "NotificationRecovered")) > n, "it is over")  # type: ignore[misc]
     assert "hush" not in str(status.events())
 
 
@@ -288,7 +288,7 @@ def test_a_receiver_that_never_answers_holds_up_nobody(
         assert time.monotonic() - began < 5
         assert hook.gets(20)
         # what the one that is stuck is to get is bounded
-        until(lambda: notifier.counts["webhook", "held"] >= 199, "what is too much is held back", 20)
+        until(lambda: notifier.counts["webhook", "held"] >= 199, "what is too much is held back")
     finally:
         stuck.close()
 

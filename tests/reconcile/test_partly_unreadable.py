@@ -13,10 +13,10 @@ import yaml
 from daemons import Daemon
 from harness import Project, resource
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("hasty")]
 Run = Callable[..., Daemon]
-# longer than what was removed from the manifests is waited for
-SETTLED = 12.0
+# longer than a hasty daemon lets what was removed from the manifests rest
+SETTLED = 3.0
 
 
 def in_a_folder(project: Project, folder: Path) -> Path:

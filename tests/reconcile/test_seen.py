@@ -220,9 +220,9 @@ def test_who_is_to_be_told_is_told(
         settings(project, notifications=[{"type": "webhook", "urlFile": "url"}])
         project.write({"kind": "Nonsense"})
         # before it, what is wrong with a file that is only half written
-        until(lambda: any("expected a kind" in message for message in hook.messages()), "what is wrong", 20)
+        until(lambda: any("expected a kind" in message for message in hook.messages()), "what is wrong")
         connection.networkLookupByName("lan").destroy()
-        until(lambda: "active: false -> true" in hook.messages(), "what was corrected", 20)
+        until(lambda: "active: false -> true" in hook.messages(), "what was corrected")
         assert daemon.stop() == 0
     finally:
         hook.close()

@@ -71,7 +71,7 @@ def test_manifests_that_are_not_whole_delete_nothing(
         spoil()
         daemon.says("ManifestsInvalid")
         connection.lookupByName("vm").destroy()
-        until(lambda: is_running(connection), "the last good ones are in force", 20)
+        until(lambda: is_running(connection), "the last good ones are in force")
         fix()
         daemon.says("ManifestsValid")
     assert connection.networkLookupByName("lan").isActive()
@@ -125,7 +125,7 @@ def test_libvirtd_killed(project: Project, run: Run, connection: libvirt.virConn
         # whether it hears of the loss, or is connected again before it would have to say so
         again = until(lambda: opened(project.uri), "libvirtd is back")
         # what was being corrected when it died is corrected by now
-        until(partial(is_running, again), "kept", 20)
+        until(partial(is_running, again), "kept")
         daemon.mark()
         # while a new libvirtd takes its machines over, this destroys them and fails
         with suppress(libvirt.libvirtError):
@@ -146,7 +146,7 @@ def test_a_disk_that_is_full(project: Project, run: Run, connection: libvirt.vir
         daemon = run()
         daemon.says("Failed", "volume/images/base")
         # libvirtd of 11.3 may crash of it
-        until(lambda: is_running(libvirt.open(project.uri)), "the others are kept", 20)
+        until(lambda: is_running(libvirt.open(project.uri)), "the others are kept")
         inside(project.host, f"rm {folder}/in-the-way")
         daemon.says("Recovered", "volume/images/base", 60)
         inside(project.host, f"cmp {folder}/base {tmp_path}/base.img")
