@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from kvmstate.apply.lock import open_lock
 from kvmstate.apply.owners import owners
 from kvmstate.errors import HostError
-from kvmstate.host import Host
+from kvmstate.host import Host, domains
+from kvmstate.host.objects import Domain
 
 
 @contextmanager
@@ -33,3 +34,22 @@ def held(
                 lock.check()
 
         yield check
+
+
+def restart(
+    host: Host,
+    domain: Domain,
+    command: str,
+    lock_timeout: float,
+    timeout: float,
+    power_off: bool,
+    say: Callable[[str], None],
+    told: Callable[[float], None],
+) -> None:
+    """Stop and start a machine under the lock of its owner, so that no daemon comes in between; see `domains.shutdown`.
+    Raises Locked and HostError."""
+    with held(host, [domain.name], command, lock_timeout, say) as check:
+        check()
+        domains.shutdown(domain, timeout, power_off, told=told)
+        check()
+        domains.start(domain)

@@ -15,8 +15,14 @@ from kvmstate.kind.stamps import stamped_by
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Lifecycle, Observed, ResourceId
 
-# What an apply does to a machine that is not as its manifest says
-_DOES = {"running": "starts it", "stopped": "shuts it down", "paused": "pauses it", "saved": "saves its memory"}
+
+def _does(wanted: str, state: str) -> str:
+    """What an apply does to a machine in this state."""
+    if wanted == "running":
+        return {"paused": "resumes it", "saved": "starts it from its saved memory"}.get(state, "starts it")
+    if wanted == "paused" and state != "running":
+        return "starts it, paused"
+    return {"stopped": "shuts it down", "paused": "pauses it", "saved": "saves its memory"}[wanted]
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,11 @@ class Standing:
             return ""
         return self.entry.suspended or ("lifecycle.suspend in its manifest" if self.lifecycle.suspend else "")
 
+    @property
+    def says(self) -> str:
+        """Whose it is, and the state that it should be in."""
+        return f"its manifest (project {self.project}) says {self.wanted}"
+
     def fights(self, state: str) -> bool:
         """Whether a daemon undoes it at once when the machine is brought to this state."""
         enforced = self.daemon and self.lifecycle.mode != "observe"
@@ -60,12 +71,12 @@ class Standing:
             return f"it is stamped as project {self.project}'s, whose record on the host cannot be read"
         if not self._differs(state):
             return ""
-        says = f"its manifest (project {self.project}) says {self.wanted}"
+        says = self.says
         if self.suspended:
             return f"{says}, and it is suspended ({self.suspended}): `kvmstate resume domain/{self.name}` ends that"
         if self.fights(state):
-            return f"{says}, and a daemon keeps it so: {self.daemon}"
-        return f"{says}: the next apply {_DOES[self.wanted]}"
+            return f"{says}, and a daemon keeps it so ({self.daemon})"
+        return f"{says}: the next apply {_does(self.wanted, state)}"
 
     def _differs(self, state: str) -> bool:
         return bool(self.wanted) and self.wanted != state

@@ -8,12 +8,6 @@ OTHERS = {
     "console": ("use a guest's serial console", f"{_URI} console NAME"),
     "ssh": ("log in to a guest", f"ssh USER@ADDRESS; {_URI} domifaddr NAME lists the addresses"),
     "display": ("see a guest's screen", "virt-viewer -c URI NAME"),
-    "start": ("start a guest now", f"{_URI} start NAME; `state: running` in its manifest keeps it running"),
-    "stop": ("shut a guest down now", f"{_URI} shutdown NAME; `state: stopped` in its manifest keeps it off"),
-    "kill": ("switch a guest off at once", f"{_URI} destroy NAME"),
-    "restart": ("restart a guest now", f"{_URI} shutdown NAME, then {_URI} start NAME: that applies pending changes"),
-    "pause": ("pause a guest", f"{_URI} suspend NAME; {_URI} resume NAME"),
-    "save": ("save a guest's memory to disk", f"{_URI} managedsave NAME"),
     "migrate": ("move a running guest to another host", f"{_URI} migrate --live NAME qemu+ssh://HOST/system"),
     "backup": (
         "copy a running guest's disks",
@@ -23,6 +17,12 @@ OTHERS = {
     "dumpxml": ("see libvirt's XML", f"{_URI} dumpxml NAME"),
 }
 _KVMSTATE = {
+    "start": "kvmstate vm start NAME; `state: running` in its manifest keeps it running",
+    "stop": "kvmstate vm shutdown NAME; `state: stopped` in its manifest keeps it off",
+    "kill": "kvmstate vm poweroff NAME",
+    "restart": "kvmstate vm reboot NAME; --apply-pending takes on what waits for a restart",
+    "pause": "kvmstate vm pause NAME",
+    "save": "kvmstate vm save NAME",
     "create": "declare it in a manifest; then kvmstate apply",
     "clone": "a Volume with `backing` or `content`, and a VirtualMachine that uses it; then kvmstate apply",
     "edit": "edit its manifest; then kvmstate apply",

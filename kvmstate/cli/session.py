@@ -110,12 +110,12 @@ def lock_option(command: F, default: str = "0s") -> F:
         default=default,
         show_default=True,
         metavar="DURATION",
-        callback=_seconds,
+        callback=seconds,
         help="Wait this long for another run on this project to end.",
     )(command)
 
 
-def _seconds(context: click.Context, option: click.Parameter, text: str) -> int:
+def seconds(context: click.Context, option: click.Parameter, text: str) -> int:
     from kvmstate.model.quantity import parse_duration
 
     try:

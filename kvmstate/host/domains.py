@@ -269,12 +269,21 @@ def set_autostart(domain: Domain, value: bool) -> None:
         domain.raw.setAutostart(int(value))
 
 
-def shutdown(domain: Domain, timeout: float, power_off: bool, clock: Callable[[], float] = time.monotonic) -> None:
-    """Ask the guest to shut down and wait; when time is up, power off if that is allowed. Raises HostError.
+def shutdown(
+    domain: Domain,
+    timeout: float,
+    power_off: bool,
+    clock: Callable[[], float] = time.monotonic,
+    hint: str = "shut it down by hand, or let lifecycle.stop say onTimeout: destroy",
+    told: Callable[[float], None] = lambda seconds: None,
+) -> None:
+    """Ask the guest to shut down (by its agent, else by ACPI) and wait; when time is up, power off if that is allowed.
+    Raises HostError, with this `hint`. `told` is told how long it has been waited each time that it is asked again.
 
     The request is repeated: a guest that is still booting does not hear the first one.
     """
-    deadline = clock() + timeout
+    began = clock()
+    deadline = began + timeout
     asked = -SHUTDOWN_AGAIN
     while state(domain) != "stopped":
         if state(domain) == "paused":
@@ -283,13 +292,11 @@ def shutdown(domain: Domain, timeout: float, power_off: bool, clock: Callable[[]
             if power_off:
                 destroy(domain)
                 return
-            raise HostError(
-                f"the guest did not shut down within {timeout:g} s",
-                "shut it down by hand, or let lifecycle.stop say onTimeout: destroy",
-            )
+            raise HostError(f"the guest did not shut down within {timeout:g} s", hint)
         if clock() - asked >= SHUTDOWN_AGAIN:
             _reach("stopped", domain, lambda: domain.raw.shutdownFlags(0))
             asked = clock()
+            told(asked - began)
         time.sleep(0.1)
 
 

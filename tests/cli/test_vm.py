@@ -1,41 +1,136 @@
-"""kvmstate vm, on libvirt's test driver: each connection is a host of its own, with one machine, `test`, that runs."""
+"""kvmstate vm, on libvirt's test driver: each connection is a host of its own, which a file describes."""
 
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from harness import kvmstate
 
-HOST = ("-c", "test:///default")
+from kvmstate.apply.standing import Standing
+from kvmstate.cli.vm.holding import Hold
+from kvmstate.errors import HostError
+from kvmstate.model.inventory import Entry
+from kvmstate.model.resource import Lifecycle, ResourceId
+
+DOCS = Path(__file__).parents[2] / "docs" / "jobs" / "daily-work.md"
+STATES = ("running", "paused", "stopped", "saved")
+# as https://libvirt.org/drvtest.html has it: VIR_DOMAIN_RUNNING, PAUSED and SHUTOFF
+_RUNSTATE = {"running": 1, "paused": 3, "stopped": 5, "saved": 5}
+TABLE = (
+    "start",
+    "shutdown",
+    "poweroff",
+    "reboot",
+    "reset",
+    "pause",
+    "unpause",
+    "save",
+    "restore",
+)
 
 
-def test_a_running_machine_is_not_started_again() -> None:
-    done = kvmstate("vm", "start", "test", *HOST, "--json")
-    assert done.code == 0
-    assert json.loads(done.out)["results"] == [
-        {"message": "test: is running already", "machine": "test", "state": "running", "note": "", "changed": False}
-    ]
+@pytest.fixture
+def host(tmp_path: Path) -> str:
+    """With a machine in each state, of its name."""
+    domains = ""
+    for state in STATES:
+        more = "<test:hasmanagedsave/>" if state == "saved" else ""
+        domains += f"""<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>{state}</name>
+        <memory>1024</memory><os><type>hvm</type></os>
+        <test:runstate>{_RUNSTATE[state]}</test:runstate>{more}</domain>"""
+    (tmp_path / "host.xml").write_text(f"<node>{domains}</node>")
+    return f"test://{tmp_path}/host.xml"
 
 
-def test_list_takes_patterns() -> None:
-    done = kvmstate("vm", "list", "t*", *HOST)
-    assert done.out.splitlines()[1].split()[:4] == ["test", "running", "-", "192.168.122.3"]
+def test_each_verb_in_each_state_says_what_the_docs_tell(host: str, request: pytest.FixtureRequest) -> None:
+    rows = []
+    for verb in TABLE:
+        cells = []
+        for state in STATES:
+            done = kvmstate("vm", verb, state, "-c", host)
+            said = (done.out or done.err).splitlines()[0].removeprefix("error: ").removeprefix(f"{state}: ")
+            cells.append(said + (f" ({done.code})" if done.code else ""))
+        rows.append(f"| `{verb}` | {' | '.join(cells)} |")
+    head = ["| | " + " | ".join(STATES) + " |", "|---|" + "---|" * len(STATES)]
+    table = "\n".join([*head, *rows]) + "\n"
+    text = DOCS.read_text(encoding="utf-8")
+    if request.config.getoption("--regenerate"):
+        text = re.sub(r"\| \| running \|(?:.|\n)*?\n(?=\n)", table, text)
+        DOCS.write_text(text, encoding="utf-8")
+    assert table in text, f"pytest --regenerate {Path(__file__).name} writes it again:\n{table}"
+
+
+def test_what_programs_are_told(host: str) -> None:
+    done = kvmstate("vm", "pause", "*", "-c", host, "--json")
+    assert done.code == 1
+    told = {each["machine"]: each for each in json.loads(done.out)["results"]}
+    assert told["running"] == {
+        "message": "running: paused",
+        "machine": "running",
+        "state": "paused",
+        "note": "",
+        "changed": True,
+    }
+    assert (told["paused"]["changed"], told["stopped"]["error"]) == (False, "it is stopped")
+
+
+def test_list(host: str) -> None:
+    done = kvmstate("vm", "list", "s*", "-c", host)
+    assert [line.split()[:3] for line in done.out.splitlines()[1:]] == [[n, n, "-"] for n in ("saved", "stopped")]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("start tesst", "did you mean test?"),
+        ("start runing", "did you mean running?"),
         ("start", "which machine?"),
         ("list no*", "there is no virtual machine no*"),
-        ("destroy test", "`kvmstate vm poweroff` switches a machine off"),
-        ("stop test", "kvmstate vm shutdown"),
+        ("destroy running", "`kvmstate vm poweroff` switches a machine off"),
+        ("stop running", "kvmstate vm shutdown"),
         ("lits", "did you mean list?"),
+        ("save running paused --file /tmp/x", "--file is of one machine"),
+        ("save running --file x", "the host needs an absolute path"),
+        ("reboot running --apply-pending", "no project owns it"),
     ],
 )
-def test_what_is_meant(words: str, said: str) -> None:
+def test_what_is_meant(words: str, said: str, host: str) -> None:
     verb, *names = words.split()
-    done = kvmstate("vm", verb, *names, *HOST)
+    done = kvmstate("vm", verb, *names, "-c", host)
     assert done.code == 1
     assert said in done.err
+
+
+def standing(said: str | None = None, daemon: str = "", **lifecycle: object) -> Standing:
+    spec = {} if said is None else {"state": said}
+    entry = Entry(ResourceId("domain", "web"), "", (spec,), Lifecycle.model_validate(lifecycle))
+    return Standing("web", "shop", entry, daemon)
+
+
+@pytest.mark.parametrize(
+    ("known", "state", "fights", "fate"),
+    [
+        (Standing("web"), "stopped", False, ""),
+        (standing(), "running", False, ""),
+        (standing("ignore", "ann"), "stopped", False, ""),
+        (standing(daemon="ann", ignoreChanges=["state"]), "stopped", False, ""),
+        (standing(), "stopped", False, "says running: the next apply starts it"),
+        (standing(), "paused", False, "the next apply resumes it"),
+        (standing(), "saved", False, "the next apply starts it from its saved memory"),
+        (standing("paused"), "stopped", False, "the next apply starts it, paused"),
+        (standing("stopped"), "running", False, "the next apply shuts it down"),
+        (standing(daemon="ann"), "stopped", True, "and a daemon keeps it so (ann)"),
+        (standing(daemon="ann", mode="observe"), "stopped", False, "the next apply starts it"),
+        (standing(daemon="ann", suspend=True), "stopped", False, "`kvmstate resume domain/web` ends that"),
+    ],
+)
+def test_what_the_manifest_will_do(known: Standing, state: str, fights: bool, fate: str) -> None:
+    assert known.fights(state) == fights
+    assert known.fate(state).endswith(fate)
+    assert bool(fate) == bool(known.fate(state))
+    if fights:
+        with pytest.raises(HostError, match=r"a daemon .* would undo it at once"):
+            Hold().refuse(known, state)
+    Hold(False).refuse(known, state)

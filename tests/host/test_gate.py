@@ -47,6 +47,11 @@ CALLS = {
     ("pools", "delete", "delete"): PERMIT,
     ("pools", "look", "storagePoolCreateXML"): "lists a folder, builds nothing and is never defined",
     ("pools", "undefine", "undefine"): PERMIT,
+    (
+        "power",
+        "restore_from",
+        "restoreFlags",
+    ): "starts what a file holds; the file stays, and libvirt refuses one that runs",
     ("secrets", "_define", "secretDefineXML"): OWN,
     ("secrets", "delete", "undefine"): OWN,
     ("secrets", "release", "undefine"): OWN,

@@ -12,6 +12,14 @@ from kvmstate.errors import UsageError
 VERBS = {
     "list": "look:list_",
     "start": "power:start",
+    "shutdown": "power:shutdown",
+    "poweroff": "power:poweroff",
+    "reboot": "power:reboot",
+    "reset": "power:reset",
+    "pause": "power:pause",
+    "unpause": "power:unpause",
+    "save": "saving:save",
+    "restore": "saving:restore",
 }
 # What people look for, and is called otherwise
 ELSEWHERE = {

@@ -14,6 +14,7 @@ import click
 
 from kvmstate.cli.formats import telling
 from kvmstate.cli.options import complete_addresses, connect_option, env_option, inputs
+from kvmstate.cli.vm.holding import Hold, suspend
 from kvmstate.errors import KvmstateError, UsageError
 from kvmstate.views.formats import TEXT, Format
 
@@ -31,7 +32,7 @@ PARALLEL = 10
 
 @dataclass(frozen=True)
 class At:
-    """The machines that a verb is about, on their host. `word` is the verb."""
+    """The machines that a verb is about, on their host."""
 
     host: Host
     seen: Sequence[Seen]
@@ -45,6 +46,16 @@ class Done:
     text: str
     state: str
     facts: dict[str, object] = field(default_factory=dict)
+
+
+def unchanged(seen: Seen) -> Done:
+    """There is nothing to do."""
+    return Done(f"is {seen.state} already", seen.state, {"changed": False})
+
+
+def changed(text: str, state: str, **facts: object) -> Done:
+    """It was done, and the machine is in this state."""
+    return Done(text, state, {"changed": True, **facts})
 
 
 def _plain(text: str) -> str:
@@ -163,15 +174,26 @@ def _labelled(asked: Inputs, selector: str) -> set[str]:
     return found
 
 
-def act(fmt: Format, at: At, do: Callable[[Seen, Standing], Done]) -> int:
+def act(
+    fmt: Format, at: At, do: Callable[[Seen, Standing], Done], state: str | None = None, hold: Hold | None = None
+) -> int:
     """Do it to every machine, several at a time, and tell of each as it is done: what became of it, and what its
-    manifest will do next. One that fails does not stop the others; the exit code."""
+    manifest will do next. One that fails does not stop the others; the exit code. `state` is the one that it brings
+    them to, where a daemon may undo it; see `Hold`."""
     from kvmstate.cli import complain
+
+    hold = hold or Hold()
+    at = suspend(at, hold)
+
+    def one(seen: Seen, standing: Standing) -> Done:
+        if state and seen.state != state:
+            hold.refuse(standing, state)
+        return do(seen, standing)
 
     standings = {each.domain.name: at.standings.of(each.domain) for each in at.seen}
     failed = 0
     with telling(fmt) as tell, ThreadPoolExecutor(PARALLEL, thread_name_prefix="vm") as pool:
-        asked = {pool.submit(do, each, standings[each.domain.name]): each for each in at.seen}
+        asked = {pool.submit(one, each, standings[each.domain.name]): each for each in at.seen}
         for future in as_completed(asked):
             name = asked[future].domain.name
             try:

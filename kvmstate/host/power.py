@@ -1,0 +1,59 @@
+"""What people do to a domain that runs, besides starting and stopping it, see `kvmstate.host.domains`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libvirt
+
+from kvmstate.errors import HostError
+from kvmstate.host.connection import Host
+from kvmstate.host.faults import faults
+from kvmstate.host.objects import Domain
+from kvmstate.xmlbind.document import document
+
+
+def reboot(domain: Domain) -> None:
+    """Ask the guest to reboot: by its agent, else by ACPI. QEMU goes on, and so waits what needs a restart."""
+    with faults():
+        domain.raw.reboot(0)
+
+
+def reset(domain: Domain) -> None:
+    """Press the reset button: the guest is not asked."""
+    with faults():
+        domain.raw.reset(0)
+
+
+def save(domain: Domain, paused: bool | None = None, bypass_cache: bool = False) -> None:
+    """Write its memory to where libvirt keeps it for the next start, and stop it. `paused`: whether it stands still
+    after that start; None: as it does now."""
+    with faults():
+        domain.raw.managedSave(_flags(paused, bypass_cache))
+
+
+def save_to(host: Host, domain: Domain, path: str, paused: bool | None = None, bypass_cache: bool = False) -> None:
+    """Write its memory to a file of the host's, and stop it. Raises HostError where such a file is: libvirt would write
+    over it."""
+    if host.sight.inode(path):
+        raise HostError(f"{path} is there already on the host", "save to another file, or delete that one")
+    with faults():
+        domain.raw.saveFlags(path, None, _flags(paused, bypass_cache))
+
+
+def saved_in(connection: Any, path: str) -> tuple[str, str]:
+    """The name and the UUID of the domain whose memory a file of the host's holds. Raises HostError."""
+    with faults():
+        root = document(connection.saveImageGetXMLDesc(path, 0))
+    return root.findtext("name") or "", root.findtext("uuid") or ""
+
+
+def restore_from(connection: Any, path: str, paused: bool = False) -> None:
+    """Start the domain that a file holds from there. The file stays. Raises HostError."""
+    with faults():
+        connection.restoreFlags(path, None, libvirt.VIR_DOMAIN_SAVE_PAUSED if paused else 0)
+
+
+def _flags(paused: bool | None, bypass_cache: bool) -> int:
+    state = {None: 0, True: libvirt.VIR_DOMAIN_SAVE_PAUSED, False: libvirt.VIR_DOMAIN_SAVE_RUNNING}[paused]
+    return int(state | (libvirt.VIR_DOMAIN_SAVE_BYPASS_CACHE if bypass_cache else 0))
