@@ -15,7 +15,7 @@ from kvmstate.apply.policies import Policies
 from kvmstate.apply.rollout import Restarts, noted
 from kvmstate.apply.size import without_the_too_large
 from kvmstate.errors import KvmstateError
-from kvmstate.host import Host, domains, open_host
+from kvmstate.host import Host, domains, installation, open_host
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.identity import Claim
@@ -98,7 +98,7 @@ class Session:
         exact: bool = False,
     ) -> Result:
         """Carry out the plan, then (unless `exact`) what became known on the way; then say what of it is `left`."""
-        self._forget_reverts(plan)
+        self._forget_marks(plan)
         with Recheck(self.host, self.store) as recheck:
 
             def told(event: Event) -> None:
@@ -114,12 +114,16 @@ class Session:
                 recheck.left()
             return replace(result, states=recheck.states)
 
-    def _forget_reverts(self, plan: Plan) -> None:
-        """Somebody has started these machines after a revert of them was cut off: they are in use as they are."""
+    def _forget_marks(self, plan: Plan) -> None:
+        """Somebody has started these machines after a revert, or an installation, of them was cut off: they are in use
+        as they are."""
         for change in plan.changes:
-            if change.id.kind == "domain" and change.running and change.observed and underway.read(change.observed.xml):
-                self.store.guard()
-                underway.end(domains.find(self.host.connection, change.id.name))
+            if change.id.kind != "domain" or not (change.running and (seen := change.observed)):
+                continue
+            for mark in (underway, installation):
+                if mark.read(seen.xml) and not installation.runs(seen.active_xml):
+                    self.store.guard()
+                    mark.end(domains.find(self.host.connection, change.id.name))
 
     def _apply(
         self,

@@ -20,6 +20,7 @@ from kvmstate.host.resting import busy
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
+from kvmstate.model.resource import ResourceId
 from kvmstate.plan.uses import users
 
 _NOT_TOLD = "whether it is the object that this project's record means cannot be told over this connection"
@@ -35,6 +36,7 @@ class Gate:
         self._builds = {change.id for change in plan.todo if change.builds}
         self._shrinks = {change.id for change in plan.todo if change.shrinks}
         self._made: dict[object, str] = {}
+        self._empty: set[ResourceId] = set()
         if self._shown or self._shrinks:
             host.uses.hear()
 
@@ -114,11 +116,16 @@ class Gate:
 
     def made(self, change: Change, identity: str) -> None:
         self._made[change.id] = identity
+        if not (change.copies or change.spec.filling()):
+            self._empty.add(change.id)
         if entry := self._store.get(change.id):
             self._store.put(replace(entry, uuid=identity))
             if change.copies or change.spec.filling():
                 # before anything is put into it: an upload that is cut off is known by this
                 self._store.flush()
+
+    def made_empty(self, id_: ResourceId) -> bool:
+        return id_ in self._empty
 
     def _allowed(self, change: Change) -> None:
         """Raises HostError. Nothing is known yet of the object itself."""

@@ -76,6 +76,8 @@ class Host:
         self.named: Callable[[], dict[str, tuple[str, str | None]]] = dict
         # whether each volume is looked at also where a look takes a way, see `kvmstate.host.sight`
         self.closely = False
+        # whether a run waits for what may take a person as long as they want, such as an installer
+        self.patient = True
 
     @property
     def is_local(self) -> bool:

@@ -250,6 +250,32 @@ def start(domain: Domain, paused: bool = False) -> None:
     _reach("paused" if paused else "running", domain, lambda: domain.raw.createWithFlags(flags))
 
 
+def start_as(domain: Domain, text: str) -> None:
+    """Start a domain that is off with other XML of the same name and UUID; what is defined stays, and counts again when
+    it has stopped."""
+    with faults():
+        domain.raw.connect().createXML(text, 0)
+
+
+# virDomainShutoffReason
+_REASONS = {
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "shutdown",
+    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "destroyed",
+    libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "failed",
+}
+
+
+def stopped_because(domain: Domain) -> str:
+    """Why a domain is off: shutdown (by its guest), destroyed, crashed, failed; empty for another reason, and where a
+    daemon that was started since does not know."""
+    with faults():
+        number, reason = domain.raw.state(0)
+    if number == libvirt.VIR_DOMAIN_CRASHED:
+        return "crashed"
+    return _REASONS.get(reason, "") if number == libvirt.VIR_DOMAIN_SHUTOFF else ""
+
+
 def suspend(domain: Domain) -> None:
     _reach("paused", domain, domain.raw.suspend)
 

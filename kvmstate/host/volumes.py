@@ -8,6 +8,7 @@ from errno import ENOENT
 from typing import Any
 
 import libvirt
+from lxml import etree
 
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import pools
@@ -24,6 +25,8 @@ ALGORITHMS = {
     name: getattr(libvirt, f"VIR_STORAGE_VOL_WIPE_ALG_{name.upper()}")
     for name in ("zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "random", "trim")
 }
+# A qcow2 image with any data has at least so many bytes
+FRESH = 4 * 65536
 # What <compat> calls the version of qcow2 that has bitmaps
 QCOW2_V3 = "1.1"
 
@@ -43,6 +46,14 @@ def xml(volume: Volume) -> str:
         if error.errno == ENOENT:
             raise NotFound(error.message, code=error.code, errno=ENOENT) from error
         raise
+
+
+def never_written(node: etree._Element) -> bool:
+    """Whether nothing has ever been written to a volume that is a file, by its XML: a raw one has no blocks then, and a
+    qcow2 image its header and three tables of one cluster (of 64 KiB) each."""
+    if node.find("target/format[@type='qcow2']") is not None:
+        return int(node.findtext("physical") or FRESH) < FRESH
+    return int(node.findtext("allocation") or 1) == 0
 
 
 def allocated(volume: Volume) -> int:

@@ -293,6 +293,9 @@ class Gate(Protocol):
     def made(self, change: Change, identity: str) -> None:
         """Tell which object has been made for a change, before anything is put into it."""
 
+    def made_empty(self, id_: ResourceId) -> bool:
+        """Whether this run has made it, and has put nothing into it."""
+
 
 @dataclass(frozen=True)
 class Context:

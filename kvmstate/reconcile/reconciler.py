@@ -132,6 +132,8 @@ class Reconciler:
             return
         started, clock = datetime.now(UTC), time.monotonic()
         with open_host(self.uri) as host:
+            # an event tells when it may go on
+            host.patient = False
             leads = self._leads(host, whole)
             self._status.set_condition(ConditionType.HOST, None)
             if not leads:

@@ -30,6 +30,7 @@ CALLS = {
     ("domains", "_undefine", "undefineFlags"): PERMIT,
     ("domains", "block_resize", "blockResize"): PERMIT,
     ("domains", "define", "defineXMLFlags"): OVER,
+    ("domains", "start_as", "createXML"): "starts what is off, and leaves what is defined; no file is made or written",
     ("domains", "tried", "defineXMLFlags"): TRIED,
     ("domains", "tried", "undefineFlags"): TRIED,
     ("domains", "remove_trials", "undefineFlags"): TRIED,

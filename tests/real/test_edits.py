@@ -19,6 +19,7 @@ from kvmstate.kind import Kind, Spec
 from kvmstate.kinds import BY_NAME, ON_HOST
 from kvmstate.kinds.network.live import SECTIONS, lists_of
 from kvmstate.kinds.virtual_machine.settings.cloud_init import CloudInit
+from kvmstate.kinds.virtual_machine.settings.install import Install, InstallKernel
 from kvmstate.model.change import Action, Change, Key
 from kvmstate.model.effect import Effect
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
@@ -162,6 +163,14 @@ FIXED = {
             "cloudInit",
             *(f"cloudInit.{b.alias}" for b in bindings(CloudInit)),
             *(f"interfaces[].{field}" for field in ("addresses", "gateway", "nameservers")),
+        )
+    },
+    **{
+        f"VirtualMachine.{field}": "for a machine that is made: tests/behaviours/test_install.py"
+        for field in (
+            "install",
+            *(f"install.{b.alias}" for b in bindings(Install)),
+            *(f"install.kernel.{b.alias}" for b in bindings(InstallKernel)),
         )
     },
     "VirtualMachine.dependsOn": "in what order machines are made: tests/behaviours/test_first_boot.py",

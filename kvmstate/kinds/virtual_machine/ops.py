@@ -8,12 +8,12 @@ from dataclasses import replace
 from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError
-from kvmstate.host import Host, agent, domains
+from kvmstate.host import Host, agent, domains, installation
 from kvmstate.host.addresses import addresses
 from kvmstate.host.connection import Glimpse
 from kvmstate.host.objects import Domain
 from kvmstate.host.permit import Changed
-from kvmstate.kind import Context, Ops
+from kvmstate.kind import Context, Ops, Scene
 from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp_element, stamping
 from kvmstate.kind.steps import Step, simple
@@ -45,6 +45,8 @@ from kvmstate.xmlbind.path import parse_path
 
 # Fields that are not in the XML: libvirt has calls of their own for them.
 CALLS = ("state", "autostart")
+# What a machine's state is called while its installer runs
+INSTALLING = "installing"
 
 
 def names(host: Host) -> set[str]:
@@ -61,6 +63,8 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
         running, autostart, kept = status(domain)
         state = domains.state(domain) if running else "stopped"
         active_xml = domains.xml(domain, inactive=False) if state != "stopped" else None
+        if installation.runs(active_xml):
+            state = INSTALLING
         calls = {"state": state, "autostart": autostart}
         id_ = ResourceId("domain", domain.name)
         kept_memory = domains.saved_xml(domain) if active_xml is None and saved(domain) else None
@@ -107,6 +111,9 @@ def _read(seen: Observed, lookup: Lookup) -> tuple[VirtualMachineSpec, VirtualMa
         return parse(VirtualMachineSpec, node, lookup).model_copy(update=seen.calls)
 
     config = spec(document(seen.xml))
+    if installation.runs(seen.active_xml):
+        # what the installer has besides goes with it
+        return config, config
     return config, _settled(config, spec, document(seen.active_xml)) if seen.active_xml else None
 
 
@@ -236,6 +243,8 @@ def steps(change: Change, at: Context) -> list[Step]:
             node = written(now, document(before.text), host.lookup, at.project)
         else:
             node = written(change, base(host, spec), host.lookup, at.project)
+            if spec.install:
+                installation.write(node, installation.Stage.TO_START)
         _refuse_unknown_formats(node)
 
         def put(node: etree._Element, validate: bool) -> None:
@@ -273,11 +282,22 @@ def steps(change: Change, at: Context) -> list[Step]:
         todo.append(simple(f"rename {old.name}", lambda: domains.rename(host.connection, old.name, name)))
     if change.observed is None or any(f.path[0] not in CALLS for f in change.fields):
         todo.append(simple("define", define))
-    if spec.autostart is not None:
-        todo.append(simple("set autostart", lambda: domains.set_autostart(find(), spec.autostart)))
     runs, wanted = change.running, spec.state != "stopped"
+    first: list[Step] = []
+    if wanted and (spec.install or (change.observed and installation.read(change.observed.xml))):
+        from kvmstate.kinds.virtual_machine import install  # few machines are installed
+
+        first, ended = install.steps(change, at, find)
+        todo += first
+        if not ended:
+            return todo
+    if spec.autostart is not None:
+        # not before it is installed: a host that boots would start it from its disk
+        todo.append(simple("set autostart", lambda: domains.set_autostart(find(), spec.autostart)))
     start = simple("start", lambda: domains.start(find(), paused=spec.state == "paused"))
     awaited = [*_awaited(host, name, spec)]
+    if first:
+        return [*todo, start, *awaited]
     if wanted and change.observed and change.observed.saved_xml:
         # as it was when it was saved
         todo += [start, *awaited]
@@ -320,10 +340,24 @@ def adopted(change: Change, at: Context) -> list[Step]:
     return stamping(change, at.project, lambda: domains.set_metadata(domains.find(at.host.connection, name), *mark))
 
 
+def judge(at: Scene) -> None:
+    if any(
+        change.action is Action.CREATE and change.id.kind == "domain" and change.spec.install
+        for change in at.changes.values()
+    ):
+        from kvmstate.kinds.virtual_machine import install  # few machines are installed
+
+        install.judge(at)
+
+
 def judged(host: Host, change: Change, entry: Entry | None) -> Change:
     """What a revert that was cut off has left off, is not started on disks that nobody chose."""
     change = keep_what_was_written_elsewhere(host, keep_what_lies_above(host, change, entry), entry)
     change, seen = keep_layers_elsewhere(host, change), change.observed
+    if seen and installation.read(seen.xml):
+        from kvmstate.kinds.virtual_machine import install  # few machines are installed
+
+        change = install.judged(host, change)
     if seen is None or seen.running or not (cut_off := underway.read(seen.xml)):
         return change
     error = cut_off.cut_off(change.id.name)
@@ -360,6 +394,7 @@ OPS = Ops(
     secrets,
     taken=lambda host, uuid: domains.has(host.connection, uuid),
     checked=judged,
+    judge=judge,
     followed=followed,
     removed=removed,
     begun=base,

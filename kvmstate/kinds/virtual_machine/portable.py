@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from kvmstate.errors import HostError
-from kvmstate.host import Host, networks
+from kvmstate.host import Host, installation, networks
 from kvmstate.host.connection import once
 from kvmstate.kind.stamps import unstamp
 from kvmstate.kinds.virtual_machine.defaults import given
@@ -39,6 +39,7 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
         if path != disk.path:
             # overlays come and go with snapshots, which no manifest has
             chain.lay(node.iterfind("devices/disk"), disk.target, path, format_)
+    installation.take_out(node)
     unstamp(node)
     if (bare := reduced(host, node)) is not None:
         # none are its manifest's, where all are libvirt's

@@ -19,6 +19,10 @@ def faults(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:
         yield from item.faults(spec, at)
     yield from _boot_orders(spec, devices)
     yield from agreement.faults(spec, devices)
+    if spec.install:
+        from kvmstate.kinds.virtual_machine import install  # few machines are installed
+
+        yield from install.faults(spec)
 
 
 def _boot_orders(spec: VirtualMachineSpec, devices: Devices) -> Iterator[Fault]:

@@ -56,6 +56,7 @@ from kvmstate.kinds.virtual_machine.settings import (
     Cputune,
     Features,
     FirmwareFeature,
+    Install,
     IoThread,
     LaunchSecurity,
     Loader,
@@ -346,6 +347,10 @@ class VirtualMachineSpec(Spec):
     )
     cloud_init: CloudInit | None = field(
         doc="What it is told at its first boot: who may log in, its name, its network, what to install."
+    )
+    install: Install | None = field(
+        effect=Effect.NONE,
+        doc="An installer that it runs first, when it is made with an empty disk; then it is started from that.",
     )
     depends_on: list[MachineName] = field(
         [],

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from kvmstate.host.uses import User
     from kvmstate.kinds.volume.content import Source
 
-# A qcow2 image with any data has at least so many bytes
-FRESH = 4 * 65536
 # libvirt makes an image with tables of at most so many bytes
 _TABLES = 1 << 20
 BASE = "<volume><name/><capacity unit='bytes'>0</capacity></volume>"
@@ -321,14 +319,10 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | 
 
 
 def unwritten(observed: Observed) -> bool:
-    """Whether nothing has ever been written to a volume: a raw file has no blocks then, and a qcow2 image its header
-    and three tables of one cluster (of 64 KiB) each. Of what is not a file nobody can tell."""
+    """Whether nothing has ever been written to a volume. Of what is not a file nobody can tell."""
     if observed.config.kept.volumes is not Volumes.FILES:
         return False
-    root = document(observed.xml)
-    if parse_path("target/format/@type").text(root) == "qcow2":
-        return int(root.findtext("physical") or FRESH) < FRESH
-    return int(root.findtext("allocation") or 1) == 0
+    return volumes.never_written(document(observed.xml))
 
 
 OPS = Ops(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.settings.features import Features as Features
     from kvmstate.kinds.virtual_machine.settings.hyperv import Hyperv as Hyperv
     from kvmstate.kinds.virtual_machine.settings.hyperv import Kvm as Kvm
+    from kvmstate.kinds.virtual_machine.settings.install import Install as Install
     from kvmstate.kinds.virtual_machine.settings.memory import MemoryBacking as MemoryBacking
     from kvmstate.kinds.virtual_machine.settings.memory import MemoryHotplug as MemoryHotplug
     from kvmstate.kinds.virtual_machine.settings.numa import Numa as Numa
@@ -44,6 +45,7 @@ else:
         "cpu": ("Cpu",),
         "features": ("Features",),
         "hyperv": ("Hyperv", "Kvm"),
+        "install": ("Install",),
         "memory": ("MemoryBacking", "MemoryHotplug"),
         "numa": ("Numa",),
         "power": ("Power",),
