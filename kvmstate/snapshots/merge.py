@@ -278,7 +278,11 @@ def _finish(host: Host, domain: str, name: str, say: Say, merged: list[str]) -> 
     empty = [path for path in snapshot.overlays.values() if not files.is_written(images, path)]
     unneeded = [path for path in (*merged, *empty, *snapshot.frozen.values()) if files.of_disks(images, machine, path)]
     own = {snapshot.of(domain)}
-    for path in [*unneeded, snapshot.memory] if snapshot.memory else unneeded:
+    # of a snapshot that was deleted before, and kept for this one alone: a run that dies here leaves word of them
+    kept = [path for file in snapshot.frozen.values() for path in _for_this_alone(images, machine, file, own)]
+    if kept:
+        dropped.note(machine.domain, kept)
+    for path in [*unneeded, *kept, snapshot.memory] if snapshot.memory else [*unneeded, *kept]:
         image = images.by_path.get(path)
         # what lies on nothing is not an overlay but the disk itself
         if (
@@ -289,12 +293,26 @@ def _finish(host: Host, domain: str, name: str, say: Say, merged: list[str]) -> 
         ):
             say(f"deleted {image.volume}")
             del images.by_path[path]
+    if kept:
+        dropped.keep(machine.domain, kept)
     try:
         snapshots.delete(snapshots.find(machine.domain, name), metadata_only=True)
     except HostError:
         # libvirt misses a disk that was detached since, after it has done the work
         if name in {left.name for left in look(host, domain).snapshots}:
             raise
+
+
+def _for_this_alone(images: Images, machine: Machine, path: str, own: set[str]) -> list[str]:
+    """The overlays below a snapshot's file that nobody else needs, the uppermost first."""
+    found: list[str] = []
+    if images.users(path) - own or not files.of_disks(images, machine, path):
+        return found
+    for above, below in pairwise(images.chain(path, "qcow2")):
+        if not below.path.endswith(SUFFIX) or images.users(below.path) != {f"volume {above.volume}"}:
+            break
+        found.append(below.path)
+    return found
 
 
 def _mended(host: Host, machine: Machine) -> Machine:

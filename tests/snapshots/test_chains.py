@@ -125,6 +125,27 @@ def test_a_branch_is_deleted_before_what_it_grows_from(make: Callable[..., Machi
     assert vm.files() == {"vda.qcow2"}
 
 
+@pytest.mark.parametrize("written", [False, True], ids=["empty", "written"])
+def test_what_was_kept_for_a_branch_alone_goes_with_it(make: Callable[..., Machine], written: bool) -> None:
+    vm = make()
+    for name in ("one", "two", "three"):
+        vm.done("create", "--name", name)
+        if written:
+            vm.write(len(name), len(name))
+    vm.done("revert", "two", "--auto-approve")
+    before = vm.contents()
+    # what was written after it, which three needs, goes into the image for the others
+    vm.done("delete", "one", "--auto-approve")
+    assert "vda.one.overlay" in vm.files()
+    vm.done("delete", "three", "--auto-approve")
+    assert vm.contents() == before
+    assert "vda.one.overlay" not in vm.files()
+    vm.done("delete", "two", "--auto-approve")
+    assert vm.contents() == before
+    assert vm.files() == {"vda.qcow2"}
+    assert dropped.read(Domain(vm.domain)) == frozenset()
+
+
 def test_a_name_is_used_again_while_another_branch_has_the_file_that_had_it(make: Callable[..., Machine]) -> None:
     vm = make()
     for number, name in enumerate(("one", "two", "three"), 1):
