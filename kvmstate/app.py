@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan, open_lock, open_store
+from kvmstate.apply.keep import open_keep
+from kvmstate.apply.lock import Lock
 from kvmstate.apply.owners import lost, with_owners
 from kvmstate.apply.policies import Policies
 from kvmstate.apply.rollout import Restarts, noted
@@ -17,6 +19,7 @@ from kvmstate.apply.size import without_the_too_large
 from kvmstate.errors import KvmstateError
 from kvmstate.host import Host, domains, installation, open_host
 from kvmstate.kinds import BY_WORD
+from kvmstate.migration.record import Side
 from kvmstate.model.change import Action, Change
 from kvmstate.model.identity import Claim
 from kvmstate.model.plan import Plan
@@ -334,3 +337,28 @@ def both_writable(
         # what was cut off before
         to.flush()
         yield claimed(open_store(host, source, locks[source].check), claim), to
+
+
+@contextmanager
+def moving(
+    uri: str | None, target_uri: str, project: str, name: str, writing: Writing, claim: Claim
+) -> Iterator[tuple[Side, Side]]:
+    """The two hosts of a machine's move, and the project's records there, while nobody else moves it. The project's
+    locks are held for a moment at a time only: a move may take hours. Raises ConnectionFailed, Locked, HostError,
+    PlanError."""
+    with open_host(uri) as source, open_host(target_uri) as target:
+        for host in (source, target):
+            claimed(open_store(host, project), claim)
+        own = Lock(open_keep(source, project, f"move-{name}"), project, what=f"the move of {name}")
+        with own.held(writing.command, writing.timeout, writing.told):
+            yield _side(source, project, writing, claim), _side(target, project, writing, claim)
+
+
+def _side(host: Host, project: str, writing: Writing, claim: Claim) -> Side:
+    # what looks at the other one's volumes
+    host.closely = True
+    return Side(
+        host,
+        lambda: open_store(host, project).inventory,
+        lambda: writable(host, project, writing, claim),
+    )

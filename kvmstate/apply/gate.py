@@ -7,6 +7,7 @@ it, and who uses it. "Interrupted" is recorded here, when the deed begins.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from kvmstate.apply.inventory import Store
@@ -24,6 +25,26 @@ from kvmstate.model.resource import ResourceId
 from kvmstate.plan.uses import users
 
 _NOT_TOLD = "whether it is the object that this project's record means cannot be told over this connection"
+
+
+def only(made: str, told: Callable[[Handle], str]) -> Permit:
+    """For the very object that a run has made, and nobody has used: to fill it, or to delete it."""
+
+    def check(thing: Handle) -> None:
+        if not made or told(thing) not in (made, UNKNOWN):
+            raise HostError(f"{thing.type} {thing.name} is not the one that was made for this move", "look at it")
+
+    return Permit(check)
+
+
+def leaving(uuid: str, there: Callable[[], bool]) -> Permit:
+    """To undefine what another host has by now."""
+
+    def check(thing: Handle) -> None:
+        if thing.uuid != uuid or thing.active or not there():
+            raise HostError(f"{thing.type} {thing.name} stays: the other host does not have it, or it runs here", "")
+
+    return Permit(check)
 
 
 class Gate:

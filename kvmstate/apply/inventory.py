@@ -26,7 +26,7 @@ from kvmstate.errors import HostError
 from kvmstate.host import Host
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.identity import Identity
-from kvmstate.model.inventory import Entry, Inventory
+from kvmstate.model.inventory import ARRIVES, LEAVES, LEFT, Entry, Inventory, Migration
 from kvmstate.model.resource import Lifecycle, ResourceId
 from kvmstate.model.untrusted import DAMAGE, decompressed, expect, from_json
 from kvmstate.xmlbind import sealed
@@ -288,7 +288,7 @@ class Store:
     def _shard(self, members: list[Entry]) -> str:
         self._serial += 1
         entries = ", ".join(map(self._text, members))
-        plain = not any(entry.handed_from or entry.handed_to or entry.orphaned for entry in members)
+        plain = not any(e.handed_from or e.handed_to or e.orphaned or e.migration for e in members)
         head = f'"format": {PLAIN if plain else FORMAT}, "sealed": true, "serial": {self._serial}'
         return f'{{{head}, "entries": [{entries}]}}'
 
@@ -416,6 +416,7 @@ def _dump(entry: Entry) -> dict[str, object]:
         **({"orphaned": True} if entry.orphaned else {}),
         **({"copiedFrom": entry.copied_from} if entry.copied_from else {}),
         **({"movedTo": entry.moved_to} if entry.moved_to else {}),
+        **({"migration": asdict(entry.migration)} if entry.migration else {}),
     }
 
 
@@ -443,4 +444,13 @@ def _load(value: dict[str, object]) -> Entry:
         bool(value.get("built")),
         expect(value.get("copiedFrom", ""), str),
         expect(value.get("movedTo", ""), str),
+        _migration(value["migration"]) if "migration" in value else None,
     )
+
+
+def _migration(value: object) -> Migration:
+    said = expect(value, dict)
+    words = [expect(said[name], str) for name in ("role", "host", "uri", "machine", "state")]
+    if words[0] not in (LEAVES, LEFT, ARRIVES):
+        raise ValueError(f"no move is {words[0]!r}")
+    return Migration(*words, *(bool(said[name]) for name in ("autostart", "copied", "returns")))

@@ -111,8 +111,11 @@ class Lock:
         project: str,
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], object] = time.sleep,
+        what: str = "",
     ) -> None:
+        """`what` it is the lock of, if not of the project."""
         self.project = project
+        self.what = what or f"project {project}"
         self._keep = keep
         self._clock = clock
         self._pause = pause
@@ -177,11 +180,11 @@ class Lock:
                 continue
             if self._clock() >= deadline:
                 raise Locked(
-                    f"project {self.project} is locked on this host by {other}, {other.times}",
+                    f"{self.what} is locked on this host by {other}, {other.times}",
                     "--lock-timeout 5m waits for it; if nobody is at work there, `kvmstate unlock --force` removes it",
                 )
             if not waiting:
-                told(f"waiting for {other}, which holds the lock of project {self.project} {other.times}")
+                told(f"waiting for {other}, which holds the lock of {self.what} {other.times}")
                 waiting = True
             self._pause(POLL)
 
@@ -219,7 +222,7 @@ class Lock:
                 return
             how = f"was taken over by {Holder.parse(found[1])}" if found else "was removed"
             self._lost = Locked(
-                f"the lock of project {self.project} {how} while this run held it",
+                f"the lock of {self.what} {how} while this run held it",
                 "nothing was changed since; what was begun is on record: plan and apply again",
             )
 

@@ -32,12 +32,21 @@ def owned(store: Store, addresses: Sequence[str]) -> list[Entry]:
 
 
 def suspend(store: Store, entries: Iterable[Entry], who: str, reason: str) -> None:
+    """What goes to another host is suspended already."""
     since = f"since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by {who}"
-    store.put(*(replace(entry, suspended=f"{since}: {reason}" if reason else since) for entry in entries))
+    why = f"{since}: {reason}" if reason else since
+    store.put(*(replace(entry, suspended=why) for entry in entries if not entry.migration))
     store.flush()
 
 
 def resume(store: Store, entries: Iterable[Entry]) -> None:
+    """They are looked after again. Raises UsageError for what goes to another host, or has gone there."""
+    entries = list(entries)
+    for entry in entries:
+        if entry.migration:
+            machine, uri = entry.migration.machine, entry.migration.uri
+            hint = f"`kvmstate vm migrate {machine}` with the other host ({uri}) finishes the move, or takes it back"
+            raise UsageError(f"{entry.id} is suspended {entry.suspended}", hint)
     store.put(*(replace(entry, suspended="") for entry in entries))
     store.flush()
 

@@ -29,13 +29,16 @@ def transfer(source: Store, target: Store, entries: Sequence[Entry], orphans: Se
     """Give entries to another project, with what the old owner has released, and the new one may take up again in its
     place: `orphans`.
 
-    Raises UsageError when the new owner has one of these addresses on record already, HostError and Locked.
+    Raises UsageError when the new owner has one of these addresses on record already, or one is on its way to another
+    host, HostError and Locked.
     """
     known = target.inventory
     if clash := next((entry.id for entry in entries if known.get(entry.id)), None):
         raise UsageError(
             f"project {target.project} has {clash} on record already", "`kvmstate status` there says what it is"
         )
+    if moves := next((e for e in entries if e.migration and not e.left), None):
+        raise UsageError(f"{moves.id} is suspended {moves.suspended}", "wait until it has moved to the other host")
     if source.recorded and not known.entries and len(entries) == len(source.inventory.entries):
         # a project that is renamed
         target.identity = source.recorded

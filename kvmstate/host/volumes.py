@@ -168,6 +168,22 @@ def upload(
     _check_room(volume, data)
 
 
+def download(connection: Any, volume: Volume) -> Iterator[bytes | int]:
+    """What is in a volume, piece by piece, and the lengths of its holes. Raises HostError."""
+    with faults():
+        stream = connection.newStream(0)
+        volume.raw.download(stream, 0, 0, libvirt.VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM)
+        try:
+            while data := stream.recvFlags(CHUNK, libvirt.VIR_STREAM_RECV_STOP_AT_HOLE):
+                # it stands before a hole
+                yield data if isinstance(data, bytes) else stream.recvHole()
+            stream.finish()
+        except BaseException:
+            with suppress(libvirt.libvirtError):
+                stream.abort()
+            raise
+
+
 def _filled(chunks: Iterable[bytes | int], over: int) -> Iterator[bytes | int]:
     """With zeros in place of holes up to `over`."""
     position = 0

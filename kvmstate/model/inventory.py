@@ -9,6 +9,29 @@ from kvmstate.model.resource import Lifecycle, ResourceId
 
 
 @dataclass(frozen=True)
+class Migration:
+    """The move of a machine to another host, in the record of both; see `kvmstate.migration.record`.
+
+    `role`: it LEAVES or has LEFT this host, or ARRIVES here. `host` is the other one (`Host.identity`), `uri` how it
+    was reached. `machine` is what moves, or what a volume moves with; `state` is what it was in before (running, paused
+    or stopped), and `autostart` whether it started with its host. A volume that was not `copied` is one that both hosts
+    see. What arrives where it had left before `returns`.
+    """
+
+    role: str
+    host: str
+    uri: str
+    machine: str
+    state: str
+    autostart: bool = False
+    copied: bool = False
+    returns: bool = False
+
+
+LEAVES, LEFT, ARRIVES = "leaves", "left", "arrives"
+
+
+@dataclass(frozen=True)
 class Entry:
     """One owned object.
 
@@ -20,6 +43,7 @@ class Entry:
     `orphaned` is not owned any more, and has left something on the host (see `Inventory`). What a pool that
     was `built` is on, kvmstate has made or formatted. `copied_from` is what an incomplete volume is a copy of, which
     machines may be on as long as this is not whole; what has `moved_to` another pool holds what was there before.
+    `migration`: it goes to another host, or comes from there, and is suspended meanwhile.
     """
 
     id: ResourceId
@@ -38,6 +62,12 @@ class Entry:
     built: bool = False
     copied_from: str = ""
     moved_to: str = ""
+    migration: Migration | None = None
+
+    @property
+    def left(self) -> bool:
+        """Whether another host has it by now: this is no more than a note of that."""
+        return self.migration is not None and self.migration.role == LEFT
 
     def beginning(self, spec: dict[str, object]) -> Entry:
         return self if spec in self.specs else replace(self, specs=(*self.specs[-1:], spec), digest="")

@@ -277,7 +277,9 @@ def _changes(
         if scope is not None and id_ not in scope:
             continue
         resource, entry = desired.get(id_), inventory.get(id_)
-        if why := suspended(resource, entry):
+        if entry and entry.left and (resource is None or options.destroys):
+            changes[id_] = Change(id_, Action.FORGET, f"another host has it, {entry.suspended}")
+        elif why := suspended(resource, entry):
             changes[id_] = _left_alone(id_, resource, entry, observed.get(id_), why)
         elif id_ in unseen:
             lifecycle = resource.lifecycle if resource else entry.lifecycle if entry else Lifecycle()

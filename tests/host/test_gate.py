@@ -17,7 +17,7 @@ RAW = {
     *("networkCreateXML",),
     *("createXML", "createXMLFrom", "secretDefineXML", "nwfilterDefineXML", "interfaceDefineXML", "rename"),
     *("blockCommit", "blockPull", "blockCopy", "revertToSnapshot", "restoreFlags", "managedSaveRemove"),
-    *("snapshotCreateXML", "checkpointCreateXML"),
+    *("snapshotCreateXML", "checkpointCreateXML", "migrate3", "migrateToURI3"),
 }
 PERMIT, OVER = "asks its permit first", "over a configuration that still holds, by `redefine`"
 NEW = "makes what is not there: libvirt refuses what is"
@@ -35,6 +35,8 @@ CALLS = {
     ("domains", "tried", "undefineFlags"): TRIED,
     ("domains", "remove_trials", "undefineFlags"): TRIED,
     ("domains", "rename", "rename"): "keeps everything; libvirt refuses a name that is taken",
+    ("migrations", "send", "migrate3"): NEW,
+    ("migrations", "send", "migrateToURI3"): NEW,
     ("networks", "define", "networkDefineXML"): OVER,
     ("networks", "undefine", "undefine"): PERMIT,
     ("networks", "way", "networkCreateXML"): "has no definition, and nothing is on it when it is stopped",

@@ -20,6 +20,7 @@ VERBS = {
     "unpause": "power:unpause",
     "save": "saving:save",
     "restore": "saving:restore",
+    "migrate": "migrate:migrate",
 }
 # What people look for, and is called otherwise
 ELSEWHERE = {

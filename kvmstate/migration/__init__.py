@@ -1,0 +1,1 @@
+"""Moving a machine to another host, and with it who owns it; see `move` for the sequence."""

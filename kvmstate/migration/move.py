@@ -1,0 +1,361 @@
+"""A machine goes from one host to another: the sequence, and how it goes on after it was cut off.
+
+    check → both records say that it moves → its copies are made → libvirt moves it → the source's record says that it
+    has left → the source's definition goes → the target's record says that it has arrived
+
+libvirt decides which host runs the guest, and that is looked at, never assumed: also an error of libvirt's may come
+after the machine has moved. Until it has, everything is taken back; from then on everything goes forward. The source's
+disks stay where they are.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+from kvmstate.apply.gate import leaving
+from kvmstate.errors import HostError, KvmstateError, NotFound, PlanError, UsageError
+from kvmstate.host import domains, migrations, pools, volumes
+from kvmstate.host.migrations import Job, Place, Way
+from kvmstate.host.objects import Domain
+from kvmstate.kind import Fault
+from kvmstate.migration import checks, record
+from kvmstate.migration.record import Side, underway
+from kvmstate.migration.storage import How, Storage, discard, identity
+from kvmstate.model.inventory import ARRIVES, LEAVES, LEFT, Entry, Inventory, Migration
+from kvmstate.model.resource import ResourceId
+from kvmstate.plan.known import known
+
+# Seconds: between two looks, and how long libvirt may take to settle who has the machine
+_LOOK = 0.1
+_SETTLES = 30.0
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What has become of it: it `stays`, or has gone. `left` are the volumes on the host that it has left whose data
+    was copied; `job` is what libvirt tells of the move."""
+
+    stays: bool = False
+    left: tuple[ResourceId, ...] = ()
+    job: Job | None = None
+
+
+@dataclass
+class Move:
+    """Of one machine. `say` is told each thing that is done, `progress` how far what takes time has come: bytes done
+    and in all, and of what."""
+
+    source: Side
+    target: Side
+    name: str
+    way: Way = field(default_factory=Way)
+    copies: bool = False
+    say: Callable[[str], None] = lambda text: None
+    progress: Callable[[int, int, str], None] = lambda done, whole, what: None
+
+    @property
+    def id(self) -> ResourceId:
+        return ResourceId(Domain.type, self.name)
+
+    def faults(self) -> list[Fault]:
+        """Why it cannot be moved now; nothing is changed. Raises UsageError, HostError."""
+        self._check_hosts()
+        entry = self._entry()
+        return [] if entry.migration else self._look(self._domain(entry))[1]
+
+    def run(self) -> Moved:
+        """Move it, or finish a move that was cut off. Raises PlanError for what would not work, with all of it;
+        HostError, Locked, and KeyboardInterrupt when it was cancelled: it is where it was then, or the error says that
+        nobody can tell."""
+        self._check_hosts()
+        if self._is_there():
+            return Moved()
+        entry = self._entry()
+        if entry.migration:
+            self.say(f"going on with the move of {self.id} to {self.target.host.uri}")
+            if entry.left or self._has_moved(entry):
+                return self._finish(entry)
+            self._go_on_here(entry)
+        domain = self._domain(entry)
+        storage, faults = self._look(domain)
+        if faults:
+            if entry.migration:
+                self._take_back(entry)
+            raise PlanError(*_told(faults))
+        self._begin(entry, domain, storage)
+        entry = self._entry()
+        with self._taken_back(entry):
+            self._send(domain, storage)
+        return self._finish(entry)
+
+    def undo(self) -> Moved:
+        """Take back what was begun; where the machine has moved by now, that is finished."""
+        self._check_hosts()
+        entry = self._entry()
+        if entry.migration is None:
+            return Moved(stays=True)
+        if entry.left or self._has_moved(entry):
+            return self._finish(entry)
+        self._take_back(entry)
+        return Moved(stays=True)
+
+    def _check_hosts(self) -> None:
+        if self.source.host.identity == self.target.host.identity:
+            raise UsageError(f"{self.target.host.uri} is the host that {self.id} is on", "name another one")
+
+    def _is_there(self) -> bool:
+        """Whether it has been moved before."""
+        entry, there = self.source.read().get(self.id), self.target.read().get(self.id)
+        if there is None or there.migration:
+            return False
+        return entry is None or (entry.left and self._here(entry).domain is None)
+
+    def _entry(self) -> Entry:
+        """What is on record where it leaves."""
+        inventory, uri = self.source.read(), self.source.host.uri
+        entry = inventory.get(self.id)
+        if entry is None:
+            hint = "`kvmstate status` lists what it owns; `virsh migrate` moves what is nobody's"
+            raise UsageError(f"project {inventory.project} owns no {self.id} on {uri}", hint)
+        if mark := entry.migration:
+            if mark.role == ARRIVES:
+                hint = f"finish that: `kvmstate vm migrate {self.name} {uri} -c {mark.uri}`"
+                raise UsageError(f"{self.id} is being moved here from {mark.uri}", hint)
+            if mark.host != self.target.host.identity:
+                has = "has been" if entry.left else "is being"
+                raise UsageError(f"{self.id} {has} moved to {mark.uri}", "name that host, or the one that it is on")
+        elif entry.suspended:
+            raise UsageError(f"{self.id} is suspended {entry.suspended}", f"kvmstate resume {self.id}")
+        elif entry.incomplete:
+            raise UsageError(f"{self.id} is not whole", "apply first")
+        return entry
+
+    def _domain(self, entry: Entry) -> Domain:
+        domain = domains.find(self.source.host.connection, self.name)
+        if domain.uuid != entry.uuid:
+            raise HostError(f"{self.id} is not the object that this project's record means", "see `kvmstate plan`")
+        if not domain.persistent:
+            raise HostError(f"{self.id} is not defined any more, and goes with its next stop", "apply first")
+        return domain
+
+    def _look(self, domain: Domain) -> tuple[Storage, list[Fault]]:
+        source, target = self.source.host, self.target.host
+        owned, there = self.source.read(), self.target.read()
+        source.know(known({}, owned))
+        live = domains.state(domain) != "stopped"
+        running = domains.xml(domain, inactive=False) if live else ""
+        storage = Storage(source, target, running, domains.xml(domain))
+        arriving = {entry.id: entry for entry in underway(there, self.name, ARRIVES)}
+        faults = [*checks.ways(self.way, self.copies)]
+        faults += checks.machine(source, target, domain, live)
+        faults += storage.ways(self.copies, arriving)
+        for id_, how in storage.moved.items():
+            faults += self._record_faults(id_, how, owned, there)
+        return storage, faults
+
+    def _record_faults(self, id_: ResourceId, how: How, owned: Inventory, there: Inventory) -> Iterator[Fault]:
+        its, taken = owned.get(id_), there.get(id_)
+        others = how is not How.SEEN and self._others(id_)
+        if others:
+            yield Fault((), f"{id_} is {others}'s as well, which does not move", "copy it by hand, under another name")
+        if its is None and how is not How.SEEN:
+            yield Fault((), f"project {owned.project} does not own {id_}", "`kvmstate adopt`, with a manifest of it")
+        if its and its.suspended and not its.migration:
+            yield Fault((), f"{id_} is suspended {its.suspended}", f"kvmstate resume {id_}")
+        if taken and its and not taken.migration:
+            yield Fault(
+                (), f"project {owned.project} has {id_} on {self.target.host.uri} as well", "rename one of both"
+            )
+
+    def _others(self, id_: ResourceId) -> str:
+        """Another machine that has this volume."""
+        with suppress(NotFound):
+            path = volumes.find(pools.find(self.source.host.connection, id_.name.partition("/")[0]), _own(id_)).path
+            return min(self.source.host.uses.machines_with(id_, path) - {self.name}, default="")
+        return ""
+
+    def _begin(self, entry: Entry, domain: Domain, storage: Storage) -> None:
+        """What other machines have as well stays the source's."""
+        state, owned = domains.state(domain), self.source.read()
+        mark = entry.migration or Migration(LEAVES, "", "", self.name, state, domain.autostart)
+        pairs = [(entry, replace(mark, state=state))]
+        for id_, how in storage.moved.items():
+            if (its := owned.get(id_)) and not self._others(id_):
+                pairs.append((its, replace(mark, copied=how is not How.SEEN)))
+        record.begin(self.source, self.target, pairs)
+        if domain.autostart:
+            # not to be started once more with its host, when it has moved
+            domains.set_autostart(domain, False)
+
+    def _send(self, domain: Domain, storage: Storage) -> None:
+        target, live = self.target, domains.state(domain) != "stopped"
+        begun = {entry.id: entry for entry in underway(target.read(), self.name, ARRIVES)}
+        for id_, how in storage.moved.items():
+            if how is How.SEEN:
+                continue
+            discard(target.host, begun[id_])
+            made = storage.make(id_)
+            with target.writable() as store:
+                record.put(store, [replace(begun[id_], uuid=made)])
+            if how is How.COPIED:
+                self.say(f"copying {id_}")
+                storage.fill(id_, made, lambda done, whole: self.progress(done, whole, str(id_)))  # noqa: B023
+        way = self.way if self.way.peer_uri else replace(self.way, peer_uri=target.host.address)
+        running, config = (self._changed(storage, domain, kind) for kind in (True, False))
+        if live and way.downtime:
+            migrations.set_downtime(domain, way.downtime)
+        self.say(f"moving {self.id} to {target.host.uri}")
+        self._watch(
+            domain,
+            lambda: migrations.send(
+                domain, target.host.connection, way, live, running, config, storage.sent, storage.proven
+            ),
+        )
+
+    def _changed(self, storage: Storage, domain: Domain, live: bool) -> str:
+        text = migrations.text_for(domain, live)
+        new = storage.rewritten(text)
+        return new if new != text else ""
+
+    def _watch(self, domain: Domain, send: Callable[[], None]) -> None:
+        """While libvirt moves it. A cancel ends its job, and waits for what libvirt makes of it."""
+        failed: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                send()
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=call, name="migrate", daemon=True)
+        thread.start()
+        try:
+            switches = self.way.post_copy
+            while thread.is_alive():
+                thread.join(_LOOK)
+                job = self._tell(domain)
+                if switches and job and job.rounds > 1:
+                    switches = False
+                    self.say("post-copy: it goes on there, and fetches the rest of its memory")
+                    migrations.start_post_copy(domain)
+        except KeyboardInterrupt:
+            self.say("cancelling")
+            while thread.is_alive():
+                # there may be no job yet, or none any more
+                with suppress(HostError):
+                    migrations.abort(domain)
+                thread.join(_LOOK)
+            raise
+        if failed:
+            raise failed[0]
+
+    def _tell(self, domain: Domain) -> Job | None:
+        with suppress(HostError):
+            if job := migrations.job(domain):
+                what = "disks and memory" if job.disks_total else "memory"
+                self.progress(job.memory + job.disks, job.memory_total + job.disks_total, what)
+                return job
+        return None
+
+    @contextmanager
+    def _taken_back(self, entry: Entry) -> Iterator[None]:
+        """What fails or is cancelled is taken back, unless it has moved all the same."""
+        try:
+            yield
+        except (KvmstateError, KeyboardInterrupt) as error:
+            try:
+                if moved := self._has_moved(entry):
+                    self.say(f"{self.id} has moved before that" if isinstance(error, KeyboardInterrupt) else f"{error}")
+                else:
+                    self._take_back(entry)
+            except KvmstateError as unclear:
+                why = f"{error or 'cancelled'}. What has become of {self.id} is not settled: {unclear.message}"
+                raise HostError(why, "run the same command again: it finishes the move, or takes it back") from error
+            if not moved:
+                raise
+
+    def _here(self, entry: Entry) -> Place:
+        return migrations.place(self.source.host.connection, entry.uuid)
+
+    def _has_moved(self, entry: Entry) -> bool:
+        """Whether the target has it, as soon as libvirt has settled that. Raises HostError when it does not."""
+        deadline = time.monotonic() + _SETTLES
+        while True:
+            here, there = self._here(entry), migrations.place(self.target.host.connection, entry.uuid)
+            if here.domain and self._tell(here.domain):
+                deadline = time.monotonic() + _SETTLES
+            elif (moved := _settled(here, there)) is not None:
+                return moved
+            elif time.monotonic() > deadline:
+                raise HostError(
+                    f"{self.id} is {here} on {self.source.host.uri} and {there} on {self.target.host.uri}",
+                    "end the wrong one with `virsh destroy`: the one that does not have what was written last",
+                )
+            time.sleep(_LOOK)
+
+    def _go_on_here(self, entry: Entry) -> None:
+        """As before, where it has not moved."""
+        here, mark = self._here(entry), entry.migration
+        if here.domain and here.waits and mark and mark.state == "running":
+            domains.resume(here.domain)
+
+    def _take_back(self, entry: Entry) -> None:
+        self._go_on_here(entry)
+        for each in underway(self.target.read(), self.name, ARRIVES):
+            if each.incomplete:
+                discard(self.target.host, each)
+        here = self._here(entry)
+        if here.domain and entry.migration and entry.migration.autostart:
+            domains.set_autostart(here.domain, True)
+        record.undo(self.source, self.target, self.name)
+
+    def _finish(self, entry: Entry) -> Moved:
+        """It runs on the target, or is defined there."""
+        there, mark = migrations.place(self.target.host.connection, entry.uuid), entry.migration
+        if there.domain is None or not there.persistent:
+            raise HostError(f"{self.id} is not defined on {self.target.host.uri}", "look at both hosts")
+        record.end(self.source, self.target, self.name)
+        here = self._here(entry)
+        if here.domain:
+            if not here.off:
+                # it waits for a word that it has moved
+                domains.destroy(here.domain)
+            there_still = lambda: migrations.place(self.target.host.connection, entry.uuid).persistent  # noqa: E731
+            domains.undefine(here.domain, False, leaving(entry.uuid, there_still))
+        if mark and mark.autostart:
+            domains.set_autostart(there.domain, True)
+        arriving = underway(self.target.read(), self.name, ARRIVES)
+        host = self.target.host
+        record.arrived(self.target, {e.id: entry.uuid if e.id == self.id else identity(host, e.id) for e in arriving})
+        left = underway(self.source.read(), self.name, LEFT)
+        copied = tuple(each.id for each in left if each.migration and each.migration.copied)
+        return Moved(left=copied, job=migrations.last_job(there.domain))
+
+
+def _settled(here: Place, there: Place) -> bool | None:
+    """Which of both hosts has it, by how it is there; None where libvirt is still at it, or both run it."""
+    if here.runs:
+        return None if there.runs or there.waits else False
+    if there.runs:
+        return True
+    if there.waits:
+        return None
+    if here.waits or here.off:
+        return there.persistent
+    # somebody had paused it before
+    return there.persistent and there.paused
+
+
+def _own(id_: ResourceId) -> str:
+    return id_.name.partition("/")[2]
+
+
+def _told(faults: list[Fault]) -> tuple[str, str]:
+    if len(faults) == 1:
+        return faults[0].message, faults[0].hint
+    lines = [f"{fault.message} ({fault.hint})" if fault.hint else fault.message for fault in faults]
+    return "it would not work:\n" + "\n".join(f"- {line}" for line in lines), ""
