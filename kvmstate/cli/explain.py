@@ -199,7 +199,7 @@ def describe(found: Found) -> Iterator[str]:
         if len(variants) > 1 and "description" in variant:
             yield from _wrapped(variant["description"], 4)
         for name, schema in variant["properties"].items():
-            needed = " (required)" if name in variant.get("required", ()) else ""
+            needed = " (required)" if name in variant.get("else", variant).get("required", ()) else ""
             yield from _wrapped(f"{name:<16}<{kind_of(schema, found.root)}>{needed}", 4, 20)
             if said := _first_sentence(schema, found.root):
                 yield from _wrapped(said, 8)

@@ -8,10 +8,11 @@ libvirt's XML, what a change costs) and `ops.py` works on a host. The model is l
 from kvmstate.kind.contract import Context, Form, Gate, Kind, Ops, Room, Scene, Space
 from kvmstate.kind.members import Members
 from kvmstate.kind.references import Reference, references
-from kvmstate.kind.spec import Claim, Declaration, Fault, Filling, Image, Inner, Plug, Spec, Unclear
+from kvmstate.kind.spec import Claim, Cloned, Declaration, Fault, Filling, Image, Inner, Plug, Spec, Unclear
 
 __all__ = [
     "Claim",
+    "Cloned",
     "Context",
     "Declaration",
     "Fault",

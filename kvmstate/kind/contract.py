@@ -60,7 +60,9 @@ class Kind:
     `rolls_out`, such as machines, no more are down at a time than the project's file lets be. A kind that is not
     `on_host` lives in manifests alone: it has no object there and no `ops`, and plans leave it out. Either it
     `is_policy`, with a module `policy`, or it may `expand`: its document yields other resources. What is wrong with
-    those is said at the document; a ValueError says why there are none.
+    those is said at the document; a ValueError says why there are none. A document of a kind that `inherits` may name,
+    in this field, a resource of the kind of this word, which is `inherited_by` the former: what that says stands where
+    the document says nothing.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Kind:
     also: tuple[str, ...] = ()
     decided: frozenset[str] = frozenset()
     is_policy: bool = False
+    inherits: str = ""
+    inherited_by: str = ""
     rolls_out: bool = False
     expand: Callable[[Resource], Iterable[Resource]] | None = None
 

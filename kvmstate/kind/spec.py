@@ -2,11 +2,11 @@
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 from lxml import etree
 from pydantic import field_validator
@@ -61,6 +61,14 @@ class Plug(NamedTuple):
     network: str | None
     bridge: str | None
     mac: str | None
+
+
+class Cloned(NamedTuple):
+    """What something is to be cloned from: `disk` of a template, or of its version `number`."""
+
+    template: str
+    number: int | None
+    disk: str
 
 
 class Unclear(Exception):
@@ -168,6 +176,23 @@ class Declaration(Model):
         """The spec with references in place of what it declares itself, and that; `resource` is what it is of. Raises
         Unclear where it cannot be told what is meant."""
         return self, ()
+
+    def recipe(self) -> str:
+        """A digest of what the versions of a template are built from; empty for what is none."""
+        return ""
+
+    def cloned(self) -> Cloned | None:
+        """What it is to be cloned from, as long as nobody has told which volume that is."""
+        return None
+
+    def as_applied(self, applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
+        """The spec of what was made from a template, with what it has from that as it was applied; `own` is what its
+        manifest says itself."""
+        return self
+
+    def lies_on(self) -> VolumeRef | None:
+        """The volume that it is a layer over."""
+        return None
 
     def selects(self, resource: Resource) -> bool:
         """Whether it chooses this resource, by what that says of itself; what is named is a reference."""

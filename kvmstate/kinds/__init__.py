@@ -97,6 +97,16 @@ ALL_KINDS = (
         also=("domain", "vm", "instance", "virtualmachineinstance", "guest", "machine", "pod"),
         decided=frozenset({"disks"}),
         rolls_out=True,
+        inherits="template",
+    ),
+    Kind(
+        "Template",
+        "template",
+        "What virtual machines are cloned from: read-only volumes in versions, and defaults.",
+        "kvmstate.kinds.template",
+        on_host=False,
+        inherited_by="VirtualMachine",
+        also=("golden", "image", "blueprint"),
     ),
     Kind(
         "SnapshotPolicy",

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from kvmstate.kind import Kind
-from kvmstate.kinds import BY_NAME, BY_WORD
+from kvmstate.kinds import BY_NAME
 from kvmstate.manifest import suggest
 from kvmstate.manifest.fields import below, fields
 from kvmstate.manifest.manifests import Document
@@ -33,9 +33,9 @@ def resource(document: Document, file: str, report: Report) -> Resource | None:
     return _valid(document, file) or _explained(document.node, file, report)
 
 
-def may_hold_secrets(data: Any, made: Resource) -> bool:
+def may_hold_secrets(data: Any, kind: Kind) -> bool:
     """Whether a document says something that is not to be kept in clear."""
-    return bool(secrets(data["spec"], BY_WORD[made.id.kind].sections))
+    return bool(secrets(data["spec"], kind.sections))
 
 
 def _valid(document: Document, file: str) -> Resource | None:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvmstate.errors import ManifestErrors, Problem
+from kvmstate.kinds import BY_WORD
 from kvmstate.manifest import references
 from kvmstate.manifest.cache import Cache
 from kvmstate.manifest.document import may_hold_secrets, resource
 from kvmstate.manifest.expand import expanded
+from kvmstate.manifest.inherit import inherited, inherits
 from kvmstate.manifest.manifests import Document, Loaded, Manifests
 from kvmstate.manifest.reach import Reach
 from kvmstate.manifest.sources import Source, sources
@@ -43,6 +45,7 @@ def load(
     """
     problems: list[Problem] = []
     loaded: list[Loaded] = []
+    waiting: list[tuple[Document, Source]] = []
     found, empty = sources(paths, skip, problems, project, reach, named)
     rendered, reads = _rendered([source for source in found if source.is_template], values or {}, problems)
     cache = Cache([*paths, *([project] if project else ())])
@@ -55,9 +58,10 @@ def load(
             problems.append(Problem(f"all manifests together have more than {MAX_ALL_BYTES:,} bytes", source.label))
             break
         if raw is not None:
-            loaded += _resources(raw, source, reader, cache, name)
+            loaded += _resources(raw, source, reader, cache, name, waiting)
         problems += reader.problems
     cache.save()
+    loaded += inherited(waiting, loaded, name, problems)
     loaded.sort(key=lambda item: (item.resource.id, item.source.label, item.document.line))
     dangling = references.check(loaded, problems, reach)
     warnings = tuple(_given(loaded, providers, problems))
@@ -74,8 +78,15 @@ def load(
     )
 
 
-def _resources(raw: bytes, source: Source, reader: Reader, cache: Cache, project: str) -> Iterator[Loaded]:
-    """Those of one text."""
+def _resources(
+    raw: bytes,
+    source: Source,
+    reader: Reader,
+    cache: Cache,
+    project: str,
+    waiting: list[tuple[Document, Source]],
+) -> Iterator[Loaded]:
+    """Those of one text, but for documents that are `waiting` for the template that they name."""
     said = cache.get(raw)
     documents: Iterable[Document]
     if said is not None:
@@ -84,11 +95,16 @@ def _resources(raw: bytes, source: Source, reader: Reader, cache: Cache, project
         documents = (Document.of(node, source) for node in reader.documents(reader.decode(raw)))
     new, secret = [], False
     for document in documents:
+        if kind := inherits(document):
+            waiting.append((document, source))
+            new.append((document.line, document.column, document.data))
+            secret = secret or may_hold_secrets(document.data, kind)
+            continue
         made = resource(document, source.label, reader.report)
         if made is not None:
             if said is None:
                 new.append((document.line, document.column, document.data))
-                secret = secret or may_hold_secrets(document.data, made)
+                secret = secret or may_hold_secrets(document.data, BY_WORD[made.id.kind])
             yield from expanded(Loaded(made, document, source), project, reader.report)
     if said is None and not reader.problems and not secret:
         cache.put(raw, new)

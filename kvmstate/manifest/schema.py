@@ -62,6 +62,13 @@ def manifest_schema() -> Schema:
         [(name, "validation", adapter) for name, adapter in inputs], schema_generator=Generator
     )
     parts = {name: _tidy(schemas[name, "validation"]) for name, _ in inputs}
+    for kind in ALL_KINDS:
+        if kind.inherits and (required := parts[kind.name].get("required")):
+            # a template may say it
+            parts[kind.name] |= {
+                "if": {"required": [kind.inherits]},
+                "else": {"required": parts[kind.name].pop("required")},
+            }
     return {
         "$schema": DIALECT,
         "title": "kvmstate manifest",

@@ -154,13 +154,15 @@ class Lifecycle(Model):
 
 @dataclass(frozen=True)
 class Resource:
-    """A validated document: what should exist."""
+    """A validated document: what should exist. `own` is what its manifest says itself, where a template says the
+    rest."""
 
     id: ResourceId
     spec: Any
     metadata: Metadata
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     origin: Origin = Origin("-")
+    own: Mapping[str, Any] | None = None
 
     def named(self, message: str) -> str:
         """A message about it at its place: with its address, where that is written nowhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
@@ -17,7 +18,7 @@ from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
 from kvmstate.model.rollout import Rollout
-from kvmstate.plan import agreement, inner, moves, orphans, relocate, sharing, targeted
+from kvmstate.plan import agreement, inner, moves, orphans, relocate, sharing, targeted, versions
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.dependants import with_dependants
@@ -83,6 +84,7 @@ def make_plan(
 
     Raises ManifestErrors for references to nothing, PlanError for a plan that must not be.
     """
+    resources, inventory = versions.resolved(host, resources, inventory)
     if only is None and not seen.asked and (plan := _near(host, resources, inventory, options, locate)):
         return plan
     desired = {r.id: r for r in resources if BY_WORD[r.id.kind].on_host}
@@ -140,6 +142,7 @@ def make_plan(
         # what is blocked with what it needs, does not release anything
         changes |= {change.id: change for change in with_dependants(order(changes, desired, inventory))}
     keep_used(host, changes)
+    changes = {change.id: change for change in versions.told(changes.values(), inventory)}
     with_moved_pools(changes)
     fitting, tight = _fitting(host, order(changes, desired, inventory))
     ordered = relocate.kept(with_dependants(fitting))
@@ -441,7 +444,10 @@ def _dangling(
 def _problem(
     resource: Resource, path: tuple[str | int, ...], message: str, hint: str, locate: Locate | None
 ) -> Problem:
-    file, line, column = locate(resource.id, path) if locate else (resource.origin.file, resource.origin.line, 0)
+    file, line, column = resource.origin.file, resource.origin.line, 0
+    with suppress(KeyError):
+        # what is written nowhere has no place of its own
+        file, line, column = locate(resource.id, path) if locate else (file, line, column)
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in ("spec", *path)).lstrip(".")
     return Problem(resource.named(message), file, line, column, where, hint)
 

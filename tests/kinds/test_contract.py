@@ -66,6 +66,9 @@ def address(kind: Kind, name: str = "one") -> str:
 def example(kind: Kind, name: str = "one") -> Resource:
     if kind.on_host:
         return resource(address(kind, name))
+    if kind.inherited_by:
+        spec = kind.adapter.validate_python({"pool": "images", "source": {"volume": "images/base"}})
+        return Resource(ResourceId(kind.word, name), spec, Metadata(name=name))
     spec = kind.adapter.validate_python({"selector": {"names": ["*"]}, "every": "1d", "retention": {"keepLast": 1}})
     return Resource(ResourceId(kind.word, name), spec, Metadata(name=name))
 

@@ -173,6 +173,7 @@ def _write_max_cpus(node: etree._Element, value: int | None, lookup: Lookup) -> 
 
 ROOT = parse_path("controller[@model='pcie-root']")
 PCIE_PORTS = Element(_read_ports, _write_ports)
+TEMPLATE = "^[^@/]+(@[1-9][0-9]*)?$"
 UUID = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 CPUSET = r"^\^?[0-9]+(-[0-9]+)?(,\^?[0-9]+(-[0-9]+)?)*$"
 BootDevice = Literal["hd", "cdrom", "network", "fd"]
@@ -191,6 +192,14 @@ def _is_of_modules(want: Any, runs: Any) -> bool:
         return False
     wanted, present = (sum(each.size for each in spec.memories) for spec in (want, runs))
     return wanted != present and _same_memory(want.max_memory - wanted, (runs.max_memory or 0) - present)
+
+
+def _template(said: Mapping[str, Any]) -> str:
+    return str(said.get("template", "")).partition("@")[0]
+
+
+def _named(items: object) -> list[Any]:
+    return [item for item in items if isinstance(item, dict) and "name" in item] if isinstance(items, list) else []
 
 
 def _local(address: Any) -> Any:
@@ -345,6 +354,16 @@ class VirtualMachineSpec(Spec):
         doc="PCIe root ports at least, into which devices are plugged; libvirt adds what others need, and of 0 has "
         "all. Default: ten more than devices that may come and go while it runs.",
     )
+    template: str | None = field(
+        pattern=TEMPLATE,
+        effect=Effect.NONE,
+        doc="The template that it is cloned from, or a version of it (NAME@2): what is said nowhere here is as there.",
+        examples=["debian-12", "debian-12@2"],
+    )
+    clone: Literal["linked", "full"] | None = field(
+        effect=Effect.NONE, doc="How its disks begin, when it is made: see the template's."
+    )
+    inherited: list[str] = field([], effect=Effect.NONE, doc="Written by kvmstate: what it has from its template.")
     cloud_init: CloudInit | None = field(
         doc="What it is told at its first boot: who may log in, its name, its network, what to install."
     )
@@ -440,6 +459,14 @@ class VirtualMachineSpec(Spec):
                 own = number < len(self.disks)
                 found.append(Inner(("disks", number, "create") if own else ("cloudInit",), volume))
         return (spec.model_copy(update={"disks": disks}) if found else self), found
+
+    def as_applied(self, applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
+        from kvmstate.kinds.virtual_machine.heir import kept  # few machines have a template
+
+        names = {*own, *(f"{key}[{item['name']}]" for key, items in own.items() for item in _named(items))}
+        wanted = self.model_dump(mode="json", exclude_unset=True)
+        made = kept(wanted, applied, names) if _template(applied) == _template(wanted) else wanted
+        return self if made == wanted else self.model_validate(made)
 
     def takes(self) -> bool:
         return any(screen.password for screen in self.graphics)

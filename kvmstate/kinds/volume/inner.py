@@ -1,5 +1,8 @@
 """A volume that the disk of a machine declares, in the machine's own document."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from kvmstate.kinds.volume.spec import SUFFIXES, VolumeSpec
 from kvmstate.model.effect import Effect
 from kvmstate.model.field import field
@@ -28,6 +31,7 @@ class DiskVolume(VolumeSpec):
         name = self.name or f"{by.metadata.name}-{disk}{SUFFIXES.get(self.format, '')}"
         lifecycle = self.lifecycle or Lifecycle()
         said = {part: getattr(by.lifecycle, part) for part in {"suspend", "mode"} - lifecycle.model_fields_set}
+        own = None if by.own is None else _own(by.own, disk, self)
         origin = Origin(by.origin.file, by.origin.line, str(by.id))
         return Resource(
             ResourceId("volume", spec.id_name(name)),
@@ -35,4 +39,13 @@ class DiskVolume(VolumeSpec):
             Metadata(name=name),
             lifecycle.model_copy(update={key: value for key, value in said.items() if value}),
             origin,
+            own,
         )
+
+
+def _own(machine: Mapping[str, Any], disk: str, volume: DiskVolume) -> Mapping[str, Any] | None:
+    """What a machine's manifest says itself of the volume of a disk; None where all of it is its own."""
+    if volume.content and volume.content.seed:
+        return None if "cloudInit" in machine else {}
+    disks = machine.get("disks") or ()
+    return next((each.get("create") or {} for each in disks if each.get("name") == disk), {})

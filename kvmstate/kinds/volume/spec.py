@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from lxml import etree
 from pydantic import PrivateAttr, model_validator
 
-from kvmstate.kind import Fault, Form, Image, Spec
+from kvmstate.kind import Cloned, Fault, Form, Image, Spec
 from kvmstate.kinds.volume import options
 from kvmstate.kinds.volume.options import Compat, Permissions
 from kvmstate.model.change import FieldChange
 from kvmstate.model.effect import Effect, Given, Scaling, When
 from kvmstate.model.field import field
-from kvmstate.model.pool_types import Can, PoolType, image_format, pool_type
+from kvmstate.model.pool_types import Can, PoolType, Volumes, image_format, pool_type
 from kvmstate.model.quantity import Bytes, Size
 from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.model.resource import Name
@@ -99,6 +99,15 @@ class Content(Section):
         return self
 
 
+class VersionOf(Section):
+    """Of which template a volume is a version."""
+
+    template: str = field(required=True)
+    number: int = field(required=True)
+    disk: str = field(required=True, doc="Of which disk.")
+    recipe: str = field(required=True, doc="A digest of what it was built from.")
+
+
 class VolumeSpec(Spec):
     """A disk image. It holds data: it shrinks only where that is said, and goes only when its lifecycle allows it."""
 
@@ -148,6 +157,18 @@ class VolumeSpec(Spec):
         effect=Given(set=Effect.REPLACE, unset=Effect.NONE),
         doc="What it holds at first. Without: empty, or the backing volume's. Taken out later, what it holds stays.",
     )
+    template: str | None = field(
+        pattern="^[^@/]+(@[1-9][0-9]*)?$",
+        effect=Effect.NONE,
+        doc="Instead: the template that it is cloned from, when it is made. It stays a clone of that version; NAME@2 "
+        "names one.",
+    )
+    template_disk: str | None = field(effect=Effect.NONE, doc="Which disk of the template. Default: root.")
+    clone: Literal["linked", "full"] | None = field(
+        effect=Effect.NONE,
+        doc="A layer over the template's version (linked), or a full copy. Default: as the template says.",
+    )
+    version_of: VersionOf | None = field(effect=Effect.NONE, doc="Written by kvmstate: of what it is a version.")
     compat: Compat | None = xml(
         "target/compat",
         lasting=True,
@@ -253,7 +274,11 @@ class VolumeSpec(Spec):
         yield from options.misfits(self, place)
 
     def faults(self) -> Iterator[Fault]:
-        return iter(()) if self.remainder else options.faults(self)
+        if self.template and (self.backing or self.content):
+            said = "backing" if self.backing else "content"
+            yield Fault((said,), f"a volume has either template or {said}, not both", "take one of them out")
+        if not self.remainder:
+            yield from options.faults(self)
 
     def id_name(self, name: str) -> str:
         return f"{self.pool}/{name}"
@@ -275,6 +300,55 @@ class VolumeSpec(Spec):
     def holds_own(self) -> bool:
         return not (self.content and self.content.seed and self.content.seed.on_change == "replace")
 
+    def cloned(self) -> Cloned | None:
+        if self.template is None or self.backing or self.content:
+            return None
+        name, _, number = self.template.partition("@")
+        return Cloned(name, int(number) if number else None, self.template_disk or "root")
+
+    def clone_of(self, version: str, base: VolumeRef, place: PoolType | None, below: PoolType | None) -> Self:
+        """The spec of a new clone of this volume, in a pool of one type over one in a pool of another, where that is
+        known."""
+        layers = self.format == "qcow2" and (place is None or Can.LAYER in place.can)
+        layers = layers and (below is None or below.volumes is not Volumes.NETWORK)
+        if self.clone == "linked" or (self.clone is None and layers):
+            return self.model_copy(update={"template": version, "backing": base})
+        return self.model_copy(update={"template": version, "content": Content(volume=base)})
+
+    def cloned_as(self, applied: Mapping[str, Any]) -> Self:
+        """The spec with what it was made from, as it was applied."""
+        update: dict[str, Any] = {"template": applied["template"]}
+        if base := applied.get("backing"):
+            update["backing"] = VolumeRef.model_validate(base)
+        elif content := applied.get("content"):
+            update["content"] = Content.model_validate(content)
+        return self.model_copy(update=update)
+
+    def as_applied(self, applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
+        if self.template:
+            said = {"template", "templateDisk", "clone", "backing", "content", "pool", *own}
+        elif self.holds_own():
+            said = {"pool"}
+        else:
+            return self
+        wanted = self.model_dump(mode="json", exclude_unset=True)
+        made = {name: value for name, value in wanted.items() if name in said}
+        made |= {name: value for name, value in applied.items() if name not in said}
+        return self if made == wanted else self.model_validate(made)
+
+    def lies_on(self) -> VolumeRef | None:
+        return self.backing
+
+    def copied_from(self) -> VolumeRef | None:
+        """The volume that it is a copy of."""
+        return self.content.volume if self.content else None
+
+    def standing_alone(self) -> Self:
+        """The spec without that."""
+        spec = self.model_copy(update={"content": None})
+        spec.model_fields_set.discard("content")
+        return spec
+
     def filling(self) -> Content | None:
         return self.content
 
@@ -284,7 +358,7 @@ class VolumeSpec(Spec):
             raise ValueError("a volume with a backing volume must have format qcow2")
         if self.backing and self.content:
             raise ValueError("a volume has either backing or content, not both")
-        if self.capacity is None and not self.backing and not self.content:
+        if self.capacity is None and not self.backing and not self.content and not self.template:
             raise ValueError("capacity is needed for an empty volume")
         return self
 

@@ -1,0 +1,120 @@
+"""A template: read-only volumes that machines are cloned from, in versions, and what these machines have besides."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from kvmstate.kind import Declaration, Form
+from kvmstate.model.field import field
+from kvmstate.model.quantity import Size
+from kvmstate.model.reference import VolumeRef
+from kvmstate.model.resource import Name, ResourceId
+from kvmstate.xmlbind import Section, Sensitive
+
+CHECKSUM = "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"
+# What a clone calls the disk that it boots from
+ROOT = "root"
+SUFFIXES = {"qcow2": ".qcow2"}
+
+
+class TemplateSource(Section):
+    """What a version is made of."""
+
+    file: str | None = field(local=True, doc="An image file; relative to the manifest.")
+    url: str | None = field(pattern="^https?://", doc="An http or https address.")
+    volume: VolumeRef | None = field(ref="volume", doc="A volume, which is copied when a version is built.")
+    checksum: str | None = field(pattern=CHECKSUM, doc="sha256:… or sha512:… of the file, as it is published.")
+    checksums: str | None = field(
+        pattern=r"^(https?://\S+|[^\s:]+)$",
+        doc="The vendor's list of checksums, from which `kvmstate pin` writes checksum.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(source is not None for source in (self.file, self.url, self.volume)) != 1:
+            raise ValueError("a source needs one of file, url and volume")
+        if self.checksum and self.volume:
+            raise ValueError("a checksum is of a file or a url")
+        if self.url and not self.checksum:
+            raise ValueError("a source from a url needs its checksum: `kvmstate pin` writes it from the vendor's list")
+        return self
+
+
+class TemplateDisk(Section):
+    """A further disk of the machines."""
+
+    name: Name = field(required=True, doc="What the machine's disk is called.")
+    source: TemplateSource = field(required=True, doc="What it holds.")
+    format: Literal["qcow2", "raw"] = field("qcow2", doc="Of the version's volume.")
+    capacity: Size | None = field(doc="Default: that of its source.")
+
+
+class TemplateSpec(Section, Declaration):
+    """Volumes that machines are cloned from, built in versions, and what these machines have besides."""
+
+    pool: Name = field(required=True, ref="pool", doc="The storage pool that its versions are in.")
+    source: TemplateSource = field(required=True, doc="What the disk `root` is made of.")
+    format: Literal["qcow2", "raw"] = field("qcow2", doc="Of that volume; layers lie over both.")
+    capacity: Size | None = field(doc="Of that volume. Default: that of its source.")
+    disks: list[TemplateDisk] = field([], doc="Further disks.")
+    version: str | int | None = field(
+        doc="Another value, such as a date, makes another version of the same source. Versions are numbered by "
+        "kvmstate, whatever stands here."
+    )
+    clone: Literal["linked", "full"] | None = field(
+        doc="How disks of new machines begin: as layers over a version, or as full copies. Default: linked where the "
+        "pools have layers, else full."
+    )
+    defaults: dict[str, Any] = field(
+        {},
+        Sensitive(),
+        doc="What a VirtualMachine's spec says, for machines that say nothing of it. It counts when a machine is made.",
+    )
+
+    def recipe(self) -> str:
+        """A digest of what its versions are built from: another one is another version."""
+        said = self.model_dump(mode="json", exclude={"clone", "defaults"}, exclude_defaults=True)
+        for each in (said["source"], *(disk["source"] for disk in said.get("disks", ()))):
+            # with a checksum it is the same wherever it comes from; and checkouts are in different folders
+            each.pop("checksums", None)
+            if "checksum" in each:
+                each.pop("file", None)
+                each.pop("url", None)
+            elif "file" in each:
+                each["file"] = os.path.basename(each["file"])
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+    def volumes(self, name: str, number: int) -> Iterator[tuple[str, ResourceId, dict[str, Any]]]:
+        """The volumes of a version: which disk each is of, its address, and what a Volume document would say."""
+        root = TemplateDisk.model_construct(name=ROOT, source=self.source, format=self.format, capacity=self.capacity)
+        for disk in (root, *self.disks):
+            part = "" if disk is root else f"-{disk.name}"
+            # pools of all types take such a name: `@` is a snapshot's to some
+            volume = f"{name}-v{number}{part}{SUFFIXES.get(disk.format, '')}"
+            said: dict[str, Any] = {
+                "pool": self.pool,
+                "format": disk.format,
+                "content": disk.source.model_dump(mode="json", exclude_none=True, exclude={"checksums"}),
+                "versionOf": {"template": name, "number": number, "disk": disk.name, "recipe": self.recipe()},
+            }
+            if disk.capacity:
+                said["capacity"] = disk.capacity
+            yield disk.name, ResourceId("volume", f"{self.pool}/{volume}"), said
+
+    def layers(self, heir: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a machine has that says no more than `heir`: the disks, and what is said for them and besides."""
+        clone = heir.get("clone") or self.clone
+        disks = []
+        for disk in (ROOT, *(each.name for each in self.disks)):
+            create = {"pool": self.pool, "template": heir["template"]}
+            create |= {"templateDisk": disk} if disk != ROOT else {}
+            create |= {"clone": clone} if clone else {}
+            disks.append({"name": disk, "create": create})
+        return {"disks": disks}, self.defaults
+
+
+FORM = Form(TemplateSpec)

@@ -1,0 +1,230 @@
+"""Templates: which version is in force, and which one what is cloned from them is of.
+
+A version is a set of volumes with a number. What it was built from (its recipe) stands in the record of each, and so
+does what a clone was made from in that of the clone: a clone that was made stays what it is, whatever becomes of its
+template. The manifests alone tell neither, so that this comes first in every plan.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kvmstate.errors import ManifestErrors, Problem
+from kvmstate.host import Host
+from kvmstate.kind import Cloned, references
+from kvmstate.kinds import BY_WORD, parent_of
+from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry, Inventory
+from kvmstate.model.pool_types import PoolType
+from kvmstate.model.reference import VolumeRef
+from kvmstate.model.resource import Lifecycle, Metadata, Origin, Resource, ResourceId
+from kvmstate.plan.compare import last_applied
+
+# What a record says of a version's volume, and of a clone
+VERSION, CLONE = "versionOf", "template"
+# It holds nothing but what it was built from, and goes with its last clone
+LIFECYCLE = Lifecycle(deletion="delete")
+
+
+@dataclass
+class Version:
+    """One that the host has, or is to have: its volumes, by the disk that each is of."""
+
+    number: int
+    recipe: str
+    volumes: dict[str, ResourceId] = field(default_factory=dict)
+    incomplete: bool = False
+
+    @property
+    def bases(self) -> dict[str, VolumeRef]:
+        return {disk: _ref(id_) for disk, id_ in self.volumes.items()}
+
+
+def recorded(inventory: Inventory) -> dict[str, dict[int, Version]]:
+    """The versions that the project owns, by template and number."""
+    found: dict[str, dict[int, Version]] = defaultdict(dict)
+    for id_, entry in inventory.entries.items():
+        if entry.specs and (said := entry.specs[-1].get(VERSION)):
+            of: Any = said
+            version = found[of["template"]].setdefault(of["number"], Version(of["number"], of["recipe"]))
+            version.volumes[of["disk"]] = id_
+            version.incomplete = version.incomplete or entry.incomplete
+    return found
+
+
+def in_force(template: Resource, versions: Mapping[int, Version]) -> tuple[Version, list[Resource]]:
+    """The version of a template as it is declared, which may be there, and its volumes."""
+    recipe, newest = template.spec.recipe(), max(versions, default=0)
+    same = [number for number, each in versions.items() if each.recipe == recipe]
+    # one that was never whole has no clones
+    again = bool(newest) and versions[newest].incomplete
+    number = max(same) if same else newest if again else newest + 1
+    version, found = Version(number, recipe), []
+    for disk, id_, said in template.spec.volumes(template.metadata.name, number):
+        kind = BY_WORD[id_.kind]
+        name = Metadata(name=kind.local_name(id_))
+        found.append(Resource(id_, kind.read(said), name, LIFECYCLE, _origin(template)))
+        version.volumes[disk] = id_
+    return version, found
+
+
+def resolved(host: Host, resources: Iterable[Resource], inventory: Inventory) -> tuple[list[Resource], Inventory]:
+    """The resources with versions of the templates among them, and with clones of these in place of what names a
+    template; and the record, without what clones that stand alone were made from, where that goes. Raises
+    ManifestErrors for versions that are not there."""
+    every = {each.id: each for each in resources}
+    templates = {each.metadata.name: each for each in every.values() if each.spec.recipe()}
+    if not templates:
+        return [*every.values()], inventory
+    known = recorded(inventory)
+    current: dict[str, Version] = {}
+    for name, template in templates.items():
+        current[name], volumes = in_force(template, known.get(name, {}))
+        every |= {each.id: each for each in volumes}
+    _as_applied(every, inventory)
+    problems: list[Problem] = []
+    made: list[ResourceId] = []
+    for id_, resource in list(every.items()):
+        if not (cloned := resource.spec.cloned()):
+            continue
+        if spec := _as_made(resource, cloned, _entry(inventory, id_)):
+            every[id_] = replace(resource, spec=spec)
+            made.append(id_)
+            continue
+        newest = current[cloned.template]
+        numbers = {**known.get(cloned.template, {}), newest.number: newest}
+        version = numbers.get(cloned.number or newest.number)
+        if version is None or cloned.disk not in version.volumes:
+            problems.append(_missing(resource, cloned, version, numbers))
+            continue
+        base = version.volumes[cloned.disk]
+        name = f"{cloned.template}@{version.number}"
+        spec = resource.spec.clone_of(name, _ref(base), _place(host, id_, every), _place(host, base, every))
+        every[id_] = replace(resource, spec=spec)
+    if problems:
+        raise ManifestErrors(problems)
+    every |= _still_used(every, known, inventory, templates)
+    return _standing_alone(every, made, inventory)
+
+
+def _entry(inventory: Inventory, id_: ResourceId) -> Entry | None:
+    """What the record says of it; also of what was left on the host, with what it holds."""
+    left = inventory.orphans.get(id_) if BY_WORD[id_.kind].holds_data else None
+    return inventory.get(id_) or left
+
+
+def _as_applied(every: dict[ResourceId, Resource], inventory: Inventory) -> None:
+    """What was made from a template has from it what it had when it was made, and uses what it used."""
+    for id_, resource in list(every.items()):
+        entry = _entry(inventory, id_) if resource.own is not None else None
+        if not entry or not entry.specs or resource.own is None:
+            continue
+        spec = resource.spec.as_applied(entry.specs[-1], resource.own)
+        if spec is resource.spec:
+            continue
+        every[id_] = replace(resource, spec=spec)
+        uses = {ref.target for ref in references(spec)}
+        for inner in [each for each in every.values() if each.origin.by == str(id_)]:
+            if inner.id not in uses:
+                del every[inner.id]
+        for used in uses - every.keys():
+            origin = Origin(resource.origin.file, resource.origin.line, str(id_))
+            if (had := inventory.get(used)) and _is_inner(had) and (old := last_applied(had)):
+                every[used] = replace(old, origin=origin)
+
+
+def _is_inner(entry: Entry) -> bool:
+    """Whether it was declared by a machine: a clone, or a seed."""
+    said: Any = entry.specs[-1]
+    return bool(said.get(CLONE) or not BY_WORD[entry.id.kind].read(said).holds_own())
+
+
+def _as_made(resource: Resource, cloned: Cloned, entry: Entry | None) -> Any:
+    """The spec of a clone that was made, as it was made; None where another template, or version, is wanted."""
+    applied = entry.specs[-1] if entry and entry.specs else {}
+    name, _, number = str(applied.get(CLONE, "")).partition("@")
+    if name != cloned.template or cloned.number not in (None, int(number or 0)):
+        return None
+    return resource.spec.cloned_as(applied)
+
+
+def _still_used(
+    every: Mapping[ResourceId, Resource],
+    known: Mapping[str, Mapping[int, Version]],
+    inventory: Inventory,
+    templates: Mapping[str, Resource],
+) -> Iterator[tuple[ResourceId, Resource]]:
+    """Older versions that layers lie on, as they were built."""
+    bases = {ResourceId(id_.kind, str(ref)) for id_, r in every.items() if (ref := r.spec.lies_on())}
+    for name, versions in known.items():
+        for id_ in (id_ for version in versions.values() for id_ in version.volumes.values()):
+            entry = inventory.get(id_)
+            if id_ in bases and id_ not in every and name in templates and entry and (old := last_applied(entry)):
+                yield id_, replace(old, origin=_origin(templates[name]))
+
+
+def _standing_alone(
+    every: dict[ResourceId, Resource], made: Iterable[ResourceId], inventory: Inventory
+) -> tuple[list[Resource], Inventory]:
+    """Full copies need not what they were copied from."""
+    edited = {}
+    for id_ in made:
+        base, entry = every[id_].spec.copied_from(), _entry(inventory, id_)
+        if base and entry and ResourceId(id_.kind, str(base)) not in every:
+            every[id_] = replace(every[id_], spec=every[id_].spec.standing_alone())
+            specs = tuple({k: v for k, v in spec.items() if k != "content"} for spec in entry.specs)
+            edited[id_] = replace(entry, specs=specs)
+    if edited:
+        entries = {**inventory.entries, **{id_: e for id_, e in edited.items() if not e.orphaned}}
+        left = {**inventory.orphans, **{id_: e for id_, e in edited.items() if e.orphaned}}
+        inventory = replace(inventory, entries=entries, orphans=left)
+    return [*every.values()], inventory
+
+
+def _missing(resource: Resource, cloned: Cloned, version: Version | None, numbers: Mapping[int, Version]) -> Problem:
+    if version is None:
+        known = ", ".join(f"{cloned.template}@{number}" for number in sorted(numbers))
+        message, hint = f"there is no version {cloned.number} of template {cloned.template}", f"there is {known}"
+    else:
+        message = f"{cloned.template}@{version.number} has no disk {cloned.disk}"
+        hint = f"it has {', '.join(sorted(version.volumes))}"
+    return Problem(resource.named(message), resource.origin.file, resource.origin.line, 0, "", hint)
+
+
+def _place(host: Host, id_: ResourceId, every: Mapping[ResourceId, Resource]) -> PoolType | None:
+    """How what a volume is in keeps it; None where nobody knows yet."""
+    above = parent_of(id_)
+    assert above
+    declared = every[above].spec.keeps() if above in every else None
+    return declared or host.lookup.files.type_of(above.name)
+
+
+def _ref(id_: ResourceId) -> VolumeRef:
+    pool, _, name = id_.name.partition("/")
+    return VolumeRef(pool=pool, name=name)
+
+
+def _origin(template: Resource) -> Origin:
+    return Origin(template.origin.file, template.origin.line, str(template.id))
+
+
+def told(changes: Collection[Change], inventory: Inventory) -> Iterator[Change]:
+    """Older versions say why they stay, and those of which nothing is a clone that they may go."""
+    for change in changes:
+        entry = inventory.get(change.id)
+        if change.desired or not entry or not entry.specs or not (said := entry.specs[-1].get(VERSION)):
+            yield change
+            continue
+        of: Any = said
+        name = f"{of['template']}@{of['number']}"
+        if change.action is Action.DELETE and change.blocked and change.observed:
+            yield replace(change, action=Action.NOOP, reason=f"{name} stays: {change.blocked}", blocked="", hint="")
+        elif change.action is Action.NOOP and change.observed:
+            yield replace(
+                change, reason=f"{name} is no longer in force, and nothing declared lies on it; --prune deletes it"
+            )
+        else:
+            yield change

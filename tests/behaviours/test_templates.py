@@ -1,0 +1,73 @@
+"""Templates, their versions, and the machines that are cloned from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import libvirt
+import pytest
+from harness import Project, pool, resource
+from test_uploads import MIB
+
+pytestmark = pytest.mark.real
+
+IMAGE = os.urandom(MIB) + bytes(3 * MIB)
+DEFAULTS: dict[str, Any] = {"memory": "32MiB", "cpus": 2, "cloudInit": {"packages": ["nginx"]}}
+
+
+def template(project: Project, **spec: Any) -> dict[str, Any]:
+    (project.folder / "image.raw").write_bytes(IMAGE)
+    return resource(
+        "Template", "tiny", **{"pool": "images", "source": {"file": "image.raw"}, "defaults": DEFAULTS, **spec}
+    )
+
+
+def clone(name: str, **spec: Any) -> dict[str, Any]:
+    lifecycle = {"restart": "now", "stop": {"timeout": "1s", "onTimeout": "destroy"}}
+    return resource("VirtualMachine", name, lifecycle, **{"template": "tiny", **spec})
+
+
+def base(project: Project, volume: str) -> str:
+    """The name of the file that a volume lies on."""
+    info = subprocess.check_output(["qemu-img", "info", "-U", "--output=json", project.path(f"images/{volume}")])
+    return os.path.basename(json.loads(info).get("backing-filename", ""))
+
+
+def test_machines_are_cloned_and_stay_on_their_version(project: Project, connection: libvirt.virConnect) -> None:
+    machines = [clone("web-1"), clone("web-2", clone="full", cpus=1)]
+    project.converge(pool(), template(project), *machines)
+    assert connection.lookupByName("web-1").maxVcpus() == 2
+    assert connection.lookupByName("web-2").maxVcpus() == 1
+    assert [base(project, f"web-{n}-root.qcow2") for n in (1, 2)] == ["tiny-v1.qcow2", ""]
+    running = {d.name(): d.ID() for d in connection.listAllDomains()}
+
+    # another version, for new machines alone: also of its defaults
+    edited = template(
+        project, version=2, defaults={**DEFAULTS, "memory": "48MiB", "tpm": {}, "cloudInit": {"packages": ["apache2"]}}
+    )
+    project.write(pool(), edited, *machines)
+    assert project.todo() == {"create": 1}, project.plan()
+    project.converge(pool(), edited, *machines, clone("web-3", tpm=None))
+    assert {d.name(): d.ID() for d in connection.listAllDomains() if d.name() != "web-3"} == running
+    assert [base(project, f"web-{n}-root.qcow2") for n in (1, 2, 3)] == ["tiny-v1.qcow2", "", "tiny-v2.qcow2"]
+    assert connection.lookupByName("web-3").maxMemory() == 48 << 10
+
+    # what is the machine's own is applied all the same
+    project.converge(pool(), edited, clone("web-1", cpus=1), machines[1])
+    assert connection.lookupByName("web-1").maxVcpus() == 1
+    assert connection.lookupByName("web-1").maxMemory() == 32 << 10
+    project.converge(pool(), edited, clone("web-1"), machines[1])
+    assert connection.lookupByName("web-1").maxVcpus() == 2
+
+    # an old version goes when nothing lies on it
+    kept = clone("web-1", disks=[{"name": "root", "create": {"lifecycle": {"deletion": "delete"}}}])
+    project.converge(pool(), edited, kept, machines[1], options=("--prune",))
+    assert project.path("images/tiny-v1.qcow2").exists()
+    project.write(pool(), edited, machines[1])
+    assert "tiny@1 is no longer in force, and nothing declared lies on it; --prune deletes it" in project.plan().out
+    project.converge(options=("--prune", "--max-delete-share", "100%"))
+    assert not project.path("images/tiny-v1.qcow2").exists()
+    assert base(project, "web-3-root.qcow2") == "tiny-v2.qcow2"
