@@ -63,12 +63,9 @@ def manifest_schema() -> Schema:
     )
     parts = {name: _tidy(schemas[name, "validation"]) for name, _ in inputs}
     for kind in ALL_KINDS:
-        if kind.inherits and (required := parts[kind.name].get("required")):
+        if kind.inherits and (required := parts[kind.name].pop("required", None)):
             # a template may say it
-            parts[kind.name] |= {
-                "if": {"required": [kind.inherits]},
-                "else": {"required": parts[kind.name].pop("required")},
-            }
+            parts[kind.name] |= {"if": {"required": [kind.inherits]}, "else": {"required": required}}
     return {
         "$schema": DIALECT,
         "title": "kvmstate manifest",

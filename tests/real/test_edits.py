@@ -173,14 +173,14 @@ FIXED = {
             *(f"install.kernel.{b.alias}" for b in bindings(InstallKernel)),
         )
     },
-    **{
-        field: "of templates and clones: tests/behaviours/test_templates.py"
-        for field in (
+    **dict.fromkeys(
+        (
             *(f"VirtualMachine.{field}" for field in ("template", "clone", "inherited")),
             *(f"Volume.{field}" for field in ("template", "templateDisk", "clone", "versionOf")),
             *(f"Volume.versionOf.{field}" for field in ("template", "number", "disk", "recipe")),
-        )
-    },
+        ),
+        "of templates and clones: tests/behaviours/test_templates.py",
+    ),
     "VirtualMachine.dependsOn": "in what order machines are made: tests/behaviours/test_first_boot.py",
     "VirtualMachine.disks[].create": "another resource, once it is loaded: tests/behaviours/test_inner_volumes.py",
     "StoragePool.type": "a pool of another type is another pool",
