@@ -41,12 +41,15 @@ MODULES = {"import": "import_:command", "run": "run_:command"} | {
 COMMANDS = {name: f"kvmstate.cli.{MODULES.get(name, f'{name}:command')}" for names in GROUPS.values() for name in names}
 
 
-# Those that do something beside saying it; and of `snapshot` those that do not
+# Those that do something beside saying it; and of groups those that do not
 ACTING = {"pin", "apply", "destroy", "adopt", "import", "run", "service", "unlock", "sandbox", "init"}
 ACTING |= {"suspend", "resume", "confirm"}
 # what carries a plan out
 STREAMS = ("apply", "destroy", "adopt", "recreate")
-LOOKS = (["list"], ["tree"], ["show"])
+LOOKS = {
+    "snapshot": ([], ["list"], ["tree"], ["show"]),
+    "vm": ([], ["list"], ["top"], ["wait"], ["display"], ["console"]),
+}
 # The signal that has interrupted this process; who answers no has interrupted it as well
 _signal: int = signal.SIGINT
 _NO_MEMORY = re.compile("start new thread|allocate memory|failed to map segment")
@@ -159,7 +162,7 @@ def once() -> None:
 def acts(args: Sequence[str]) -> bool:
     """Whether a command does something beside saying it."""
     words = [word for word in args if not word.startswith("-")]
-    return words[:1] != [] and (words[0] in ACTING or (words[0] == "snapshot" and words[1:2] not in ([], *LOOKS)))
+    return words[:1] != [] and (words[0] in ACTING or words[1:2] not in LOOKS.get(words[0], [words[1:2]]))
 
 
 def run(args: list[str] | None = None) -> int:

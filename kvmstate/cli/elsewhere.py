@@ -5,9 +5,6 @@ from __future__ import annotations
 _URI = "virsh -c URI"
 # What kvmstate leaves to other programs: what it is for, and the command
 OTHERS = {
-    "console": ("use a guest's serial console", f"{_URI} console NAME"),
-    "ssh": ("log in to a guest", f"ssh USER@ADDRESS; {_URI} domifaddr NAME lists the addresses"),
-    "display": ("see a guest's screen", "virt-viewer -c URI NAME"),
     "migrate": ("move a running guest to another host", f"{_URI} migrate --live NAME qemu+ssh://HOST/system"),
     "backup": (
         "copy a running guest's disks",
@@ -17,6 +14,11 @@ OTHERS = {
     "dumpxml": ("see libvirt's XML", f"{_URI} dumpxml NAME"),
 }
 _KVMSTATE = {
+    "console": "kvmstate vm console NAME",
+    "ssh": "kvmstate vm ssh NAME",
+    "display": "kvmstate vm display NAME",
+    "exec": "kvmstate vm exec NAME -- COMMAND",
+    "screenshot": "kvmstate vm screenshot NAME",
     "start": "kvmstate vm start NAME; `state: running` in its manifest keeps it running",
     "stop": "kvmstate vm shutdown NAME; `state: stopped` in its manifest keeps it off",
     "kill": "kvmstate vm poweroff NAME",

@@ -30,6 +30,11 @@ def addresses(domain: Domain, ask: bool = True) -> list[str]:
     return [text for text in dict.fromkeys(found) if not _is_local(text)]
 
 
+def reachable(domain: Domain) -> list[str]:
+    """The `addresses` of a running guest; its agent is asked where it has opened its channel."""
+    return addresses(domain, ask=agent.is_connected(domains.xml(domain, inactive=False)))
+
+
 def leases(domain: Domain) -> dict[str, int]:
     """Until when libvirt's networks lease which addresses to a guest that runs, in seconds since 1970; 0 is for ever.
     They may be those of a boot before this one."""

@@ -31,25 +31,26 @@ def answers(domain: Domain) -> bool:
 
 def addresses(domain: Domain) -> list[str]:
     """All IP addresses that the guest has. Raises HostError where it does not tell them."""
-    interfaces = _ask(domain, "guest-network-get-interfaces", {})
+    interfaces = ask(domain, "guest-network-get-interfaces", {})
     return [str(entry["ip-address"]) for each in interfaces for entry in each.get("ip-addresses", ())]
 
 
 def run(domain: Domain, program: str, *arguments: str, seconds: float = 10) -> tuple[int, str]:
     """Run a program in the guest: its exit code, and what it says. Raises HostError, also when it takes longer."""
     asked = {"path": program, "arg": list(arguments), "capture-output": True}
-    number = _ask(domain, "guest-exec", asked)["pid"]
+    number = ask(domain, "guest-exec", asked)["pid"]
     deadline = time.monotonic() + seconds
-    while not (found := _ask(domain, "guest-exec-status", {"pid": number}))["exited"]:
+    while not (found := ask(domain, "guest-exec-status", {"pid": number}))["exited"]:
         if time.monotonic() > deadline:
             raise HostError(f"{program} in {domain.name} takes longer than {seconds:g} s")
         time.sleep(_PERIOD)
     return int(found.get("exitcode", -1)), base64.b64decode(found.get("out-data", "")).decode(errors="replace")
 
 
-def _ask(domain: Domain, command: str, arguments: dict[str, object]) -> Any:
+def ask(domain: Domain, command: str, arguments: dict[str, object], seconds: int = _ANSWER) -> Any:
+    """Ask the agent, and wait so long for its answer. Raises HostError."""
     import libvirt_qemu  # type: ignore[import-untyped]  # few runs ask a guest
 
     asked = json.dumps({"execute": command, "arguments": arguments})
     with faults():
-        return json.loads(libvirt_qemu.qemuAgentCommand(domain.raw, asked, _ANSWER, 0))["return"]
+        return json.loads(libvirt_qemu.qemuAgentCommand(domain.raw, asked, seconds, 0))["return"]

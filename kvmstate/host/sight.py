@@ -16,7 +16,8 @@ from datetime import datetime
 from functools import cache, cached_property
 from itertools import islice
 from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote, urlsplit
+
+from kvmstate.host import ssh
 
 _AT_FDCWD, _BASIC_AND_BIRTH = -100, 0x7FF | 0x800
 _ANSWER_SECONDS = 20
@@ -253,16 +254,14 @@ class Ssh(Blind):
             self._shell = None
 
     def _start(self) -> subprocess.Popen[str]:
-        parts = urlsplit(self._address)
-        said = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        words = [said.get("command", "ssh")]
-        words += ["-p", str(parts.port)] if parts.port else []
-        words += ["-l", unquote(parts.username)] if parts.username else []
-        words += ["-i", said["keyfile"]] if "keyfile" in said else []
-        words += ["-o", "StrictHostKeyChecking=no"] if said.get("no_verify") == "1" else []
-        words += ["-T", "-o", "BatchMode=yes", "-e", "none", "--", parts.hostname or "", "LC_ALL=C TZ=UTC exec sh"]
+        words = ssh.words(self._address, "-T", "-o", "BatchMode=yes", "-e", "none")
         return subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
+            [*words, "LC_ALL=C TZ=UTC exec sh"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
         )
 
     def _opened(self) -> subprocess.Popen[str] | None:

@@ -104,7 +104,7 @@ def completed(folder: Path, words: str) -> list[str]:
 
 
 def test_what_a_hint_says_can_be_read_by_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["console", "--json"]) == 1
+    assert run(["dumpxml", "--json"]) == 1
     assert "virsh" in json.loads(capsys.readouterr().out)["diagnostics"][0]["hint"]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -11,24 +13,22 @@ from harness import kvmstate
 
 from kvmstate.apply.standing import Standing
 from kvmstate.cli.vm.holding import Hold
-from kvmstate.errors import HostError
+from kvmstate.errors import HostError, UsageError
+from kvmstate.host import ssh
+from kvmstate.host.screen import png
+from kvmstate.manifest.labels import selected
 from kvmstate.model.inventory import Entry
-from kvmstate.model.resource import Lifecycle, ResourceId
+from kvmstate.model.keys import chord, typing
+from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
 
 DOCS = Path(__file__).parents[2] / "docs" / "jobs" / "daily-work.md"
 STATES = ("running", "paused", "stopped", "saved")
 # as https://libvirt.org/drvtest.html has it: VIR_DOMAIN_RUNNING, PAUSED and SHUTOFF
 _RUNSTATE = {"running": 1, "paused": 3, "stopped": 5, "saved": 5}
 TABLE = (
-    "start",
-    "shutdown",
-    "poweroff",
-    "reboot",
-    "reset",
-    "pause",
-    "unpause",
-    "save",
-    "restore",
+    *("start", "shutdown", "poweroff", "reboot", "reset", "pause", "unpause", "save", "restore"),
+    *("wait NAME --for running --timeout 0s", "ssh", "display", "screenshot NAME -o screen.png"),
+    *("send-key NAME ctrl-alt-delete", "exec NAME -- uptime", "copy NAME:/etc/hostname ."),
 )
 
 
@@ -45,13 +45,18 @@ def host(tmp_path: Path) -> str:
     return f"test://{tmp_path}/host.xml"
 
 
-def test_each_verb_in_each_state_says_what_the_docs_tell(host: str, request: pytest.FixtureRequest) -> None:
+def test_each_verb_in_each_state_says_what_the_docs_tell(
+    host: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     rows = []
     for verb in TABLE:
         cells = []
         for state in STATES:
-            done = kvmstate("vm", verb, state, "-c", host)
+            words = verb.replace("NAME", state).split() if "NAME" in verb else [verb, state]
+            done = kvmstate("vm", words[0], "-c", host, *words[1:])
             said = (done.out or done.err).splitlines()[0].removeprefix("error: ").removeprefix(f"{state}: ")
+            said = re.sub(rf"^{state} (?=is|has)|(?<= of ){state}", "NAME ", said).replace("NAME  ", "NAME ")
             cells.append(said + (f" ({done.code})" if done.code else ""))
         rows.append(f"| `{verb}` | {' | '.join(cells)} |")
     head = ["| | " + " | ".join(STATES) + " |", "|---|" + "---|" * len(STATES)]
@@ -134,3 +139,64 @@ def test_what_the_manifest_will_do(known: Standing, state: str, fights: bool, fa
         with pytest.raises(HostError, match=r"a daemon .* would undo it at once"):
             Hold().refuse(known, state)
     Hold(False).refuse(known, state)
+
+
+def test_a_picture_is_png_whatever_the_host_gives(tmp_path: Path) -> None:
+    made = png(b"P6\n# seen by nobody\n2 1\n255\n" + bytes([255, 0, 0, 0, 10, 255]))
+    assert made == png(made)
+    head = made.index(b"IHDR") + 4
+    assert struct.unpack(">II", made[head : head + 8]) == (2, 1)
+    at = made.index(b"IDAT")
+    (length,) = struct.unpack(">I", made[at - 4 : at])
+    assert zlib.decompress(made[at + 4 : at + 4 + length]) == bytes([0, 255, 0, 0, 0, 10, 255])
+    for end in (b"IHDR", b"IDAT", b"IEND"):
+        at = made.index(end)
+        (length,) = struct.unpack(">I", made[at - 4 : at])
+        assert struct.unpack(">I", made[at + 4 + length :][:4])[0] == zlib.crc32(made[at : at + 4 + length])
+    with pytest.raises(HostError, match="neither PNG nor PPM"):
+        png(b"GIF89a")
+
+
+def test_keys() -> None:
+    assert chord("ctrl-alt-Delete") == chord("KEY_LEFTCTRL+KEY_LEFTALT+KEY_DELETE") == [29, 56, 111]
+    assert typing("aB/\n") == [[30], [42, 48], [53], [28]]
+    with pytest.raises(ValueError, match="no key of a US keyboard types 'ä'"):
+        typing("ä")
+
+
+@pytest.mark.parametrize(
+    ("selector", "found"),
+    [
+        ("tier=web", {"a"}),
+        ("tier==web,env", set()),
+        ("tier!=web", {"b", "c"}),
+        ("tier", {"a", "b"}),
+        ("!tier", {"c"}),
+        ("tier=db, env=test", {"b"}),
+    ],
+)
+def test_labels(selector: str, found: set[str]) -> None:
+    labels = {"a": {"tier": "web"}, "b": {"tier": "db", "env": "test"}, "c": {}}
+    known = [
+        Resource(ResourceId("domain", name), None, Metadata(name=name, labels=these)) for name, these in labels.items()
+    ]
+    assert {id_.name for id_ in selected(known, selector)} == found
+
+
+def test_a_selector_that_is_none() -> None:
+    with pytest.raises(UsageError, match="'a=b=c' is not a condition"):
+        selected([], "a=b=c")
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("qemu+ssh://host/system", ["ssh", "-W", "x", "--", "host"]),
+        (
+            "qemu+ssh://ann@host:22022/system?keyfile=/k&no_verify=1&command=/s",
+            ["/s", "-p", "22022", "-l", "ann", "-i", "/k", "-o", "StrictHostKeyChecking=no", "-W", "x", "--", "host"],
+        ),
+    ],
+)
+def test_the_way_to_a_host(uri: str, words: list[str]) -> None:
+    assert ssh.words(uri, "-W", "x") == words

@@ -20,6 +20,14 @@ VERBS = {
     "unpause": "power:unpause",
     "save": "saving:save",
     "restore": "saving:restore",
+    "wait": "waiting:wait",
+    "console": "terminal:console",
+    "ssh": "terminal:ssh",
+    "display": "screens:display",
+    "screenshot": "screens:screenshot",
+    "send-key": "screens:send_key",
+    "exec": "inside:exec_",
+    "copy": "inside:copy",
     "migrate": "migrate:migrate",
 }
 # What people look for, and is called otherwise

@@ -21,8 +21,7 @@ def list_(fmt: Format, **given: Any) -> int:
     next, and the last I/O error.
     """
     with opened(**given, every=True) as at:
-        from kvmstate.host import agent, domains
-        from kvmstate.host.addresses import addresses
+        from kvmstate.host.addresses import reachable
         from kvmstate.host.overview import Seen, io_errors
         from kvmstate.views import machines
 
@@ -31,8 +30,7 @@ def list_(fmt: Format, **given: Any) -> int:
             found: tuple[str, ...] = ()
             errors: tuple[str, ...] = ()
             if seen.active:
-                connected = agent.is_connected(domains.xml(seen.domain, inactive=False))
-                found = tuple(addresses(seen.domain, ask=connected))
+                found = tuple(reachable(seen.domain))
                 errors = tuple(io_errors(seen.domain))
             return machines.Row(
                 seen.domain.name,
