@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,8 @@ from test_recipes import JOBS, block
 
 pytestmark = pytest.mark.real
 
+INSTALLS = int(os.environ.get("KVMSTATE_INSTALLS", "0"))
+SEED = int(os.environ.get("KVMSTATE_SEED", "1"))
 DISK: dict[str, Any] = {"name": "root", "create": {"pool": "images", "capacity": "1MiB", "format": "raw"}}
 LINE = "domain/web "
 
@@ -43,7 +49,7 @@ def test_what_the_docs_say_boots_a_medium_once(project: Project, tiny: Guest, co
     lab = pool("lab")
     applied = project.converge(lab, image, machine)
     assert "installed from lab/debian-12.iso" in applied.out
-    assert b"marker:installed" in project.path("lab/web-2-root.qcow2").read_bytes()
+    assert b"marker:installed\n" in project.path("lab/web-2-root.qcow2").read_bytes()
     domain = connection.lookupByName("web-2")
     for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
         xml = domain.XMLDesc(flags)
@@ -75,7 +81,7 @@ def test_what_was_killed_is_finished_by_the_daemon(
     daemon = Daemon(project.folder, project.folder / "run.log")
     try:
         connection.lookupByName("web").shutdown()
-        tiny.says("disks=vda:1MiB:marker:installed")
+        tiny.says("disks=vda:1MiB:marker:installed nics=")
     finally:
         daemon.stop()
     assert project.plan().code == 0
@@ -123,3 +129,44 @@ def test_what_may_hold_something_is_not_installed_over(project: Project, tiny: G
     later["spec"]["install"] = installed(tiny)["spec"]["install"]
     project.converge(pool(), volume, later)
     assert project.path("images/data").read_bytes().startswith(b"precious")
+
+
+@pytest.mark.skipif(not INSTALLS, reason="takes long: script/trials installs")
+@pytest.mark.timeout(3600)
+def test_killed_at_any_moment_it_is_installed_once(project: Project, tiny: Guest) -> None:
+    lab, chance, took = pool(), random.Random(SEED), 0.0
+    made = medium(project.folder / "installer.iso", folder(tiny), "kvmstate.install=reboot")
+    gone = {"deletion": "delete"}
+    image = resource("Volume", "installer.iso", gone, pool="images", format="iso", content={"file": str(made)})
+    disk = {**DISK, "create": {**DISK["create"], "lifecycle": gone}}
+    for number in range(-1, INSTALLS):
+        if medial := chance.random() < 0.5 or number < 0:
+            machine = installed(tiny, disks=[disk], install={"iso": "images/installer.iso"})
+        else:
+            machine = installed(tiny, disks=[disk])
+        project.write(lab, image, machine)
+        began, when = time.monotonic(), ""
+        moment = chance.uniform(0, took if medial else took / 2) if number >= 0 else None
+        applying = project.start_apply()
+        try:
+            applying.wait(moment)
+        except subprocess.TimeoutExpired:
+            applying.kill()
+            applying.wait()
+            when = f"kill {number}, seed {SEED}, after {moment:.2f} s of {took:.2f} s, medium: {medial}"
+            if chance.random() < 0.3:
+                # on an installer that may have ended long ago
+                time.sleep(chance.uniform(0, took))
+        took = took or time.monotonic() - began
+        if chance.random() < 0.3:
+            daemon = Daemon(project.folder, project.folder / "run.log")
+            tiny.says("disks=vda:1MiB:marker:installed nics=")
+            assert daemon.stop() == 0, when
+        print(when, flush=True)
+        applied = project.apply()
+        assert applied.code == 0, f"{when}\n{applied}"
+        assert project.plan().code == 0, when
+        tiny.says("disks=vda:1MiB:marker:installed nics=")
+        assert {file.name for file in project.path("images").iterdir()} == {"web-root", "installer.iso"}, when
+        assert kvmstate("destroy", str(project.folder), "--auto-approve", "--exclude", "pool/images").code == 0
+        tiny.log.unlink()
