@@ -8,7 +8,7 @@ libvirt's XML, what a change costs) and `ops.py` works on a host. The model is l
 from kvmstate.kind.contract import Context, Form, Gate, Kind, Ops, Room, Scene, Space
 from kvmstate.kind.members import Members
 from kvmstate.kind.references import Reference, references
-from kvmstate.kind.spec import Claim, Cloned, Declaration, Fault, Filling, Image, Inner, Plug, Spec, Unclear
+from kvmstate.kind.spec import Claim, Cloned, Declaration, Fault, Filling, Image, Inlining, Inner, Plug, Spec, Unclear
 
 __all__ = [
     "Claim",
@@ -20,6 +20,7 @@ __all__ = [
     "Form",
     "Gate",
     "Image",
+    "Inlining",
     "Inner",
     "Kind",
     "Members",

@@ -79,6 +79,14 @@ class Unclear(Exception):
         self.fault = fault
 
 
+class Inlining(Section):
+    """A section with fields that are read from files."""
+
+    def read(self, into: str, text: str) -> None:
+        """Take a file's text as this field. Raises ValueError for one that it cannot be."""
+        raise NotImplementedError
+
+
 class Inner(NamedTuple):
     """A resource that another one's spec declares; `path` is where."""
 
@@ -193,6 +201,10 @@ class Declaration(Model):
     def lies_on(self) -> VolumeRef | None:
         """The volume that it is a layer over."""
         return None
+
+    def reads(self) -> Iterable[tuple[tuple[str | int, ...], Inlining]]:
+        """What of it has texts that stand in files, and where that is."""
+        return ()
 
     def selects(self, resource: Resource) -> bool:
         """Whether it chooses this resource, by what that says of itself; what is named is a reference."""

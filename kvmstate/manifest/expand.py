@@ -13,6 +13,8 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.manifest.document import check_ignored
 from kvmstate.manifest.manifests import Document, Loaded, Part
 from kvmstate.manifest.nodes import Node
+from kvmstate.manifest.reach import Reach
+from kvmstate.manifest.references import inlined
 from kvmstate.manifest.translate import Report, spell
 from kvmstate.model.resource import Origin
 
@@ -20,8 +22,9 @@ from kvmstate.model.resource import Origin
 MOST = 10_000
 
 
-def apart(item: Loaded, project: str, report: Report) -> tuple[Loaded, list[Loaded]]:
+def apart(item: Loaded, project: str, report: Report, reach: Reach | None) -> tuple[Loaded, list[Loaded]]:
     """A document's resource without others that its spec declares, and these, each at its place in the document."""
+    inlined(item, reach, report)
     try:
         spec, inner = item.resource.spec.apart(item.resource, project)
     except Unclear as error:
@@ -41,10 +44,10 @@ def apart(item: Loaded, project: str, report: Report) -> tuple[Loaded, list[Load
     return replace(item, resource=replace(item.resource, spec=spec)), found
 
 
-def expanded(item: Loaded, project: str, report: Report) -> Iterator[Loaded]:
+def expanded(item: Loaded, project: str, report: Report, reach: Reach | None) -> Iterator[Loaded]:
     """A document's resource, and those that it yields. Their place is the document: nothing in it is a field of
     theirs."""
-    item, inner = apart(item, project, report)
+    item, inner = apart(item, project, report, reach)
     yield item
     yield from inner
     by, at = item.resource, item.document

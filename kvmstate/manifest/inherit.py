@@ -16,6 +16,7 @@ from kvmstate.manifest.document import resource
 from kvmstate.manifest.expand import expanded
 from kvmstate.manifest.manifests import Document, Loaded
 from kvmstate.manifest.nodes import Node
+from kvmstate.manifest.reach import Reach
 from kvmstate.manifest.sources import Source
 from kvmstate.manifest.text import Reader
 from kvmstate.manifest.translate import checked, explain
@@ -33,7 +34,11 @@ def inherits(document: Document) -> Kind | None:
 
 
 def inherited(
-    waiting: Sequence[tuple[Document, Source]], loaded: Sequence[Loaded], project: str, problems: list[Problem]
+    waiting: Sequence[tuple[Document, Source]],
+    loaded: Sequence[Loaded],
+    project: str,
+    problems: list[Problem],
+    reach: Reach | None,
 ) -> Iterator[Loaded]:
     """The resources of documents that name templates, of which `loaded` has those that are declared."""
     known = {item.resource.id: item for item in loaded if BY_WORD[item.resource.id.kind].inherited_by}
@@ -57,7 +62,7 @@ def inherited(
             heir.data["spec"]["inherited"] = heir.inherited
             if (made := resource(heir, source.label, reader.report)) is not None:
                 made = Resource(made.id, made.spec, made.metadata, made.lifecycle, made.origin, own)
-                yield from expanded(Loaded(made, heir, source), project, reader.report)
+                yield from expanded(Loaded(made, heir, source), project, reader.report, reach)
         problems += reader.problems
 
 

@@ -58,10 +58,10 @@ def load(
             problems.append(Problem(f"all manifests together have more than {MAX_ALL_BYTES:,} bytes", source.label))
             break
         if raw is not None:
-            loaded += _resources(raw, source, reader, cache, name, waiting)
+            loaded += _resources(raw, source, reader, cache, name, waiting, reach)
         problems += reader.problems
     cache.save()
-    loaded += inherited(waiting, loaded, name, problems)
+    loaded += inherited(waiting, loaded, name, problems, reach)
     loaded.sort(key=lambda item: (item.resource.id, item.source.label, item.document.line))
     dangling = references.check(loaded, problems, reach)
     warnings = tuple(_given(loaded, providers, problems))
@@ -85,6 +85,7 @@ def _resources(
     cache: Cache,
     project: str,
     waiting: list[tuple[Document, Source]],
+    reach: Reach | None,
 ) -> Iterator[Loaded]:
     """Those of one text, but for documents that are `waiting` for the template that they name."""
     said = cache.get(raw)
@@ -105,7 +106,7 @@ def _resources(
             if said is None:
                 new.append((document.line, document.column, document.data))
                 secret = secret or may_hold_secrets(document.data, BY_WORD[made.id.kind])
-            yield from expanded(Loaded(made, document, source), project, reader.report)
+            yield from expanded(Loaded(made, document, source), project, reader.report, reach)
     if said is None and not reader.problems and not secret:
         cache.put(raw, new)
 

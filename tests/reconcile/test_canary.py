@@ -30,7 +30,7 @@ FIELDS = {
         ("CloudInit.users", "CloudInit.runCommands", "CloudInit.userData", "CloudInit.vendorData"), "seeded"
     ),
     **dict.fromkeys(("Seed.userData", "Seed.vendorData"), "by cloudInit"),
-    "Kernel.cmdline": "machine",
+    **dict.fromkeys(("Kernel.cmdline", "InstallKernel.cmdline"), "machine"),
     "Password.clear": "machine, by a Secret and in clear",
     "Value.clear": "secret",
     "Value.data": "secret, from a file, the environment and a program",
@@ -78,6 +78,8 @@ def documents(number: int) -> list[dict[str, Any]]:
         "userData": {"write_files": [{"content": f"{CANARY}{number}"}]},
         "vendorData": f"#!/bin/sh\n# {CANARY}{number}",
     }
+    empty = {"name": "root", "create": {"pool": "seeds", "capacity": "1MiB"}}
+    installed = {"install": {"kernel": kernel}, "disks": [empty]}
     return [
         resource("StoragePool", "seeds", type="dir", target={"path": "/var/lib/libvirt/behaviours/seeds"}),
         resource("VirtualMachine", "seeded", memory="64MiB", state="stopped", cloudInit=told),
@@ -90,7 +92,7 @@ def documents(number: int) -> list[dict[str, Any]]:
             "StoragePool", "luns", type="iscsi", active=False, source=source, target={"path": "/dev/disk/by-path"}
         ),
         resource("VirtualMachine", "web", memory="64MiB", state="stopped", graphics=screens, disks=[disk], xml=xml),
-        resource("VirtualMachine", "db", memory="64MiB", state="stopped", kernel=kernel),
+        resource("VirtualMachine", "db", memory="64MiB", state="stopped", kernel=kernel, **installed),
         # what fails is told, too
         resource("VirtualMachine", "bad", memory="64MiB", state="stopped", xml={**xml, "./nonsense/@password": CANARY}),
     ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from lxml import etree
 from pydantic import BeforeValidator, model_validator
 
-from kvmstate.kind import Claim, Fault, Form, Image, Inner, Plug, Spec
+from kvmstate.kind import Claim, Fault, Form, Image, Inlining, Inner, Plug, Spec
 from kvmstate.kind.health import HealthCheck
 from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
@@ -445,6 +445,10 @@ class VirtualMachineSpec(Spec):
     def plugs(self) -> Iterator[Plug]:
         for number, nic in enumerate(self.interfaces):
             yield Plug(("interfaces", number), nic.network, nic.bridge, nic.mac)
+
+    def reads(self) -> Iterator[tuple[tuple[str | int, ...], Inlining]]:
+        if self.cloud_init:
+            yield ("cloudInit",), self.cloud_init
 
     def apart(self, resource: resources.Resource, project: str) -> tuple[Self, Sequence[Inner]]:
         spec, found = self, []

@@ -10,9 +10,10 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
+from kvmstate.kind import Inlining
 from kvmstate.model.field import field
 from kvmstate.model.resource import Name
-from kvmstate.xmlbind import Section, Sensitive
+from kvmstate.xmlbind import Sensitive
 
 # What the drive is called
 DISK = "cloud-init"
@@ -25,7 +26,12 @@ _BAD_START = f"cloud-init reads no text that begins so: its first line is one of
 Config = dict[str, Any]
 
 
-class CloudInit(Section):
+def _check_start(text: str, where: str = "") -> None:
+    if not text.startswith((*_FORMATS, *_MIME)):
+        raise ValueError(f"{where}{_BAD_START}")
+
+
+class CloudInit(Inlining):
     """What a new machine is told at its first boot, by a seed for cloud-init's data source NoCloud: an ISO image on a
     CD-ROM drive, which is a volume of its own, made before the machine."""
 
@@ -53,8 +59,14 @@ class CloudInit(Section):
         Sensitive(),
         doc="All else: a #cloud-config as a mapping, to which the fields above are added; or a text, such as a script.",
     )
+    user_data_file: str | None = field(
+        local=True, into="user_data", doc="Instead of userData: a file with such a text."
+    )
     meta_data: Config = field({}, doc="Added to instance-id and local-hostname.")
     vendor_data: Config | str | None = field(None, Sensitive(), doc="As userData, which counts more.")
+    vendor_data_file: str | None = field(
+        local=True, into="vendor_data", doc="Instead of vendorData: a file with such a text."
+    )
     network_config: Literal["auto", "none"] | Config = field(
         "auto",
         doc="DHCP, or `addresses`, for each interface, told by its MAC address (auto); cloud-init's own choice "
@@ -72,10 +84,21 @@ class CloudInit(Section):
             raise ValueError("with onChange: reboot each seed is a volume of its own: leave name out")
         if isinstance(self.user_data, str) and (short := [*self._short_forms()]):
             raise ValueError(f"userData is a text, to which {short[0]} cannot be added: write it as a mapping")
-        for name, text in (("userData", self.user_data), ("vendorData", self.vendor_data)):
-            if isinstance(text, str) and not text.startswith((*_FORMATS, *_MIME)):
-                raise ValueError(f"{name}: {_BAD_START}")
+        for name, text, file in (
+            ("userData", self.user_data, self.user_data_file),
+            ("vendorData", self.vendor_data, self.vendor_data_file),
+        ):
+            if isinstance(text, str):
+                _check_start(text, f"{name}: ")
+            if file and text is not None:
+                raise ValueError(f"{name} is written here, or in a file ({name}File), not both")
         return self
+
+    def read(self, into: str, text: str) -> None:
+        _check_start(text)
+        if into == "user_data" and (short := [*self._short_forms()]):
+            raise ValueError(f"it is a text, to which {short[0]} cannot be added: write that into the file")
+        setattr(self, into, text)
 
     def seed(self, machine: str, interfaces: list[Config]) -> dict[str, str]:
         """The files, by the names of their fields; `interfaces` in cloud-init's words, of a machine of this name."""

@@ -1,0 +1,68 @@
+"""Fields whose texts stand in files: within the project's folder, and told at their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kvmstate.errors import ManifestErrors
+from kvmstate.manifest.load import load
+from kvmstate.manifest.manifests import Manifests
+from kvmstate.manifest.reach import Reach
+
+MACHINE = """apiVersion: kvmstate/v1
+kind: VirtualMachine
+metadata: {name: web}
+spec:
+  memory: 1GiB
+  disks: [{name: root, create: {pool: images, capacity: 1GiB}}]
+  cloudInit:
+    userDataFile: %s
+"""
+TEXT = "#cloud-config\npackages: [nginx]   # as it is\n"
+
+
+def loaded(folder: Path, named: str, more: str = "") -> Manifests:
+    (folder / "web.yaml").write_text(MACHINE % named + more)
+    return load([folder / "web.yaml"], reach=Reach.of([folder]))
+
+
+def told(folder: Path, named: str, more: str = "") -> str:
+    with pytest.raises(ManifestErrors) as raised:
+        loaded(folder, named, more)
+    [problem] = raised.value.problems
+    assert (problem.file, problem.line, problem.path) == (
+        str(folder / "web.yaml"),
+        8,
+        "spec.cloudInit.userDataFile",
+    )
+    return problem.message
+
+
+def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "user-data.cfg").write_text(TEXT)
+    seeds = [each for each in loaded(tmp_path, "user-data.cfg").resources if each.id.kind == "volume"]
+    texts = [each.spec.content.seed.user_data for each in seeds if each.spec.content]
+    assert texts == [TEXT]
+    # another text is another seed, which no cache of manifests hides
+    (tmp_path / "user-data.cfg").write_text("#!/bin/sh\n")
+    seeds = [each for each in loaded(tmp_path, "user-data.cfg").resources if each.id.kind == "volume"]
+    assert [each.spec.content.seed.user_data for each in seeds if each.spec.content] == ["#!/bin/sh\n"]
+
+
+def test_what_cannot_be_read_is_told_at_its_place(tmp_path: Path) -> None:
+    (folder := tmp_path / "shop").mkdir()
+    (tmp_path / "outside.cfg").write_text(TEXT)
+    (folder / "link.cfg").symlink_to(tmp_path / "outside.cfg")
+    (folder / "bad.cfg").write_text("packages: [nginx]\n")
+    (folder / "binary.cfg").write_bytes(b"#!\xff\xfe")
+    (folder / "large.cfg").write_bytes(b"#!".ljust((1 << 20) + 1))
+    assert "this lies outside of the project's folder" in told(folder, "../outside.cfg")
+    assert "a symbolic link to" in told(folder, "link.cfg")
+    assert "no such file" in told(folder, "nothing.cfg")
+    assert "cloud-init reads no text that begins so" in told(folder, "bad.cfg")
+    assert "this is not UTF-8 text" in told(folder, "binary.cfg")
+    assert "more than 1,048,576 bytes" in told(folder, "large.cfg")
+    (folder / "good.cfg").write_text(TEXT)
+    assert "packages cannot be added" in told(folder, "good.cfg", "    packages: [nginx]\n")
