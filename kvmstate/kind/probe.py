@@ -12,6 +12,7 @@ from typing import TypeVar
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import agent, domains
 from kvmstate.host.addresses import addresses, leases
+from kvmstate.host.listening import Listener
 from kvmstate.host.objects import Domain
 from kvmstate.kind.health import HealthCheck, TcpSocket
 
@@ -63,14 +64,17 @@ class Probe:
         """The probe of a machine that has been started right before."""
         return replace(self, before=leases(self.domain))
 
-    def wait(self) -> None:
-        """Until it is healthy. Raises Unhealthy, ConnectionFailed."""
+    def wait(self, console: Listener | None = None) -> None:
+        """Until it is healthy. Raises Unhealthy, with what its console has said, and ConnectionFailed."""
         deadline = time.monotonic() + self.check.timeout
         while lacks := self.lacks():
+            if console:
+                console.listen()
             over = time.monotonic() >= deadline or lacks == FAILED
             if over or domains.state(self.domain) == "stopped":
                 raise Unhealthy(
-                    f"the health check failed: {lacks} (waited {self.check.timeout} s)",
+                    f"the health check failed: {lacks} (waited {self.check.timeout} s)"
+                    f"{console.told() if console else ''}",
                     f"see the guest's console, and {self.at}",
                 )
             time.sleep(PERIOD)

@@ -14,6 +14,10 @@ from harness import Guest, Project, idle, kvmstate, pool, resource, until
 from pycdlib import PyCdlib
 from test_renames import moved
 
+from kvmstate.host import open_host
+from kvmstate.host.domains import find
+from kvmstate.host.listening import Listener
+
 pytestmark = pytest.mark.real
 
 SEED, KEY = "volume/images/web-cloud-init.iso", "ssh-ed25519 AAAA me@here"
@@ -139,12 +143,25 @@ def test_another_seed_is_another_instance_where_that_was_said(project: Project, 
 
 
 def test_what_does_not_come_in_time_fails_and_stays(project: Project, connection: libvirt.virConnect) -> None:
-    wanted = idle("web", waitFor={"guestAgent": True, "timeout": "1s"})
+    speaking = {"bios": {"useserial": True}, "serials": [{"port": 0}], "features": {"acpi": True}}
+    wanted = idle("web", waitFor={"guestAgent": True, "timeout": "2s"}, **speaking)
     project.write(wanted)
     applied = project.apply()
     assert applied.code == 1
-    assert "its guest agent does not answer (waited 1 s)" in applied.out + applied.err
-    assert connection.lookupByName("web").isActive()
+    told = applied.out + applied.err
+    assert "its guest agent does not answer (waited 2 s); the last lines of its console:\n    " in told, told
+    assert "    SeaBIOS (version" in told, told
+    domain = connection.lookupByName("web")
+    assert domain.isActive()
+    # nobody else is listened to, nor their console taken
+    stream = connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
+    domain.openConsole(None, stream, 0)
+    with open_host(project.uri) as host, Listener(find(host.connection, "web"), near=False) as console:
+        domain.reset()
+        # what comes is read by the calls of a connection
+        until(lambda: domain.isActive() and isinstance(stream.recv(4096), bytes), "whoever has the console hears it")
+        assert console.lines() == []
+    stream.abort()
     project.converge()
     wanted["spec"]["waitFor"] = {"tcpSocket": {"port": 22}}
     assert project.converge(wanted).code == 0

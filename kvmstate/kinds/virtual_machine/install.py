@@ -17,6 +17,7 @@ from lxml import etree
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host, domains, installation, pools, volumes
 from kvmstate.host.installation import Stage
+from kvmstate.host.listening import Listener
 from kvmstate.host.objects import Domain
 from kvmstate.kind import Context, Fault, Scene
 from kvmstate.kind.steps import Step, simple
@@ -185,7 +186,7 @@ def steps(change: Change, at: Context, find: Callable[[], Domain]) -> tuple[list
     if not host.patient:
         return todo, False
     seconds = install.timeout if install else _HOUR
-    wait = simple(f"wait for its installer, for {seconds} s at most", lambda: _wait(find(), seconds))
+    wait = simple(f"wait for its installer, for {seconds} s at most", lambda: _wait(host, find(), seconds))
     return [*todo, wait, simple(_NOTE, lambda: installation.end(find()))], True
 
 
@@ -213,7 +214,12 @@ def _start(domain: Domain, spec: VirtualMachineSpec, at: Context) -> None:
     installation.note(domain, Stage.STARTED)
 
 
-def _wait(domain: Domain, seconds: float) -> None:
+def _wait(host: Host, domain: Domain, seconds: float) -> None:
+    with Listener(domain, host.is_local) as console:
+        _listen(domain, seconds, console)
+
+
+def _listen(domain: Domain, seconds: float, console: Listener) -> None:
     deadline = time.monotonic() + seconds
     goes_on = "it goes on; the next apply waits for it again, and `kvmstate run` does the rest as well"
     while domains.state(domain) != "stopped":
@@ -222,12 +228,13 @@ def _wait(domain: Domain, seconds: float) -> None:
             return
         if stopping.is_set():
             raise HostError("interrupted while its installer runs", goes_on)
+        console.listen()
         if time.monotonic() >= deadline:
-            raise HostError(f"its installer has not ended (waited {seconds:g} s)", goes_on)
+            raise HostError(f"its installer has not ended (waited {seconds:g} s){console.told()}", goes_on)
         time.sleep(PERIOD)
     if (why := domains.stopped_because(domain)) in _CUT_OFF:
         installation.note(domain, Stage.CUT_OFF)
-        raise HostError(_cut_off(why), _AGAIN.format(domain.name))
+        raise HostError(f"{_cut_off(why)}{console.told()}", _AGAIN.format(domain.name))
 
 
 def installer(text: str, install: Install, lookup: Lookup) -> str:

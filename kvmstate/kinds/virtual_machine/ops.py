@@ -326,10 +326,18 @@ def addresses_of(host: Host, seen: Observed) -> list[str]:
 def _awaited(host: Host, name: str, spec: VirtualMachineSpec) -> Iterator[Step]:
     """Of a machine that was started."""
     if (check := spec.wait_for) and spec.state == "running":
+        from kvmstate.host.listening import Listener
         from kvmstate.kind.probe import Probe  # loaded where something is waited for
 
         def wait() -> None:
-            Probe(check, domains.find(host.connection, name), "waitFor in its manifest").started().wait()
+            domain = domains.find(host.connection, name)
+            probe = Probe(check, domain, "waitFor in its manifest").started()
+            if not host.patient:
+                # what a guest says is for who waits for it, and not for pages and notifications
+                probe.wait()
+                return
+            with Listener(domain, host.is_local) as console:
+                probe.wait(console)
 
         yield simple(f"wait for it, for {check.timeout} s at most", wait)
 
