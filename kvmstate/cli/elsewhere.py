@@ -10,10 +10,10 @@ OTHERS = {
         "copy a running guest's disks",
         f"{_URI} backup-begin NAME; `kvmstate snapshot create` takes a snapshot",
     ),
-    "top": ("see what guests use", "virt-top -c URI"),
     "dumpxml": ("see libvirt's XML", f"{_URI} dumpxml NAME"),
 }
 _KVMSTATE = {
+    "top": "kvmstate vm top",
     "console": "kvmstate vm console NAME",
     "ssh": "kvmstate vm ssh NAME",
     "display": "kvmstate vm display NAME",

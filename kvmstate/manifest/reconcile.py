@@ -63,6 +63,13 @@ class Reconcile(Model):
         ),
     ] = []
 
+    metrics: Annotated[
+        Literal["resources", "machines"],
+        Field(
+            description="What /metrics tells: of resources as a whole, or also what each machine uses, looked at every "
+            "15 s."
+        ),
+    ] = "resources"
     notifications: Annotated[
         list[Notification], Field(description="Who is notified of drift, failures and recoveries.")
     ] = []

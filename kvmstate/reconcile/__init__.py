@@ -12,6 +12,7 @@ spool         what volumes are filled with is fetched before
 statuses      what a pass makes of each resource
 status_store  the state of everything, for whoever wants to know, and what happened
 stats         figures that passes have seen anyway
+sampler       what machines use, looked at now and then for the metrics
 
 Who subscribes to the status store: journal, log, metrics, notify, systemd, and what `kvmstate.web` answers.
 """

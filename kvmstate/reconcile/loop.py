@@ -20,6 +20,7 @@ from kvmstate.model.resource import ResourceId
 from kvmstate.model.uri import redacted
 from kvmstate.reconcile.desired import Desired, Source
 from kvmstate.reconcile.reconciler import Reconciler
+from kvmstate.reconcile.sampler import Sampler
 from kvmstate.reconcile.scheduler import TICK, Scheduler
 from kvmstate.reconcile.status_store import ConditionType, StatusStore
 from kvmstate.reconcile.workqueue import Task, WorkItem, WorkQueue, jittered
@@ -54,6 +55,7 @@ class Loop:
 
     def run(self) -> None:
         self.queue.add(self.refresh)
+        Sampler(self.status, self._sampled, self.stop).start()
         try:
             while not self.stop.is_set():
                 due = self.queue.get(TICK)
@@ -67,6 +69,11 @@ class Loop:
             if self._events:
                 self._events.close()
             self._reconciler.release()
+
+    def _sampled(self) -> str | None:
+        """The host whose machines are looked at for the metrics, if they are asked for."""
+        project = self._reconciler.project
+        return self._reconciler.uri if project and project.reconcile.metrics == "machines" else None
 
     @property
     def alive(self) -> bool:

@@ -1,6 +1,6 @@
 """Prometheus' metrics: what has been counted, and the status store as it is. Names are those of controller-runtime and
-of Kubernetes' workqueue where they have the thing. No label is a machine's or another resource's name, but a pool's or
-a policy's."""
+of Kubernetes' workqueue where they have the thing. No label is a resource's name, but a pool's or a policy's, and a
+machine's where `reconcile.metrics: machines` asks for that."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from kvmstate import __version__
+from kvmstate.reconcile import machine_metrics
 from kvmstate.reconcile.status_store import ConditionType, Event, ReconcileResult, StatusStore, Sync
 from kvmstate.reconcile.workqueue import WorkQueue
 
@@ -159,6 +160,7 @@ class Metrics:
             family = families.setdefault(each.name, family)
             family.add_metric([*each.labels.values()], max(0.0, time.time() - each.since.timestamp()))
         yield from families.values()
+        yield from machine_metrics.families(state.project, state.machines)
         told = CounterMetricFamily(
             "kvmstate_notifications", "Notifications, by type and result.", labels=["type", "result"]
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from kvmstate.errors import KvmstateError
+from kvmstate.host.stats import Sample
 from kvmstate.kind import Space
 from kvmstate.kind.policy import Gauge
 from kvmstate.model.printable import in_words
@@ -100,8 +101,8 @@ class ConditionType(enum.Enum):
 class State:
     """All that is known at one moment. `ready`: the first pass is done, and the host was reached. `conditions` are what
     is wrong with all at once, since when. `pools` are the active ones, as of the last full check; `gauges` are of the
-    last run of policies. `desired` is what the manifests in force say; `notes` are those of
-    the last plan of everything."""
+    last run of policies; `machines` is what those that run use, as of the last look. `desired` is what the manifests in
+    force say; `notes` are those of the last plan of everything."""
 
     project: str = ""
     host: str = ""
@@ -119,6 +120,7 @@ class State:
     next_window: datetime | None = None
     pools: Mapping[str, Space] = field(default_factory=dict)
     gauges: tuple[Gauge, ...] = ()
+    machines: tuple[Sample, ...] = ()
     desired: Mapping[ResourceId, Resource] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -11,6 +11,7 @@ from kvmstate.errors import UsageError
 # As --help lists them: the module below this package, and the command in it
 VERBS = {
     "list": "look:list_",
+    "top": "top:top",
     "start": "power:start",
     "shutdown": "power:shutdown",
     "poweroff": "power:poweroff",
