@@ -75,22 +75,22 @@ class Move:
         if self._is_there():
             return Moved()
         entry = self._entry()
-        if entry.migration:
-            self.say(f"going on with the move of {self.id} to {self.target.host.uri}")
-            if entry.left or self._has_moved(entry):
-                return self._finish(entry)
-            self._go_on_here(entry)
-        domain = self._domain(entry)
-        storage, faults = self._look(domain)
-        if faults:
+        if entry.left:
+            return self._finish(entry)
+        with self._taken_back():
             if entry.migration:
-                self._take_back(entry)
-            raise PlanError(*_told(faults))
-        self._begin(entry, domain, storage)
-        entry = self._entry()
-        with self._taken_back(entry):
+                self.say(f"going on with the move of {self.id} to {self.target.host.uri}")
+                if self._has_moved(entry):
+                    return self._finish(entry)
+                self._go_on_here(entry)
+                self._discard()
+            domain = self._domain(entry)
+            storage, faults = self._look(domain)
+            if faults:
+                raise PlanError(*_told(faults))
+            self._begin(entry, domain, storage)
             self._send(domain, storage)
-        return self._finish(entry)
+        return self._finish(self._entry())
 
     def undo(self) -> Moved:
         """Take back what was begun; where the machine has moved by now, that is finished."""
@@ -149,10 +149,9 @@ class Move:
         live = domains.state(domain) != "stopped"
         running = domains.xml(domain, inactive=False) if live else ""
         storage = Storage(source, target, running, domains.xml(domain))
-        arriving = {entry.id: entry for entry in underway(there, self.name, ARRIVES)}
         faults = [*checks.ways(self.way, self.copies)]
         faults += checks.machine(source, target, domain, live)
-        faults += storage.ways(self.copies, arriving)
+        faults += storage.ways(self.copies)
         for id_, how in storage.moved.items():
             faults += self._record_faults(id_, how, owned, there)
         return storage, faults
@@ -197,7 +196,6 @@ class Move:
         for id_, how in storage.moved.items():
             if how is How.SEEN:
                 continue
-            discard(target.host, begun[id_])
             made = storage.make(id_)
             with target.writable() as store:
                 record.put(store, [replace(begun[id_], uuid=made)])
@@ -206,8 +204,6 @@ class Move:
                 storage.fill(id_, made, lambda done, whole: self.progress(done, whole, str(id_)))  # noqa: B023
         way = self.way if self.way.peer_uri else replace(self.way, peer_uri=target.host.address)
         running, config = (self._changed(storage, domain, kind) for kind in (True, False))
-        if live and way.downtime:
-            migrations.set_downtime(domain, way.downtime)
         self.say(f"moving {self.id} to {target.host.uri}")
         self._watch(
             domain,
@@ -224,59 +220,97 @@ class Move:
     def _watch(self, domain: Domain, send: Callable[[], None]) -> None:
         """While libvirt moves it. A cancel ends its job, and waits for what libvirt makes of it."""
         failed: list[BaseException] = []
+        # a thread that somebody was interrupted in waiting for counts as ended (Python 3.11)
+        ended = threading.Event()
 
         def call() -> None:
             try:
                 send()
             except BaseException as error:
                 failed.append(error)
+            finally:
+                ended.set()
 
-        thread = threading.Thread(target=call, name="migrate", daemon=True)
-        thread.start()
+        threading.Thread(target=call, name="migrate", daemon=True).start()
         try:
-            switches = self.way.post_copy
-            while thread.is_alive():
-                thread.join(_LOOK)
+            todo = self._asked(domain)
+            while not ended.wait(_LOOK):
                 job = self._tell(domain)
-                if switches and job and job.rounds > 1:
-                    switches = False
-                    self.say("post-copy: it goes on there, and fetches the rest of its memory")
-                    migrations.start_post_copy(domain)
+                for when, act in list(todo):
+                    if job and when(job):
+                        todo.remove((when, act))
+                        act()
         except KeyboardInterrupt:
             self.say("cancelling")
-            while thread.is_alive():
-                # there may be no job yet, or none any more
-                with suppress(HostError):
-                    migrations.abort(domain)
-                thread.join(_LOOK)
+            while not ended.wait(_LOOK):
+                self._abort(domain)
             raise
         if failed:
             raise failed[0]
 
+    def _asked(self, domain: Domain) -> list[tuple[Callable[[Job], bool], Callable[[], None]]]:
+        """What libvirt is told while it moves a machine, and when."""
+        todo: list[tuple[Callable[[Job], bool], Callable[[], None]]] = []
+
+        def wait_less() -> None:
+            with suppress(HostError):
+                migrations.set_downtime(domain, self.way.downtime)
+
+        def switch() -> None:
+            with suppress(HostError):
+                migrations.start_post_copy(domain)
+                self.say("post-copy: it goes on there, and fetches the rest of its memory")
+
+        if self.way.downtime:
+            # with each move libvirt begins with its own
+            todo.append((lambda job: True, wait_less))
+        if self.way.post_copy:
+            todo.append((lambda job: job.rounds > 1, switch))
+        return todo
+
+    def _abort(self, domain: Domain) -> None:
+        # there may be no job yet, or none any more
+        with suppress(HostError):
+            migrations.abort(domain)
+
     def _tell(self, domain: Domain) -> Job | None:
         with suppress(HostError):
             if job := migrations.job(domain):
-                what = "disks and memory" if job.disks_total else "memory"
-                self.progress(job.memory + job.disks, job.memory_total + job.disks_total, what)
+                what = "disks and memory" if self.copies else "memory"
+                if whole := job.memory_total + job.disks_total:
+                    # memory is sent again where the guest writes to it
+                    self.progress(min(job.memory + job.disks, whole), whole, what)
                 return job
         return None
 
     @contextmanager
-    def _taken_back(self, entry: Entry) -> Iterator[None]:
+    def _taken_back(self) -> Iterator[None]:
         """What fails or is cancelled is taken back, unless it has moved all the same."""
         try:
             yield
         except (KvmstateError, KeyboardInterrupt) as error:
             try:
-                if moved := self._has_moved(entry):
-                    self.say(f"{self.id} has moved before that" if isinstance(error, KeyboardInterrupt) else f"{error}")
-                else:
-                    self._take_back(entry)
+                moved = self._ended(error)
             except KvmstateError as unclear:
                 why = f"{error or 'cancelled'}. What has become of {self.id} is not settled: {unclear.message}"
                 raise HostError(why, "run the same command again: it finishes the move, or takes it back") from error
             if not moved:
                 raise
+
+    def _ended(self, error: BaseException) -> bool:
+        """Whether it has moved; what was begun is taken back if not."""
+        entry = self.source.read().get(self.id)
+        if entry is None or entry.migration is None or entry.left:
+            return False
+        here = self._here(entry).domain
+        if here and isinstance(error, KeyboardInterrupt):
+            # also one that a killed run has begun
+            self._abort(here)
+        if self._has_moved(entry):
+            self.say("it has moved by now" if isinstance(error, KeyboardInterrupt) else str(error))
+            return True
+        self._take_back(entry)
+        return False
 
     def _here(self, entry: Entry) -> Place:
         return migrations.place(self.source.host.connection, entry.uuid)
@@ -303,11 +337,15 @@ class Move:
         if here.domain and here.waits and mark and mark.state == "running":
             domains.resume(here.domain)
 
+    def _discard(self) -> None:
+        """Delete the copies that were made there."""
+        for entry in underway(self.target.read(), self.name, ARRIVES):
+            if entry.incomplete:
+                discard(self.target.host, entry)
+
     def _take_back(self, entry: Entry) -> None:
         self._go_on_here(entry)
-        for each in underway(self.target.read(), self.name, ARRIVES):
-            if each.incomplete:
-                discard(self.target.host, each)
+        self._discard()
         here = self._here(entry)
         if here.domain and entry.migration and entry.migration.autostart:
             domains.set_autostart(here.domain, True)

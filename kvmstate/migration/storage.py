@@ -70,15 +70,15 @@ class Storage:
     def volumes(self) -> list[ResourceId]:
         return list(dict.fromkeys(disk.volume for disk in self.disks if disk.volume))
 
-    def ways(self, copies: bool, arriving: dict[ResourceId, Entry]) -> Iterator[Fault]:
-        """Decide `how` each disk gets there; tell why one does not. `arriving` is on record there as what was begun."""
+    def ways(self, copies: bool) -> Iterator[Fault]:
+        """Decide `how` each disk gets there; tell why one does not."""
         for disk in self.disks:
-            fault = self._way(disk, copies, arriving)
+            fault = self._way(disk, copies)
             if fault:
                 yield fault
         yield from self._room()
 
-    def _way(self, disk: Disk, copies: bool, arriving: dict[ResourceId, Entry]) -> Fault | None:
+    def _way(self, disk: Disk, copies: bool) -> Fault | None:
         if disk.volume is None:
             self.how[disk] = How.SEEN
             return self._missing(disk.path)
@@ -92,9 +92,7 @@ class Storage:
         if self.shared(pool):
             self.how[disk] = How.SEEN
             return self._chain(disk)
-        found = observe(self.target, [disk.volume]).get(disk.volume)
-        begun = arriving.get(disk.volume)
-        if found and not (begun and begun.incomplete):
+        if disk.volume in observe(self.target, [disk.volume]):
             kind = there.type_of(pool)
             if kind and kind.volumes is Volumes.FILES:
                 why = f"{disk.volume} is on both hosts, and not the same one"

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import libvirt
 import pytest
-from harness import Guest, Project, Run, kvmstate, resource, wipe
+from harness import MAIN, Guest, Project, Run, kvmstate, resource, wipe
 
 from kvmstate import sandbox
+from kvmstate.apply import open_store
+from kvmstate.host import open_host
+from kvmstate.model.inventory import Entry
+from kvmstate.model.resource import ResourceId
 from kvmstate.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +57,10 @@ class Pair:
         path = str(self.shared) if name == "shared" else f"/var/lib/libvirt/behaviours/{name}"
         return resource("StoragePool", name, type="dir", target={"path": path})
 
-    def machine(self, pool: str, options: str = "kvmstate.write=1", **spec: Any) -> list[dict[str, Any]]:
-        disk = {"pool": pool, "capacity": "32MiB", "format": "qcow2"}
+    def machine(
+        self, pool: str, options: str = "kvmstate.write=1", capacity: str = "32MiB", **spec: Any
+    ) -> list[dict[str, Any]]:
+        disk = {"pool": pool, "capacity": capacity, "format": "qcow2"}
         # the other host goes on with the same log
         serial = {"port": 0, "log": str(self.guest.log), "logAppend": True}
         usual = {"disks": [{"name": "root", "create": disk}], "serials": [serial]}
@@ -72,10 +82,27 @@ class Pair:
         folder = self.project.folder
         return [f"--migrate-uri=unix://{folder}/m", f"--disks-uri=unix://{folder}/d"]
 
-    def migrate(self, *options: str, back: bool = False) -> Run:
-        folder = ["-C", str(self.project.folder)]
+    def _command(self, *options: str, back: bool = False) -> list[str]:
         to = [self.here, "-c", self.there] if back else [self.there]
-        return kvmstate("vm", "migrate", "web", *to, *folder, *self.words, *options)
+        return ["vm", "migrate", "web", *to, "-C", str(self.project.folder), *self.words, *options]
+
+    def migrate(self, *options: str, back: bool = False) -> Run:
+        return kvmstate(*self._command(*options, back=back))
+
+    def start(self, *options: str, first: str = "") -> subprocess.Popen[bytes]:
+        """A process of its own; what it says is in `log`. `first` is Python, run before."""
+        with self.log.open("w") as log:
+            words = [sys.executable, "-c", f"{first}\n{MAIN}", *self._command(*options)]
+            return subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log)
+
+    @property
+    def log(self) -> Path:
+        return self.project.folder / "migrate.log"
+
+    def entries(self, uri: str) -> Mapping[ResourceId, Entry]:
+        """What the record of the project says on this host."""
+        with open_host(uri) as host:
+            return open_store(host, self.project.name).inventory.entries
 
     def state(self, uri: str) -> str:
         """Of the machine on this host: running, off, or empty where there is none."""

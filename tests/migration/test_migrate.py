@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
 import libvirt
 import pytest
 from conftest import Pair
-from harness import resource, until
+from harness import idle, kvmstate, resource, until
+
+from kvmstate.model.resource import ResourceId
 
 pytestmark = pytest.mark.real
 
 LAN = resource("Network", "lan")
+WEB = ResourceId("domain", "web")
 
 
 def test_a_running_machine_moves_to_a_host_that_sees_its_disks_and_back(pair: Pair) -> None:
@@ -56,3 +65,150 @@ def test_a_running_machine_moves_to_a_host_that_sees_its_disks_and_back(pair: Pa
     assert not list(pair.shared.glob(".kvmstate*"))
     by_now = pair.counts()
     until(lambda: pair.counts() > by_now, "it goes on here")
+
+
+def test_disks_are_copied_while_it_runs_and_while_it_is_off(pair: Pair, tmp_path: Path) -> None:
+    project = pair.project
+    data, iso = random.Random(7).randbytes(3_000_000), random.Random(8).randbytes(400_000)
+    (tmp_path / "data").write_bytes(data + bytes(1 << 20))
+    (tmp_path / "iso").write_bytes(iso)
+    disks = [
+        {"name": "root", "create": {"pool": "images", "capacity": "32MiB", "format": "qcow2"}},
+        {"name": "data", "create": {"pool": "images", "format": "qcow2", "content": {"file": str(tmp_path / "data")}}},
+        {"name": "iso", "readOnly": True, "create": {"pool": "images", "content": {"file": str(tmp_path / "iso")}}},
+    ]
+    disks[1]["create"]["format"] = disks[2]["create"]["format"] = "raw"  # type: ignore[index]
+    pair.stage(pair.pool("images"))
+    project.converge(pair.pool("images"), *pair.machine("images", disks=disks, options=""))
+    pair.guest.says("disks=vda")
+
+    assert "not on storage that both hosts see" in pair.migrate().err
+    # cancelled while its memory is sent: nothing is left there
+    process = pair.start("--copy-storage", "--bandwidth=8")
+    until(lambda: "moving domain/web" in pair.log.read_text(), "it is being moved")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, pair.log.read_text()
+    assert pair.states == ("running", "")
+    images = pair.other.directory / "lib" / "behaviours" / "images"
+    assert list(images.iterdir()) == []
+    assert pair.entries(pair.there) == {}
+    assert project.plan().code == 0
+
+    done = pair.migrate("--copy-storage")
+    assert done.code == 0, done
+    assert pair.states == ("", "running")
+    assert "volume/images/web-data is left on" in done.out
+    for volume, content in (("web-data", data), ("web-iso", iso)):
+        for host in (project.host, pair.other):
+            found = (host.directory / "lib" / "behaviours" / "images" / volume).read_bytes()
+            assert found[: len(content)] == content, volume
+    assert project.apply().code == 0
+    # never two: what is left is older
+    assert "not the same one" in pair.migrate("--copy-storage", back=True).err
+    for volume in (project.host.directory / "lib" / "behaviours" / "images").iterdir():
+        volume.unlink()
+    connection = libvirt.open(pair.there)
+    connection.lookupByName("web").destroy()
+    connection.close()
+    back = pair.migrate("--copy-storage", back=True)
+    assert back.code == 0, back
+    assert pair.states == ("off", "")
+    assert (project.host.directory / "lib/behaviours/images/web-data").read_bytes()[: len(data)] == data
+    image = project.host.directory / "lib/behaviours/images/web-root.qcow2"
+    subprocess.run(["qemu-img", "check", "-q", image], check=True)
+    project.converge()
+
+
+def test_all_that_would_not_work_is_told_at_once(pair: Pair, connection: libvirt.virConnect) -> None:
+    project = pair.project
+    kernel = project.host.directory / "lib" / "behaviours" / "vmlinuz"
+    kernel.parent.mkdir()
+    kernel.write_bytes(b"")
+    machine = idle(
+        "web",
+        state="stopped",
+        kernel={"path": "/var/lib/libvirt/behaviours/vmlinuz"},
+        disks=[{"name": "root", "create": {"pool": "images", "format": "qcow2", "capacity": "1MiB"}}],
+        interfaces=[{"name": "one", "network": "lan", "filterref": {"filter": "own"}}],
+    )
+    own = resource("NetworkFilter", "own", rules=[{"action": "drop", "direction": "in", "all": {}}])
+    pair.stage(idle("web", state="stopped"))
+    project.converge(LAN, pair.pool("images"), own, machine)
+    connection.lookupByName("web").snapshotCreateXML("<domainsnapshot><name>before</name></domainsnapshot>")
+
+    told = pair.migrate("--check")
+    assert told.code == 1, told
+    for what in (
+        "has another machine web",
+        "it has snapshots, which do not move with it: before",
+        "there is no network lan",
+        "there is no network filter own",
+        "has no file /var/lib/libvirt/behaviours/vmlinuz",
+        "there is no storage pool images",
+    ):
+        assert what in told.out, told
+    refused = pair.migrate()
+    assert refused.code == 1
+    assert "it would not work:\n- " in refused.err
+    assert pair.entries(pair.here)[ResourceId("domain", "web")].migration is None
+    for options, said in (
+        (["--tunnelled", "--copy-storage"], "tunnels memory only"),
+        (["--tunnelled", "--direct"], "--direct"),
+        (["--tls", "--tunnelled"], "choose one of them"),
+    ):
+        assert said in pair.migrate("--check", *options).out
+    assert (
+        "is the host that domain/web is on"
+        in kvmstate("vm", "migrate", "web", pair.here, "-C", str(project.folder)).err
+    )
+
+
+KILLED = """
+import os
+from kvmstate.host import secrets
+write, count = secrets.write, {count}
+def counted(*args):
+    global count
+    if count == 0:
+        os._exit(9)
+    count -= 1
+    write(*args)
+secrets.write = counted
+"""
+
+
+def test_a_kill_at_any_write_of_a_record(pair: Pair) -> None:
+    """Of a machine that is off, which moves at once; another moment is in test_killed_moves.py."""
+    project = pair.project
+    machine = idle("web", state="stopped", disks=[{"name": "root", "create": {"pool": "shared", "capacity": "1MiB"}}])
+    pair.stage(pair.pool("shared"))
+    project.converge(pair.pool("shared"), machine)
+    for count in range(9):
+        process = pair.start(first=KILLED.replace("{count}", str(count)))
+        assert process.wait(60) in (0, 9)
+        here, there = (pair.entries(uri).get(WEB) for uri in (pair.here, pair.there))
+        assert here
+        assert here.left or there is None or there.migration
+        # nobody makes or starts it meanwhile, on either host
+        assert project.apply().code == 0
+        if not process.returncode:
+            break
+        # the same command finishes it, or --undo takes it back
+        options = ["--undo"] if count % 2 else []
+        done = pair.migrate(*options)
+        assert done.code == 0, done
+        if "is on" in done.out:
+            assert pair.states == ("", "off")
+            assert pair.migrate(back=True).code == 0
+        assert pair.states == ("off", "")
+        assert project.plan().code == 0
+        assert not any(entry.migration for entry in pair.entries(pair.here).values())
+    else:
+        raise AssertionError(count)
+    assert count >= 4
+    # its manifest goes: what is left of it is forgotten
+    project.write(pair.pool("shared"))
+    assert project.apply().code == 0
+    assert WEB not in pair.entries(pair.here)
+    assert pair.states == ("", "off")
