@@ -22,6 +22,9 @@ from kvmstate.model.resource import ResourceId
 from kvmstate.views.formats import TEXT, Format, Output
 from kvmstate.views.plan import output
 
+# Of fewer bytes there is nothing to tell: these are steps
+_FEW = 4096
+
 
 class Lines:
     """The plan and the outcome on stdout; what happens meanwhile on stderr: on a terminal what begins and what is done,
@@ -106,6 +109,9 @@ class Lines:
         since, done, total = self._far_by_now.get(id_, (0.0, 0, 0))
         if 0 < done < total and (took := time.monotonic() - since) > 0:
             rate = done / took
+            if total < _FEW:
+                yield f"{done} of {total} steps"
+                return
             yield f"{done >> 20} of {total >> 20} MiB, {rate / (1 << 20):.1f} MiB/s, {(total - done) / rate:.0f}s left"
 
     def _tell(self, event: Event) -> None:

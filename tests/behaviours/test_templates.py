@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -34,6 +35,17 @@ def base(project: Project, volume: str) -> str:
     """The name of the file that a volume lies on."""
     info = subprocess.check_output(["qemu-img", "info", "-U", "--output=json", project.path(f"images/{volume}")])
     return os.path.basename(json.loads(info).get("backing-filename", ""))
+
+
+def test_what_a_build_lacks_is_told_by_the_plan(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    project.write(pool(), template(project, build={}), clone("web-1"))
+    said = project.plan().out
+    assert "blocked: there is no virt-sysprep and no virt-sparsify and no qemu-img here" in said
+    assert project.apply().code == 1
+    assert not project.path("images/tiny-v1.qcow2").exists()
 
 
 def test_machines_are_cloned_and_stay_on_their_version(project: Project, connection: libvirt.virConnect) -> None:

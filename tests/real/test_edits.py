@@ -16,6 +16,7 @@ import yaml
 from kvmstate.app import open_session
 from kvmstate.host import domains
 from kvmstate.kind import Kind, Spec
+from kvmstate.kind.build import Build, BuildFile, BuildUser
 from kvmstate.kinds import BY_NAME, ON_HOST
 from kvmstate.kinds.network.live import SECTIONS, lists_of
 from kvmstate.kinds.virtual_machine.settings.cloud_init import CloudInit
@@ -145,6 +146,12 @@ NEWER = [
     )
 ]
 # fields that no edit changes
+BUILD = (
+    "",
+    *(f".{b.alias}" for b in bindings(Build)),
+    *(f".files[].{b.alias}" for b in bindings(BuildFile)),
+    *(f".users[].{b.alias}" for b in bindings(BuildUser)),
+)
 FIXED = {
     "Volume.pool": "a part of its address: in another pool it is another volume",
     "Volume.content.url": "as content.file; a server is another test's matter",
@@ -177,6 +184,7 @@ FIXED = {
         (
             *(f"VirtualMachine.{field}" for field in ("template", "clone", "inherited")),
             *(f"Volume.{field}" for field in ("template", "templateDisk", "clone", "versionOf")),
+            *(f"Volume.build{field}" for field in BUILD),
             *(f"Volume.versionOf.{field}" for field in ("template", "number", "disk", "recipe")),
         ),
         "of templates and clones: tests/behaviours/test_templates.py",

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from kvmstate.kind import Declaration, Form
+from kvmstate.kind.build import Build
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
 from kvmstate.model.reference import VolumeRef
@@ -60,6 +61,7 @@ class TemplateSpec(Section, Declaration):
     source: TemplateSource = field(required=True, doc="What the disk `root` is made of.")
     format: Literal["qcow2", "raw"] = field("qcow2", doc="Of that volume; layers lie over both.")
     capacity: Size | None = field(doc="Of that volume. Default: that of its source.")
+    build: Build | None = field(doc="What is done to the disk `root` when a version is built. Default: nothing.")
     disks: list[TemplateDisk] = field([], doc="Further disks.")
     version: str | int | None = field(
         doc="Another value, such as a date, makes another version of the same source. Versions are numbered by "
@@ -77,7 +79,9 @@ class TemplateSpec(Section, Declaration):
 
     def recipe(self) -> str:
         """A digest of what its versions are built from: another one is another version."""
-        said = self.model_dump(mode="json", exclude={"clone", "defaults"}, exclude_defaults=True)
+        said = self.model_dump(mode="json", exclude={"clone", "defaults", "build"}, exclude_defaults=True)
+        if self.build:
+            said["build"] = self.build.recipe()
         for each in (said["source"], *(disk["source"] for disk in said.get("disks", ()))):
             # with a checksum it is the same wherever it comes from; and checkouts are in different folders
             each.pop("checksums", None)
@@ -101,6 +105,8 @@ class TemplateSpec(Section, Declaration):
                 "content": disk.source.model_dump(mode="json", exclude_none=True, exclude={"checksums"}),
                 "versionOf": {"template": name, "number": number, "disk": disk.name, "recipe": self.recipe()},
             }
+            if self.build and disk is root:
+                said["build"] = self.build.model_dump(mode="json", exclude_unset=True)
             if disk.capacity:
                 said["capacity"] = disk.capacity
             yield disk.name, ResourceId("volume", f"{self.pool}/{volume}"), said

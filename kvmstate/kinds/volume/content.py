@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from kvmstate.errors import HostError
 from kvmstate.host.volumes import CHUNK, ZEROS
+from kvmstate.kind.build import Build
 from kvmstate.kind.steps import Progress
 from kvmstate.kinds.volume import cache, convert, header, scratch, unpack
 from kvmstate.kinds.volume.download import SPOOLED, Download, download
@@ -208,14 +209,14 @@ def _next_data(number: int, at: int, end: int) -> tuple[int, int]:
 class Source:
     """Where content comes from. `capacity`: what its volume needs in bytes, 0 where nobody knows; set by `prepare`."""
 
-    def __init__(self, content: Content, checksum: str = "") -> None:
-        """`checksum` counts where the content has none of its own."""
+    def __init__(self, content: Content, checksum: str = "", name: str = "") -> None:
+        """`checksum` counts where the content has none of its own, and so does `name`."""
         self._content = content
         self._checksum = content.checksum or checksum
         self._converted: BinaryIO | None = None
         self.capacity = 0
         # what its query holds may be a secret
-        self.name = content.file or redacted(content.url or "") or "seed"
+        self.name = content.file or redacted(content.url or "") or name or "seed"
 
     @contextmanager
     def open(self) -> Iterator[Stream]:
@@ -278,6 +279,20 @@ class Source:
             self._convert(format_, capacity, progress)
             image = self.look(format_, capacity)
         self.capacity = image.capacity
+
+    def build(self, build: Build, format_: str, capacity: int | None, name: str, progress: Progress) -> None:
+        """Have it built, under this name; it has the volume's format by now. Raises HostError."""
+        from kvmstate.kinds.volume.guestfs import built
+
+        with self.open() as stream:
+            made = built(stream.bounded(capacity, scratch.room()), build, format_, name, progress)
+        self._converted = made
+
+    def take(self, pieces: Iterable[bytes | int], build: Build, format_: str, name: str, progress: Progress) -> None:
+        """Have what comes from elsewhere built."""
+        from kvmstate.kinds.volume.guestfs import built
+
+        self._converted = built(pieces, build, format_, name, progress)
 
     def _convert(self, format_: str, capacity: int | None, progress: Progress) -> None:
         try:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lxml import etree
@@ -28,7 +29,7 @@ from kvmstate.kinds.volume.refusals import checked, refused
 from kvmstate.kinds.volume.reseed import judge
 from kvmstate.kinds.volume.room import room
 from kvmstate.kinds.volume.shrink import shrink
-from kvmstate.kinds.volume.spec import VolumeSpec
+from kvmstate.kinds.volume.spec import Content, VolumeSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.effect import Effect
 from kvmstate.model.pool_types import PoolType, Volumes
@@ -182,18 +183,21 @@ def steps(change: Change, at: Context) -> list[Step]:
         # few plans need it, and what fetches contents takes time to load
         from kvmstate.kinds.volume.content import Source
 
-        source = Source(spec.content, change.checksum)
+        source = given = Source(spec.content, change.checksum)
 
         def prepare(progress: Progress) -> None:
-            source.prepare(spec.format, spec.capacity, progress)
+            given.prepare(spec.format, spec.capacity, progress)
             kept = host.lookup.files.type_of(pool_name) or spec.kept
-            if not source.capacity and not spec.capacity and spec.kept_in(kept).fixed:
+            if not given.capacity and not spec.capacity and spec.kept_in(kept).fixed:
                 raise HostError(
-                    f"{source.name} is compressed: nobody knows what it needs, and it cannot grow while it is filled",
+                    f"{given.name} is compressed: nobody knows what it needs, and it cannot grow while it is filled",
                     "write capacity, as large as what it unpacks to or larger",
                 )
 
         todo.append(Step(f"look at {source.name}", prepare, looks=True))
+        if spec.build:
+            run = partial(given.build, spec.build, spec.format, spec.capacity, change.id.name)
+            todo.append(Step("build", run, looks=True))
     if change.action is Action.REPLACE:
         permit = at.gate.removal(change)
 
@@ -234,6 +238,12 @@ def steps(change: Change, at: Context) -> list[Step]:
         if spec.capacity:
             grow(host, change.id, volumes.find(pool(), name), spec.capacity, at.gate.filling(change))
 
+    def build_copy(progress: Progress) -> None:
+        assert source is not None
+        assert spec.build is not None
+        pieces = volumes.download(host.connection, volumes.find(pool(), name))
+        source.take(pieces, spec.build, spec.format, change.id.name, progress)
+
     def upload(progress: Progress) -> None:
         assert source is not None
         volume, permit = volumes.find(pool(), name), at.gate.filling(change)
@@ -254,7 +264,7 @@ def steps(change: Change, at: Context) -> list[Step]:
             reserved = not image and bool(spec.allocation or spec.preallocation)
             with direct.opened(host.sight, pool(), volume, permit, image) as file:
                 if file is None:
-                    over = _TABLES if image else 0
+                    over = sys.maxsize if original else _TABLES if image else 0
                     volumes.upload(host.connection, volume, chunks, stream.size, lambda _: done(), permit, over)
                 elif reserved or not stream.cloned(file.clone, file.number):
                     file.write(chunks, done, reserved)
@@ -264,6 +274,11 @@ def steps(change: Change, at: Context) -> list[Step]:
     todo.append(Step(f"copy {original.name}" if original else "create", create))
     if moving:
         todo += [Step(f"copy {moving.old}", moving.copy), simple("move machines to it", moving.switch)]
+    if original and spec.build:
+        from kvmstate.kinds.volume.content import Source
+
+        source = Source(Content.model_construct(), name=original.name)
+        todo.append(Step("build", build_copy))
     if source:
         todo.append(Step(f"upload {source.name}", upload))
     return todo

@@ -78,6 +78,11 @@ def _content(host: Host, change: Change) -> Fault | None:
     """Why a file is not uploaded, or a volume not copied. What is at an address is not looked at before it is fetched,
     nor a volume before it is there."""
     content, spec = change.spec.content, change.spec
+    if spec.build:
+        from kvmstate.kinds.volume.guestfs import missing
+
+        if why := missing(spec.build):
+            return Fault(("build",), why.message, why.hint)
     try:
         if content and content.volume:
             with suppress(NotFound):

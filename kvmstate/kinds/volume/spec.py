@@ -9,6 +9,7 @@ from lxml import etree
 from pydantic import PrivateAttr, model_validator
 
 from kvmstate.kind import Cloned, Fault, Form, Image, Spec
+from kvmstate.kind.build import Build
 from kvmstate.kinds.volume import options
 from kvmstate.kinds.volume.options import Compat, Permissions
 from kvmstate.model.change import FieldChange
@@ -157,6 +158,9 @@ class VolumeSpec(Spec):
         effect=Given(set=Effect.REPLACE, unset=Effect.NONE),
         doc="What it holds at first. Without: empty, or the backing volume's. Taken out later, what it holds stays.",
     )
+    build: Build | None = field(
+        effect=Effect.NONE, doc="What is done to the content when the volume is made, before anybody uses it."
+    )
     template: str | None = field(
         pattern="^[^@/]+(@[1-9][0-9]*)?$",
         effect=Effect.NONE,
@@ -277,6 +281,8 @@ class VolumeSpec(Spec):
         if self.template and (self.backing or self.content):
             said = "backing" if self.backing else "content"
             yield Fault((said,), f"a volume has either template or {said}, not both", "take one of them out")
+        if self.build and not self.content:
+            yield Fault(("build",), "there is no content that it could be done to", "add content, or take build out")
         if not self.remainder:
             yield from options.faults(self)
 
