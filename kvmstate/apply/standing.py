@@ -15,6 +15,9 @@ from kvmstate.kind.stamps import stamped_by
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Lifecycle, Observed, ResourceId
 
+# One is as good as the other: what is off is not started to be saved, and no saved memory is thrown away
+_OFF = {"stopped", "saved"}
+
 
 def _does(wanted: str, state: str) -> str:
     """What an apply does to a machine in this state."""
@@ -79,7 +82,7 @@ class Standing:
         return f"{says}: the next apply {_does(self.wanted, state)}"
 
     def _differs(self, state: str) -> bool:
-        return bool(self.wanted) and self.wanted != state
+        return bool(self.wanted) and self.wanted != state and not {self.wanted, state} <= _OFF
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import replace
 from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError
-from kvmstate.host import Host, agent, domains, installation
+from kvmstate.host import Host, agent, domains, installation, power
 from kvmstate.host.addresses import addresses
 from kvmstate.host.connection import Glimpse
 from kvmstate.host.objects import Domain
@@ -157,6 +157,9 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
     update: dict[str, object] = {}
     if spec.state == "ignore":
         update["state"] = observed.config.state if observed else "stopped"
+    if spec.state == "saved" and not (observed and observed.running):
+        # what is off has no memory to save
+        update["state"] = "stopped"
     for name in ("memory", "cpus"):
         # what may change by itself is not a measure for its limit
         ignored = observed is not None and name in resource.lifecycle.ignore_changes
@@ -261,6 +264,11 @@ def steps(change: Change, at: Context) -> list[Step]:
     def shut_down(name: str = name) -> None:
         domains.shutdown(domains.find(host.connection, name), stop.timeout, stop.on_timeout == "destroy")
 
+    def save() -> None:
+        # one that was renamed had to be shut down for it
+        if (domain := find()).active:
+            power.save(domain)
+
     if change.action is Action.DELETE:
         drop, permit = change.lifecycle.deletion == "delete", at.gate.removal(change)
 
@@ -282,7 +290,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         todo.append(simple(f"rename {old.name}", lambda: domains.rename(host.connection, old.name, name)))
     if change.observed is None or any(f.path[0] not in CALLS for f in change.fields):
         todo.append(simple("define", define))
-    runs, wanted = change.running, spec.state != "stopped"
+    runs, wanted = change.running, spec.runs
     first: list[Step] = []
     if wanted and (spec.install or (change.observed and installation.read(change.observed.xml))):
         from kvmstate.kinds.virtual_machine import install  # few machines are installed
@@ -309,7 +317,7 @@ def steps(change: Change, at: Context) -> list[Step]:
 
         todo += live.steps(host, change, fields)
     if runs and not stays:
-        todo.append(simple("shut down", shut_down))
+        todo.append(simple("save its memory", save) if spec.state == "saved" else simple("shut down", shut_down))
     if wanted and not stays:
         todo += [start, *awaited]
     elif stays and change.running and change.observed and spec.state != change.observed.config.state:

@@ -225,8 +225,11 @@ class VirtualMachineSpec(Spec):
     """A virtual machine."""
 
     element: ClassVar[str] = "domain"
-    state: Literal["running", "stopped", "paused", "ignore"] = field(
-        "running", effect=Effect.LIVE, doc="Desired power state; ignore does not manage it."
+    state: Literal["running", "stopped", "paused", "saved", "ignore"] = field(
+        "running",
+        effect=Effect.LIVE,
+        doc="Desired power state. saved is off, and the memory of what ran is on disk: it goes on from there. ignore "
+        "does not manage it.",
     )
     autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
     type: Literal["kvm", "qemu"] | None = xml(
@@ -434,7 +437,7 @@ class VirtualMachineSpec(Spec):
         return self.uuid or super().own_uuid
 
     def status(self) -> str:
-        return self.state
+        return "stopped" if self.state == "saved" else self.state
 
     def images(self) -> Iterator[Image]:
         for number, disk in enumerate(self.disks):
