@@ -28,7 +28,7 @@ GROUPS = {
     "Start": ("init", "import", "discover", "doctor"),
     "Plan and apply": ("validate", "pin", "plan", "apply", "recreate", "destroy"),
     "Ownership": ("adopt", "transfer", "suspend", "resume", "confirm", "unlock"),
-    "Machines": ("vm",),
+    "Machines": ("vm", "host"),
     "Look": ("status", "inventory", "drift", "graph", "explain"),
     "Daemon": ("run", "service", "events"),
     "Snapshots": ("snapshot",),
@@ -43,7 +43,7 @@ COMMANDS = {name: f"kvmstate.cli.{MODULES.get(name, f'{name}:command')}" for nam
 
 # Those that do something beside saying it; and of groups those that do not
 ACTING = {"pin", "apply", "destroy", "adopt", "import", "run", "service", "unlock", "sandbox", "init"}
-ACTING |= {"suspend", "resume", "confirm"}
+ACTING |= {"suspend", "resume", "confirm", "host"}
 # what carries a plan out
 STREAMS = ("apply", "destroy", "adopt", "recreate")
 LOOKS = {

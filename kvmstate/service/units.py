@@ -14,6 +14,7 @@ _HERE = Path(__file__).parent
 UNITS = Path("etc/systemd/system")
 USERS = Path("etc/sysusers.d/kvmstate.conf")
 TEMPLATE = "kvmstate@.service"
+GUESTS = "kvmstate-guests.service"
 DROP_IN = "10-project.conf"
 # The version of systemd that knows Type=notify-reload
 NOTIFY_RELOAD = 253
@@ -80,9 +81,39 @@ class Service:
         secrets = [*self.secrets, *(argument for argument in self.arguments if isinstance(argument, Secret))]
         lines += [f"LoadCredential={secret.name}:{_specifiers(str(secret.path))}" for secret in secrets]
         paths = [argument for argument in self.arguments if isinstance(argument, Path)]
-        if any(path.is_relative_to(home) for path in [*paths, self.program] for home in HOMES):
+        if any(map(_is_at_home, [*paths, self.program])):
             lines += ["# what it reads is there", "ProtectHome=read-only"]
         return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Guests:
+    """The service that starts and stops machines with the host that `uri` names, by `program`."""
+
+    program: Path
+    uri: str = "qemu:///system"
+    user: str = ""
+    root: Path = Path("/")
+
+    @property
+    def unit(self) -> str:
+        return GUESTS
+
+    @property
+    def file(self) -> File:
+        text = (_HERE / GUESTS).read_text(encoding="utf-8")
+        for place, said in {
+            "@KVMSTATE@": quoted(str(self.program)),
+            "@USER@": self.user or "root",
+            "@URI@": quoted(f"LIBVIRT_DEFAULT_URI={self.uri}"),
+            "@HOMES@": "read-only" if _is_at_home(self.program) else "yes",
+        }.items():
+            text = text.replace(place, said)
+        return File(self.root / UNITS / GUESTS, text)
+
+
+def _is_at_home(path: Path) -> bool:
+    return any(path.is_relative_to(home) for home in HOMES)
 
 
 def quoted(word: str) -> str:

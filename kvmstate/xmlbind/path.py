@@ -18,6 +18,8 @@ NAMESPACES = {
     "qemu": "http://libvirt.org/schemas/domain/qemu/1.0",
     "dnsmasq": "http://libvirt.org/schemas/network/dnsmasq/1.0",
     "libosinfo": "http://libosinfo.org/xmlns/libvirt/domain/1.0",
+    "host-boot": "https://kvmstate.dev/xmlns/host-boot/1.0",
+    "host-shutdown": "https://kvmstate.dev/xmlns/host-shutdown/1.0",
 }
 for _prefix, _uri in NAMESPACES.items():
     # people read the XML that libvirt keeps: their prefixes, not ns0

@@ -26,6 +26,8 @@ ASKING = ("apply", "destroy", "adopt", "snapshot revert", "snapshot merge", "sna
 ELSEWHERE = {
     "kvmstate inventory": "tests/behaviours/test_first_boot.py",
     "kvmstate status volume/": "tests/behaviours/test_bases.py",
+    "sudo kvmstate service guests install": "script/systemd-test",
+    "kvmstate host boot": "tests/behaviours/test_host_boot.py",
     "kvmstate pin --key": "tests/cli/test_pin.py",
     "kvmstate run manifests -c qemu:///system": "tests/reconcile/test_run.py",
     "kvmstate run -c qemu:///system --git git@host:infra.git": "tests/reconcile/test_run_git.py",

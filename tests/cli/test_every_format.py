@@ -32,6 +32,8 @@ WITHOUT = {
     "vm copy": "it prints a file",
     "vm screenshot": "it prints a file, or its name",
     "service install": "it prints what systemd does",
+    "service guests install": "it prints what systemd does",
+    "service guests uninstall": "it prints what systemd does",
     "service uninstall": "it prints what systemd does",
     "service show": "it prints a unit file",
 }

@@ -29,7 +29,7 @@ SPECS = {"spec", "config", "active", "desired", "written"}
 
 HOST_ROW = "libvirt has calls of their own for each type of object: a row each in host/"
 XML = "an element or attribute of libvirt's, not a kind"
-MACHINES = "snapshots and images are about virtual machines, whatever other kinds there are"
+MACHINES = "snapshots, images and a host's boot are about virtual machines, whatever other kinds there are"
 FETCHED = "contents are fetched before a pass by what fetches them in it"
 FETCHED_NOW = "a list of checksums is fetched as contents are"
 REFERENCE = "the two parts of a volume's name, as a manifest may write them"
@@ -42,6 +42,7 @@ KNOWN = {
     "app.py": (1, MACHINES),
     "cli/pin.py": (1, FETCHED_NOW),
     "apply/owners.py": (1, MACHINES),
+    "guests/order.py": (1, MACHINES),
     "host/events.py": (1, HOST_ROW),
     "host/objects.py": (6, HOST_ROW),
     "host/plugs.py": (1, XML),

@@ -29,10 +29,7 @@ FIELDS = {
     **dict.fromkeys(
         ("CloudInit.users", "CloudInit.runCommands", "CloudInit.userData", "CloudInit.vendorData"), "seeded"
     ),
-    **dict.fromkeys(("Ignition.config", "Combustion.script"), "seeded"),
     **dict.fromkeys(("Seed.userData", "Seed.vendorData"), "by cloudInit"),
-    "Seed.files": "by combustion",
-    "VirtualMachineSpec.ignitionText": "by ignition",
     **dict.fromkeys(("Kernel.cmdline", "InstallKernel.cmdline"), "machine"),
     "Password.clear": "machine, by a Secret and in clear",
     "Value.clear": "secret",
@@ -81,15 +78,11 @@ def documents(number: int) -> list[dict[str, Any]]:
         "userData": {"write_files": [{"content": f"{CANARY}{number}"}]},
         "vendorData": f"#!/bin/sh\n# {CANARY}{number}",
     }
-    run = {
-        "ignition": {"config": {"ignition": {"version": "3.4.0"}, "passwd": f"{CANARY}{number}"}},
-        "combustion": {"script": f"#!/bin/sh\n# {CANARY}{number}", "pool": "seeds"},
-    }
     empty = {"name": "root", "create": {"pool": "seeds", "capacity": "1MiB"}}
     installed = {"install": {"kernel": kernel}, "disks": [empty]}
     return [
         resource("StoragePool", "seeds", type="dir", target={"path": "/var/lib/libvirt/behaviours/seeds"}),
-        resource("VirtualMachine", "seeded", memory="64MiB", state="stopped", cloudInit=told, **run),
+        resource("VirtualMachine", "seeded", memory="64MiB", state="stopped", cloudInit=told),
         resource("Secret", "by-file", usage="ceph", value={"from": "file", "encoding": "base64"}),
         resource("Secret", "chap", usage="iscsi", private=True, value={"from": "env"}),
         resource("Secret", "by-program", usage="volume", value={"from": "program"}),

@@ -40,6 +40,29 @@ def test_the_units_are_correct_and_let_go_of_all_that_is_not_needed(root: Path) 
     assert exposed.returncode == 0, exposed.stdout
 
 
+@systemd
+def test_the_unit_of_the_hosts_guests_is_correct_and_lets_go_of_all_that_is_not_needed(root: Path) -> None:
+    def guests(verb: str, *options: str) -> Run:
+        return kvmstate("service", "guests", verb, "--root", str(root), *options)
+
+    installed = guests("install", "-c", "qemu+ssh://kvm1/system?keyfile=/root/%20key", "--user", "operator")
+    assert installed.code == 0, installed
+    assert installed.out == f"wrote {root / UNITS / 'kvmstate-guests.service'}\n"
+    unit = root / UNITS / "kvmstate-guests.service"
+    verified = analyze("verify", "--man=no", str(unit))
+    assert (verified.returncode, verified.stderr) == (0, "")
+    exposed = analyze("security", "--offline=true", f"--root={root}", "--threshold=20", unit.name)
+    assert exposed.returncode == 0, exposed.stdout
+    text = unit.read_text()
+    assert "User=operator\n" in text
+    assert "keyfile=/root/%%20key" in text
+    unit.write_text(text.replace("TimeoutStopSec=30min", "TimeoutStopSec=9min"))
+    assert "was edited: nothing was written" in guests("install").err
+    assert guests("uninstall").out == f"left {unit}: it was edited\n"
+    assert guests("uninstall", "--force").out == f"removed {unit}\n"
+    assert "there is no such service" in guests("uninstall").err
+
+
 def test_what_is_there_already_is_not_written_again(root: Path) -> None:
     assert service("install", root).out.count("wrote ") == 3
     again = service("install", root)

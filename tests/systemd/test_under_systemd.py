@@ -135,7 +135,8 @@ def test_a_hidden_process_of_root_keeps_its_lock(unit: Unit) -> None:
     unit.manifests(web=machine(unit, "running"))
     unit.kvmstate("install")
     unit.box.run(f"systemctl start {unit.name}; systemctl stop {unit.name}")
-    unit.manifests(web=machine(unit, "stopped"))
+    # longer than the service takes to start
+    unit.manifests(web=machine(unit, "stopped").replace("timeout: 3s", "timeout: 20s"))
     by_hand = f"{PROGRAM} apply --auto-approve -c qemu:///system /etc/kvmstate/{unit.project}"
     unit.box.run(f"systemd-run --quiet --unit=by-hand {by_hand}")
     until(lambda: is_at_work(unit), "it is at work")
@@ -175,3 +176,46 @@ def test_a_repository_is_followed_with_a_key_that_only_root_reads(box: Box, unit
     push(network(unit).replace(unit.project, f"{unit.project}-b"))
     box.run(f"systemctl reload {unit.name}")
     until(lambda: f"{unit.project}-b" in box.run("virsh net-list --name"), "the reload has fetched it")
+
+
+def test_machines_start_and_stop_with_their_host(box: Box, unit: Unit) -> None:
+    def guest(name: str, **spec: object) -> str:
+        text = machine(unit, "ignore").replace(unit.project, f"{unit.project}-{name}", 1)
+        return text.replace("state: ignore", f"state: ignore, {json.dumps(spec)[1:-1]}")
+
+    def running() -> list[str]:
+        """In the order in which they were started."""
+        found = box.run("virsh list | awk '$1 ~ /[0-9]/ {print $2}'").split()
+        return [name.removeprefix(f"{unit.project}-") for name in found if name.startswith(unit.project)]
+
+    router = guest("router", hostBoot={"delay": 2}, onHostShutdown=["save"])
+    after = {"after": [f"{unit.project}-router"]}
+    unit.manifests(a=guest("a", hostBoot=after, onHostShutdown=["shutdown", "poweroff"]), router=router)
+    unit.kvmstate("install", "--enable")
+    unit.becomes("active")
+    assert running() == []
+    said = box.run(f"{PROGRAM} service guests install --enable 2>&1")
+    assert "started kvmstate-guests.service" in said
+    until(lambda: running() == ["router", "a"], "they are started in their order")
+    assert "kvmstate-guests.service" in unit["After"].split()
+
+    state = "systemctl show --property=ActiveState --value kvmstate-guests.service"
+    until(lambda: box.run(state) == "active", "its command has ended")
+    # all services are stopped, in the order of a shutdown
+    box.write("/etc/systemd/system/idle.target", "[Unit]\nRequires=sysinit.target\nAllowIsolate=yes\n")
+    box.run("systemctl daemon-reload")
+    box.run("systemctl isolate idle.target 2>&1")
+    until(lambda: box.run(state) == "inactive", "it has ended")
+    log = box.run("journalctl --unit=kvmstate-guests.service --output=cat --no-pager")
+    stopped = [line for line in log.splitlines() if "saved;" in line or "powered off;" in line]
+    assert [line.split(":")[0] for line in stopped] == [f"{unit.project}-a", f"{unit.project}-router"]
+    # the daemon had ended before, and has started nothing again
+    assert unit["ActiveState"] == "inactive"
+    assert box.sh("pgrep --full qemu-system").stdout == ""
+    box.run("systemctl isolate multi-user.target")
+    until(lambda: running() == ["router", "a"], "they are started again")
+    log = box.run("journalctl --unit=kvmstate-guests.service --output=cat --no-pager")
+    assert "router: goes on from its saved memory" in log
+    assert box.run(f"{PROGRAM} doctor -c qemu:///system --json | grep -c 'starts and stops 2 machines'") == "1"
+    box.run(f"{PROGRAM} service guests uninstall 2>&1")
+    assert running() == ["router", "a"]

@@ -23,7 +23,6 @@ from kvmstate.model.change import Change, FieldChange, Key
 from kvmstate.xmlbind import Section, bindings, document, parse, to_text
 from kvmstate.xmlbind.path import NAMESPACES, parse_path
 
-OSINFO = NAMESPACES["libosinfo"]
 Handler = Callable[[Domain, Fields], None]
 Path = Sequence[str]
 # What others need comes first, and goes last
@@ -177,14 +176,20 @@ def _agent(domain: Domain, fields: Fields) -> None:
         domains.attach(domain, to_text(wanted))
 
 
-def _osinfo(domain: Domain, fields: Fields) -> None:
-    found = document(domains.xml(domain)).find(f"metadata/{{{OSINFO}}}libosinfo")
-    if found is not None:
-        # libvirt puts the namespace in
-        for node in found.iter():
-            node.tag = etree.QName(node).localname
-        etree.cleanup_namespaces(found)
-    domains.set_metadata(domain, None if found is None else to_text(found), "libosinfo", OSINFO, live=True)
+def _metadata(prefix: str) -> Handler:
+    """Says of a running machine what its configuration says by then."""
+    uri = NAMESPACES[prefix]
+
+    def change(domain: Domain, fields: Fields) -> None:
+        found = document(domains.xml(domain)).find(f"metadata/{{{uri}}}*")
+        if found is not None:
+            # libvirt puts the namespace in
+            for node in found.iter():
+                node.tag = etree.QName(node).localname
+            etree.cleanup_namespaces(found)
+        domains.set_metadata(domain, None if found is None else to_text(found), prefix, uri, live=True)
+
+    return change
 
 
 def _by_modules(domain: Domain, fields: Fields) -> None:
@@ -207,7 +212,9 @@ HANDLERS: dict[str, Handler] = {
     "cpus": _cpus,
     "memory": _memory,
     "maxMemory": _by_modules,
-    "osinfo": _osinfo,
+    "osinfo": _metadata("libosinfo"),
+    "hostBoot": _metadata("host-boot"),
+    "onHostShutdown": _metadata("host-shutdown"),
     "guestAgent": _agent,
     "title": _text(title=True),
     "description": _text(title=False),

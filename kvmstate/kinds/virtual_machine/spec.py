@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from lxml import etree
-from pydantic import BeforeValidator, model_validator
+from pydantic import model_validator
 
 from kvmstate.kind import Claim, Fault, Form, Image, Inlining, Inner, Plug, Spec
 from kvmstate.kind.health import HealthCheck
-from kvmstate.kinds.virtual_machine import fw_cfg, possible
+from kvmstate.kinds.virtual_machine import possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
 from kvmstate.kinds.virtual_machine.devices import (
     Audio,
@@ -52,12 +52,11 @@ from kvmstate.kinds.virtual_machine.settings import (
     BootMenu,
     Clock,
     CloudInit,
-    Combustion,
     Cpu,
     Cputune,
     Features,
     FirmwareFeature,
-    Ignition,
+    HostBoot,
     Install,
     IoThread,
     LaunchSecurity,
@@ -74,6 +73,7 @@ from kvmstate.kinds.virtual_machine.settings import (
     Sysinfo,
     Vcpu,
 )
+from kvmstate.kinds.virtual_machine.settings.names import MachineName
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model import resource as resources
 from kvmstate.model.effect import Effect, Scaling, Where
@@ -204,13 +204,6 @@ def _named(items: object) -> list[Any]:
     return [item for item in items if isinstance(item, dict) and "name" in item] if isinstance(items, list) else []
 
 
-def _local(address: Any) -> Any:
-    return address.removeprefix("domain/") if isinstance(address, str) else address
-
-
-MachineName = Annotated[resources.Name, BeforeValidator(_local)]
-
-
 class Kernel(Section):
     """Direct kernel boot, without a boot loader."""
 
@@ -234,6 +227,17 @@ class VirtualMachineSpec(Spec):
         "does not manage it.",
     )
     autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
+    host_boot: HostBoot | None = xml(
+        "metadata/host-boot:boot",
+        effect=Effect.LIVE,
+        doc="Started when the host boots, after others, by `kvmstate host boot`; instead of autostart.",
+    )
+    on_host_shutdown: list[Literal["save", "shutdown", "poweroff"]] = xml_list(
+        "metadata/host-shutdown:shutdown/host-shutdown:try/@how",
+        effect=Effect.LIVE,
+        doc="What `kvmstate host shutdown` tries when the host shuts down, one after the other. Default: nothing.",
+        examples=[["save", "shutdown", "poweroff"]],
+    )
     type: Literal["kvm", "qemu"] | None = xml(
         "@type",
         lasting=True,
@@ -372,15 +376,6 @@ class VirtualMachineSpec(Spec):
     cloud_init: CloudInit | None = field(
         doc="What it is told at its first boot: who may log in, its name, its network, what to install."
     )
-    ignition: Ignition | None = field(doc="What it is told by Ignition at its first boot.")
-    ignition_text: str | None = xml(
-        ".",
-        Element(fw_cfg.read, fw_cfg.write),
-        sensitive=Sensitive(),
-        effect=Effect.NONE,
-        doc="What `ignition` has the guest read by the firmware's configuration device, when it boots.",
-    )
-    combustion: Combustion | None = field(doc="A script that it runs at its first boot, by combustion.")
     install: Install | None = field(
         effect=Effect.NONE,
         doc="An installer that it runs first, when it is made with an empty disk; then it is started from that.",
@@ -461,24 +456,21 @@ class VirtualMachineSpec(Spec):
             yield Plug(("interfaces", number), nic.network, nic.bridge, nic.mac)
 
     def reads(self) -> Iterator[tuple[tuple[str | int, ...], Inlining]]:
-        for at, told in (("cloudInit", self.cloud_init), ("ignition", self.ignition), ("combustion", self.combustion)):
-            if told:
-                yield (at,), told
+        if self.cloud_init:
+            yield ("cloudInit",), self.cloud_init
 
     def apart(self, resource: resources.Resource, project: str) -> tuple[Self, Sequence[Inner]]:
         spec, found = self, []
-        if self.cloud_init or self.ignition or self.combustion:
+        if self.cloud_init:
             from kvmstate.kinds.virtual_machine import first_boot  # few machines say something of it
 
-            spec = first_boot.told(self, resource.metadata.name, project)
+            spec = first_boot.with_drive(self, resource.metadata.name, project)
         disks = list(spec.disks)
         for number, disk in enumerate(disks):
             if disk.create:
                 disks[number], volume = disk.apart(resource)
                 own = number < len(self.disks)
-                found.append(
-                    Inner(("disks", number, "create") if own else (first_boot.place(self, disk.name),), volume)
-                )
+                found.append(Inner(("disks", number, "create") if own else ("cloudInit",), volume))
         return (spec.model_copy(update={"disks": disks}) if found else self), found
 
     def as_applied(self, applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
@@ -505,6 +497,8 @@ class VirtualMachineSpec(Spec):
             raise ValueError(f"cpus ({self.cpus}) is more than maxCpus ({self.max_cpus})")
         if self.max_memory and self.memory > self.max_memory:
             raise ValueError("memory is more than maxMemory")
+        if self.host_boot and self.autostart:
+            raise ValueError("autostart has libvirt start it at once, and hostBoot after others: say one of them")
         return self
 
 

@@ -1,0 +1,79 @@
+"""`kvmstate host`: what a host does as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from kvmstate.cli.formats import format_option, telling
+from kvmstate.cli.options import connect_option
+from kvmstate.cli.session import seconds
+from kvmstate.errors import KvmstateError
+from kvmstate.views.formats import TEXT, Format
+
+if TYPE_CHECKING:
+    from kvmstate.guests.order import Told
+
+
+@click.group("host")
+def command() -> None:
+    """Start and stop a host's machines as it boots and shuts down.
+
+    `kvmstate service guests` has systemd do it. What a machine does is said by hostBoot and onHostShutdown in its
+    manifest, and stands in its domain: these commands need no manifests."""
+
+
+@command.command("boot")
+@connect_option
+@format_option
+def boot(connect: str | None, fmt: Format) -> int:
+    """Start the machines that have hostBoot, in their order.
+
+    One that does not come up holds up nobody: those after it are started when its time is over. Exit 0: all run; 1:
+    some do not."""
+    from kvmstate.cli.options import inputs
+    from kvmstate.guests import power
+    from kvmstate.host import open_host
+
+    with open_host(connect or inputs(()).project().connection) as host:
+        return _told(fmt, power.boot(host))
+
+
+@command.command("shutdown")
+@connect_option
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    callback=lambda context, option, text: None if text is None else seconds(context, option, text),
+    help="How long a guest may take to shut down. Default: its manifest's lifecycle.stop.timeout, else 60s.",
+)
+@format_option
+def shutdown(connect: str | None, timeout: int | None, fmt: Format) -> int:
+    """Stop the machines that have onHostShutdown, in reverse order.
+
+    Others go on running. Exit 0: all have stopped; 1: some have not."""
+    from kvmstate.cli.options import inputs
+    from kvmstate.guests import power
+    from kvmstate.host import open_host
+
+    with open_host(connect or inputs(()).project().connection) as host:
+        return _told(fmt, power.shutdown(host, timeout))
+
+
+def _told(fmt: Format, found: Iterable[tuple[str, Told]]) -> int:
+    from kvmstate.cli import complain
+
+    failed = 0
+    with telling(fmt) as tell:
+        for name, said in found:
+            if not isinstance(said, KvmstateError):
+                tell(f"{name}: {said}", machine=name)
+                continue
+            failed += 1
+            if fmt == TEXT:
+                complain(type(said)(f"{name}: {said.message}", said.hint))
+            else:
+                tell(f"{name}: {said.message}", machine=name, error=said.message, hint=said.hint)
+    return 1 if failed else 0
