@@ -9,9 +9,8 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 
-from kvmstate.apply.inventory import Store
-from kvmstate.apply.keep import open_keep
-from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
+from kvmstate.apply.records import records
+from kvmstate.errors import NotFound, Unseen
 from kvmstate.host import Host, domains, networks
 from kvmstate.host.files import normal
 from kvmstate.host.identity import UNKNOWN
@@ -169,17 +168,3 @@ def lost(host: Host, project: str) -> str:
         f"the host has no record of what project {project} owns, but its stamp is on {names}: "
         "`kvmstate adopt` takes ownership again of what the manifests declare"
     )
-
-
-def records(host: Host, but: str = "") -> tuple[dict[str, Inventory], set[str]]:
-    """What each project of the host owns; and those whose record is damaged, or a newer version's: nothing can be told
-    of them."""
-    found, unread = {}, set()
-    for project in sorted(open_keep(host, but or "any").projects() - {but}):
-        try:
-            found[project] = Store(open_keep(host, project), project).inventory
-        except ConnectionFailed:
-            raise
-        except HostError:
-            unread.add(project)
-    return found, unread

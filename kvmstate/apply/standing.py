@@ -8,7 +8,7 @@ from functools import cached_property
 
 from kvmstate.apply.keep import open_keep
 from kvmstate.apply.lock import LEADER, Holder
-from kvmstate.apply.owners import records
+from kvmstate.apply.records import records
 from kvmstate.host import Host, domains
 from kvmstate.host.objects import Domain
 from kvmstate.kind.stamps import stamped_by

@@ -43,3 +43,12 @@ def test_only_the_kinds_that_manifests_have_are_loaded(tmp_path: Path) -> None:
     program = LOADED.format(words=["validate", str(tmp_path)], heavy=models)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "['kvmstate.kinds.network.spec']", done.stdout[-500:]
+
+
+def test_a_verb_loads_no_manifests_and_no_models_of_machines() -> None:
+    heavy = {"yaml", "jinja2", "rich", "prometheus_client", "kvmstate.manifest.load", "kvmstate.manifest.project"}
+    heavy |= {f"kvmstate.kinds.{folder.parent.name}.spec" for folder in ROOT.glob("kvmstate/kinds/*/spec.py")}
+    for words in (["vm", "start", "test"], ["vm", "shutdown", "test"], ["vm", "list"]):
+        program = LOADED.format(words=[*words, "-c", "test:///default"], heavy=heavy)
+        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]", done.stdout[-500:]

@@ -87,6 +87,14 @@ def test_list(host: str) -> None:
     assert [line.split()[:3] for line in done.out.splitlines()[1:]] == [[n, n, "-"] for n in ("saved", "stopped")]
 
 
+def test_list_tells_the_last_io_error() -> None:
+    done = kvmstate("vm", "list", "-c", "test:///default")
+    assert done.out.splitlines()[1].split(maxsplit=4) == [
+        *("test", "running", "-", "192.168.122.3"),
+        "I/O error: vda: I/O error",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

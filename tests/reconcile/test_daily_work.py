@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
 import re
 import select
 import struct
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +22,25 @@ from counting import Proxy
 from daemons import Daemon
 from harness import MAIN, Guest, Project, Run, idle, kvmstate, pool, until
 from prepared import execute
+from ssh_server import Server
 
 pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "jobs" / "daily-work.md").read_text(encoding="utf-8")
 SHOWN = re.findall(r"```console\n\$ kvmstate (vm .*)\n((?:.*\n)*?)```", DOCS)
+
+
+TABLE = {
+    row.split(" | ")[0].strip("|` "): [cell.strip("| ") for cell in row.split(" | ")[1:]]
+    for row in DOCS.splitlines()
+    if row.startswith("| `")
+}
+STATES = ("running", "paused", "stopped", "saved")
+# a guest that hears it is another test's
+DEAF = {("shutdown", "running"), ("shutdown", "paused")}
+ALONE = """<domain type='qemu'><name>alone</name><memory unit='MiB'>32</memory>
+<os><type machine='q35'>hvm</type></os><devices><video><model type='vga'/></video></devices></domain>"""
 
 
 def vm(project: Project, *words: str) -> Run:
@@ -163,7 +176,10 @@ def test_a_day(
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"reconcile": {"metrics": "machines"}}))
     daemon = run()
     shown(project, 1)
+    for verb in ("poweroff", "pause", "save"):
+        assert "would undo it at once: its manifest (project shop) says running" in vm(project, verb, "db-1").err
     assert domain.isActive()
+    assert second.isActive()
     shown(project, 2)
     assert vm(project, "poweroff", "db-1", "--no-hold").code == 0
     daemon.says("DriftCorrected", "domain/db-1")
@@ -176,11 +192,38 @@ def test_a_day(
     assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
 
 
+def bring(domain: libvirt.virDomain, state: str) -> None:
+    if domain.hasManagedSaveImage(0):
+        domain.managedSaveRemove(0)
+    if domain.isActive():
+        domain.destroy()
+    if state != "stopped":
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if state == "paused" else 0)
+    if state == "saved":
+        domain.managedSave(0)
+
+
+def test_each_verb_prints_on_a_host_what_the_docs_tell(
+    project: Project, connection: libvirt.virConnect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of all, on the host and by ssh in turn; script/trials verbs tries all of them."""
+    monkeypatch.chdir(tmp_path)
+    domain = connection.defineXML(ALONE)
+    by_ssh = Server(project.host, tmp_path).uri()
+    cells = [(verb, at) for verb in TABLE for at in range(4) if (verb, STATES[at]) not in DEAF]
+    some, order = int(os.environ.get("KVMSTATE_VERBS", 2)), random.Random(os.environ.get("KVMSTATE_SEED"))
+    for number, (verb, at) in enumerate(order.choices(cells, k=some) if some < len(cells) else 2 * cells):
+        bring(domain, STATES[at])
+        first, *words = verb.split() if "NAME" in verb else (verb, "NAME")
+        uri = by_ssh if (number + number // len(cells)) % 2 else project.uri
+        done = kvmstate("vm", first, "-c", uri, *(word.replace("NAME", "alone") for word in words))
+        said = (done.out or done.err).splitlines()[0].removeprefix("error: ").removeprefix("alone: ")
+        said = re.sub(r"\balone\b", "NAME", said) + (f" ({done.code})" if done.code else "")
+        assert said == TABLE[verb][at], (verb, STATES[at], uri)
+
+
 def test_machines_of_nobody(project: Project, connection: libvirt.virConnect) -> None:
-    connection.defineXML(
-        textwrap.dedent("""<domain type='qemu'><name>alone</name><memory unit='MiB'>32</memory>
-        <os><type machine='q35'>hvm</type></os><on_poweroff>destroy</on_poweroff></domain>""")
-    )
+    connection.defineXML(ALONE)
     assert vm(project, "start", "alo*").out == "alone: started\n"
     refused = vm(project, "shutdown", "alone", "--timeout", "1s")
     assert refused.code == 1

@@ -174,6 +174,16 @@ def _labelled(asked: Inputs, selector: str) -> set[str]:
     return found
 
 
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Workers that nobody waits for in the end: who interrupts a shutdown does not wait for the guest."""
+    pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="vm")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 def act(
     fmt: Format, at: At, do: Callable[[Seen, Standing], Done], state: str | None = None, hold: Hold | None = None
 ) -> int:
@@ -192,7 +202,7 @@ def act(
 
     standings = {each.domain.name: at.standings.of(each.domain) for each in at.seen}
     failed = 0
-    with telling(fmt) as tell, ThreadPoolExecutor(PARALLEL, thread_name_prefix="vm") as pool:
+    with telling(fmt) as tell, _pool() as pool:
         asked = {pool.submit(one, each, standings[each.domain.name]): each for each in at.seen}
         for future in as_completed(asked):
             name = asked[future].domain.name
@@ -201,7 +211,7 @@ def act(
             except KvmstateError as error:
                 failed += 1
                 if fmt == TEXT:
-                    complain(type(error)(f"{name}: {error.message}", error.hint))
+                    complain(KvmstateError(f"{name}: {error.message}", error.hint))
                 else:
                     tell(error.message, machine=name, error=error.message, hint=error.hint)
                 continue

@@ -35,6 +35,11 @@ def _waiting(name: str, waited: float) -> None:
     click.echo(harmless(f"  {name}: {said}"), err=True)
 
 
+def _gone(seen: Seen) -> str:
+    """What becomes of the configuration of a machine that is about to stop, if that is news."""
+    return "" if seen.domain.persistent else "; it was transient, and is gone"
+
+
 @click.command("start")
 @machines_options
 @hold_options
@@ -76,6 +81,7 @@ def shutdown(fmt: Format, timeout: int | None, hold: Hold, **given: Any) -> int:
             name = seen.domain.name
             if not seen.active:
                 return unchanged(seen)
+            gone = _gone(seen)
             domains.shutdown(
                 seen.domain,
                 timeout or standing.lifecycle.stop.timeout,
@@ -83,7 +89,7 @@ def shutdown(fmt: Format, timeout: int | None, hold: Hold, **given: Any) -> int:
                 hint=f"--timeout waits longer; `kvmstate vm poweroff {name}` does not ask the guest",
                 told=partial(_waiting, name),
             )
-            return changed("shut down", "stopped")
+            return changed(f"shut down{gone}", "stopped")
 
         return act(fmt, at, do, "stopped", hold)
 
@@ -103,8 +109,9 @@ def poweroff(fmt: Format, hold: Hold, **given: Any) -> int:
         def do(seen: Seen, _: Standing) -> Done:
             if not seen.active:
                 return unchanged(seen)
+            gone = _gone(seen)
             domains.destroy(seen.domain)
-            return changed("powered off", "stopped")
+            return changed(f"powered off{gone}", "stopped")
 
         return act(fmt, at, do, "stopped", hold)
 
