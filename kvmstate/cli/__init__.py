@@ -32,6 +32,7 @@ GROUPS = {
     "Look": ("status", "inventory", "drift", "graph", "explain"),
     "Daemon": ("run", "service", "events"),
     "Snapshots": ("snapshot",),
+    "Templates": ("template",),
     "Tools": ("sandbox", "schema", "completion", "man"),
 }
 # a module `run` would hide the function here
@@ -48,6 +49,7 @@ ACTING |= {"suspend", "resume", "confirm", "host"}
 STREAMS = ("apply", "destroy", "adopt", "recreate")
 LOOKS = {
     "snapshot": ([], ["list"], ["tree"], ["show"]),
+    "template": ([], ["list"], ["tree"]),
     "vm": ([], ["list"], ["top"], ["wait"], ["display"], ["console"]),
 }
 # The signal that has interrupted this process; who answers no has interrupted it as well

@@ -85,6 +85,7 @@ def make_plan(
     Raises ManifestErrors for references to nothing, PlanError for a plan that must not be.
     """
     resources, inventory = versions.resolved(host, resources, inventory)
+    of_versions = () if only is not None or options.targets else tuple(versions.notes(resources, inventory))
     if only is None and not seen.asked and (plan := _near(host, resources, inventory, options, locate)):
         return plan
     desired = {r.id: r for r in resources if BY_WORD[r.id.kind].on_host}
@@ -157,7 +158,7 @@ def make_plan(
     if options.nameless:
         ordered = tuple(_of_nobody(change, inventory.project) for change in ordered)
     notes = () if only is not None else tuple(sharing.notes(desired, shared))
-    return Plan(inventory.project, host.uri, ordered, left_out, (*notes, *tight, *alarms(host, ordered)))
+    return Plan(inventory.project, host.uri, ordered, left_out, (*notes, *of_versions, *tight, *alarms(host, ordered)))
 
 
 def _fitting(host: Host, changes: tuple[Change, ...]) -> tuple[tuple[Change, ...], list[str]]:

@@ -228,3 +228,70 @@ def told(changes: Collection[Change], inventory: Inventory) -> Iterator[Change]:
             )
         else:
             yield change
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A version of a template, and what is cloned from it. `current`: new clones are of it. One without volumes is to
+    be built."""
+
+    template: str
+    version: Version
+    current: bool
+    built: bool
+    linked: tuple[ResourceId, ...]
+    full: tuple[ResourceId, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.template}@{self.version.number}"
+
+    @property
+    def state(self) -> str:
+        if self.version.incomplete:
+            return "incomplete"
+        if not self.built:
+            return "to be built"
+        return "in force" if self.current else "kept" if self.linked else "unused"
+
+
+def standings(resources: Iterable[Resource], inventory: Inventory) -> list[Standing]:
+    """All versions that are there or are to be, by template and number."""
+    known = recorded(inventory)
+    current = {
+        each.metadata.name: in_force(each, known.get(each.metadata.name, {}))[0]
+        for each in resources
+        if each.spec.recipe()
+    }
+    clones: dict[str, tuple[list[ResourceId], list[ResourceId]]] = defaultdict(lambda: ([], []))
+    for id_, entry in sorted(inventory.entries.items()):
+        said: Any = entry.specs[-1] if entry.specs else {}
+        if "@" in (of := str(said.get(CLONE, ""))):
+            clones[of][0 if said.get("backing") else 1].append(id_)
+    found = []
+    for name in sorted({*known, *current}):
+        newest = current.get(name)
+        versions = {**({newest.number: newest} if newest else {}), **known.get(name, {})}
+        for number, version in sorted(versions.items()):
+            linked, full = clones[f"{name}@{number}"]
+            now = newest is not None and number == newest.number
+            built = number in known.get(name, {})
+            found.append(Standing(name, version, now, built, tuple(linked), tuple(full)))
+    return found
+
+
+def notes(resources: Iterable[Resource], inventory: Inventory) -> Iterator[str]:
+    """How many clones each version has, of templates with several."""
+    found: dict[str, list[Standing]] = defaultdict(list)
+    for each in standings(resources, inventory):
+        found[each.template].append(each)
+    for name, versions in found.items():
+        if len(versions) > 1:
+            told = (f"@{each.version.number} ({each.state}) has {_count(each)}" for each in versions)
+            yield f"template {name}: {', '.join(told)}"
+
+
+def _count(each: Standing) -> str:
+    counts = [f"{len(ids)} {word}" for ids, word in ((each.linked, "linked"), (each.full, "full")) if ids]
+    many = len(each.linked) + len(each.full) > 1
+    return f"{' and '.join(counts)} {'clones' if many else 'clone'}" if counts else "no clones"

@@ -10,7 +10,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import Project, pool, resource
+from harness import Project, Run, kvmstate, pool, resource
 from test_uploads import MIB
 
 pytestmark = pytest.mark.real
@@ -29,6 +29,11 @@ def template(project: Project, **spec: Any) -> dict[str, Any]:
 def clone(name: str, **spec: Any) -> dict[str, Any]:
     lifecycle = {"restart": "now", "stop": {"timeout": "1s", "onTimeout": "destroy"}}
     return resource("VirtualMachine", name, lifecycle, **{"template": "tiny", **spec})
+
+
+def templates(project: Project, *words: str) -> Run:
+    """`kvmstate template`"""
+    return kvmstate("template", *words, str(project.folder))
 
 
 def base(project: Project, volume: str) -> str:
@@ -62,6 +67,11 @@ def test_machines_are_cloned_and_stay_on_their_version(project: Project, connect
     )
     project.write(pool(), edited, *machines)
     assert project.todo() == {"create": 1}, project.plan()
+    assert (
+        "template tiny: @1 (kept) has 1 linked and 1 full clones, @2 (to be built) has no clones" in project.plan().out
+    )
+    assert templates(project, "build", "--auto-approve").code == 0
+    assert project.todo() == {}
     project.converge(pool(), edited, *machines, clone("web-3", tpm=None))
     assert {d.name(): d.ID() for d in connection.listAllDomains() if d.name() != "web-3"} == running
     assert [base(project, f"web-{n}-root.qcow2") for n in (1, 2, 3)] == ["tiny-v1.qcow2", "", "tiny-v2.qcow2"]
@@ -74,12 +84,22 @@ def test_machines_are_cloned_and_stay_on_their_version(project: Project, connect
     project.converge(pool(), edited, clone("web-1"), machines[1])
     assert connection.lookupByName("web-1").maxVcpus() == 2
 
+    listed = json.loads(templates(project, "list", "--json").out)["versions"]
+    assert [(v["version"], v["state"], len(v["linked"]), len(v["full"])) for v in listed] == [
+        (1, "kept", 1, 1),
+        (2, "in_force", 1, 0),
+    ]
+    assert "└─ @2 (in force)\n   └─ volume/images/web-3-root.qcow2 (linked)" in templates(project, "tree").out
+    assert "No changes" in templates(project, "prune", "--auto-approve").out
+
     # an old version goes when nothing lies on it
     kept = clone("web-1", disks=[{"name": "root", "create": {"lifecycle": {"deletion": "delete"}}}])
     project.converge(pool(), edited, kept, machines[1], options=("--prune",))
     assert project.path("images/tiny-v1.qcow2").exists()
     project.write(pool(), edited, machines[1])
     assert "tiny@1 is no longer in force, and nothing declared lies on it; --prune deletes it" in project.plan().out
-    project.converge(options=("--prune", "--max-delete-share", "100%"))
+    assert project.apply("--prune", "--max-delete-share", "100%", "--exclude", "volume/images/tiny-v1.qcow2").code == 0
+    assert "1 destroyed" in templates(project, "prune", "--auto-approve").out
+    project.converge(options=("--prune",))
     assert not project.path("images/tiny-v1.qcow2").exists()
     assert base(project, "web-3-root.qcow2") == "tiny-v2.qcow2"
