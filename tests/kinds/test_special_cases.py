@@ -32,7 +32,7 @@ XML = "an element or attribute of libvirt's, not a kind"
 MACHINES = "snapshots, images and a host's boot are about virtual machines, whatever other kinds there are"
 FETCHED = "contents are fetched before a pass by what fetches them in it"
 COMMAND = "a command has the name of a kind"
-CLONES = "the field by which records say what is a clone"
+CLONES = "versions of templates, and nothing else, are drawn there"
 FETCHED_NOW = "a list of checksums is fetched as contents are"
 REFERENCE = "the two parts of a volume's name, as a manifest may write them"
 SECRETS = "secrets are what other kinds are given"
@@ -43,7 +43,7 @@ DEVICE = "a disk's file and its volume are one and the same"
 KNOWN = {
     "app.py": (1, MACHINES),
     "cli/__init__.py": (1, COMMAND),
-    "plan/versions.py": (1, CLONES),
+    "views/templates.py": (1, CLONES),
     "cli/pin.py": (1, FETCHED_NOW),
     "apply/owners.py": (1, MACHINES),
     "guests/order.py": (1, MACHINES),
