@@ -29,7 +29,7 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
 from kvmstate.model.rollout import Rollout
 from kvmstate.model.untrusted import DAMAGE, expect, from_json
-from kvmstate.plan import uploads
+from kvmstate.plan import uploads, versions
 from kvmstate.plan.planner import WRITES, Options, make_plan
 from kvmstate.plan.unseal import with_secrets
 from kvmstate.xmlbind import Hide, by_hash, diff, is_sealed, sealed, sealed_fields, sealed_xml, without
@@ -196,7 +196,9 @@ def restored(
     owned, hide = Inventory(plan.project, entries, orphans), host.sealing.hide
     made = make_plan(host, plan.resources, owned, plan.options)
     if _without_secrets(made):
-        made = make_plan(host, _with_secrets(plan, host, manifests()), owned, plan.options)
+        # what templates make of them as well
+        whole, _ = versions.resolved(host, manifests(), owned)
+        made = make_plan(host, _with_secrets(plan, host, whole), owned, plan.options)
     if needy := _without_secrets(made):
         raise PlanError(
             f"this plan has hashes of secrets, and those of {needy[0]} are not the manifests': nothing was done",

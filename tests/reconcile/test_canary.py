@@ -31,6 +31,8 @@ FIELDS = {
     ),
     **dict.fromkeys(("Seed.userData", "Seed.vendorData"), "by cloudInit"),
     **dict.fromkeys(("Kernel.cmdline", "InstallKernel.cmdline"), "machine"),
+    "TemplateSpec.defaults": "cloned",
+    **dict.fromkeys(("Build.runCommands", "Build.firstBoot", "BuildFile.content"), "built"),
     "Password.clear": "machine, by a Secret and in clear",
     "Value.clear": "secret",
     "Value.data": "secret, from a file, the environment and a program",
@@ -80,7 +82,17 @@ def documents(number: int) -> list[dict[str, Any]]:
     }
     empty = {"name": "root", "create": {"pool": "seeds", "capacity": "1MiB"}}
     installed = {"install": {"kernel": kernel}, "disks": [empty]}
+    build = {
+        "runCommands": [f"echo {CANARY}{number}"],
+        "firstBoot": [f"echo {CANARY}{number}"],
+        "files": [{"path": "/etc/motd", "content": f"{CANARY}{number}"}],
+    }
+    image = {"pool": "seeds", "source": {"file": "image.raw"}}
     return [
+        resource("Template", "cloned", **image, defaults={"memory": "64MiB", "state": "stopped", "cloudInit": told}),
+        resource("VirtualMachine", "clone", template="cloned"),
+        # without virt-sysprep, or of an image without a system: it fails
+        resource("Template", "built", **image, build=build),
         resource("StoragePool", "seeds", type="dir", target={"path": "/var/lib/libvirt/behaviours/seeds"}),
         resource("VirtualMachine", "seeded", memory="64MiB", state="stopped", cloudInit=told),
         resource("Secret", "by-file", usage="ceph", value={"from": "file", "encoding": "base64"}),
@@ -149,6 +161,8 @@ def test_the_canary_is_nowhere(
     }
     (sources / "secrets.yaml").write_text("".join(f"{name}: {place}\n" for name, place in places.items()))
     options = ("--secrets", str(sources / "secrets.yaml"))
+
+    (project.folder / "image.raw").write_bytes(bytes(1 << 20))
 
     def put(number: int) -> None:
         (sources / "file").write_text(base64.b64encode(f"{CANARY}{number}".encode()).decode())
