@@ -26,6 +26,7 @@ ASKING = ("apply", "destroy", "adopt", "snapshot revert", "snapshot merge", "sna
 ELSEWHERE = {
     "kvmstate inventory": "tests/behaviours/test_first_boot.py",
     "kvmstate vm list": "tests/reconcile/test_daily_work.py",
+    "kvmstate template list": "tests/behaviours/test_templates.py",
     "kvmstate status volume/": "tests/behaviours/test_bases.py",
     "sudo kvmstate service guests install": "script/systemd-test",
     "kvmstate host boot": "tests/behaviours/test_host_boot.py",
