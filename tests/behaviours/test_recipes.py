@@ -25,7 +25,8 @@ ASKING = ("apply", "destroy", "adopt", "snapshot revert", "snapshot merge", "sna
 # Where a recipe is shown that is not typed here, and what runs it instead
 ELSEWHERE = {
     "kvmstate inventory": "tests/behaviours/test_first_boot.py",
-    "kvmstate vm list": "tests/reconcile/test_daily_work.py",
+    "kvmstate vm migrate": "tests/migration/test_migrate.py",
+    "kvmstate vm ": "tests/reconcile/test_daily_work.py",
     "kvmstate template list": "tests/behaviours/test_templates.py",
     "kvmstate status volume/": "tests/behaviours/test_bases.py",
     "sudo kvmstate service guests install": "script/systemd-test",
