@@ -39,15 +39,17 @@ def suspend(store: Store, entries: Iterable[Entry], who: str, reason: str) -> No
     store.flush()
 
 
-def resume(store: Store, entries: Iterable[Entry]) -> None:
-    """They are looked after again. Raises UsageError for what goes to another host, or has gone there."""
+def resume(store: Store, entries: Iterable[Entry], abandons: bool = False) -> None:
+    """They are looked after again. Raises UsageError for what goes to another host, or has gone there, unless that is
+    abandoned: they count as this host's then."""
     entries = list(entries)
     for entry in entries:
-        if entry.migration:
+        if entry.migration and not abandons:
             machine, uri = entry.migration.machine, entry.migration.uri
-            hint = f"`kvmstate vm migrate {machine}` with the other host ({uri}) finishes the move, or takes it back"
+            hint = f"`kvmstate vm migrate {machine}` with the other host ({uri}) finishes the move, or takes it back; "
+            hint += "if that host is gone for good, --abandon-move"
             raise UsageError(f"{entry.id} is suspended {entry.suspended}", hint)
-    store.put(*(replace(entry, suspended="") for entry in entries))
+    store.put(*(replace(entry, suspended="", migration=None) for entry in entries))
     store.flush()
 
 

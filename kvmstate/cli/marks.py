@@ -74,8 +74,15 @@ def suspend(
 
 @click.command("resume")
 @_options
+@click.option("--abandon-move", is_flag=True, help="The other host of a move to it, or from it, is gone for good.")
 def resume(
-    addresses: tuple[str, ...], folder: Path, env: str | None, connect: str | None, lock_timeout: int, fmt: Format
+    addresses: tuple[str, ...],
+    folder: Path,
+    env: str | None,
+    connect: str | None,
+    lock_timeout: int,
+    abandon_move: bool,
+    fmt: Format,
 ) -> int:
     """Resume suspended resources.
 
@@ -85,7 +92,7 @@ def resume(
         from kvmstate.apply import marks
 
         entries = marks.owned(session.store, addresses)
-        marks.resume(session.store, entries)
+        marks.resume(session.store, entries, abandon_move)
     with telling(fmt) as tell:
         for entry in entries:
             said = f"is resumed; it was suspended {entry.suspended}" if entry.suspended else "was not suspended"

@@ -176,14 +176,16 @@ def start_post_copy(domain: Domain) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """A domain on one of the hosts of a move. `runs`, or it `waits` for the other host, or somebody has paused it, or
-    it is off."""
+    """A domain on one of the hosts of a move. It `runs`, or `waits` for the other host, or somebody has paused it, or
+    it is off; `given_up`: its daemon ended it, with its own restart, before it ran here. What is not `persistent` has
+    never run where it goes to: libvirt defines it there before that."""
 
     domain: Domain | None
     runs: bool = False
     waits: bool = False
     paused: bool = False
     persistent: bool = False
+    given_up: bool = False
 
     def __str__(self) -> str:
         if self.domain is None:
@@ -201,13 +203,12 @@ def place(connection: Connection, uuid: str) -> Place:
         with faults():
             domain = Domain(connection.lookupByUUIDString(uuid))  # type: ignore[attr-defined]
             persistent = bool(domain.raw.isPersistent())
-            if not domain.raw.isActive():
-                return Place(domain, persistent=persistent)
             state, reason = domain.raw.state(0)
     except NotFound:
         return Place(None)
     if state in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED):
-        return Place(domain, persistent=persistent)
+        given_up = state == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_DAEMON
+        return Place(domain, persistent=persistent, given_up=given_up)
     if state == libvirt.VIR_DOMAIN_PAUSED:
         waits = reason in _WAITS
         return Place(domain, waits=waits, paused=not waits, persistent=persistent)

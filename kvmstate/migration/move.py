@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -26,11 +26,17 @@ from kvmstate.migration import checks, record
 from kvmstate.migration.record import Side, underway
 from kvmstate.migration.storage import How, Storage, discard, identity
 from kvmstate.model.inventory import ARRIVES, LEAVES, LEFT, Entry, Inventory, Migration
-from kvmstate.model.resource import ResourceId
+from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.plan.compare import last_applied
 from kvmstate.plan.known import known
+from kvmstate.plan.planner import observe
+from kvmstate.plan.unseal import recorded, unsealed
+from kvmstate.xmlbind import is_sealed
 
-# Seconds: between two looks, and how long libvirt may take to settle who has the machine
+# Seconds: between two looks; how long a machine waits where it goes to before it counts as forgotten; how long libvirt
+# may take to settle who has it
 _LOOK = 0.1
+_FORGOTTEN = 10.0
 _SETTLES = 30.0
 
 
@@ -46,14 +52,15 @@ class Moved:
 
 @dataclass
 class Move:
-    """Of one machine. `say` is told each thing that is done, `progress` how far what takes time has come: bytes done
-    and in all, and of what."""
+    """Of one machine. `declared` is what the manifests say. `say` is told each thing that is done, `progress` how far
+    what takes time has come: bytes done and in all, and of what."""
 
     source: Side
     target: Side
     name: str
     way: Way = field(default_factory=Way)
     copies: bool = False
+    declared: Mapping[ResourceId, Resource] = field(default_factory=dict)
     say: Callable[[str], None] = lambda text: None
     progress: Callable[[int, int, str], None] = lambda done, whole, what: None
 
@@ -185,10 +192,19 @@ class Move:
         for id_, how in storage.moved.items():
             if (its := owned.get(id_)) and not self._others(id_):
                 pairs.append((its, replace(mark, copied=how is not How.SEEN)))
-        record.begin(self.source, self.target, pairs)
+        record.begin(self.source, self.target, pairs, self._opened)
         if domain.autostart:
             # not to be started once more with its host, when it has moved
             domains.set_autostart(domain, False)
+
+    def _opened(self, entry: Entry) -> Entry:
+        """With its secrets in place of hashes, as far as manifests or the host have them."""
+        host, resource, last = self.source.host, self.declared.get(entry.id), last_applied(entry)
+        if not is_sealed(list(entry.specs)) or last is None:
+            return entry
+        if resource and entry.specs == (recorded(host, resource),):
+            return replace(entry, specs=(resource.written,))
+        return unsealed(host, last, observe(host, [entry.id]).get(entry.id), entry)[1] or entry
 
     def _send(self, domain: Domain, storage: Storage) -> None:
         target, live = self.target, domains.state(domain) != "stopped"
@@ -315,16 +331,23 @@ class Move:
     def _here(self, entry: Entry) -> Place:
         return migrations.place(self.source.host.connection, entry.uuid)
 
+    def _there(self, entry: Entry) -> Place:
+        return migrations.place(self.target.host.connection, entry.uuid)
+
     def _has_moved(self, entry: Entry) -> bool:
         """Whether the target has it, as soon as libvirt has settled that. Raises HostError when it does not."""
-        deadline = time.monotonic() + _SETTLES
+        since = time.monotonic()
         while True:
-            here, there = self._here(entry), migrations.place(self.target.host.connection, entry.uuid)
+            here, there = self._here(entry), self._there(entry)
+            waited = time.monotonic() - since
             if here.domain and self._tell(here.domain):
-                deadline = time.monotonic() + _SETTLES
+                since = time.monotonic()
             elif (moved := _settled(here, there)) is not None:
                 return moved
-            elif time.monotonic() > deadline:
+            elif there.domain and there.waits and not there.persistent and waited > _FORGOTTEN:
+                # its libvirtd was restarted, and has forgotten it
+                domains.destroy(there.domain)
+            elif waited > _SETTLES:
                 raise HostError(
                     f"{self.id} is {here} on {self.source.host.uri} and {there} on {self.target.host.uri}",
                     "end the wrong one with `virsh destroy`: the one that does not have what was written last",
@@ -333,7 +356,10 @@ class Move:
 
     def _go_on_here(self, entry: Entry) -> None:
         """As before, where it has not moved."""
-        here, mark = self._here(entry), entry.migration
+        here, there, mark = self._here(entry), self._there(entry), entry.migration
+        if there.domain and there.off:
+            # defined, and given up before it ran
+            domains.undefine(there.domain, False, leaving(entry.uuid, lambda: self._here(entry).domain is not None))
         if here.domain and here.waits and mark and mark.state == "running":
             domains.resume(here.domain)
 
@@ -353,7 +379,7 @@ class Move:
 
     def _finish(self, entry: Entry) -> Moved:
         """It runs on the target, or is defined there."""
-        there, mark = migrations.place(self.target.host.connection, entry.uuid), entry.migration
+        there, mark = self._there(entry), entry.migration
         if there.domain is None or not there.persistent:
             raise HostError(f"{self.id} is not defined on {self.target.host.uri}", "look at both hosts")
         record.end(self.source, self.target, self.name)
@@ -362,8 +388,10 @@ class Move:
             if not here.off:
                 # it waits for a word that it has moved
                 domains.destroy(here.domain)
-            there_still = lambda: migrations.place(self.target.host.connection, entry.uuid).persistent  # noqa: E731
-            domains.undefine(here.domain, False, leaving(entry.uuid, there_still))
+                if there.off and mark and mark.state == "running":
+                    self.say("it is off there, and is started")
+                    domains.start(there.domain)
+            domains.undefine(here.domain, False, leaving(entry.uuid, lambda: self._there(entry).persistent))
         if mark and mark.autostart:
             domains.set_autostart(there.domain, True)
         arriving = underway(self.target.read(), self.name, ARRIVES)
@@ -375,13 +403,16 @@ class Move:
 
 
 def _settled(here: Place, there: Place) -> bool | None:
-    """Which of both hosts has it, by how it is there; None where libvirt is still at it, or both run it."""
+    """Which of both hosts has it, by how it is there; None where libvirt is still at it, or both run it. The source
+    never goes on where the target may have run it."""
     if here.runs:
         return None if there.runs or there.waits else False
-    if there.runs:
+    if there.runs or (here.off and there.persistent):
         return True
     if there.waits:
         return None
+    if there.given_up:
+        return False
     if here.waits or here.off:
         return there.persistent
     # somebody had paused it before

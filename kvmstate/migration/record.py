@@ -31,15 +31,18 @@ class Side:
     writable: Callable[[], AbstractContextManager[Store]]
 
 
-def begin(source: Side, target: Side, pairs: Sequence[tuple[Entry, Migration]]) -> None:
-    """Say in both records that these go from the one host to the other. Raises HostError and Locked."""
+def begin(
+    source: Side, target: Side, pairs: Sequence[tuple[Entry, Migration]], opened: Callable[[Entry], Entry]
+) -> None:
+    """Say in both records that these go from the one host to the other; `opened` is an entry with its secrets, of which
+    each host has hashes of its own. Raises HostError and Locked."""
     to, here, since = target.host, source.host, _now()
     leaving, arriving = f"{since}: it is being moved to {to.uri}", f"{since}: it is being moved here from {here.uri}"
     with source.writable() as store:
         put(store, (_marked(e, LEAVES, m, to, leaving) for e, m in pairs))
     with target.writable() as store:
         left = {id_ for id_, entry in store.inventory.entries.items() if entry.left or _returns(entry)}
-        put(store, (_arriving(e, replace(m, returns=e.id in left), here, arriving) for e, m in pairs))
+        put(store, (_arriving(opened(e), replace(m, returns=e.id in left), here, arriving) for e, m in pairs))
 
 
 def end(source: Side, target: Side, machine: str) -> None:

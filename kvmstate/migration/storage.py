@@ -7,6 +7,8 @@ what it only reads, and what is off, is copied through this client.
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -34,6 +36,10 @@ from kvmstate.xmlbind.path import parse_path
 _VOLUME = BY_WORD[Volume.type]
 # Of a qcow2 image that was just made, libvirt has written no more than so many bytes
 _TABLES = 1 << 20
+
+# What is made for a moment, to be looked for on the other host: with the time, and how long it may be there in seconds
+_PROBE = re.compile(r"\.kvmstate-seen-(\d{10})-[0-9a-f]{16}")
+_LASTS = 60
 
 
 class How(Enum):
@@ -155,7 +161,11 @@ class Storage:
         if not all(kind and kind.volumes is Volumes.FILES for kind in kinds):
             return False
         here, there = (pools.find(host.connection, pool) for host in (self.source, self.target))
-        name = f".kvmstate-seen-{token_hex(8)}"
+        for each in pools.volumes(here):
+            # of a run that was killed
+            if (made := _PROBE.fullmatch(each.name)) and abs(time.time() - int(made[1])) > _LASTS:
+                volumes.delete(each, only(each.name, lambda thing: thing.name))
+        name = f".kvmstate-seen-{int(time.time()):010d}-{token_hex(8)}"
         text = f"<volume><name>{name}</name><capacity>0</capacity><target><format type='raw'/></target></volume>"
         probe = volumes.create(here, text)
         try:

@@ -48,7 +48,10 @@ def files(project: Project, volume: str = "web-cloud-init.iso") -> dict[str, byt
 
 
 def test_a_guest_reads_what_it_is_told_and_is_waited_for(project: Project, tiny: Guest) -> None:
-    machine = web(state="running", waitFor={"address": True})["spec"] | {"memory": "128MiB"}
+    ignition = '{"ignition": {"version": "3.4.0"}, "kernelArguments": {"shouldExist": ["a,b=\'c\'"]}}'
+    combustion = "#!/bin/bash\n# combustion: network\ntrue\n"
+    more: dict[str, Any] = {"ignition": {"config": ignition}, "combustion": {"script": combustion}}
+    machine = web(state="running", waitFor={"address": True}, **more)["spec"] | {"memory": "128MiB"}
     project.converge(pool(), NETWORK, tiny.machine("web", options="kvmstate.seed=1", **machine))
     rows = json.loads(project.kvmstate("status", "--json").out)["resources"]
     [[address, *_]] = [row["addresses"] for row in rows if row["address"] == "domain/web"]
@@ -64,7 +67,9 @@ def test_a_guest_reads_what_it_is_told_and_is_waited_for(project: Project, tiny:
     assert written.keys() == {"meta-data", "network-config", "user-data"}
     until(lambda: "guest: seed read" in tiny.said(), "the guest has read its seed")
     said = [line.split()[2:] for line in tiny.said().splitlines() if line.startswith("guest: seed")]
-    assert dict(said[:-1]) == {name: hashlib.sha256(data).hexdigest() for name, data in written.items()}
+    texts = {"combustion/script": combustion.encode(), "opt/com.coreos/config": ignition.encode()}
+    wanted = {name: hashlib.sha256(data).hexdigest() for name, data in (written | texts).items()}
+    assert dict(said[:-1]) == wanted, tiny.said()
     # by which cloud-init finds it
     assert project.path("images/web-cloud-init.iso").read_bytes()[0x8028:][:6] == b"cidata"
     # what it was leased at the boot before is not taken for an address that it has

@@ -28,8 +28,8 @@ from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import ResourceId
 from kvmstate.sandbox import Sandbox
 
-# of every six, five are of kvmstate and one of a libvirtd
-KILLS = int(os.environ.get("KVMSTATE_MIGRATIONS", "3"))
+# Of every seven, five are of kvmstate, one of the libvirtd that the machine leaves, one of the other
+KILLS = int(os.environ.get("KVMSTATE_MIGRATIONS", "0"))
 SEED = int(os.environ.get("KVMSTATE_SEED", "5"))
 # Seconds in which libvirt settles what it has begun
 SETTLES = 30
@@ -155,7 +155,7 @@ class World:
         return raw.read_bytes()
 
 
-@pytest.fixture(params=["shared", "images"])
+@pytest.fixture(params=["shared", "images"] if KILLS else ["images"])
 def world(request: Any, host: Sandbox, other: Sandbox, guest: Any, tmp_path: Path) -> Iterator[World]:
     (tmp_path / "shared").mkdir()
     tiny = Guest({"path": str(guest.vmlinuz), "initrd": str(guest.initrd)}, tmp_path / "console.log")
@@ -181,7 +181,7 @@ def ways(world: World) -> tuple[str, ...]:
 def test_a_move_that_is_killed_anywhere(world: World) -> None:
     usual: dict[tuple[str, ...], float] = {}
     killed = 0
-    while killed < -(-KILLS // 2):
+    while killed < (-(-KILLS // 2) or 1):
         options = ways(world)
         if options not in usual:
             began = time.monotonic()
@@ -192,8 +192,7 @@ def test_a_move_that_is_killed_anywhere(world: World) -> None:
             world.clear()
             continue
         moment = world.random.uniform(0.3 * usual[options], usual[options])
-        daemon = killed % 6 == 1
-        whose = world.random.choice((0, 1)) if daemon else None
+        whose = {1: world.at, 4: 1 - world.at}.get(killed % 7)
         pid = await_old(world.hosts[whose]) if whose is not None else 0
         process = world.start(options)
         why = f"kill {killed}, seed {SEED}, {options}, libvirtd {whose}, after {moment:.2f} s of {usual[options]:.2f}"

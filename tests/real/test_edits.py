@@ -20,6 +20,7 @@ from kvmstate.kind.build import Build, BuildFile, BuildUser
 from kvmstate.kinds import BY_NAME, ON_HOST
 from kvmstate.kinds.network.live import SECTIONS, lists_of
 from kvmstate.kinds.virtual_machine.settings.cloud_init import CloudInit
+from kvmstate.kinds.virtual_machine.settings.ignition import Combustion, Ignition
 from kvmstate.kinds.virtual_machine.settings.install import Install, InstallKernel
 from kvmstate.model.change import Action, Change, Key
 from kvmstate.model.effect import Effect
@@ -168,6 +169,11 @@ FIXED = {
         f"VirtualMachine.{field}": "what a guest is told, by another resource: tests/behaviours/test_first_boot.py"
         for field in (
             "cloudInit",
+            "ignitionText",
+            *(f"ignition.{b.alias}" for b in bindings(Ignition)),
+            *(f"combustion.{b.alias}" for b in bindings(Combustion)),
+            "ignition",
+            "combustion",
             *(f"cloudInit.{b.alias}" for b in bindings(CloudInit)),
             *(f"interfaces[].{field}" for field in ("addresses", "gateway", "nameservers")),
         )

@@ -29,7 +29,10 @@ FIELDS = {
     **dict.fromkeys(
         ("CloudInit.users", "CloudInit.runCommands", "CloudInit.userData", "CloudInit.vendorData"), "seeded"
     ),
+    **dict.fromkeys(("Ignition.config", "Combustion.script"), "seeded"),
     **dict.fromkeys(("Seed.userData", "Seed.vendorData"), "by cloudInit"),
+    "Seed.files": "by combustion",
+    "VirtualMachineSpec.ignitionText": "by ignition",
     **dict.fromkeys(("Kernel.cmdline", "InstallKernel.cmdline"), "machine"),
     "TemplateSpec.defaults": "cloned",
     **dict.fromkeys(("Build.runCommands", "Build.firstBoot", "BuildFile.content"), "built"),
@@ -80,6 +83,10 @@ def documents(number: int) -> list[dict[str, Any]]:
         "userData": {"write_files": [{"content": f"{CANARY}{number}"}]},
         "vendorData": f"#!/bin/sh\n# {CANARY}{number}",
     }
+    run = {
+        "ignition": {"config": {"ignition": {"version": "3.4.0"}, "passwd": f"{CANARY}{number}"}},
+        "combustion": {"script": f"#!/bin/sh\n# {CANARY}{number}", "pool": "seeds"},
+    }
     empty = {"name": "root", "create": {"pool": "seeds", "capacity": "1MiB"}}
     installed = {"install": {"kernel": kernel}, "disks": [empty]}
     build = {
@@ -94,7 +101,7 @@ def documents(number: int) -> list[dict[str, Any]]:
         # without virt-sysprep, or of an image without a system: it fails
         resource("Template", "built", **image, build=build),
         resource("StoragePool", "seeds", type="dir", target={"path": "/var/lib/libvirt/behaviours/seeds"}),
-        resource("VirtualMachine", "seeded", memory="64MiB", state="stopped", cloudInit=told),
+        resource("VirtualMachine", "seeded", memory="64MiB", state="stopped", cloudInit=told, **run),
         resource("Secret", "by-file", usage="ceph", value={"from": "file", "encoding": "base64"}),
         resource("Secret", "chap", usage="iscsi", private=True, value={"from": "env"}),
         resource("Secret", "by-program", usage="volume", value={"from": "program"}),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kvmstate.cli.formats import format_option, telling
 from kvmstate.cli.session import lock_option
 from kvmstate.cli.vm.options import machine_options
-from kvmstate.errors import UsageError
+from kvmstate.errors import KvmstateError, UsageError
 from kvmstate.views.formats import Format
+
+if TYPE_CHECKING:
+    from kvmstate.model.resource import Resource, ResourceId
 
 
 @click.command("migrate")
@@ -70,20 +75,25 @@ def migrate(
     from kvmstate.migration.move import Move
 
     name = name.removeprefix("domain/")
-    project = inputs((folder,), env).project()
+    asked = inputs((folder,), env)
+    project = asked.project()
     if not project.named:
         raise UsageError("nothing says which project owns it: there is no kvmstate.yaml", f"-C FOLDER; or {UNNAMED}")
     way = Way(
         *(not direct, peer_uri, migrate_uri, disks_uri, tls, tls_name),
         *(tunnelled, auto_converge, post_copy, bandwidth or 0, max_downtime or 0),
     )
+    declared: dict[ResourceId, Resource] = {}
+    with suppress(KvmstateError):
+        # they have the secrets that the record has hashes of; what they say otherwise does not count
+        declared = {each.id: each for each in asked.load(project).manifests.resources}
     # what is recorded in the end waits for others, rather than not being recorded
     writes, told = writing(max(lock_timeout, 60), False), Progress()
     with (
         telling(fmt) as tell,
         moving(connect or project.connection, destination, project.name, name, writes, project.claim()) as sides,
     ):
-        move = Move(*sides, name, way, copy_storage, say, lambda done, whole, what: told(what, done, whole))
+        move = Move(*sides, name, way, copy_storage, declared, say, lambda done, whole, what: told(what, done, whole))
         facts: dict[str, object] = {"address": str(move.id), "source": sides[0].host.uri, "target": sides[1].host.uri}
         if check:
             faults = move.faults()

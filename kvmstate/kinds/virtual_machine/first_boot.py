@@ -1,4 +1,4 @@
-"""The drive that tells a machine what to do at its first boot, and the volume that is in it."""
+"""What tells a machine what to do at its first boot: drives, the volumes that are in them, the firmware's device."""
 
 from __future__ import annotations
 
@@ -15,22 +15,57 @@ from kvmstate.xmlbind import owning
 if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 
+# What the drive with other files is called
+FIRST_BOOT = "first-boot"
 S = TypeVar("S", bound="VirtualMachineSpec")
 
 
-def with_drive(machine: S, name: str, project: str) -> S:
-    """The machine as libvirt has it: with a drive in place of `cloud_init`, as its last disk, and without what only its
-    guest is told. Raises Unclear where it does not say in which pool the seed is, or has such a disk already."""
-    if any(disk.name == DISK for disk in machine.disks):
-        why = f"the disk of the name {DISK} is that of cloudInit"
+def told(machine: S, name: str, project: str) -> S:
+    """The machine as libvirt has it: with drives, and a text for the firmware's device, in place of what its guest is
+    told by them. Raises Unclear where it does not say in which pool a seed is, or has such a disk already."""
+    if machine.cloud_init:
+        update: dict[str, Any] = {}
+        if "interfaces" in machine.model_fields_set:
+            update["interfaces"] = [as_libvirt_has(nic) for nic in machine.interfaces]
+        drive = _drive(machine, name, project)
+        machine = _with(machine, drive, "cloudInit").model_copy(update=update)
+    ignition, combustion = machine.ignition, machine.combustion
+    if ignition and ignition.by == "fwCfg":
+        machine = machine.model_copy(update={"ignition_text": ignition.text})
+    files = {}
+    if ignition and ignition.by == "drive":
+        files["ignition/config.ign"] = ignition.text
+    if combustion:
+        files["combustion/script"] = combustion.script or ""
+    if files:
+        pool = (combustion and combustion.pool) or (ignition and ignition.pool)
+        seed = {"label": "combustion" if combustion else "ignition", "files": files, "onChange": "ignore"}
+        volume = _seed_in(pool or _pool(machine, place(machine, FIRST_BOOT)), seed)
+        disk = {"name": FIRST_BOOT, "device": "cdrom", "bus": "scsi", "create": volume}
+        machine = _with(machine, Disk.model_validate(disk), place(machine, FIRST_BOOT))
+    return owning(machine, *(machine.model_fields_set - {"cloud_init", "ignition", "combustion"}))
+
+
+def place(machine: VirtualMachineSpec, drive: str) -> str:
+    """The field that declares this drive."""
+    return "cloudInit" if drive == DISK else "combustion" if machine.combustion else "ignition"
+
+
+def _with(machine: S, drive: Disk, field: str) -> S:
+    if any(disk.name == drive.name for disk in machine.disks):
+        why = f"the disk of the name {drive.name} is that of {field}"
         raise Unclear(Fault(("disks",), why, "give the other one another name"))
-    update: dict[str, Any] = {"disks": [*machine.disks, _drive(machine, name, project)]}
-    if "interfaces" in machine.model_fields_set:
-        update["interfaces"] = [as_libvirt_has(nic) for nic in machine.interfaces]
-    if machine.cloud_init and machine.cloud_init.bus == "scsi" and not _has_scsi(machine):
+    update: dict[str, Any] = {"disks": [*machine.disks, drive]}
+    if drive.bus == "scsi" and not _has_scsi(machine):
         # libvirt's own choice is a model that kernels for clouds have no driver for
         update["controllers"] = [*machine.controllers, Controller(name="scsi0", model="virtio-scsi")]
-    return owning(machine, *(machine.model_fields_set - {"cloud_init"})).model_copy(update=update)
+    return machine.model_copy(update=update)
+
+
+def _seed_in(pool: str, seed: dict[str, Any]) -> dict[str, Any]:
+    """A volume that holds nothing which its manifest does not say."""
+    allowed = {"deletion": "delete", "replace": "allow"}
+    return {"pool": pool, "format": "iso", "content": {"seed": seed}, "lifecycle": allowed}
 
 
 def _has_scsi(machine: VirtualMachineSpec) -> bool:
@@ -42,9 +77,7 @@ def _drive(machine: VirtualMachineSpec, name: str, project: str) -> Disk:
     assert said
     seed = said.seed(name, [*guests(machine.interfaces, Owner(project, name))])
     texts: dict[str, str] = {**seed}
-    # it holds nothing that its manifest does not say
-    volume: dict[str, Any] = {"pool": _pool(machine), "format": "iso", "content": {"seed": texts}}
-    volume["lifecycle"] = {"deletion": "delete", "replace": "allow"}
+    volume = _seed_in(said.pool or _pool(machine, "cloudInit"), texts)
     disk: dict[str, Any] = {"name": DISK, "device": "cdrom", "bus": said.bus, "create": volume}
     if said.bus == "virtio":
         disk |= {"device": "disk", "readOnly": True}
@@ -58,13 +91,11 @@ def _drive(machine: VirtualMachineSpec, name: str, project: str) -> Disk:
     return Disk.model_validate(disk)
 
 
-def _pool(machine: VirtualMachineSpec) -> str:
-    """Of the seed."""
-    if machine.cloud_init and machine.cloud_init.pool:
-        return machine.cloud_init.pool
+def _pool(machine: VirtualMachineSpec, field: str) -> str:
+    """The pool of a seed, where nobody says it."""
     for disk in machine.disks:
         if disk.create:
             return disk.create.pool
         if disk.volume:
             return disk.volume.pool
-    raise Unclear(Fault(("cloudInit",), "no disk is in a pool, which the seed would be in", "write pool"))
+    raise Unclear(Fault((field,), "no disk is in a pool, which the seed would be in", "write pool"))

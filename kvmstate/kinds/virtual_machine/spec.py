@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from kvmstate.kind import Claim, Fault, Form, Image, Inlining, Inner, Plug, Spec
 from kvmstate.kind.health import HealthCheck
-from kvmstate.kinds.virtual_machine import possible
+from kvmstate.kinds.virtual_machine import fw_cfg, possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
 from kvmstate.kinds.virtual_machine.devices import (
     Audio,
@@ -52,11 +52,13 @@ from kvmstate.kinds.virtual_machine.settings import (
     BootMenu,
     Clock,
     CloudInit,
+    Combustion,
     Cpu,
     Cputune,
     Features,
     FirmwareFeature,
     HostBoot,
+    Ignition,
     Install,
     IoThread,
     LaunchSecurity,
@@ -376,6 +378,15 @@ class VirtualMachineSpec(Spec):
     cloud_init: CloudInit | None = field(
         doc="What it is told at its first boot: who may log in, its name, its network, what to install."
     )
+    ignition: Ignition | None = field(doc="What it is told by Ignition at its first boot.")
+    ignition_text: str | None = xml(
+        ".",
+        Element(fw_cfg.read, fw_cfg.write),
+        sensitive=Sensitive(),
+        effect=Effect.NONE,
+        doc="What `ignition` has the guest read by the firmware's configuration device, when it boots.",
+    )
+    combustion: Combustion | None = field(doc="A script that it runs at its first boot, by combustion.")
     install: Install | None = field(
         effect=Effect.NONE,
         doc="An installer that it runs first, when it is made with an empty disk; then it is started from that.",
@@ -456,21 +467,24 @@ class VirtualMachineSpec(Spec):
             yield Plug(("interfaces", number), nic.network, nic.bridge, nic.mac)
 
     def reads(self) -> Iterator[tuple[tuple[str | int, ...], Inlining]]:
-        if self.cloud_init:
-            yield ("cloudInit",), self.cloud_init
+        for at, told in (("cloudInit", self.cloud_init), ("ignition", self.ignition), ("combustion", self.combustion)):
+            if told:
+                yield (at,), told
 
     def apart(self, resource: resources.Resource, project: str) -> tuple[Self, Sequence[Inner]]:
         spec, found = self, []
-        if self.cloud_init:
+        if self.cloud_init or self.ignition or self.combustion:
             from kvmstate.kinds.virtual_machine import first_boot  # few machines say something of it
 
-            spec = first_boot.with_drive(self, resource.metadata.name, project)
+            spec = first_boot.told(self, resource.metadata.name, project)
         disks = list(spec.disks)
         for number, disk in enumerate(disks):
             if disk.create:
                 disks[number], volume = disk.apart(resource)
                 own = number < len(self.disks)
-                found.append(Inner(("disks", number, "create") if own else ("cloudInit",), volume))
+                found.append(
+                    Inner(("disks", number, "create") if own else (first_boot.place(self, disk.name),), volume)
+                )
         return (spec.model_copy(update={"disks": disks}) if found else self), found
 
     def as_applied(self, applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:

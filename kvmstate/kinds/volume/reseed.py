@@ -11,11 +11,11 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import ResourceId
 
-STAYS = "the seed stays as it is: cloud-init reads it at the first boot alone"
+STAYS = "the seed stays as it is: it is read at the first boot alone"
 
 
 def _is_of_machine(change: Change) -> bool:
-    """Whether it is a seed that cloudInit declares, and not a document of its own with a lifecycle that somebody has
+    """Whether it is a seed that a machine declares, and not a document of its own with a lifecycle that somebody has
     written."""
     content = change.desired.spec.content if change.desired and change.desired.origin.by else None
     return bool(content and content.seed)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.settings.host import HostBoot as HostBoot
     from kvmstate.kinds.virtual_machine.settings.hyperv import Hyperv as Hyperv
     from kvmstate.kinds.virtual_machine.settings.hyperv import Kvm as Kvm
+    from kvmstate.kinds.virtual_machine.settings.ignition import Combustion as Combustion
+    from kvmstate.kinds.virtual_machine.settings.ignition import Ignition as Ignition
     from kvmstate.kinds.virtual_machine.settings.install import Install as Install
     from kvmstate.kinds.virtual_machine.settings.memory import MemoryBacking as MemoryBacking
     from kvmstate.kinds.virtual_machine.settings.memory import MemoryHotplug as MemoryHotplug
@@ -47,6 +49,7 @@ else:
         "features": ("Features",),
         "host": ("HostBoot",),
         "hyperv": ("Hyperv", "Kvm"),
+        "ignition": ("Combustion", "Ignition"),
         "install": ("Install",),
         "memory": ("MemoryBacking", "MemoryHotplug"),
         "numa": ("Numa",),
