@@ -86,6 +86,14 @@ class Inlining(Section):
         """Take a file's text as this field. Raises ValueError for one that it cannot be."""
         raise NotImplementedError
 
+    def structures(self) -> "Iterable[tuple[tuple[str, ...], object]]":
+        """What of it has a structure to be checked, by its place: a mapping, or a text of YAML."""
+        return ()
+
+    def misfits(self, said: object) -> "Iterable[Fault]":
+        """What of such a structure is wrong, at places in it."""
+        return ()
+
 
 class Inner(NamedTuple):
     """A resource that another one's spec declares; `path` is where."""

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from kvmstate.kind import Unclear
 from kvmstate.kinds import BY_WORD
 from kvmstate.manifest.document import check_ignored
+from kvmstate.manifest.inlined import inlined
 from kvmstate.manifest.manifests import Document, Loaded, Part
 from kvmstate.manifest.nodes import Node
 from kvmstate.manifest.reach import Reach
-from kvmstate.manifest.references import inlined
 from kvmstate.manifest.translate import Report, spell
 from kvmstate.model.resource import Origin
 

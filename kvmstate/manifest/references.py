@@ -8,18 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 from kvmstate.errors import Problem
-from kvmstate.kind import Inlining, Reference, references
+from kvmstate.kind import Reference, references
 from kvmstate.manifest import rules
 from kvmstate.manifest.manifests import Loaded
 from kvmstate.manifest.reach import HINT, Reach
-from kvmstate.manifest.translate import Report, spell
 from kvmstate.model.field import LocalFile
-from kvmstate.model.files import open_regular
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.xmlbind import Later, Section, bindings
-
-# Bytes of a file that is read into a field
-MOST_INLINED = 1 << 20
 
 
 def check(
@@ -108,45 +103,6 @@ def _names_files(section: type[Section]) -> bool:
     return any(map(_names_files, below))
 
 
-def inlined(item: Loaded, reach: Reach | None, report: Report) -> None:
-    """Reads the files that are read into other fields, once they are seen to be within reach."""
-    at: tuple[str | int, ...]
-    section: Inlining
-    for at, section in item.resource.spec.reads():
-        for name, mark in _reading(type(section)):
-            if (value := getattr(section, name)) is None:
-                continue
-            path = (*at, type(section).model_fields[name].alias or name)
-            if why := _read(section, mark.into, os.path.abspath(item.source.folder / value), reach):
-                report(f"{value}: {why[0]}", *item.place(path), why[1], spell(("spec", *path)))
-
-
-@cache
-def _reading(section: type[Section]) -> tuple[tuple[str, LocalFile], ...]:
-    return tuple((name, mark) for name in section.model_fields for mark in _marks(section, name) if mark.into)
-
-
-def _read(section: Inlining, into: str, file: str, reach: Reach | None) -> tuple[str, str] | None:
-    """What is wrong, and what to do."""
-    if reach and (why := reach.refused(file)):
-        return why, HINT
-    if problem := _unreadable(file):
-        return problem, "relative paths start at the manifest's folder"
-    try:
-        with open_regular(file) as opened:
-            raw = opened.read(MOST_INLINED + 1)
-        if len(raw) > MOST_INLINED:
-            return f"it has more than {MOST_INLINED:,} bytes", ""
-        section.read(into, raw.decode())
-    except OSError as error:
-        return error.strerror or str(error), ""
-    except UnicodeDecodeError:
-        return "this is not UTF-8 text", ""
-    except ValueError as error:
-        return str(error), ""
-    return None
-
-
 def _files(item: Loaded, reach: Reach | None) -> Iterator[Problem]:
     """Local files are within reach, exist and can be read; their paths become absolute."""
     for section, name, path in _naming_files(item.resource.spec, ()):
@@ -155,7 +111,7 @@ def _files(item: Loaded, reach: Reach | None) -> Iterator[Problem]:
         setattr(section, name, absolute)
         if reach and (why := reach.refused(absolute)):
             yield item.problem(f"{value}: {why}", path, HINT)
-        elif problem := _unreadable(absolute):
+        elif problem := unreadable(absolute):
             hint = "" if os.path.isabs(value) else "relative paths start at the manifest's folder"
             yield item.problem(f"{value}: {problem}", path, hint)
 
@@ -178,15 +134,15 @@ def _naming_files(section: Section, at: tuple[str | int, ...]) -> Iterator[tuple
             for index, child in enumerate(value):
                 if isinstance(child, Section):
                     yield from _naming_files(child, (*path, index))
-        elif value is not None and any(not mark.into for mark in _marks(type(section), name)):
+        elif value is not None and any(not mark.into for mark in marks(type(section), name)):
             yield section, name, path
 
 
-def _marks(section: type[Section], name: str) -> list[LocalFile]:
+def marks(section: type[Section], name: str) -> list[LocalFile]:
     return [mark for mark in section.model_fields[name].metadata if isinstance(mark, LocalFile)]
 
 
-def _unreadable(path: str) -> str:
+def unreadable(path: str) -> str:
     if not os.path.exists(path):
         return "no such file"
     if not os.path.isfile(path):

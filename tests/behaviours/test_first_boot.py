@@ -31,7 +31,9 @@ ROOT: dict[str, Any] = {"name": "root", "create": {"pool": "images", "capacity":
 
 
 def web(name: str = "web", told: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
-    told = {"sshAuthorizedKeys": [KEY], "userData": {"write_files": [{"content": "canary"}]}} | (told or {})
+    told = {"sshAuthorizedKeys": [KEY], "userData": {"write_files": [{"path": "/motd", "content": "canary"}]}} | (
+        told or {}
+    )
     return idle(name, **{"disks": [ROOT], "interfaces": NICS, "state": "stopped", **spec}, cloudInit=told)
 
 
@@ -86,7 +88,7 @@ def test_it_is_made_once_and_goes_with_its_machine(project: Project, connection:
     assert json.loads(found["meta-data"]) == {"instance-id": "web", "local-hostname": "web"}
     header, text = found["user-data"].decode().split("\n", 1)
     assert header == "#cloud-config"
-    assert json.loads(text) == {"ssh_authorized_keys": [KEY], "write_files": [{"content": "canary"}]}
+    assert json.loads(text) == {"ssh_authorized_keys": [KEY], "write_files": [{"path": "/motd", "content": "canary"}]}
     first, second = json.loads(found["network-config"])["ethernets"].values()
     xml = connection.lookupByName("web").XMLDesc()
     assert f"<mac address='{first['match']['macaddress']}'/>" in xml

@@ -51,6 +51,47 @@ def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
     assert [each.spec.content.seed.user_data for each in seeds if each.spec.content] == ["#!/bin/sh\n"]
 
 
+def problems(folder: Path, cloud_init: str) -> list[tuple[int, str, str]]:
+    text = MACHINE.partition("    userDataFile")[0] + cloud_init
+    (folder / "web.yaml").write_text(text)
+    try:
+        load([folder / "web.yaml"], reach=Reach.of([folder]))
+    except ManifestErrors as errors:
+        return [(each.line, each.path, each.message) for each in errors.problems]
+    return []
+
+
+def test_what_does_not_fit_the_schema_of_cloud_init_is_told_where_it_stands(tmp_path: Path) -> None:
+    mapping = """    userData:
+      packages: {nginx: 1.2}
+      write_files:
+        - path: /etc/motd
+          contents: hush
+    users: [default, {nam: ada, passwd: hush}]
+"""
+    found = problems(tmp_path, mapping)
+    assert [(line, path) for line, path, _ in found] == [
+        (9, "spec.cloudInit.userData.packages"),
+        (11, "spec.cloudInit.userData.write_files[0]"),
+        (13, "spec.cloudInit.users[1]"),
+    ]
+    assert [message for _, _, message in found if "hush" in message] == []
+    assert found[0][2] == "this is to be a list"
+    assert found[1][2].startswith("cloud-init knows no contents here, only append, content,")
+    assert problems(tmp_path, mapping + "    checkSchema: false\n") == []
+    text = "    userData: |\n      #cloud-config\n      runcmd: reboot\n"
+    assert problems(tmp_path, text) == [(8, "spec.cloudInit.userData", "line 2 of it: runcmd: this is to be a list")]
+    (tmp_path / "bad.cfg").write_text("#cloud-config\npackages:\n- [a, b\n")
+    [(line, path, message)] = problems(tmp_path, "    userDataFile: bad.cfg\n")
+    assert (line, path) == (8, "spec.cloudInit.userDataFile")
+    assert message.startswith("line 4 of it: this is not YAML")
+    # what is not YAML is not cloud-init's to read so, and what repeats itself is not followed
+    bomb = "#cloud-config\na: &a [x, x]\nb: &b [*a, *a]\nruncmd: 1\n"
+    for fine in ("## template: jinja\n#cloud-config\n{% if %}\n", "#!/bin/sh\n", bomb, "#cloud-config\n"):
+        (tmp_path / "fine.cfg").write_text(fine)
+        assert problems(tmp_path, "    userDataFile: fine.cfg\n") == []
+
+
 def test_what_cannot_be_read_is_told_at_its_place(tmp_path: Path) -> None:
     (folder := tmp_path / "shop").mkdir()
     (tmp_path / "outside.cfg").write_text(TEXT)

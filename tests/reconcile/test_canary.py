@@ -80,7 +80,7 @@ def documents(number: int) -> list[dict[str, Any]]:
         "pool": "seeds",
         "users": ["default", {"name": "ada", "passwd": f"{CANARY}{number}"}],
         "runCommands": [f"echo {CANARY}{number}", ["echo", f"{CANARY}{number}"]],
-        "userData": {"write_files": [{"content": f"{CANARY}{number}"}]},
+        "userData": {"write_files": [{"path": "/motd", "content": f"{CANARY}{number}"}]},
         "vendorData": f"#!/bin/sh\n# {CANARY}{number}",
     }
     run = {

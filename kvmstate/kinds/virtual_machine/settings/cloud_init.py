@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from kvmstate.kind import Inlining
+from kvmstate.kind import Fault, Inlining
 from kvmstate.model.field import field
 from kvmstate.model.resource import Name
 from kvmstate.xmlbind import Sensitive
@@ -23,6 +23,7 @@ _FORMATS = ("#cloud-config", "#!", "#include", "#cloud-boothook", "#part-handler
 _MIME = ("MIME-Version:",)
 _HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}(\.[A-Za-z0-9][A-Za-z0-9-]{0,62})*$"
 _BAD_START = f"cloud-init reads no text that begins so: its first line is one of {', '.join(_FORMATS)}"
+_CHECKED = "checkSchema: false where the image has another cloud-init, that knows it"
 Config = dict[str, Any]
 
 
@@ -72,6 +73,11 @@ class CloudInit(Inlining):
         doc="DHCP, or `addresses`, for each interface, told by its MAC address (auto); cloud-init's own choice "
         "(none); or a mapping, in its version 1 or 2.",
     )
+    check_schema: bool = field(
+        True,
+        doc="Whether userData, vendorData and users have to fit the schema of cloud-init 25.1.4; false for an image "
+        "whose cloud-init knows more.",
+    )
     on_change: Literal["ignore", "reboot"] = field(
         "ignore",
         doc="What another seed means for a machine that is there. ignore: nothing, as it has booted. reboot: with its "
@@ -99,6 +105,24 @@ class CloudInit(Inlining):
         if into == "user_data" and (short := [*self._short_forms()]):
             raise ValueError(f"it is a text, to which {short[0]} cannot be added: write that into the file")
         setattr(self, into, text)
+
+    def structures(self) -> Iterator[tuple[tuple[str, ...], object]]:
+        if not self.check_schema:
+            return
+        if self.users:
+            yield (), {"users": self.users}
+        for name, said, file in (
+            ("userData", self.user_data, self.user_data_file),
+            ("vendorData", self.vendor_data, self.vendor_data_file),
+        ):
+            if (isinstance(said, dict) and said) or (isinstance(said, str) and said.startswith(HEADER)):
+                yield (f"{name}File" if file else name,), said
+
+    def misfits(self, said: object) -> Iterator[Fault]:
+        from kvmstate.kinds.virtual_machine import cloud_init_schema  # loaded with the first that is checked
+
+        for path, told in cloud_init_schema.misfits(said):
+            yield Fault(path, told, _CHECKED)
 
     def seed(self, machine: str, interfaces: list[Config]) -> dict[str, str]:
         """The files, by the names of their fields; `interfaces` in cloud-init's words, of a machine of this name."""
