@@ -5,7 +5,6 @@ from __future__ import annotations
 _URI = "virsh -c URI"
 # What kvmstate leaves to other programs: what it is for, and the command
 OTHERS = {
-    "migrate": ("move a running guest to another host", f"{_URI} migrate --live NAME qemu+ssh://HOST/system"),
     "backup": (
         "copy a running guest's disks",
         f"{_URI} backup-begin NAME; `kvmstate snapshot create` takes a snapshot",
@@ -25,6 +24,7 @@ _KVMSTATE = {
     "restart": "kvmstate vm reboot NAME; --apply-pending takes on what waits for a restart",
     "pause": "kvmstate vm pause NAME",
     "save": "kvmstate vm save NAME",
+    "migrate": "kvmstate vm migrate NAME URI",
     "create": "declare it in a manifest; then kvmstate apply",
     "clone": "a Volume with `backing` or `content`, and a VirtualMachine that uses it; then kvmstate apply",
     "edit": "edit its manifest; then kvmstate apply",

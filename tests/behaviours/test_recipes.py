@@ -38,6 +38,7 @@ ELSEWHERE = {
     "curl --unix-socket": "tests/reconcile/test_web.py",
     "kvmstate plan --json | jq": "tests/artefacts/test_json.py",
     "kvmstate plan --confined": "tests/hostile/test_files.py",
+    "kvmstate vm migrate web-1": "tests/migration/test_migrate.py",
     "kvmstate suspend domain/db-1": "tests/reconcile/test_marks.py",
     "export LIBVIRT_DEFAULT_URI=$(kvmstate sandbox start)\necho": "script/demo",
 }

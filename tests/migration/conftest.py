@@ -22,6 +22,11 @@ from kvmstate.model.resource import ResourceId
 from kvmstate.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTED = [
+    line.strip()
+    for line in (ROOT / "docs" / "jobs" / "migrate.md").read_text().splitlines()
+    if line.startswith("    kvmstate ")
+]
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +93,12 @@ class Pair:
 
     def migrate(self, *options: str, back: bool = False) -> Run:
         return kvmstate(*self._command(*options, back=back))
+
+    def typed(self, option: str = "") -> Run:
+        """What docs/jobs/migrate.md says, with this machine and this host."""
+        words = next(line for line in DOCUMENTED if line.endswith(f"/system {option}".rstrip())).split()
+        assert words[:5] == ["kvmstate", "vm", "migrate", "web-1", "qemu+ssh://root@host-2/system"]
+        return self.migrate(*words[5:])
 
     def start(self, *options: str, first: str = "") -> subprocess.Popen[bytes]:
         """A process of its own; what it says is in `log`. `first` is Python, run before."""

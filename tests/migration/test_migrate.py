@@ -10,13 +10,14 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from conftest import Pair
+from conftest import DOCUMENTED, Pair
 from harness import idle, kvmstate, resource, until
 
 from kvmstate.model.resource import ResourceId
 
 pytestmark = pytest.mark.real
 
+assert [" ".join(line.split()[5:]) for line in DOCUMENTED] == ["", "--copy-storage", "--check", "--undo"]
 LAN = resource("Network", "lan")
 WEB = ResourceId("domain", "web")
 
@@ -34,7 +35,7 @@ def test_a_running_machine_moves_to_a_host_that_sees_its_disks_and_back(pair: Pa
     project.converge(LAN, pair.pool("shared"), *machine)
     until(pair.counts, "it counts")
 
-    checked = pair.migrate("--check")
+    checked = pair.typed("--check")
     assert checked.code == 1, checked
     assert "there is no network lan" in checked.out
     refused = pair.migrate()
@@ -43,7 +44,7 @@ def test_a_running_machine_moves_to_a_host_that_sees_its_disks_and_back(pair: Pa
     pair.stage(pair.pool("shared"), LAN)
 
     boot = pair.guest.boot()
-    done = pair.migrate()
+    done = pair.typed()
     assert done.code == 0, done
     assert "stood still for" in done.out
     assert pair.states == ("", "running")
@@ -105,7 +106,7 @@ def test_disks_are_copied_while_it_runs_and_while_it_is_off(pair: Pair, tmp_path
     assert pair.entries(pair.there) == {}
     assert project.plan().code == 0
 
-    done = pair.migrate("--copy-storage")
+    done = pair.typed("--copy-storage")
     assert done.code == 0, done
     assert pair.states == ("", "running")
     assert "volume/images/web-data is left on" in done.out
@@ -211,8 +212,7 @@ def test_a_kill_at_any_write_of_a_record(pair: Pair) -> None:
             assert project.plan().code == 0
             abandoned += 1
         # the same command finishes it, or --undo takes it back
-        options = ["--undo"] if count % 2 else []
-        done = pair.migrate(*options)
+        done = pair.typed("--undo" if count % 2 else "")
         assert done.code == 0, done
         if "is on" in done.out:
             assert pair.states == ("", "off")
