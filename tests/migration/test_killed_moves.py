@@ -56,7 +56,7 @@ class World:
 
     def start(self, options: tuple[str, ...]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-c", MAIN, *self.command(options)],
+            [sys.executable, "-X", "faulthandler", "-c", MAIN, *self.command(options)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -98,7 +98,12 @@ class World:
 
     def run(self, options: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         process = self.start(options)
-        out, _ = process.communicate(timeout=180)
+        try:
+            out, _ = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            # says where it hangs
+            process.send_signal(signal.SIGABRT)
+            raise AssertionError((process.communicate()[0], self.states())) from None
         return subprocess.CompletedProcess((), process.returncode, out, "")
 
     def finish(self, options: tuple[str, ...], why: str, forced: bool) -> None:
@@ -178,6 +183,7 @@ def ways(world: World) -> tuple[str, ...]:
     return (*(["--copy-storage"] if copies else []), *(["--direct"] if world.random.random() < 0.25 else []))
 
 
+@pytest.mark.timeout(1800 if KILLS else 300)
 def test_a_move_that_is_killed_anywhere(world: World) -> None:
     usual: dict[tuple[str, ...], float] = {}
     killed = 0
