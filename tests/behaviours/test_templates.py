@@ -10,7 +10,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import Project, Run, kvmstate, pool, resource
+from harness import Project, Run, idle, kvmstate, pool, resource
 from test_uploads import MIB
 
 pytestmark = pytest.mark.real
@@ -51,6 +51,26 @@ def test_what_a_build_lacks_is_told_by_the_plan(
     assert "blocked: there is no virt-sysprep and no virt-sparsify and no qemu-img here" in said
     assert project.apply().code == 1
     assert not project.path("images/tiny-v1.qcow2").exists()
+
+
+def test_a_running_machine_is_copied_as_it_is_at_one_moment(
+    project: Project, connection: libvirt.virConnect, tmp_path: Path
+) -> None:
+    image = template(project)
+    web = idle("web", state="running", disks=[{"name": "root", "create": {"pool": "images", "template": "tiny"}}])
+    project.converge(pool(), image, web)
+    running = connection.lookupByName("web").ID()
+    of = {"volume": "images/web-root.qcow2"}
+    copy = resource("Volume", "copy", pool="images", format="raw", content=of)
+    project.write(pool(), image, web, copy)
+    assert "or say `live: true` beside the volume" in project.plan().out
+    copy["spec"]["content"] = {**of, "live": True}
+    of_it = resource("Template", "of-web", pool="images", source={**of, "live": True})
+    project.converge(pool(), image, web, copy, of_it)
+    assert project.path("images/copy").read_bytes() == IMAGE
+    assert base(project, "of-web-v1.qcow2") == ""
+    assert connection.lookupByName("web").ID() == running
+    assert connection.lookupByName("web").jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE
 
 
 def test_machines_are_cloned_and_stay_on_their_version(project: Project, connection: libvirt.virConnect) -> None:

@@ -164,6 +164,7 @@ FIXED = {
     "Network.forward.addresses": "libvirt takes none that is not the virtual function of a network card",
     **dict.fromkeys(ELSEWHERE, "of another architecture, another hypervisor, or hardware that is not here"),
     **dict.fromkeys(NEWER, "of a newer libvirt or QEMU than is here"),
+    "Volume.content.live": "how a copy is made, not what it is: tests/behaviours/test_templates.py",
     "Volume.content.checksums": "where `pin` looks, and nothing else: tests/cli/test_pin.py",
     **{
         f"VirtualMachine.{field}": "what a guest is told, by another resource: tests/behaviours/test_first_boot.py"

@@ -28,6 +28,10 @@ class TemplateSource(Section):
     file: str | None = field(local=True, doc="An image file; relative to the manifest.")
     url: str | None = field(pattern="^https?://", doc="An http or https address.")
     volume: VolumeRef | None = field(ref="volume", doc="A volume, which is copied when a version is built.")
+    live: bool | None = field(
+        doc="Of a volume that a running machine writes to: it is copied as it is at one moment, and the machine goes "
+        "on."
+    )
     checksum: str | None = field(pattern=CHECKSUM, doc="sha256:… or sha512:… of the file, as it is published.")
     checksums: str | None = field(
         pattern=r"^(https?://\S+|[^\s:]+)$",

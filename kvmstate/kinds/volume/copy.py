@@ -7,10 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from kvmstate.errors import HostError, KvmstateError, NotFound
-from kvmstate.host import Host, pools, volumes
+from kvmstate.host import Host, pools, snapshots, volumes
 from kvmstate.host.objects import Pool, Volume
+from kvmstate.host.permit import Permit
 from kvmstate.kind.steps import Progress
-from kvmstate.kinds.volume.growth import is_one, opened
+from kvmstate.kinds.volume.growth import Opened, is_one, opened
 from kvmstate.model.pool_types import image_format
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import ResourceId
@@ -23,10 +24,11 @@ _OFTEN = 0.1
 class Original:
     """The volume that is copied. `capacity`: what its copy needs, in bytes; set by `look`."""
 
-    def __init__(self, host: Host, ref: VolumeRef, capacity: int | None) -> None:
+    def __init__(self, host: Host, ref: VolumeRef, capacity: int | None, live: bool = False) -> None:
+        """`live`: also while a machine writes to it, as it is at one moment then."""
         self.name = str(ref)
         self.capacity = 0
-        self._host, self._ref, self._wanted = host, ref, capacity
+        self._host, self._ref, self._wanted, self._live = host, ref, capacity, live
 
     @property
     def volume(self) -> Volume:
@@ -51,12 +53,15 @@ class Original:
                 f"volume {self.name} is {said}, and its content looks like {probed}: libvirt would read it as that",
                 f"copy it by hand: `qemu-img convert -f {said}`",
             )
-        if writer := self._writer(volume):
+        if (writer := self._writer(volume)) and not self._live:
             raise HostError(
-                f"virtual machine {writer} is running and writes to volume {self.name}",
-                "shut it down first: a copy of what is written to meanwhile holds neither the old nor the new",
+                f"virtual machine {writer.domain.name} is running and writes to volume {self.name}",
+                "shut it down first: a copy of what is written to meanwhile holds neither the old nor the new; or say "
+                "`live: true` beside the volume, and it is copied as it is at one moment",
             )
         self.capacity = int(node.findtext("capacity") or 0)
+        if writer:
+            self._check_live(writer)
         if self._wanted and self._wanted < self.capacity:
             raise HostError(
                 f"capacity is less than that of volume {self.name} ({self.capacity} bytes)",
@@ -90,11 +95,31 @@ class Original:
             done.set()
             watching.join()
 
-    def _writer(self, volume: Volume) -> str:
+    def written_to(self) -> bool:
+        """Whether a running machine writes to it."""
+        return self._writer(self.volume) is not None
+
+    def copied_live(self, volume: Volume, format_: str, permit: Permit, progress: Progress) -> None:
+        """Fill a volume that has just been made with what it holds at this moment. Raises HostError."""
+        writer = self._writer(self.volume)
+        if writer is None:
+            raise HostError(f"no machine writes to volume {self.name} any more", "apply again")
+        from kvmstate.host import backup  # few volumes are copied so
+
+        backup.copy(self._host.address, writer.domain, writer.target, volume, format_, permit, progress)
+
+    def _check_live(self, writer: Opened) -> None:
+        if found := snapshots.job(writer.domain, writer.target):
+            raise HostError(
+                f"disk {writer.target} of virtual machine {writer.domain.name} has a block job ({found})",
+                "let it end, or abort it, and apply again",
+            )
+
+    def _writer(self, volume: Volume) -> Opened | None:
         """The machine that runs and may write to it: not one that only reads, or runs on a layer over it."""
         found = opened(self._host, ResourceId("volume", self.name), volume.path)
-        writers = (each.domain.name for each in found if each.writes and is_one(self._host, each.path, volume.path))
-        return next(writers, "")
+        writers = (each for each in found if each.writes and is_one(self._host, each.path, volume.path))
+        return next(writers, None)
 
 
 def _found(pool: Pool, name: str) -> Volume | None:

@@ -177,7 +177,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         look = moving.look
         todo.append(Step(f"look at {moving.old}", lambda progress: look(), looks=True))
     elif spec.content and spec.content.volume:
-        original = Original(host, spec.content.volume, spec.capacity)
+        original = Original(host, spec.content.volume, spec.capacity, spec.content.live)
         todo.append(Step(f"look at {original.name}", lambda progress: original.look(), looks=True))
     elif spec.content:
         # few plans need it, and what fetches contents takes time to load
@@ -234,7 +234,12 @@ def steps(change: Change, at: Context) -> list[Step]:
         if original is None:
             made(volumes.create(pool(), to_text(node), preallocated=spec.preallocation is not None))
             return
-        made(original.copied(pool(), name, to_text(node), made, progress))
+        if original.written_to():
+            volume = volumes.create(pool(), to_text(node))
+            made(volume)
+            original.copied_live(volume, spec.format, at.gate.filling(change), progress)
+        else:
+            made(original.copied(pool(), name, to_text(node), made, progress))
         if spec.capacity:
             grow(host, change.id, volumes.find(pool(), name), spec.capacity, at.gate.filling(change))
 

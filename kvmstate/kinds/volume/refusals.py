@@ -86,7 +86,7 @@ def _content(host: Host, change: Change) -> Fault | None:
     try:
         if content and content.volume:
             with suppress(NotFound):
-                Original(host, content.volume, spec.capacity).look()
+                Original(host, content.volume, spec.capacity, content.live).look()
         elif content and content.file:
             from kvmstate.kinds.volume.content import Source
 

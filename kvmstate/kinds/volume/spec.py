@@ -76,6 +76,12 @@ class Content(Section):
         effect=Effect.REPLACE,
         doc="Another volume, copied by libvirt when this one is made; what becomes of it later is not a difference.",
     )
+    live: bool = field(
+        False,
+        effect=Effect.NONE,
+        doc="Of a volume that a running machine writes to: it is copied as it is at one moment, with its file systems "
+        "quiesced where the guest agent answers. The machine goes on.",
+    )
     checksum: str | None = field(
         effect=Effect.REPLACE, pattern=CHECKSUM, doc="sha256:… or sha512:… of the file, as it is published."
     )
