@@ -68,10 +68,12 @@ class Direct:
         if os.fstat(self.number).st_blocks:
             os.ftruncate(self.number, 0)
 
-    def fill_up(self) -> None:
-        """Make it as long as it was, where it is shorter: whole sectors."""
+    def finish(self) -> None:
+        """Make it as long as it was, where it is shorter: whole sectors. Have it on the disk before the record says
+        that it is whole. Raises HostError: some file systems find only now that they are full."""
         with self._told():
             os.ftruncate(self.number, max(self._least, os.fstat(self.number).st_size))
+            os.fdatasync(self.number)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -97,7 +99,7 @@ def opened(sight: Sight, pool: Pool, volume: Volume, permit: Permit, image: bool
     try:
         file = Direct(volume, number, permit, image)
         yield file
-        file.fill_up()
+        file.finish()
     finally:
         os.close(number)
         # libvirt looks at once, as it does after what it has written itself

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -59,6 +60,25 @@ def test_it_is_written_past_libvirt_and_stays_libvirts(
     assert told.info()[1] == 64 * MIB
     assert connection.storagePoolLookupByName("images").storageVolLookupByName("base").info()[1] == 10 * MIB
     subprocess.run(["qemu-img", "check", "-q", str(project.path("images/base.qcow2"))], check=True)
+
+
+def test_it_is_on_the_disk_before_it_counts_as_whole(
+    project: Project, tmp_path: Path, streamed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "image").write_bytes(IMAGE)
+    project.write(pool(), raw("base", tmp_path / "image"))
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(direct.os, "fdatasync", full)
+    refused = project.apply()
+    assert refused.code == 1
+    assert "the storage is full" in refused.err
+    monkeypatch.undo()
+    assert "its upload was interrupted" in project.plan().out
+    project.converge()
+    assert project.path("images/base").read_bytes() == IMAGE
 
 
 def test_what_is_reserved_for_a_volume_stays_reserved(project: Project, tmp_path: Path, streamed: list[str]) -> None:
