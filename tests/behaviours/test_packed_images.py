@@ -135,6 +135,24 @@ def test_images_of_other_formats_are_converted(
     assert [*(tmp_path / "cache" / "kvmstate" / "content").glob("*")] == []
 
 
+def test_an_image_that_was_cut_off_is_refused_before_anything_is_made(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(os.urandom(4 * MIB))
+    cut = converted(tmp_path / "cut.qcow2", "qcow2", tmp_path)
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    content = {"file": str(cut)}
+    same = resource("Volume", "same.qcow2", pool="images", content=content)
+    other = resource("Volume", "other.raw", pool="images", format="raw", content=content)
+    project.write(pool(), same, other)
+    applied = project.apply()
+    assert applied.code == 1
+    assert applied.out.count(f"{cut} is damaged, or only a part of it") == 2
+    assert not project.path("images/same.qcow2").exists()
+    assert not project.path("images/other.raw").exists()
+    cut.write_bytes(whole)
+    project.converge()
+
+
 def test_a_source_that_is_refused_leaves_the_volume_that_it_was_to_replace(project: Project, tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(IMAGE)
     allowed = {"replace": "allow"}

@@ -84,6 +84,11 @@ class Stream:
             )
         return image
 
+    def check_whole(self) -> None:
+        """Check that a qcow2 image is all there, where no checksum tells. Raises HostError."""
+        if not (self._checksum or self._ours or self.packed or isinstance(self._file, Download)):
+            convert.check_whole(self._file, self._name)
+
     def __iter__(self) -> Iterator[bytes | int]:
         return iter(self._chunks)
 
@@ -278,6 +283,9 @@ class Source:
                 raise HostError(f"{self.name} is an archive of an archive", "check the source")
             self._convert(format_, capacity, progress)
             image = self.look(format_, capacity)
+        if image.format == "qcow2":
+            with self.open() as stream:
+                stream.check_whole()
         self.capacity = image.capacity
 
     def build(self, build: Build, format_: str, capacity: int | None, name: str, progress: Progress) -> None:
