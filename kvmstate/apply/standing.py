@@ -78,7 +78,7 @@ class Standing:
         if self.suspended:
             return f"{says}, and it is suspended ({self.suspended}): `kvmstate resume domain/{self.name}` ends that"
         if self.fights(state):
-            return f"{says}, and a daemon keeps it so ({self.daemon})"
+            return f"{says}, and the daemon {self.daemon} keeps it so"
         return f"{says}: the next apply {_does(self.wanted, state)}"
 
     def _differs(self, state: str) -> bool:

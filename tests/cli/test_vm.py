@@ -134,7 +134,7 @@ def standing(said: str | None = None, daemon: str = "", **lifecycle: object) -> 
         (standing(), "saved", False, "the next apply starts it from its saved memory"),
         (standing("paused"), "stopped", False, "the next apply starts it, paused"),
         (standing("stopped"), "running", False, "the next apply shuts it down"),
-        (standing(daemon="ann"), "stopped", True, "and a daemon keeps it so (ann)"),
+        (standing(daemon="ann"), "stopped", True, "and the daemon ann keeps it so"),
         (standing(daemon="ann", mode="observe"), "stopped", False, "the next apply starts it"),
         (standing(daemon="ann", suspend=True), "stopped", False, "`kvmstate resume domain/web` ends that"),
     ],
@@ -144,7 +144,7 @@ def test_what_the_manifest_will_do(known: Standing, state: str, fights: bool, fa
     assert known.fate(state).endswith(fate)
     assert bool(fate) == bool(known.fate(state))
     if fights:
-        with pytest.raises(HostError, match=r"a daemon .* would undo it at once"):
+        with pytest.raises(HostError, match=r"the daemon .* would undo it at once"):
             Hold().refuse(known, state)
     Hold(False).refuse(known, state)
 

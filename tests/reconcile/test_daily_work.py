@@ -57,7 +57,7 @@ def shown(project: Project, number: int) -> None:
     words, expected = SHOWN[number]
 
     def told(text: str) -> str:
-        text = re.sub(r"\((\S+@\S+) \(pid \d+, kvmstate \S+ run\)\)", "(DAEMON)", text)
+        text = re.sub(r"daemon \S+@\S+ \(pid \d+, kvmstate \S+ run\)", "daemon", text)
         return re.sub(r"since \d{4}-\d\d-\d\d \d\d:\d\d UTC by \S+:", "SINCE", text)
 
     done = vm(project, *words.split()[1:])

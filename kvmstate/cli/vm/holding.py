@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvmstate.cli.snapshot.options import lock_option
+from kvmstate.cli.session import lock_option as shared_lock_option
 from kvmstate.errors import HostError
 
 if TYPE_CHECKING:
@@ -30,10 +30,16 @@ class Hold:
         """Refuse a state that a daemon would undo at once, unless somebody has said what to do. Raises HostError."""
         if self.wanted is None and standing.fights(state):
             raise HostError(
-                f"a daemon ({standing.daemon}) would undo it at once: {standing.says}",
+                f"the daemon {standing.daemon} would undo it at once: {standing.says}",
                 f"--hold suspends it first, until `kvmstate resume domain/{standing.name}`; or write "
                 f"`state: {state}` in its manifest; --no-hold does it all the same",
             )
+
+
+def lock_option(command: Callable[..., int]) -> Callable[..., int]:
+    """--lock-timeout."""
+    # a daemon holds the lock often, and never for long unless it has to
+    return shared_lock_option(command, default="30s")
 
 
 def hold_options(command: Callable[..., int]) -> Callable[..., int]:

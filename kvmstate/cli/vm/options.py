@@ -127,12 +127,17 @@ def opened(
         if labelled is not None:
             found = [each for each in found if each.domain.name in labelled]
         for name in wanted:
-            if not any(fnmatchcase(each.domain.name, name) for each in found):
+            if not any(_matches(each, name) for each in found):
                 with_labels = f" with {selector}" if selector else ""
                 raise UsageError(f"there is no virtual machine {name}{with_labels} on {host.uri}", _guess(host, name))
         if wanted:
-            found = [each for each in found if any(fnmatchcase(each.domain.name, name) for name in wanted)]
+            found = [each for each in found if any(_matches(each, name) for name in wanted)]
         yield At(host, found, Standings(host))
+
+
+def _matches(seen: Seen, name: str) -> bool:
+    # a name may have brackets of its own
+    return name == seen.domain.name or fnmatchcase(seen.domain.name, name)
 
 
 @contextmanager

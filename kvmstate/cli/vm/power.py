@@ -9,8 +9,7 @@ import click
 
 from kvmstate.cli.formats import format_option
 from kvmstate.cli.session import seconds
-from kvmstate.cli.snapshot.options import lock_option
-from kvmstate.cli.vm.holding import Hold, hold_options
+from kvmstate.cli.vm.holding import Hold, hold_options, lock_option
 from kvmstate.cli.vm.options import Done, F, act, changed, machines_options, opened, unchanged
 from kvmstate.errors import HostError
 from kvmstate.model.printable import harmless
