@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import subprocess
@@ -80,6 +81,7 @@ def test_what_was_killed_is_finished_by_the_daemon(
     project.write(pool(), machine)
     daemon = Daemon(project.folder, project.folder / "run.log")
     try:
+        daemon.says("Ready")
         connection.lookupByName("web").shutdown()
         tiny.says("disks=vda:1MiB:marker:installed nics=")
     finally:
@@ -94,12 +96,20 @@ def test_an_installer_that_is_cut_off_is_not_started_again(
     project: Project, tiny: Guest, connection: libvirt.virConnect
 ) -> None:
     machine = installed(tiny, "kvmstate.install=poweroff kvmstate.install_waits=1")
-    machine["spec"]["install"]["timeout"] = "1s"
-    project.write(pool(), machine)
+    answers = b"text\npoweroff\n"
+    machine["spec"]["install"] |= {"timeout": "1s", "drives": ["images/answers.iso"], "bus": "scsi"}
+    machine["spec"]["install"]["kernel"]["cmdline"] += " kvmstate.seed=1"
+    seed = {"label": "OEMDRV", "files": {"ks/ks.cfg": answers.decode()}}
+    drive = resource("Volume", "answers.iso", pool="images", format="iso", content={"seed": seed})
+    project.write(pool(), drive, machine)
     for _ in range(2):
         # the next one waits for it again
         assert "its installer has not ended (waited 1 s)" in (waited := project.apply()).err + waited.out, waited
     domain = connection.lookupByName("web")
+    assert "answers.iso" in domain.XMLDesc()
+    assert "answers.iso" not in domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    read = f"guest: seed ks/ks.cfg {hashlib.sha256(answers).hexdigest()}"
+    until(lambda: read in tiny.said(), "the installer reads its answers")
     domain.destroy()
     assert "its installer was cut off (destroyed)" in domain_of((planned := project.plan()).out), planned
     assert project.apply().code == 1

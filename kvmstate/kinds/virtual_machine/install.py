@@ -259,6 +259,9 @@ def installer(text: str, install: Install, lookup: Lookup) -> str:
         if kernel.cmdline:
             etree.SubElement(system, "cmdline").text = kernel.cmdline
     bus = install.bus or _bus(system)
+    if bus == "scsi" and devices.find("controller[@type='scsi']") is None:
+        # libvirt's own choice is a model that few kernels have a driver for
+        etree.SubElement(devices, "controller", type="scsi", model="virtio-scsi")
     media = [*([install.iso] if install.iso else []), *install.drives]
     drives = [_drive(devices, volume, bus, lookup) for volume in media]
     if install.iso and not install.kernel:
