@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -44,6 +45,9 @@ def carry_out(
     view = _for_programs(fmt, verb) if fmt.structured else Lines(colour(), verb=verb, fmt=fmt, quiet=quiet)
     if fmt.structured or not (quiet and auto_approve):
         view.plan(plan)
+    elif plan.blocked:
+        # what the exit code stands for
+        view.plan(replace(plan, changes=plan.blocked))
     if plan.todo and not auto_approve:
         approve(question, fmt)
     with _interrupts() as stop, view:

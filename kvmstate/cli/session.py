@@ -101,7 +101,9 @@ def parallelism_option(command: F) -> F:
 
 
 def quiet_option(command: F) -> F:
-    return click.option("--quiet", "-q", is_flag=True, help="Only the outcome, and what goes wrong.")(command)
+    return click.option("--quiet", "-q", is_flag=True, help="Only the outcome, and what goes wrong or is blocked.")(
+        command
+    )
 
 
 def lock_option(command: F, default: str = "0s") -> F:

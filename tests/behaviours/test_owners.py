@@ -125,3 +125,14 @@ def test_addresses_choose_what_is_adopted(project: Project, connection: libvirt.
         refused = project.kvmstate("adopt", address, "--auto-approve")
         assert refused.code == 1
         assert said in refused.err
+
+
+def test_a_quiet_apply_tells_what_is_blocked(project: Project, connection: libvirt.virConnect) -> None:
+    connection.networkDefineXML("<network><name>lan</name></network>")
+    project.write(resource("Network", "lan"), resource("Network", "other"))
+    applied = project.apply("--quiet")
+    assert applied.code == 1
+    assert "network/lan" in applied.out
+    assert "kvmstate adopt" in applied.out
+    assert "network/other" not in applied.out + applied.err
+    assert "Resources: 1 added, 0 changed, 0 destroyed." in applied.out
