@@ -9,6 +9,7 @@ from functools import cached_property
 from kvmstate.apply.keep import open_keep
 from kvmstate.apply.lock import LEADER, Holder
 from kvmstate.apply.records import records
+from kvmstate.errors import HostError
 from kvmstate.host import Host, domains
 from kvmstate.host.objects import Domain
 from kvmstate.kind.stamps import stamped_by
@@ -58,6 +59,15 @@ class Standing:
             return ""
         return self.entry.suspended or ("lifecycle.suspend in its manifest" if self.lifecycle.suspend else "")
 
+    def check_move(self) -> None:
+        """Refuse to start what is on its way to another host, or has gone there: it may run there. Raises HostError."""
+        if self.entry and (mark := self.entry.migration):
+            again = f"`kvmstate vm migrate {self.name}` once more, between this host and {mark.uri}"
+            raise HostError(
+                f"it may run on another host: suspended {self.entry.suspended}",
+                f"{again}, finishes the move, or takes it back",
+            )
+
     @property
     def says(self) -> str:
         """Whose it is, and the state that it should be in."""
@@ -75,6 +85,8 @@ class Standing:
         if not self._differs(state):
             return ""
         says = self.says
+        if self.entry and self.entry.migration:
+            return f"{says}, and it is suspended ({self.suspended})"
         if self.suspended:
             return f"{says}, and it is suspended ({self.suspended}): `kvmstate resume domain/{self.name}` ends that"
         if self.fights(state):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from kvmstate.apply.standing import Standings
+from kvmstate.apply.standing import Standing, Standings
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.guests.order import Guest, Told, guests, in_order
 from kvmstate.host import Host, domains, power
@@ -21,7 +21,12 @@ def boot(host: Host) -> Iterator[tuple[str, Told]]:
     """Start all that have `hostBoot`, each after those that it names. Yields what became of each; raises
     ConnectionFailed and HostError for the host as a whole."""
     found = {guest.name: guest for guest in guests(host) if guest.boot}
-    return in_order(found, {name: guest.after for name, guest in found.items()}, _start)
+    standings = Standings(host)
+    # read while nothing is at work yet
+    known = {name: standings.of(guest.seen.domain) for name, guest in found.items()}
+    return in_order(
+        found, {name: guest.after for name, guest in found.items()}, lambda guest: _start(guest, known[guest.name])
+    )
 
 
 def shutdown(host: Host, timeout: int | None = None) -> Iterator[tuple[str, Told]]:
@@ -36,9 +41,10 @@ def shutdown(host: Host, timeout: int | None = None) -> Iterator[tuple[str, Told
     return in_order(found, later, lambda guest: _stop(guest, times[guest.name]))
 
 
-def _start(guest: Guest) -> str:
+def _start(guest: Guest, standing: Standing) -> str:
     if guest.seen.active:
         return f"is {guest.seen.state} already"
+    standing.check_move()
     assert guest.boot
     if guest.boot.delay and stopping.wait(guest.boot.delay):
         raise HostError("it was not started: kvmstate was told to end")

@@ -348,11 +348,14 @@ class Move:
                 # its libvirtd was restarted, and has forgotten it
                 domains.destroy(there.domain)
             elif waited > _SETTLES:
-                raise HostError(
-                    f"{self.id} is {here} on {self.source.host.uri} and {there} on {self.target.host.uri}",
-                    "end the wrong one with `virsh destroy`: the one that does not have what was written last",
-                )
+                raise self._unclear(here, there)
             time.sleep(_LOOK)
+
+    def _unclear(self, here: Place, there: Place) -> HostError:
+        return HostError(
+            f"{self.id} is {here} on {self.source.host.uri} and {there} on {self.target.host.uri}",
+            "end the wrong one with `virsh destroy`: the one that does not have what was written last",
+        )
 
     def _go_on_here(self, entry: Entry) -> None:
         """As before, where it has not moved."""
@@ -382,8 +385,11 @@ class Move:
         there, mark = self._there(entry), entry.migration
         if there.domain is None or not there.persistent:
             raise HostError(f"{self.id} is not defined on {self.target.host.uri}", "look at both hosts")
-        record.end(self.source, self.target, self.name)
         here = self._here(entry)
+        if here.runs:
+            # somebody has started it since
+            raise self._unclear(here, there)
+        record.end(self.source, self.target, self.name)
         if here.domain:
             if not here.off:
                 # it waits for a word that it has moved

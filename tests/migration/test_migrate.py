@@ -187,13 +187,15 @@ secrets.write = counted
 """
 
 
-def test_a_kill_at_any_write_of_a_record(pair: Pair) -> None:
+def test_a_kill_at_any_write_of_a_record(pair: Pair, connection: libvirt.virConnect) -> None:
     """Of a machine that is off, which moves at once; another moment is in test_killed_moves.py."""
     project = pair.project
-    machine = idle("web", state="stopped", disks=[{"name": "root", "create": {"pool": "shared", "capacity": "1MiB"}}])
+    disk = {"name": "root", "create": {"pool": "shared", "capacity": "1MiB"}}
+    machine = idle("web", state="stopped", hostBoot={}, disks=[disk])
     pair.stage(pair.pool("shared"))
     project.converge(pair.pool("shared"), machine)
-    abandoned = 0
+    xml = connection.lookupByName("web").XMLDesc()
+    abandoned, twice, again = 0, 0, None
     for count in range(9):
         process = pair.start(first=KILLED.replace("{count}", str(count)))
         assert process.wait(60) in (0, 9)
@@ -204,6 +206,13 @@ def test_a_kill_at_any_write_of_a_record(pair: Pair) -> None:
         assert project.apply().code == 0
         if not process.returncode:
             break
+        if pair.states == ("off", "off"):
+            twice += 1
+            for uri in (pair.here, pair.there):
+                for words in (["host", "boot"], ["vm", "start", "web"]):
+                    started = kvmstate(*words, "-c", uri)
+                    assert started.code == 1, started
+                    assert "web: it may run on another host" in started.err
         if here.migration and not here.left and (there is None or there.left):
             # the other host has gone for good, as far as anybody knows
             words = ["resume", "domain/web", "volume/shared/*", "-C", str(project.folder)]
@@ -216,6 +225,14 @@ def test_a_kill_at_any_write_of_a_record(pair: Pair) -> None:
         assert done.code == 0, done
         if "is on" in done.out:
             assert pair.states == ("", "off")
+            if not again:
+                # somebody brings back what has left: it is not ended unasked
+                again = connection.defineXML(xml)
+                again.create()
+                assert "end the wrong one" in (refused := pair.migrate()).err, refused
+                assert pair.states == ("running", "off")
+                again.undefine()
+                again.destroy()
             assert pair.migrate(back=True).code == 0
         assert pair.states == ("off", "")
         assert project.plan().code == 0
@@ -224,6 +241,8 @@ def test_a_kill_at_any_write_of_a_record(pair: Pair) -> None:
         raise AssertionError(count)
     assert count >= 4
     assert abandoned
+    assert twice
+    assert again
     # its manifest goes: what is left of it is forgotten
     project.write(pair.pool("shared"))
     assert project.apply().code == 0

@@ -203,6 +203,8 @@ def act(
     def one(seen: Seen, standing: Standing) -> Done:
         if state and seen.state != state:
             hold.refuse(standing, state)
+            if state in ("running", "paused") and seen.state != "running":
+                standing.check_move()
         return do(seen, standing)
 
     standings = {each.domain.name: at.standings.of(each.domain) for each in at.seen}
