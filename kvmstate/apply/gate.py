@@ -31,8 +31,9 @@ def only(made: str, told: Callable[[Handle], str]) -> Permit:
     """For the very object that a run has made, and nobody has used: to fill it, or to delete it."""
 
     def check(thing: Handle) -> None:
-        if not made or told(thing) not in (made, UNKNOWN):
-            raise HostError(f"{thing.type} {thing.name} is not the one that was made for this move", "look at it")
+        if (seen := told(thing)) not in (made, UNKNOWN) or not made:
+            why = f"it is {seen}, and {made or 'nothing'} is on record"
+            raise HostError(f"{thing.type} {thing.name} is not the one that was made for this move", why)
 
     return Permit(check)
 

@@ -90,7 +90,7 @@ class Move:
                 if self._has_moved(entry):
                     return self._finish(entry)
                 self._go_on_here(entry)
-                self._discard()
+                self._discard(entry)
             domain = self._domain(entry)
             storage, faults = self._look(domain)
             if faults:
@@ -251,7 +251,9 @@ class Move:
         try:
             todo = self._asked(domain)
             while not ended.wait(_LOOK):
-                job = self._tell(domain)
+                job = None
+                with suppress(HostError):
+                    job = self._job(domain)
                 for when, act in list(todo):
                     if job and when(job):
                         todo.remove((when, act))
@@ -289,15 +291,14 @@ class Move:
         with suppress(HostError):
             migrations.abort(domain)
 
-    def _tell(self, domain: Domain) -> Job | None:
-        with suppress(HostError):
-            if job := migrations.job(domain):
-                what = "disks and memory" if self.copies else "memory"
-                if whole := job.memory_total + job.disks_total:
-                    # memory is sent again where the guest writes to it
-                    self.progress(min(job.memory + job.disks, whole), whole, what)
-                return job
-        return None
+    def _job(self, domain: Domain) -> Job | None:
+        """The move, which is told. Raises HostError."""
+        job = migrations.job(domain)
+        if job and (whole := job.memory_total + job.disks_total):
+            # memory is sent again where the guest writes to it
+            what = "disks and memory" if self.copies else "memory"
+            self.progress(min(job.memory + job.disks, whole), whole, what)
+        return job
 
     @contextmanager
     def _taken_back(self) -> Iterator[None]:
@@ -338,9 +339,12 @@ class Move:
         """Whether the target has it, as soon as libvirt has settled that. Raises HostError when it does not."""
         since = time.monotonic()
         while True:
+            domain = self._here(entry).domain
+            moves = domain is not None and self._job(domain) is not None
+            # as they are after libvirt was at it
             here, there = self._here(entry), self._there(entry)
             waited = time.monotonic() - since
-            if here.domain and self._tell(here.domain):
+            if moves:
                 since = time.monotonic()
             elif (moved := _settled(here, there)) is not None:
                 return moved
@@ -366,15 +370,17 @@ class Move:
         if here.domain and here.waits and mark and mark.state == "running":
             domains.resume(here.domain)
 
-    def _discard(self) -> None:
-        """Delete the copies that were made there."""
-        for entry in underway(self.target.read(), self.name, ARRIVES):
-            if entry.incomplete:
-                discard(self.target.host, entry)
+    def _discard(self, entry: Entry) -> None:
+        """Delete the copies that were made there. Raises HostError while a machine may have them."""
+        if not (there := self._there(entry)).off:
+            raise HostError(f"{self.id} is {there} on {self.target.host.uri}", "look at both hosts")
+        for each in underway(self.target.read(), self.name, ARRIVES):
+            if each.incomplete:
+                discard(self.target.host, each)
 
     def _take_back(self, entry: Entry) -> None:
         self._go_on_here(entry)
-        self._discard()
+        self._discard(entry)
         here = self._here(entry)
         if here.domain and entry.migration and entry.migration.autostart:
             domains.set_autostart(here.domain, True)

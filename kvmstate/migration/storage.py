@@ -21,6 +21,7 @@ from kvmstate.apply.gate import only
 from kvmstate.errors import Unseen
 from kvmstate.host import Host, pools, volumes
 from kvmstate.host.files import normal
+from kvmstate.host.identity import UNKNOWN
 from kvmstate.host.objects import Volume
 from kvmstate.kind import Fault
 from kvmstate.kind.steps import Progress
@@ -40,6 +41,7 @@ _TABLES = 1 << 20
 # What is made for a moment, to be looked for on the other host: with the time, and how long it may be there in seconds
 _PROBE = re.compile(r"\.kvmstate-seen-(\d{10})-[0-9a-f]{16}")
 _LASTS = 60
+_TRIES = 5
 
 
 class How(Enum):
@@ -206,7 +208,11 @@ class Storage:
             parse_path("allocation").set(node, "0")
         made = volumes.create(pools.find(self.target.connection, pool), to_text(node))
         self.target.forget()
-        return _VOLUME.ops.identity(self.target, id_, made)
+        # it may be written to at this moment
+        for _ in range(_TRIES):
+            if (told := _VOLUME.ops.identity(self.target, id_, made)) != UNKNOWN:
+                break
+        return told
 
     def fill(self, id_: ResourceId, made: str, progress: Progress) -> None:
         """Copy what is in a volume that nobody writes to."""
