@@ -235,6 +235,12 @@ class Disk(Device):
                 f"disks[{self.name}].bus is ide, which a q35 machine does not have",
                 "write bus: sata, and a target such as sda",
             )
+        if self.read_only and self.device == "disk" and (bus := self.bus or _bus_of(self, None)) in ("ide", "sata"):
+            yield Fault(
+                (*at, "readOnly"),
+                f"disks[{self.name}] is on {bus}, where QEMU has no disk that is only read",
+                "write bus: virtio or scsi, or device: cdrom",
+            )
 
     @classmethod
     def omit(cls, root: etree._Element) -> None:
