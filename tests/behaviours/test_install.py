@@ -69,6 +69,7 @@ def test_what_was_killed_is_finished_by_the_daemon(
     project.converge(pool(), {**machine, "spec": {**machine["spec"], "state": "stopped"}})
     assert project.path("images/web-root").read_bytes() == bytes(1 << 20)
     project.write(pool(), machine)
+    assert "(installed from /" in domain_of((planned := project.plan()).out), planned
     killed = project.start_apply()
     until(lambda: "guest: installs over" in tiny.said(), "the installer runs")
     killed.kill()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 PERIOD = 0.5
 _HOUR = 3600
+_UNKNOWN = "what is on disk {} is not known"
 _NOTE = "note that it is installed"
 # What a machine's state is called meanwhile
 INSTALLING = "installing"
@@ -96,16 +97,16 @@ def _medium(install: Install) -> str:
 def _held(at: Scene, disk: Disk) -> str:
     """Why an installer must not write to a disk; empty where nothing is on it."""
     if disk.volume is None:
-        return f"what is on disk {disk.name} is not known"
+        return _UNKNOWN.format(disk.name)
     change = at.changes.get(ResourceId("volume", str(disk.volume)))
     if change and change.desired and change.action in (Action.CREATE, Action.REPLACE):
         filled = change.copies or change.desired.spec.filling() or change.desired.spec.backing
         return f"volume {disk.volume} is made with something on it" if filled else ""
-    return "" if _is_unwritten(at.host, disk.volume) else _has_data(disk.volume)
+    return "" if _is_unwritten(at.host, disk.volume) else _has_data(disk)
 
 
-def _has_data(volume: VolumeRef) -> str:
-    return f"volume {volume} is there, and something may be on it"
+def _has_data(disk: Disk) -> str:
+    return f"volume {disk.volume} is there, and something may be on it" if disk.volume else _UNKNOWN.format(disk.name)
 
 
 def _is_unwritten(host: Host, volume: VolumeRef, made: bool = False) -> bool:
@@ -144,6 +145,12 @@ def judged(host: Host, change: Change) -> Change:
         return replace(change, active_fields=only, reason="its installer runs: waits for its end, then starts it")
     if seen.running or change.action is not Action.UPDATE:
         return change
+    if stage is Stage.TO_START and change.spec.install and change.spec.runs:
+        # a run was cut off before it started its installer, or it was off until now
+        root = _written_to(change.spec)[0]
+        free = root.volume is not None and _is_unwritten(host, root.volume)
+        told = f"installed from {_medium(change.spec.install)}" if free else f"it is not installed: {_has_data(root)}"
+        return replace(change, reason=told)
     if not seen.saved_xml and stage is not Stage.TO_START:
         why = domains.stopped_because(domains.find(host.connection, change.id.name))
         if stage is Stage.CUT_OFF or why in _CUT_OFF:
