@@ -32,7 +32,7 @@ GROUPS = {
     "Look": ("status", "inventory", "drift", "graph", "explain"),
     "Daemon": ("run", "service", "events"),
     "Snapshots": ("snapshot",),
-    "Templates": ("template",),
+    "Templates": ("template", "clone"),
     "Tools": ("sandbox", "schema", "completion", "man"),
 }
 # a module `run` would hide the function here
@@ -44,7 +44,7 @@ COMMANDS = {name: f"kvmstate.cli.{MODULES.get(name, f'{name}:command')}" for nam
 
 # Those that do something beside saying it; and of groups those that do not
 ACTING = {"pin", "apply", "destroy", "adopt", "import", "run", "service", "unlock", "sandbox", "init"}
-ACTING |= {"suspend", "resume", "confirm", "host"}
+ACTING |= {"clone", "suspend", "resume", "confirm", "host"}
 # what carries a plan out
 STREAMS = ("apply", "destroy", "adopt", "recreate")
 LOOKS = {

@@ -48,6 +48,9 @@ class Build(Section):
         doc="What virt-sysprep takes out: `virt-sysprep --list-operations`. Default: its own choice, among others the "
         "machine-id and SSH's host keys. []: nothing."
     )
+    hostname: str | None = field(
+        pattern="^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$", doc="The guest's name, where no cloud-init says it."
+    )
     packages: list[str] = field([], doc="Installed from the distribution, by the network of where it is built.")
     update: bool = field(False, doc="Whether all packages of the image are brought up to date.")
     users: list[BuildUser] = field([], Keyed("name"), doc="Users that are made.")
@@ -73,7 +76,8 @@ class Build(Section):
             path.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}\n", encoding="utf-8")
             return path
 
-        lines = ["update"] if self.update else []
+        lines = [f"hostname {self.hostname}"] if self.hostname else []
+        lines += ["update"] if self.update else []
         lines += [f"install {','.join(self.packages)}"] if self.packages else []
         for user in self.users:
             groups = f" -G {','.join(user.groups)}" if user.groups else ""

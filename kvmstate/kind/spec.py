@@ -206,6 +206,13 @@ class Declaration(Model):
         manifest says itself."""
         return self
 
+    def twin(
+        self, own: Mapping[str, Any], name: str, formats: Mapping[str, str], sysprep: bool
+    ) -> tuple[dict[str, Any], list[str]] | None:
+        """What the manifest of a copy of this name would say, and what people should know of it; `own` is what its own
+        manifest says, `formats` are those of volumes. None where there are no copies."""
+        return None
+
     def lies_on(self) -> VolumeRef | None:
         """The volume that it is a layer over."""
         return None

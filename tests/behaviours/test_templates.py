@@ -73,6 +73,26 @@ def test_a_running_machine_is_copied_as_it_is_at_one_moment(
     assert connection.lookupByName("web").jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE
 
 
+def test_clone_writes_a_manifest_of_a_copy(project: Project, connection: libvirt.virConnect) -> None:
+    web = clone("web", interfaces=[{"name": "lan", "mac": "52:54:00:00:00:01", "bridge": "none0"}], state="stopped")
+    project.converge(pool(), template(project), web)
+    project.path("images/web-root.qcow2").stat()
+    said = kvmstate("clone", "web", "web-b", str(project.folder), "--no-sysprep", "-o", str(project.folder / "b.yaml"))
+    assert said.code == 0, said
+    written = (project.folder / "b.yaml").read_text()
+    assert "52:54:00:00:00:01" not in written
+    assert kvmstate("clone", "web", "web-b", str(project.folder), "-o", str(project.folder / "b.yaml")).code == 1
+    (project.folder / "kvmstate.yaml").write_text(
+        (project.folder / "kvmstate.yaml").read_text().replace("[manifests.yaml]", "[manifests.yaml, b.yaml]")
+    )
+    project.converge()
+    assert base(project, "web-b-root.qcow2") == ""
+    one, two = (connection.lookupByName(name) for name in ("web", "web-b"))
+    assert one.UUIDString() != two.UUIDString()
+    assert one.maxMemory() == two.maxMemory()
+    assert "52:54:00:00:00:01" not in two.XMLDesc()
+
+
 def test_machines_are_cloned_and_stay_on_their_version(project: Project, connection: libvirt.virConnect) -> None:
     machines = [clone("web-1"), clone("web-2", clone="full", cpus=1)]
     project.converge(pool(), template(project), *machines)

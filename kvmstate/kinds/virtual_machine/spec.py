@@ -495,6 +495,13 @@ class VirtualMachineSpec(Spec):
         made = kept(wanted, applied, names) if _template(applied) == _template(wanted) else wanted
         return self if made == wanted else self.model_validate(made)
 
+    def twin(
+        self, own: Mapping[str, Any], name: str, formats: Mapping[str, str], sysprep: bool
+    ) -> tuple[dict[str, Any], list[str]]:
+        from kvmstate.kinds.virtual_machine.twin import twin  # one command asks
+
+        return twin(self, own, name, formats, sysprep)
+
     def takes(self) -> bool:
         return any(screen.password for screen in self.graphics)
 
