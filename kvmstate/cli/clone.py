@@ -56,9 +56,9 @@ def command(machine: str, new: str, output: Path | None, sysprep: bool, force: b
     path = output or Path(resource.origin.file).with_name(f"{new}.yaml")
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
-            os.chmod(
-                path, os.stat(resource.origin.file).st_mode & 0o777 if Path(resource.origin.file).is_file() else 0o600
-            )
+            if Path(resource.origin.file).is_file():
+                # it says what the other one says, which may be secrets
+                os.chmod(path, os.stat(resource.origin.file).st_mode & 0o777)
             file.write(text)
     except FileExistsError:
         raise UsageError(f"{path} is there already", "-o FILE writes another, --force overwrites it") from None

@@ -26,7 +26,6 @@ _KVMSTATE = {
     "save": "kvmstate vm save NAME",
     "migrate": "kvmstate vm migrate NAME URI",
     "create": "declare it in a manifest; then kvmstate apply",
-    "clone": "a Volume with `backing` or `content`, and a VirtualMachine that uses it; then kvmstate apply",
     "edit": "edit its manifest; then kvmstate apply",
     "delete": "take it out of the manifests; then kvmstate apply --prune",
     "list": "kvmstate status",

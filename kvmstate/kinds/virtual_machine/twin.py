@@ -34,7 +34,8 @@ def twin(
     made: dict[str, Any] = {key: value for key, value in copy.deepcopy(dict(own)).items() if key not in _OWN}
     notes = [f"{key} is left out: it is the machine's own" for key in _OWN[2:] if key in own]
     for key, parts in _PARTS.items():
-        for item in made.get(key) if isinstance(made.get(key), list) else [made.get(key)]:
+        value: Any = made.get(key)
+        for item in value if isinstance(value, list) else [value]:
             for part in parts if isinstance(item, dict) else ():
                 if item.pop(part, None) is not None and part == "addresses":
                     notes.append(f"{key}: addresses are left out: two machines cannot have one")
