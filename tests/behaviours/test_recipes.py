@@ -28,6 +28,7 @@ ELSEWHERE = {
     "kvmstate vm migrate": "tests/migration/test_migrate.py",
     "kvmstate vm ": "tests/reconcile/test_daily_work.py",
     "kvmstate template list": "tests/behaviours/test_templates.py",
+    "kvmstate clone": "tests/behaviours/test_templates.py",
     "kvmstate status volume/": "tests/behaviours/test_bases.py",
     "sudo kvmstate service guests install": "script/systemd-test",
     "kvmstate host boot": "tests/behaviours/test_host_boot.py",
