@@ -157,8 +157,10 @@ def _job(said: dict[str, Any]) -> Job:
 
 def last_job(domain: Domain) -> Job | None:
     """The move that is over, as the host tells that has the domain now."""
+    # others may look at it as well
+    flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
     with suppress(HostError), faults():
-        return _job(domain.raw.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED))
+        return _job(domain.raw.jobStats(flags))
     return None
 
 
