@@ -9,7 +9,7 @@ from functools import cached_property
 from kvmstate.apply.keep import open_keep
 from kvmstate.apply.lock import LEADER, Holder
 from kvmstate.apply.records import records
-from kvmstate.errors import HostError
+from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host, domains
 from kvmstate.host.objects import Domain
 from kvmstate.kind.stamps import stamped_by
@@ -54,10 +54,10 @@ class Standing:
 
     @property
     def suspended(self) -> str:
-        """Since when, by whom and why it is left alone; empty when it is not."""
-        if self.entry is None:
-            return ""
-        return self.entry.suspended or ("lifecycle.suspend in its manifest" if self.lifecycle.suspend else "")
+        """Why it is left alone, and what ends that; empty when it is not."""
+        if self.entry and self.entry.suspended:
+            return f"it is suspended ({self.entry.suspended}): `kvmstate resume domain/{self.name}` ends that"
+        return "lifecycle.suspend leaves it alone" if self.lifecycle.suspend else ""
 
     def check_move(self) -> None:
         """Refuse to start what is on its way to another host, or has gone there: it may run there. Raises HostError."""
@@ -86,9 +86,9 @@ class Standing:
             return ""
         says = self.says
         if self.entry and self.entry.migration:
-            return f"{says}, and it is suspended ({self.suspended})"
+            return f"{says}, and it is suspended ({self.entry.suspended})"
         if self.suspended:
-            return f"{says}, and it is suspended ({self.suspended}): `kvmstate resume domain/{self.name}` ends that"
+            return f"{says}, and {self.suspended}"
         if self.fights(state):
             return f"{says}, and the daemon {self.daemon} keeps it so"
         return f"{says}: the next apply {_does(self.wanted, state)}"
@@ -103,10 +103,18 @@ class Standings:
 
     host: Host
     _daemons: dict[str, str] = field(default_factory=dict)
+    _blind: bool = False
 
     @cached_property
     def _records(self) -> tuple[dict[ResourceId, list[tuple[str, Entry]]], set[str]]:
-        found, unread = records(self.host)
+        try:
+            found, unread = records(self.host)
+        except ConnectionFailed:
+            raise
+        except HostError:
+            # who may start machines need not be one who may see secrets
+            self._blind = True
+            return {}, set()
         owned: dict[ResourceId, list[tuple[str, Entry]]] = {}
         for project, inventory in found.items():
             for id_, entry in inventory.entries.items():
@@ -120,8 +128,10 @@ class Standings:
         for project, entry in owned.get(ResourceId(Domain.type, domain.name), ()):
             if entry.uuid in ("", domain.uuid):
                 return Standing(domain.name, project, entry, self._daemon(project))
-        if unread and (stamp := stamped_by(domains.xml(domain))) in unread:
-            return Standing(domain.name, str(stamp), unread=True)
+        if unread or self._blind:
+            stamp = stamped_by(domains.xml(domain))
+            if stamp and (self._blind or stamp in unread):
+                return Standing(domain.name, stamp, unread=True)
         return Standing(domain.name)
 
     def pending(self, standing: Standing) -> tuple[str, ...]:

@@ -136,7 +136,7 @@ def standing(said: str | None = None, daemon: str = "", **lifecycle: object) -> 
         (standing("stopped"), "running", False, "the next apply shuts it down"),
         (standing(daemon="ann"), "stopped", True, "and the daemon ann keeps it so"),
         (standing(daemon="ann", mode="observe"), "stopped", False, "the next apply starts it"),
-        (standing(daemon="ann", suspend=True), "stopped", False, "`kvmstate resume domain/web` ends that"),
+        (standing(daemon="ann", suspend=True), "stopped", False, "says running, and lifecycle.suspend leaves it alone"),
     ],
 )
 def test_what_the_manifest_will_do(known: Standing, state: str, fights: bool, fate: str) -> None:
@@ -208,3 +208,14 @@ def test_a_selector_that_is_none() -> None:
 )
 def test_the_way_to_a_host(uri: str, words: list[str]) -> None:
     assert ssh.words(uri, "-W", "x") == words
+
+
+def test_who_may_not_read_records_starts_machines_all_the_same(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: object) -> None:
+        raise HostError("access denied")
+
+    monkeypatch.setattr("kvmstate.apply.standing.records", refused)
+    monkeypatch.setattr("kvmstate.apply.standing.stamped_by", lambda xml: "shop" if "paused" in xml else None)
+    assert kvmstate("vm", "start", "stopped", "-c", host).out == "stopped: started\n"
+    told = kvmstate("vm", "pause", "paused", "-c", host).out
+    assert "it is stamped as project shop's, whose record on the host cannot be read" in told

@@ -25,8 +25,10 @@ def list_(fmt: Format, **given: Any) -> int:
         from kvmstate.host.overview import Seen, io_errors
         from kvmstate.views import machines
 
+        known = {each.domain.name: at.standings.of(each.domain) for each in at.seen}
+
         def row(seen: Seen) -> machines.Row:
-            standing = at.standings.of(seen.domain)
+            standing = known[seen.domain.name]
             found: tuple[str, ...] = ()
             errors: tuple[str, ...] = ()
             if seen.active:
