@@ -212,7 +212,7 @@ def _origin(template: Resource) -> Origin:
 
 
 def told(changes: Collection[Change], inventory: Inventory) -> Iterator[Change]:
-    """Older versions say why they stay, and those of which nothing is a clone that they may go."""
+    """Older versions say why they stay, and without --prune that they may go."""
     for change in changes:
         entry = inventory.get(change.id)
         if change.desired or not entry or not entry.specs or not (said := entry.specs[-1].get(VERSION)):
@@ -223,9 +223,7 @@ def told(changes: Collection[Change], inventory: Inventory) -> Iterator[Change]:
         if change.action is Action.DELETE and change.blocked and change.observed:
             yield replace(change, action=Action.NOOP, reason=f"{name} stays: {change.blocked}", blocked="", hint="")
         elif change.action is Action.NOOP and change.observed:
-            yield replace(
-                change, reason=f"{name} is no longer in force, and nothing declared lies on it; --prune deletes it"
-            )
+            yield replace(change, reason=f"{name} is no longer in force: --prune deletes it, unless clones lie on it")
         else:
             yield change
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -55,9 +56,23 @@ def test_a_base_with_another_source_names_all_that_build_upon_it(
     assert kvmstate("snapshot", "delete", "web", "one", "--auto-approve", "-c", project.uri).code == 0
     # as the hint says: a new one beside it with a new layer over it, and what stays is made to stand alone
     beside = [base("old"), base("new", "base-2")]
+    sha256 = hashlib.sha256((project.folder / "new").read_bytes()).hexdigest()
+    beside[1]["spec"]["content"]["checksum"] = f"sha256:{sha256}"
     moved = [layer("web"), layer("db-2", "base-2"), rest[2], machine("db", on="db-2")]
     project.converge(pool(), *beside, *moved)
     assert project.path("images/db").exists()
+    # one that is gone is made again below a layer only where it is proven to be what it was
+    images = connection.storagePoolLookupByName("images")
+    away = project.path("images/base").rename(project.path("images").parent / "away")
+    images.storageVolLookupByName("base-2").delete()
+    images.refresh()
+    again = project.kvmstate("recreate", "volume/images/base*", "--auto-approve")
+    assert again.code == 1, again
+    assert "volume images/db and volume images/web lie on it, and would be damaged" in again.out, again
+    assert project.path("images/base-2").exists()
+    assert not project.path("images/base").exists()
+    away.rename(project.path("images/base"))
+    images.refresh()
     connection.storagePoolLookupByName("images").storageVolLookupByName("db").delete()
     web = connection.lookupByName("web")
     web.blockPull("vda", 0, 0)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
+from typing import Any
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host
 from kvmstate.host.uses import User
 from kvmstate.kind import Fault
 from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Entry
 from kvmstate.model.pool_types import PoolType, Volumes
+from kvmstate.model.resource import Resource
 from kvmstate.xmlbind import document
 
 # Of each sort
@@ -51,6 +55,35 @@ def refused(host: Host, change: Change) -> Fault | None:
         # asked again where it is allowed
         return None
     return Fault((), f"{change.blocked}; {found[0]}", found[1]) if found else None
+
+
+def missed(host: Host, change: Change, entry: Entry | None) -> Fault | None:
+    """Why one that is gone is not made again: layers over it hold what differs from what it held."""
+    if change.action is not Action.CREATE or change.blocked or change.desired is None:
+        return None
+    pool, _, name = change.id.name.partition("/")
+    folder = host.lookup.files.folder_of(pool)
+    if folder is None or _the_same(change.desired, entry):
+        return None
+    layers = sorted({layer.user for layer in host.uses.layers_over(posixpath.join(folder, name))})
+    if not layers:
+        return None
+    said = f"{_named(layers)} {'lie' if len(layers) > 1 else 'lies'} on it"
+    return Fault(
+        (),
+        f"{said}, and would be damaged by another content than it had",
+        "bring back what it was, and `kvmstate adopt` it; or delete what lies on it first",
+    )
+
+
+def _the_same(desired: Resource, entry: Entry | None) -> bool:
+    """Whether a checksum proves that it will hold what it held."""
+    keys = ("content", "build", "format", "capacity", "backing")
+    said = {key: desired.written.get(key) for key in keys}
+    content: Any = said["content"]
+    if not isinstance(content, dict) or not content.get("checksum") or said["build"]:
+        return False
+    return entry is None or not entry.specs or said == {key: entry.specs[-1].get(key) for key in keys}
 
 
 def _named(users: Sequence[User]) -> str:

@@ -30,7 +30,7 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
         if place := host.lookup.files.type_of(change.id.name.partition("/")[0]):
             why = next(refused(change, place), None) or too_new(host, change)
         if not (why or change.blocked or change.action is Action.DELETE):
-            why = _base(host, change) or _content(host, change)
+            why = _base(host, change) or _content(host, change) or base.missed(host, change, entry)
     elif not change.blocked and any(field.path == ("lifecycle", "wipe") for field in change.fields):
         place = host.lookup.files.type_of(change.id.name.partition("/")[0])
         if place and change.lifecycle.wipe and (said := unwiped(change.lifecycle.wipe, place)):
