@@ -10,6 +10,7 @@ from kvmstate.errors import HostError
 from kvmstate.host.connection import Host
 from kvmstate.host.faults import faults
 from kvmstate.host.objects import Domain
+from kvmstate.xmlbind import disk_source
 from kvmstate.xmlbind.document import document
 
 
@@ -46,6 +47,23 @@ def saved_in(connection: Any, path: str) -> tuple[str, str]:
     with faults():
         root = document(connection.saveImageGetXMLDesc(path, 0))
     return root.findtext("name") or "", root.findtext("uuid") or ""
+
+
+def written_since(host: Host, path: str) -> list[str]:
+    """The disks of the domain whose memory a file of the host's holds that were written to after it, by their targets,
+    as far as the host's files are seen from here. Raises HostError."""
+    saved = max((each.written for each in host.sight.inode(path)), default=0)
+    connection: Any = host.connection
+    with faults():
+        root = document(connection.saveImageGetXMLDesc(path, 0))
+    found = []
+    for disk in root.iterfind("devices/disk") if saved else ():
+        source, target = disk_source.read(disk), disk.find("target")
+        if source is None or source.type != "file" or disk.find("readonly") is not None or target is None:
+            continue
+        if any(each.written > saved for each in host.sight.inode(source.path)):
+            found.append(target.get("dev", ""))
+    return found
 
 
 def restore_from(connection: Any, path: str, paused: bool = False) -> None:

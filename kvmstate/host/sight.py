@@ -38,6 +38,7 @@ class Inode:
     number: int
     born: int
     changed: int
+    written: int
 
     def __str__(self) -> str:
         return f"inode:{self.number}:{self.born}"
@@ -213,11 +214,11 @@ class Ssh(Blind):
             shell = self._opened() if paths else None
             asked = iter(found)
             while some := [*islice(asked, _AT_ONCE)]:
-                look = [f"stat -L -c '%i|%w|%z' -- {shlex.quote(path)} 2>/dev/null || echo -" for path in some]
+                look = [f"stat -L -c '%i|%w|%z|%y' -- {shlex.quote(path)} 2>/dev/null || echo -" for path in some]
                 for path, said in zip(some, self._say(shell, look) if shell else (), strict=False):
                     if said not in ("", "-"):
-                        number, born, changed = said.split("|")
-                        found[path] = [Inode(int(number), _ns(born), _ns(changed))]
+                        number, *times = said.split("|")
+                        found[path] = [Inode(int(number), *map(_ns, times))]
         return found
 
     def data_file(self, path: str) -> str:
@@ -311,5 +312,5 @@ def statx(path: str) -> Inode:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
     (inode,) = struct.unpack_from("=Q", buffer, 32)
-    (born, born_ns), (changed, changed_ns) = (struct.unpack_from("=qI", buffer, at) for at in (80, 96))
-    return Inode(inode, born * 10**9 + born_ns, changed * 10**9 + changed_ns)
+    times = (struct.unpack_from("=qI", buffer, at) for at in (80, 96, 112))
+    return Inode(inode, *(seconds * 10**9 + ns for seconds, ns in times))

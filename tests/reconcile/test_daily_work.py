@@ -154,7 +154,12 @@ def test_a_day(
     assert vm(project, "save", "web-1", "--file", file).code == 0
     assert "is there already" in vm(project, "save", "db-1", "--file", file).err
     assert vm(project, "restore", "db-1", "--file", file).code == 1
-    told = vm(project, "restore", "web-1", "--file", file).out.splitlines()
+    # the memory knows nothing of what somebody writes now
+    [image] = project.path("images").glob("web-1-data*")
+    os.utime(image)
+    refused = vm(project, "restore", "web-1", "--file", file)
+    assert (refused.code, "vda was written to after its memory was saved" in refused.err) == (1, True), refused
+    told = vm(project, "restore", "web-1", "--file", file, "--force").out.splitlines()
     assert (told[0], "says saved: the next apply saves its memory" in told[1]) == (f"web-1: goes on from {file}", True)
     assert tiny.boot() == boot
 

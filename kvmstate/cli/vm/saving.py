@@ -57,9 +57,12 @@ def save(fmt: Format, file: str | None, bypass_cache: bool, hold: Hold, **given:
 @machines_options
 @_FILE
 @click.option("--paused", is_flag=True, help="Its CPUs stand still until `kvmstate vm unpause`.")
+@click.option(
+    "--force", is_flag=True, help="Also where its disks were written to since, which damages what is on them."
+)
 @hold_options
 @format_option
-def restore(fmt: Format, file: str | None, paused: bool, hold: Hold, **given: Any) -> int:
+def restore(fmt: Format, file: str | None, paused: bool, force: bool, hold: Hold, **given: Any) -> int:
     """Let machines go on from their saved memory.
 
     With --file from a file that `kvmstate vm save --file` wrote; the file stays.
@@ -81,6 +84,12 @@ def restore(fmt: Format, file: str | None, paused: bool, hold: Hold, **given: An
                     raise HostError(
                         "it has another saved memory, which its next start goes on from",
                         f"kvmstate vm start {seen.domain.name}",
+                    )
+                if not force and (disks := power.written_since(at.host, file)):
+                    raise HostError(
+                        f"{', '.join(disks)} was written to after its memory was saved to {file}: to the guest that "
+                        "would be damage",
+                        f"`kvmstate vm start {seen.domain.name}` boots it; --force restores it all the same",
                     )
                 power.restore_from(at.host.connection, file, paused)
                 return changed(f"goes on from {file}", domains.state(seen.domain), file=file)
