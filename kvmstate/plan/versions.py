@@ -77,7 +77,7 @@ def resolved(host: Host, resources: Iterable[Resource], inventory: Inventory) ->
     ManifestErrors for versions that are not there."""
     every = {each.id: each for each in resources}
     templates = {each.metadata.name: each for each in every.values() if each.spec.recipe()}
-    if not templates:
+    if not templates and not any(each.spec.cloned() for each in every.values()):
         return [*every.values()], inventory
     known = recorded(inventory)
     current: dict[str, Version] = {}
@@ -94,7 +94,10 @@ def resolved(host: Host, resources: Iterable[Resource], inventory: Inventory) ->
             every[id_] = replace(resource, spec=spec)
             made.append(id_)
             continue
-        newest = current[cloned.template]
+        newest = current.get(cloned.template)
+        if newest is None:
+            problems.append(_undeclared(resource, cloned, templates))
+            continue
         numbers = {**known.get(cloned.template, {}), newest.number: newest}
         version = numbers.get(cloned.number or newest.number)
         if version is None or cloned.disk not in version.volumes:
@@ -192,6 +195,13 @@ def _missing(resource: Resource, cloned: Cloned, version: Version | None, number
         message = f"{cloned.template}@{version.number} has no disk {cloned.disk}"
         hint = f"it has {', '.join(sorted(version.volumes))}"
     return Problem(resource.named(message), resource.origin.file, resource.origin.line, 0, "", hint)
+
+
+def _undeclared(resource: Resource, cloned: Cloned, templates: Iterable[str]) -> Problem:
+    names = sorted(templates)
+    hint = f"templates are {', '.join(names)}" if names else "declare one: kind: Template"
+    message = resource.named(f"there is no template {cloned.template}")
+    return Problem(message, resource.origin.file, resource.origin.line, 0, "", hint)
 
 
 def _place(host: Host, id_: ResourceId, every: Mapping[ResourceId, Resource]) -> PoolType | None:

@@ -53,6 +53,16 @@ def test_what_a_build_lacks_is_told_by_the_plan(
     assert not project.path("images/tiny-v1.qcow2").exists()
 
 
+def test_a_volume_of_a_template_that_nobody_declares_is_told_at_its_place(project: Project) -> None:
+    volume = resource("Volume", "alone.qcow2", pool="images", template="nope")
+    for others, hint in (((), "declare one: kind: Template"), ((template(project),), "templates are tiny")):
+        project.write(pool(), *others, volume)
+        refused = project.plan()
+        assert refused.code == 1
+        assert "there is no template nope" in refused.err
+        assert f"hint: {hint}" in refused.err
+
+
 def test_a_running_machine_is_copied_as_it_is_at_one_moment(
     project: Project, connection: libvirt.virConnect, tmp_path: Path
 ) -> None:
