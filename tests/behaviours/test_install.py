@@ -111,7 +111,11 @@ def test_an_installer_that_is_cut_off_is_not_started_again(
     assert "answers.iso" not in domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     read = f"guest: seed ks/ks.cfg {hashlib.sha256(answers).hexdigest()}"
     until(lambda: read in tiny.said(), "the installer reads its answers")
-    domain.destroy()
+    for verb in ("shutdown", "reboot", "reboot --apply-pending", "reset", "save"):
+        refused = kvmstate("vm", *verb.split(), "web", "-C", str(project.folder))
+        assert (refused.code, "its installer runs" in refused.err, domain.isActive()) == (1, True, 1), refused
+    cut = kvmstate("vm", "poweroff", "web", "-C", str(project.folder))
+    assert "powered off; its installer was cut off, and nobody knows what is on its disk" in cut.out
     assert "its installer was cut off (destroyed)" in domain_of((planned := project.plan()).out), planned
     assert project.apply().code == 1
     # whoever starts it by hand takes it as it is

@@ -15,7 +15,7 @@ import click
 from kvmstate.cli.formats import telling
 from kvmstate.cli.options import complete_addresses, connect_option, env_option, inputs
 from kvmstate.cli.vm.holding import Hold, suspend
-from kvmstate.errors import KvmstateError, UsageError
+from kvmstate.errors import HostError, KvmstateError, UsageError
 from kvmstate.views.formats import TEXT, Format
 
 if TYPE_CHECKING:
@@ -56,6 +56,21 @@ def unchanged(seen: Seen) -> Done:
 def changed(text: str, state: str, **facts: object) -> Done:
     """It was done, and the machine is in this state."""
     return Done(text, state, {"changed": True, **facts})
+
+
+def installs(seen: Seen) -> bool:
+    """Whether what runs is an installer."""
+    from kvmstate.host import domains, installation
+
+    return seen.active and installation.runs(domains.xml(seen.domain, inactive=False))
+
+
+def spare_installer(seen: Seen) -> None:
+    """Refuse what stops a machine whose installer runs: an end by somebody's button would count as its own. Raises
+    HostError."""
+    if installs(seen):
+        name = seen.domain.name
+        raise HostError("its installer runs", f"wait for its end; `kvmstate vm poweroff {name}` cuts it off")
 
 
 def _plain(text: str) -> str:

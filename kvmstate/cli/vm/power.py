@@ -10,7 +10,17 @@ import click
 from kvmstate.cli.formats import format_option
 from kvmstate.cli.session import seconds
 from kvmstate.cli.vm.holding import Hold, hold_options, lock_option
-from kvmstate.cli.vm.options import Done, F, act, changed, machines_options, opened, unchanged
+from kvmstate.cli.vm.options import (
+    Done,
+    F,
+    act,
+    changed,
+    installs,
+    machines_options,
+    opened,
+    spare_installer,
+    unchanged,
+)
 from kvmstate.errors import HostError
 from kvmstate.model.printable import harmless
 from kvmstate.views.formats import Format
@@ -80,6 +90,7 @@ def shutdown(fmt: Format, timeout: int | None, hold: Hold, **given: Any) -> int:
             name = seen.domain.name
             if not seen.active:
                 return unchanged(seen)
+            spare_installer(seen)
             gone = _gone(seen)
             domains.shutdown(
                 seen.domain,
@@ -109,6 +120,8 @@ def poweroff(fmt: Format, hold: Hold, **given: Any) -> int:
             if not seen.active:
                 return unchanged(seen)
             gone = _gone(seen)
+            if installs(seen):
+                gone += "; its installer was cut off, and nobody knows what is on its disk"
             domains.destroy(seen.domain)
             return changed(f"powered off{gone}", "stopped")
 
@@ -136,6 +149,7 @@ def reboot(fmt: Format, apply_pending: bool, timeout: int | None, lock_timeout: 
         def do(seen: Seen, standing: Standing) -> Done:
             if seen.state != "running":
                 raise HostError(f"it is {seen.state}", f"kvmstate vm {_ON[seen.state]} {seen.domain.name}")
+            spare_installer(seen)
             pending = at.standings.pending(standing)
             if not apply_pending:
                 power.reboot(seen.domain)
@@ -181,6 +195,7 @@ def reset(fmt: Format, **given: Any) -> int:
         def do(seen: Seen, _: Standing) -> Done:
             if not seen.active:
                 raise HostError(f"it is {seen.state}", f"kvmstate vm start {seen.domain.name}")
+            spare_installer(seen)
             power.reset(seen.domain)
             return changed("reset", seen.state)
 

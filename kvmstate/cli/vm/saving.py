@@ -8,7 +8,7 @@ import click
 
 from kvmstate.cli.formats import format_option
 from kvmstate.cli.vm.holding import Hold, hold_options
-from kvmstate.cli.vm.options import At, Done, act, changed, machines_options, opened, unchanged
+from kvmstate.cli.vm.options import At, Done, act, changed, machines_options, opened, spare_installer, unchanged
 from kvmstate.errors import HostError, UsageError
 from kvmstate.views.formats import Format
 
@@ -41,6 +41,7 @@ def save(fmt: Format, file: str | None, bypass_cache: bool, hold: Hold, **given:
                 return unchanged(seen)
             if not seen.active:
                 raise HostError(f"it is {seen.state}: there is no memory to save")
+            spare_installer(seen)
             if not seen.domain.persistent and not file:
                 raise HostError("it is transient: libvirt keeps nothing of it", "--file PATH saves it")
             if file:
