@@ -22,6 +22,8 @@ from ssh_server import OverSsh, Server
 
 from kvmstate import sandbox
 
+pytest.register_assert_rewrite("daemons")
+
 ROOT = Path(__file__).parents[1]
 # a shell that starts the suite in the background has it ignored, by all that the tests start as well
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,6 +6,7 @@ at those of the process that answers. It says how many there were by now for eac
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 import subprocess
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 HEADER = struct.Struct(">IIIIIII")
 KEEPALIVE = 0x6B656570
 CALL = 0
+_numbers = itertools.count(1)
 
 
 class Counting:
@@ -99,7 +101,7 @@ class Proxy:
     """The same in front of a host's libvirtd, as a process on that host."""
 
     def __init__(self, host: Sandbox, late: float = 0) -> None:
-        name = f"proxy-{late}"
+        name = f"proxy-{next(_numbers)}"
         words = [sys.executable, __file__, f"/run/libvirt/{name}", "/run/libvirt/libvirt-sock", str(late)]
         self.uri = f"qemu+unix:///system?socket={host.socket.with_name(name)}"
         self._process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -193,7 +194,9 @@ def twin(text: str) -> str:
 
 
 def test_each_of_many_is_imported_as_if_it_were_alone(project: Project, connection: libvirt.virConnect) -> None:
-    for path in sorted((CORPUS / "domain").glob("*.xml")):
+    # all take half a minute; each run has others
+    some = random.sample(sorted((CORPUS / "domain").glob("*.xml")), 60)
+    for path in some:
         for text in (path.read_text(), twin(path.read_text())):
             with suppress(libvirt.libvirtError):
                 connection.defineXMLFlags(text, 0)
@@ -206,7 +209,7 @@ def test_each_of_many_is_imported_as_if_it_were_alone(project: Project, connecti
         said = {id_: together.resource(kind, seen[id_]).written for id_ in (*first, *second)}
         alone = {id_: Takeovers(host, "alike").resource(kind, seen[id_]).written for id_ in second}
     assert len(alone) > 20
-    assert {id_: said[id_] for id_ in second} == alone
+    assert {id_: said[id_] for id_ in second} == alone, some
 
 
 def test_a_machine_reads_well(taken: Takeover, connection: libvirt.virConnect) -> None:

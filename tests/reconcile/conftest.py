@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import daemons
 import pytest
+from daemons import Daemon
 from harness import MAIN, Project, patching
-
-pytest.register_assert_rewrite("daemons")
-
-import daemons  # noqa: E402
-from daemons import Daemon  # noqa: E402
 
 # seconds for which manifests rest before a hasty daemon deletes what has left them: instead of ten
 HASTY = 1.0
