@@ -7,7 +7,6 @@ reaches its host over ssh.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from harness import Project, wipe
+from harness import Project, clear
 from ssh_server import OverSsh, Server
 
 from kvmstate import sandbox
@@ -118,8 +117,7 @@ def project(host: sandbox.Sandbox, tmp_path: Path) -> Iterator[Project]:
     try:
         yield Project(host, tmp_path / "shop")
     finally:
-        wipe(host.uri)
-        shutil.rmtree(host.directory / "lib" / "behaviours", ignore_errors=True)
+        clear(host)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -253,6 +254,12 @@ def wipe(uri: str) -> None:
             secret.undefine()
     finally:
         connection.close()
+
+
+def clear(host: Sandbox) -> None:
+    """As if nobody had used the host."""
+    wipe(host.uri)
+    shutil.rmtree(host.directory / "lib" / "behaviours", ignore_errors=True)
 
 
 def await_old(host: Sandbox) -> int:

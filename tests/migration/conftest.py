@@ -12,7 +12,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import MAIN, Guest, Project, Run, kvmstate, resource, wipe
+from harness import MAIN, Guest, Project, Run, clear, kvmstate, resource, wipe
 
 from kvmstate import sandbox
 from kvmstate.apply import open_store
@@ -141,4 +141,4 @@ def pair(project: Project, other: Sandbox, guest: Any, tmp_path: Path) -> Iterat
     (tmp_path / "shared").mkdir()
     tiny = Guest({"path": str(guest.vmlinuz), "initrd": str(guest.initrd)}, tmp_path / "console.log")
     yield Pair(project, other, tmp_path / "shared", tiny)
-    wipe(other.uri)
+    clear(other)

@@ -20,7 +20,7 @@ from typing import Any
 import libvirt
 import pytest
 from conftest import ROOT, Pair
-from harness import MAIN, Guest, Project, await_answer, await_old, until, wipe
+from harness import MAIN, Guest, Project, await_answer, await_old, clear, until
 
 from kvmstate.apply import open_store
 from kvmstate.host import open_host
@@ -174,8 +174,8 @@ def world(request: Any, host: Sandbox, other: Sandbox, guest: Any, tmp_path: Pat
         until(world.counts, "it counts")
         yield world
     finally:
-        wipe(host.uri)
-        wipe(other.uri)
+        clear(host)
+        clear(other)
 
 
 def ways(world: World) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def test_disks_are_copied_while_it_runs_and_while_it_is_off(pair: Pair, tmp_path
 def test_all_that_would_not_work_is_told_at_once(pair: Pair, connection: libvirt.virConnect) -> None:
     project = pair.project
     kernel = project.host.directory / "lib" / "behaviours" / "vmlinuz"
-    kernel.parent.mkdir(exist_ok=True)
+    kernel.parent.mkdir()
     kernel.write_bytes(b"")
     machine = idle(
         "web",
