@@ -114,6 +114,8 @@ def guest() -> Guest:
 @pytest.fixture
 def project(host: sandbox.Sandbox, tmp_path: Path) -> Iterator[Project]:
     """A project on an empty host."""
+    # a test that does without may have left something
+    clear(host)
     try:
         yield Project(host, tmp_path / "shop")
     finally:

@@ -126,7 +126,7 @@ def evidence(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     try:
         machine = Machine(host, folder)
         machine.apply(machine.documents)
-        machine.says(r"guest: up .*boot=")
+        machine.says(r"guest: up .*boot=\w+\r?\n")
         boot = machine.boot()
         for number, step in enumerate(TABLE["steps"]):
             rows, began = [*step.get("seen", ()), *step.get("api", ())], time.monotonic()
