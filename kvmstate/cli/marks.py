@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from kvmstate.cli.formats import format_option, telling
-from kvmstate.cli.options import complete_addresses, connect_option, env_option, inputs
+from kvmstate.cli.options import complete_addresses, connect_option, env_option, folder_option, inputs
 from kvmstate.cli.session import lock_option
 from kvmstate.errors import UsageError
 from kvmstate.views.formats import Format
@@ -30,14 +30,7 @@ def _options(command: Command) -> Command:
         partial(lock_option, default="30s"),
         connect_option,
         env_option,
-        click.option(
-            "-C",
-            "folder",
-            metavar="FOLDER",
-            default=".",
-            type=click.Path(path_type=Path, exists=True),
-            help="Where kvmstate.yaml is. Default: here.",
-        ),
+        folder_option,
         click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True, shell_complete=complete_addresses),
     ):
         command = decorate(command)

@@ -170,6 +170,18 @@ def allow_path_option(command: F) -> F:
     )(command)
 
 
+def folder_option(command: F, what: str = "Where kvmstate.yaml is.") -> F:
+    """-C: the folder of a command that is given no PATH."""
+    return click.option(
+        "-C",
+        "folder",
+        metavar="FOLDER",
+        default=".",
+        type=click.Path(path_type=Path, exists=True),
+        help=f"{what} Default: here.",
+    )(command)
+
+
 def values_options(command: F) -> F:
     """PATH..., --env, --values, --set, --secret, --secrets, --allow-path: what is read of a project's files."""
     for decorate in (

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kvmstate.cli.formats import format_option, telling
-from kvmstate.cli.options import complete_addresses, connect_option, env_option, inputs, name_given
+from kvmstate.cli.options import complete_addresses, connect_option, env_option, folder_option, inputs, name_given
 from kvmstate.cli.session import UNNAMED, claim_options, lock_option
 from kvmstate.errors import UsageError
 from kvmstate.views.formats import Format
@@ -18,14 +18,7 @@ from kvmstate.views.formats import Format
 @click.option("--to", "target", metavar="PROJECT", required=True, callback=name_given, help="Who owns them then.")
 @click.option("--from", "source", metavar="PROJECT", callback=name_given, help="Default: that of kvmstate.yaml.")
 @click.option("--all", "every", is_flag=True, help="Everything that the project owns, as when it is renamed.")
-@click.option(
-    "-C",
-    "folder",
-    metavar="FOLDER",
-    default=".",
-    type=click.Path(path_type=Path, exists=True),
-    help="Where kvmstate.yaml is. Default: here.",
-)
+@folder_option
 @env_option
 @connect_option
 @claim_options

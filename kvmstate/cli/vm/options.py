@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from kvmstate.cli.formats import telling
-from kvmstate.cli.options import complete_addresses, connect_option, env_option, inputs
+from kvmstate.cli.options import complete_addresses, connect_option, env_option, folder_option, inputs
 from kvmstate.cli.vm.holding import Hold, suspend
 from kvmstate.errors import HostError, KvmstateError, UsageError
 from kvmstate.views.formats import TEXT, Format
@@ -87,14 +88,7 @@ def place_options(command: F) -> F:
     for decorate in (
         connect_option,
         env_option,
-        click.option(
-            "-C",
-            "folder",
-            metavar="FOLDER",
-            default=".",
-            type=click.Path(path_type=Path, exists=True),
-            help="Where kvmstate.yaml is, whose host and labels count. Default: here.",
-        ),
+        partial(folder_option, what="Where kvmstate.yaml is, whose host and labels count."),
     ):
         command = decorate(command)
     return command
