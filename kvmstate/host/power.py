@@ -44,20 +44,24 @@ def save_to(host: Host, domain: Domain, path: str, paused: bool | None = None, b
 
 def saved_in(connection: Any, path: str) -> tuple[str, str]:
     """The name and the UUID of the domain whose memory a file of the host's holds. Raises HostError."""
-    with faults():
-        root = document(connection.saveImageGetXMLDesc(path, 0))
+    root = _saved(connection, path)
     return root.findtext("name") or "", root.findtext("uuid") or ""
+
+
+def _saved(connection: Any, path: str) -> Any:
+    """The XML of the domain whose memory a file of the host's holds."""
+    with faults():
+        return document(connection.saveImageGetXMLDesc(path, 0))
 
 
 def written_since(host: Host, path: str) -> list[str]:
     """The disks of the domain whose memory a file of the host's holds that were written to after it, by their targets,
     as far as the host's files are seen from here. Raises HostError."""
     saved = max((each.written for each in host.sight.inode(path)), default=0)
-    connection: Any = host.connection
-    with faults():
-        root = document(connection.saveImageGetXMLDesc(path, 0))
+    if not saved:
+        return []
     found = []
-    for disk in root.iterfind("devices/disk") if saved else ():
+    for disk in _saved(host.connection, path).iterfind("devices/disk"):
         source, target = disk_source.read(disk), disk.find("target")
         if source is None or source.type != "file" or disk.find("readonly") is not None or target is None:
             continue
