@@ -25,7 +25,7 @@ from kvmstate.plan.dependants import with_dependants
 from kvmstate.plan.known import alarms, files, known
 from kvmstate.plan.select import matching, select
 from kvmstate.plan.unseal import recorded, unsealed
-from kvmstate.plan.uses import keep_used, with_moved_pools
+from kvmstate.plan.uses import keep_used, reachable, with_moved_pools
 from kvmstate.xmlbind import is_sealed
 
 LEAVES = (Action.DELETE, Action.FORGET)
@@ -142,7 +142,7 @@ def make_plan(
     if moved.origins or any(c.blocked or c.suspended for c in changes.values()):
         # what is blocked with what it needs, does not release anything
         changes |= {change.id: change for change in with_dependants(order(changes, desired, inventory))}
-    keep_used(host, changes)
+    keep_used(host, changes, desired)
     changes = {change.id: change for change in versions.told(changes.values(), inventory)}
     with_moved_pools(changes)
     fitting, tight = _fitting(host, order(changes, desired, inventory))
@@ -496,24 +496,40 @@ def _check_deletes(changes: tuple[Change, ...], desired: Mapping[ResourceId, Res
 def order(
     changes: Mapping[ResourceId, Change], desired: Mapping[ResourceId, Resource], inventory: Inventory
 ) -> tuple[Change, ...]:
-    """What is referred to comes first; of what leaves, what refers comes first. Raises PlanError for a cycle."""
+    """What is referred to comes first; of what leaves, or is replaced, who refers to it no more comes first. Raises
+    PlanError for a cycle."""
     needs: dict[ResourceId, set[ResourceId]] = {id_: set() for id_ in changes}
+    released: dict[ResourceId, set[ResourceId]] = {}
     for id_, change in changes.items():
         for target in _beyond(_targets(BY_WORD[id_.kind], desired.get(id_), inventory, id_, change), changes, desired):
             if target not in changes or target == id_:
                 continue
             if changes[target].action in LEAVES:
                 needs[target].add(id_)
+            elif changes[target].action is Action.REPLACE and target not in reachable(desired.get(id_), desired):
+                if change.action is not Action.FORGET:
+                    released.setdefault(target, set()).add(id_)
             elif change.action not in LEAVES:
                 needs[id_].add(target)
     for id_, change in changes.items():
         if (old := change.copies) and old in changes and changes[old].action in LEAVES:
             needs[old].add(id_)
     try:
-        sequence = list(TopologicalSorter({k: sorted(v) for k, v in sorted(needs.items())}).static_order())
-    except CycleError as error:
-        raise PlanError(f"resources refer to each other in a circle: {' -> '.join(map(str, error.args[1]))}") from error
+        with_released = {id_: found | released.get(id_, set()) for id_, found in needs.items()}
+        sequence, needs = _sequence(with_released), with_released
+    except CycleError:
+        # such as two machines that exchange what is replaced: whoever comes too early is refused by the gate
+        try:
+            sequence = _sequence(needs)
+        except CycleError as error:
+            circle = " -> ".join(map(str, error.args[1]))
+            raise PlanError(f"resources refer to each other in a circle: {circle}") from error
     return tuple(replace(changes[i], needs=frozenset(needs[i])) if needs[i] else changes[i] for i in sequence)
+
+
+def _sequence(needs: Mapping[ResourceId, set[ResourceId]]) -> list[ResourceId]:
+    """Raises CycleError."""
+    return list(TopologicalSorter({k: sorted(v) for k, v in sorted(needs.items())}).static_order())
 
 
 def _beyond(

@@ -11,7 +11,7 @@ from kvmstate.host import Host
 from kvmstate.kind import references
 from kvmstate.kinds import BY_WORD, parent_of
 from kvmstate.model.change import Action, Change
-from kvmstate.model.resource import ResourceId
+from kvmstate.model.resource import Resource, ResourceId
 
 if TYPE_CHECKING:
     from kvmstate.host.uses import User
@@ -22,7 +22,7 @@ def users(host: Host, change: Change) -> set[User]:
     return BY_WORD[change.id.kind].ops.users(host, change)
 
 
-def keep_used(host: Host, changes: dict[ResourceId, Change]) -> None:
+def keep_used(host: Host, changes: dict[ResourceId, Change], desired: Mapping[ResourceId, Resource]) -> None:
     """Block what would be taken from somebody who stays. One who goes with the same plan, or no longer refers to it
     after the plan, is not a reason: that change comes first."""
     taken = {id_: c for id_, c in changes.items() if c.destroys and not c.blocked}
@@ -34,7 +34,7 @@ def keep_used(host: Host, changes: dict[ResourceId, Change]) -> None:
             raise
         except HostError as error:
             changes[id_] = replace(change, blocked=error.message, hint=error.hint)
-    while held := _held(found, changes):
+    while held := _held(found, changes, desired):
         for id_, stay in held.items():
             why = f"in use by {stay[0]}", "detach it there, or delete what uses it, first"
             if changes[id_].action is Action.REPLACE:
@@ -43,16 +43,22 @@ def keep_used(host: Host, changes: dict[ResourceId, Change]) -> None:
             del found[id_]
 
 
-def _held(found: Mapping[ResourceId, set[User]], changes: Mapping[ResourceId, Change]) -> dict[ResourceId, list[User]]:
+def _held(
+    found: Mapping[ResourceId, set[User]],
+    changes: Mapping[ResourceId, Change],
+    desired: Mapping[ResourceId, Resource],
+) -> dict[ResourceId, list[User]]:
     held = {}
     for id_, using in found.items():
-        staying = sorted(user for user in using if not _leaves(user, id_, changes))
+        staying = sorted(user for user in using if not _leaves(user, id_, changes, desired))
         if staying and not changes[id_].blocked:
             held[id_] = staying
     return held
 
 
-def _leaves(user: User, used: ResourceId, changes: Mapping[ResourceId, Change]) -> bool:
+def _leaves(
+    user: User, used: ResourceId, changes: Mapping[ResourceId, Change], desired: Mapping[ResourceId, Resource]
+) -> bool:
     """Whether the user is gone, or uses it no more, when the plan comes to it."""
     change = changes.get(user.id)
     if change is None or change.blocked or change.suspended:
@@ -64,7 +70,22 @@ def _leaves(user: User, used: ResourceId, changes: Mapping[ResourceId, Change]) 
     if change.running and not change.restarts and change.waiting:
         # what runs releases it with its next start only
         return False
-    return not any(used in (ref.target, parent_of(ref.target)) for ref in references(change.spec))
+    if any(used in (ref.target, parent_of(ref.target)) for ref in references(change.spec)):
+        return False
+    # a new disk that is a layer over what is replaced comes after that, and would come before its user lets go
+    return changes[used].action is not Action.REPLACE or used not in reachable(change.desired, desired)
+
+
+def reachable(resource: Resource | None, desired: Mapping[ResourceId, Resource]) -> set[ResourceId]:
+    """All that a wanted resource refers to, by way of others too."""
+    found: set[ResourceId] = set()
+    todo = [resource] if resource else []
+    while todo:
+        for target in {ref.target for ref in references(todo.pop().spec)} - found:
+            found.add(target)
+            if below := desired.get(target):
+                todo.append(below)
+    return found
 
 
 def with_moved_pools(changes: dict[ResourceId, Change]) -> None:

@@ -348,6 +348,19 @@ def test_a_machine_that_lets_go_of_it_in_the_same_plan_is_no_reason(
     assert not project.path("images/data").exists()
 
 
+def test_machines_let_go_of_a_volume_before_it_is_replaced(project: Project) -> None:
+    raw = resource("Volume", "data", {"replace": "allow"}, pool="images", capacity="1MiB", format="raw")
+    other = resource("Volume", "other", {"deletion": "delete"}, pool="images", capacity="1MiB")
+    disks = [[{"name": "one", "volume": f"images/{name}"}] for name in ("data", "other")]
+    web = [idle("web", {"deletion": "delete"}, state="stopped", disks=each) for each in disks]
+    project.converge(pool(), raw, other, web[0])
+    raw["spec"]["format"] = "qcow2"
+    project.converge(pool(), raw, other, web[1])
+    # one that leaves does so before, too
+    other["spec"]["format"], other["lifecycle"] = "raw", {"replace": "allow"}
+    project.converge(pool(), raw, other, options=("--prune",))
+
+
 @pytest.mark.parametrize("runs", [True, False])
 def test_a_network_with_machines_on_it_is_not_deleted(
     runs: bool, project: Project, connection: libvirt.virConnect

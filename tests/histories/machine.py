@@ -122,6 +122,12 @@ EXPLAINED: dict[str, set[str] | None] = {
         "unmounts_or_mounts",
         "deletes_a_volume",
     },
+    "(lies|lie) on it, and would be damaged by another content than it had": {
+        "applies_a_second_project",
+        "takes_a_snapshot",
+        "lays_an_overlay_without_metadata",
+        "snapshot_command",
+    },
     "another one of this name|it exists on the host, and this project does not own it": {
         "makes_one_of_the_same_name",
         "unmounts_or_mounts",
@@ -535,10 +541,12 @@ class Histories(RuleBasedStateMachine):
             if not plan.todo:
                 break
         self.declared = {name: [last] for name, last in self.volumes.items()}
+        # of what is gone and is not made again, this says why
+        again = {change.id: change.blocked for change in plan.blocked}
         plan, result = self.apply(fuse := Meddled({}), EVERYTHING)
         self.everybody_is_plugged_in()
         failed = {change.id: f"{error}" for change, error in result.failed}
-        why_not = {change.id: change.blocked for change in plan.blocked} | failed
+        why_not = {change.id: again.get(change.id, change.blocked) for change in plan.blocked} | failed
         assert {str(id_): text for id_, text in why_not.items() if not self.explains(text)} == {}
         waits = {change.id for change, _ in result.skipped}
         left = [

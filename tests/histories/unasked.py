@@ -15,8 +15,9 @@ from kvmstate.xmlbind import document, parse
 
 # These follow others
 _FOLLOW = {"maxMemory": "memory", "maxCpus": "cpus"}
-# How much of it a guest or libvirt has filled tells nothing, nor which controllers libvirt adds for other devices
-_FILLED = {"allocation", "controllers"}
+# How much of it a guest or libvirt has filled tells nothing, nor which controllers libvirt adds for other devices; the
+# size of clusters libvirt tells once it has refreshed the pool
+_FILLED = {"allocation", "controllers", "cluster_size"}
 Configured = dict[ResourceId, tuple[str, dict[str, Any]]]
 
 

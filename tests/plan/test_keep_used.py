@@ -12,7 +12,7 @@ from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host.uses import User
 from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.effect import Effect
-from kvmstate.model.resource import Lifecycle, ResourceId
+from kvmstate.model.resource import Lifecycle, Resource, ResourceId
 from kvmstate.plan.uses import keep_used, with_moved_pools
 
 NET, VOL, POOL = "network/lan", "volume/images/root", "pool/images"
@@ -51,12 +51,16 @@ def web(snapshot: str = "") -> User:
     return User(id_("domain/web"), snapshot)
 
 
+def wanted(changes: dict[ResourceId, Change]) -> dict[ResourceId, Resource]:
+    return {id_: change.desired for id_, change in changes.items() if change.desired}
+
+
 def judged(changes: list[Change], error: HostError | None = None, **users: set[User]) -> dict[str, str]:
     """What is blocked, and why."""
     named = {"net": NET, "vol": VOL, "pool": POOL}
     index = Index({named[name]: found for name, found in users.items()}, error)
     by_id = {c.id: c for c in changes}
-    keep_used(Indexed(index), by_id)  # type: ignore[arg-type]
+    keep_used(Indexed(index), by_id, wanted(by_id))  # type: ignore[arg-type]
     return {str(c.id): c.blocked for c in by_id.values() if c.blocked}
 
 
@@ -83,6 +87,15 @@ def test_a_replacement_takes_it_away_too_and_what_is_blocked_already_says_why() 
     replaced = change(VOL, Action.REPLACE, observed=seen(ON, VOL))
     assert judged([replaced], vol={web()}) == {VOL: "in use by virtual machine web"}
     assert judged([delete(VOL, blocked="protected")], vol={web()}) == {VOL: "protected"}
+
+
+def test_a_new_layer_over_what_is_replaced_comes_too_late_for_its_machine_to_let_go() -> None:
+    replaced = change(VOL, Action.REPLACE, observed=seen(ON, VOL))
+    layer = resource("volume/images/layer", backing="images/root")
+    made = change(str(layer.id), Action.CREATE, desired=layer, spec=layer.spec)
+    moved = updated("domain/web", volumes=("images/layer",))
+    assert judged([replaced, moved, made], vol={web()}) == {VOL: "in use by virtual machine web"}
+    assert judged([replaced, updated("domain/web", volumes=("images/other",)), made], vol={web()}) == {}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +145,7 @@ def test_who_is_kept_keeps_what_it_uses() -> None:
     changes = [change(a, Action.DELETE, observed=seen(on, a)) for a in (VOL, layer)]
     by_id = {c.id: c for c in changes}
     index = Index({layer: {web()}, VOL: {User(id_(layer))}})
-    keep_used(Indexed(index), by_id)  # type: ignore[arg-type]
+    keep_used(Indexed(index), by_id, wanted(by_id))  # type: ignore[arg-type]
     assert by_id[id_(layer)].blocked == "in use by virtual machine web"
     assert by_id[id_(VOL)].blocked == "in use by volume images/layer"
 

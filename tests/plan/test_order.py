@@ -56,6 +56,32 @@ def test_who_lets_go_of_something_does_so_before_it_leaves() -> None:
     assert found == ["domain/web", "network/lan"]
 
 
+def test_who_lets_go_of_something_does_so_before_it_is_replaced() -> None:
+    without = resource("domain/web", disks=[{"name": "root", "volume": "images/layer"}])
+    replaced = {"network/lan": Action.REPLACE}
+    changes = {id_(a): change(a, action) for a, action in (replaced | {"domain/web": Action.UPDATE}).items()}
+    made = order(changes, {without.id: without, NET.id: NET}, inventory(WEB, NET))
+    assert [(str(c.id), {*map(str, c.needs)}) for c in made] == [
+        ("domain/web", set()),
+        ("network/lan", {"domain/web"}),
+    ]
+    # who leaves does so before, too, and who refers to it yet comes after
+    deletes = order(changes | {WEB.id: change("domain/web", Action.DELETE)}, {NET.id: NET}, inventory(WEB, NET))
+    assert deletes[1].needs == {WEB.id}
+    assert ordered(replaced | {"domain/web": Action.UPDATE}, (WEB, NET), (WEB, NET)) == ["network/lan", "domain/web"]
+
+
+def test_machines_that_exchange_what_is_replaced_are_no_circle() -> None:
+    volumes = [resource("volume/images/a"), resource("volume/images/b")]
+
+    def machine(name: str, volume: str) -> Resource:
+        return resource(f"domain/{name}", disks=[{"name": "root", "volume": f"images/{volume}"}])
+
+    before, after = (machine("one", "a"), machine("two", "b")), (machine("one", "b"), machine("two", "a"))
+    actions = {str(v.id): Action.REPLACE for v in volumes} | {str(m.id): Action.UPDATE for m in after}
+    assert len(ordered(actions, (*after, *volumes), (*before, *volumes))) == 4
+
+
 def test_what_the_host_has_counts_as_well() -> None:
     nic = "<interface type='network'><source network='lan'/><mac address='52:54:00:00:00:01'/></interface>"
     on = host("network/lan", "domain/web", web=nic)
