@@ -18,6 +18,7 @@ from kvmstate.apply.rollout import Restarts, noted
 from kvmstate.apply.size import without_the_too_large
 from kvmstate.errors import KvmstateError
 from kvmstate.host import Host, domains, installation, open_host
+from kvmstate.host.clients import Client
 from kvmstate.kinds import BY_WORD
 from kvmstate.migration.record import Side
 from kvmstate.model.change import Action, Change
@@ -66,6 +67,14 @@ class Session:
         seen = [change.observed for change in plan.changes if change.observed and change.observed.running]
         found = self.host.each(lambda each: (each.id, BY_WORD[each.id.kind].ops.addresses(self.host, each)), seen)
         return dict(found)
+
+    def clients(self, plan: Plan) -> dict[ResourceId, Sequence[Client]]:
+        """The interfaces on those networks that a plan has seen. Raises HostError."""
+        found = {}
+        for change in plan.changes:
+            if change.observed and (look := BY_WORD[change.id.kind].ops.clients):
+                found[change.id] = look(self.host, change.observed)
+        return found
 
     @cached_property
     def policies(self) -> Policies:

@@ -33,9 +33,12 @@ def command(fmt: Format, watch: bool, daemon: str | None, token_file: Path | Non
     Addresses are those that the host knows: by DHCP leases, the guest agent and the ARP table.
 
     In place of a PATH may stand KIND/NAME, or a pattern of it, in the project of this folder: these alone are listed,
-    with the machines, layers and snapshots that use them.
+    with the machines, layers and snapshots that use them. Of a network also its leases, and the interfaces of running
+    machines on it with their addresses.
 
         kvmstate status volume/images/base.qcow2
+
+        kvmstate status network/lan
 
     With --watch the list is refreshed whenever something changes. A running daemon is asked; without one, the host and
     the files are watched.
@@ -52,10 +55,11 @@ def command(fmt: Format, watch: bool, daemon: str | None, token_file: Path | Non
             if users is not None:
                 plan = replace(plan, changes=tuple(change for change in plan.changes if change.id in users))
             addresses = at.session.addresses(plan)
+            clients = at.session.clients(plan) if named else {}
         from kvmstate.views import status
         from kvmstate.views.rows import notes
 
-        return status.output(plan, status.rows(plan, addresses, users), notes(plan))
+        return status.output(plan, status.rows(plan, addresses, users, clients), notes(plan))
 
     if not watch:
         if daemon or token_file:

@@ -27,7 +27,7 @@ def addresses(domain: Domain, ask: bool = True) -> list[str]:
             raise
         except HostError:
             continue
-    return [text for text in dict.fromkeys(found) if not _is_local(text)]
+    return [text for text in dict.fromkeys(found) if not is_local(text)]
 
 
 def reachable(domain: Domain) -> list[str]:
@@ -64,6 +64,7 @@ def _told(domain: Domain, source: int) -> list[str]:
     return [str(entry["addr"]) for each in interfaces.values() for entry in each["addrs"] or ()]
 
 
-def _is_local(text: str) -> bool:
+def is_local(text: str) -> bool:
+    """Whether it is a loopback or link-local address, by which nobody else reaches a guest."""
     address = ip_address(text)
     return address.is_loopback or address.is_link_local

@@ -31,8 +31,14 @@ def answers(domain: Domain) -> bool:
 
 def addresses(domain: Domain) -> list[str]:
     """All IP addresses that the guest has. Raises HostError where it does not tell them."""
-    interfaces = ask(domain, "guest-network-get-interfaces", {})
-    return [str(entry["ip-address"]) for each in interfaces for entry in each.get("ip-addresses", ())]
+    return [str(entry["ip-address"]) for _, entries in interfaces(domain) for entry in entries]
+
+
+def interfaces(domain: Domain) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The MAC address of each interface in the guest, and its IP addresses as the agent tells them. Raises
+    HostError."""
+    found = ask(domain, "guest-network-get-interfaces", {})
+    return [(str(each.get("hardware-address", "")), list(each.get("ip-addresses", ()))) for each in found]
 
 
 def run(domain: Domain, program: str, *arguments: str, seconds: float = 10) -> tuple[int, str]:

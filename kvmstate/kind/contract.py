@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     # libvirt is loaded when a host is first talked to
     from kvmstate.host import Host
+    from kvmstate.host.clients import Client
     from kvmstate.host.objects import Handle
     from kvmstate.host.permit import Permit
     from kvmstate.host.uses import User
@@ -232,6 +233,7 @@ class Ops:
     removed    deletions that say what goes and what stays; gets the specs that were applied last, by address
     space      what is left of a place for data
     addresses  the IP addresses of a guest that runs
+    clients    the interfaces that are on a network, with their addresses; raises HostError
     room       what something takes of the place that it is in, which keeps it so, after a change
     offers     what a host, or a server, has that could be one, of a type or of all; errors for what it cannot tell of
     begun      the document that a new object is written into, where a spec without a remainder can say all of one
@@ -258,6 +260,7 @@ class Ops:
     )
     space: Callable[[Observed], Space | None] = lambda observed: None
     addresses: Callable[[Host, Observed], list[str]] = lambda host, observed: []
+    clients: Callable[[Host, Observed], Sequence[Client]] | None = None
     room: Callable[[Change, PoolType], Room | None] = lambda change, place: None
     offers: Callable[[Host, str, str], Iterable[Resource | HostError]] | None = None
     begun: Callable[[Host, Any], etree._Element] | None = None

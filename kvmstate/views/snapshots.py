@@ -12,6 +12,7 @@ from kvmstate.model.printable import one_line
 from kvmstate.model.quantity import Bytes
 from kvmstate.snapshots.chain import Images, Machine, Snapshot
 from kvmstate.snapshots.record import Record
+from kvmstate.views.text import moment
 
 FORMAT_VERSION = "1.0"
 WIDEST = 64
@@ -24,7 +25,7 @@ def table(machines: Iterable[Machine]) -> str:
         for s in machine.snapshots:
             mark = f"{s.name} (current)" if s.is_current else s.name
             memory = "yes" if s.has_memory else "no"
-            cells.append((machine.name, mark, s.mode, memory, _when(s), s.parent or "-", s.description))
+            cells.append((machine.name, mark, s.mode, memory, moment(s.created), s.parent or "-", s.description))
     if len(cells) == 1:
         return "No snapshots."
     widths = [max(len(one_line(row[i])) for row in cells) for i in range(len(cells[0]))]
@@ -109,11 +110,7 @@ def _about(snapshot: Snapshot) -> str:
     kind = "" if snapshot.external else ", internal"
     memory = ", with memory" if snapshot.has_memory else ""
     current = "  <- current" if snapshot.is_current else ""
-    return f"{_when(snapshot)}{kind}{memory}{current}"
-
-
-def _when(snapshot: Snapshot) -> str:
-    return f"{datetime.fromtimestamp(snapshot.created, UTC):%Y-%m-%d %H:%M:%S}Z"
+    return f"{moment(snapshot.created)}{kind}{memory}{current}"
 
 
 def as_json(machines: Iterable[Machine], images: Images | None = None) -> dict[str, object]:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from kvmstate.model.printable import one_line
 
@@ -16,6 +17,11 @@ LEAST = 20
 def terminal_width() -> int | None:
     """Columns of the terminal that is written to; None where it is none: lines are not wrapped then."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def moment(seconds: float) -> str:
+    """A time, in seconds since 1970, for people: in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def hanging(head: str, text: str, width: int | None) -> list[str]:

@@ -10,6 +10,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host, networks
+from kvmstate.host.clients import clients
 from kvmstate.host.objects import Network
 from kvmstate.kind import Context, Ops
 from kvmstate.kind.compose import written
@@ -147,4 +148,5 @@ OPS = Ops(
     users=lambda host, change: host.uses.of_network(change.id.name),
     checked=checked,
     judge=judge,
+    clients=lambda host, seen: clients(host, _find(host, seen.id.name)),
 )
