@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from kvmstate.cli.formats import format_option, show
+from kvmstate.cli.session import host_options, opened
 from kvmstate.errors import UsageError
 from kvmstate.views.formats import Format, Output
 
@@ -36,18 +37,29 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 
 
 @click.command("explain")
-@click.argument("what", metavar="[KIND[.FIELD...]]", required=False, shell_complete=_complete)
+@click.argument("what", metavar="[KIND[.FIELD...] | ADDRESS]", required=False, shell_complete=_complete)
+@host_options
 @click.option("--recursive", "-r", is_flag=True, help="All fields below it, as a tree.")
 @click.option("--costs", is_flag=True, help="What a change of each field below it costs.")
+@click.option("--resolved", is_flag=True, help="All that a declared resource has, and where each value comes from.")
 @format_option
-def command(what: str | None, recursive: bool, costs: bool, fmt: Format) -> int:
+def command(what: str | None, recursive: bool, costs: bool, resolved: bool, fmt: Format, **given: Any) -> int:
     """Describe kinds and fields: explain VirtualMachine.disks.bus
 
     Fields are those of spec; metadata and lifecycle are named: explain Network.lifecycle. The project file has fields
     too: explain kvmstate.yaml.environments. Without KIND: what kinds there are.
+
+    With --resolved: what a resource of the manifests has in the end, and what it declares itself, such as the volumes
+    of its disks: explain --resolved domain/web-1. The host is asked for what was applied, and for what libvirt has
+    added. PATH... are the manifests.
     """
     from kvmstate.kinds import ALL_KINDS
 
+    if resolved:
+        return _resolved(what, fmt, given)
+    if wrong := next((name for name, value in given.items() if value), None):
+        option = "PATH" if wrong == "paths" else f"--{wrong.replace('_', '-')}"
+        raise UsageError(f"{option} is of manifests, which explain reads with --resolved")
     if costs:
         from kvmstate.manifest.cost import table
 
@@ -70,6 +82,25 @@ def command(what: str | None, recursive: bool, costs: bool, fmt: Format) -> int:
     found = find(what)
     lines = [*heading(found), "", *tree(found, "  ")] if recursive else [*describe(found)]
     show(fmt, Output(lambda: data(found, recursive), lambda: "\n".join(lines)))
+    return 0
+
+
+def _resolved(what: str | None, fmt: Format, given: dict[str, Any]) -> int:
+    from kvmstate.manifest import suggest
+    from kvmstate.model.resource import ResourceId
+    from kvmstate.views import resolved
+
+    with opened(**given, claimed=False) as at:
+        assert at.manifests
+        manifests = at.manifests
+        id_ = ResourceId.parse(what or "")
+        if manifests.get(id_) is None:
+            said = suggest.hint(str(id_), [str(r.id) for r in manifests.resources], "addresses")
+            raise UsageError(f"no manifest declares {what or 'it'}", said or "such as domain/web-1")
+        only = {id_, *(r.id for r in manifests.resources if r.origin.by == str(id_))}
+        plan = at.session.plan(replace(at.options, lenient=True), only)
+    changes = sorted((c for c in plan.changes if c.desired and c.id in only), key=lambda c: c.id != id_)
+    show(fmt, resolved.output([resolved.of(manifests, change, plan.project) for change in changes]))
     return 0
 
 

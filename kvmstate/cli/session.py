@@ -16,7 +16,7 @@ from kvmstate.model.printable import harmless
 
 if TYPE_CHECKING:
     from kvmstate.app import Session, Writing
-    from kvmstate.manifest import Project
+    from kvmstate.manifest import Manifests, Project
     from kvmstate.model.plan import Plan
     from kvmstate.plan import Options
     from kvmstate.plan.saved import SavedPlan
@@ -33,6 +33,7 @@ class Opened:
     options: Options
     whole: bool = False
     project: Project | None = None
+    manifests: Manifests | None = None
 
     def state(self) -> Plan:
         """Plan, to show how everything is: what a plan refuses as a whole is said about the resource that it is
@@ -225,7 +226,7 @@ def opened(
         writes = None if lock_timeout is None else writing(lock_timeout, repair)
         claim = project.claim(take_ownership, change_environment) if claimed else None
         session = open_session(uri, project.name, manifests.resources, manifests.at, writes, claim, ahead)
-        yield Opened(stack.enter_context(session), options, loaded.whole, project)
+        yield Opened(stack.enter_context(session), options, loaded.whole, project, manifests)
 
 
 @contextmanager

@@ -105,14 +105,14 @@ class Heir(Document):
         for layer in layers:
             given = over(given, layer)
         spec = over(given, own.data["spec"])
-        self._own, self._field = own, field
+        self.own, self.field = own, field
         self.inherited = sorted(_inherited(given, own.data["spec"]))
         super().__init__(own.line, own.column, {**own.data, "spec": spec}, own.source, own.raw)
 
     @cached_property
     def node(self) -> Node:
-        own = self._own.node
-        at = (own.get("spec") or own).get(self._field) or own
+        own = self.own.node
+        at = (own.get("spec") or own).get(self.field) or own
         return _placed(self.data, own, at)
 
 

@@ -49,15 +49,15 @@ class Part(Document):
     """What a document declares in its spec, at `inside`: another resource, whose fields stand there."""
 
     def __init__(self, whole: Document, inside: tuple[str | int, ...]) -> None:
-        self._whole, self._inside = whole, inside
+        self.whole, self.inside = whole, inside
         super().__init__(whole.line, whole.column, whole.data, whole.source)
 
     @property
     def node(self) -> Node:
-        return self._whole.node
+        return self.whole.node
 
     def way(self, part: str, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
-        return ("spec", *self._inside, *((part,) if part == "lifecycle" else ()), *path)
+        return ("spec", *self.inside, *((part,) if part == "lifecycle" else ()), *path)
 
 
 @dataclass(frozen=True)

@@ -90,3 +90,20 @@ _Dumper.add_representer(list, _list)
 def document(value: object) -> str:
     """Any value as a YAML document."""
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH))
+
+
+class _Block(_Dumper):
+    pass
+
+
+_Block.add_representer(dict, lambda dumper, value: dumper.represent_mapping("tag:yaml.org,2002:map", value.items()))
+
+
+def entry(key: str, value: object) -> str:
+    """A value under its key, on lines of their own."""
+    flow = False if not isinstance(value, list | dict) else None
+    return str(
+        yaml.dump(
+            {key: value}, Dumper=_Block, sort_keys=False, allow_unicode=True, width=WIDTH, default_flow_style=flow
+        )
+    )

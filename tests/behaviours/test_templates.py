@@ -103,6 +103,40 @@ def test_clone_writes_a_manifest_of_a_copy(project: Project, connection: libvirt
     assert "52:54:00:00:00:01" not in two.XMLDesc()
 
 
+def test_explain_tells_where_each_value_comes_from(project: Project) -> None:
+    web = clone("web-1", state="stopped", disks=[{"name": "root", "create": {"capacity": "1GiB"}}])
+
+    def sources() -> dict[str, dict[str, tuple[Any, ...]]]:
+        told = json.loads(kvmstate("explain", "--resolved", "domain/web-1", str(project.folder), "--json").out)
+        return {
+            each["address"]: {
+                ".".join(map(str, v["path"])): (v["value"], v["source"], v["line"], v["kept"]) for v in each["values"]
+            }
+            for each in told["resources"]
+        }
+
+    project.write(pool(), template(project), web)
+    lines = [line.strip() for line in (project.folder / "manifests.yaml").read_text().split("\n")]
+    machine, *_, root = sources().values()
+    assert "machine" not in machine
+    assert machine["cpus"] == (2, "inherited", lines.index("cpus: 2") + 1, False)
+    assert machine["state"] == ("stopped", "manifest", lines.index("state: stopped") + 1, False)
+    assert machine["maxCpus"] == (2, "default", 0, False)
+    assert root["capacity"] == (1 << 30, "manifest", lines.index("capacity: 1GiB") + 1, False)
+    assert root["template"][:2] == ("tiny@1", "derived")
+
+    project.converge()
+    project.write(pool(), template(project, defaults={**DEFAULTS, "cpus": 3}), web)
+    machine = sources()["domain/web-1"]
+    assert machine["machine"][1] == "libvirt"
+    assert machine["cpus"] == (2, "inherited", 0, True)
+    said = kvmstate("explain", "--resolved", "domain/web-1", str(project.folder)).out
+    assert "# template/tiny, as it was then\n" in said
+    assert "(sensitive value)" in said
+    assert kvmstate("explain", "--resolved", "domain/web-2", str(project.folder)).code == 1
+    assert kvmstate("explain", "VirtualMachine", str(project.folder)).code == 1
+
+
 def test_machines_are_cloned_and_stay_on_their_version(project: Project, connection: libvirt.virConnect) -> None:
     machines = [clone("web-1"), clone("web-2", clone="full", cpus=1)]
     project.converge(pool(), template(project), *machines)
