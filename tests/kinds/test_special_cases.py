@@ -36,6 +36,7 @@ CLONES = "versions of templates, and nothing else, are drawn there"
 FETCHED_NOW = "a list of checksums is fetched as contents are"
 REFERENCE = "the two parts of a volume's name, as a manifest may write them"
 SECRETS = "secrets are what other kinds are given"
+PICTURE = "a picture of networks has a shape for each thing in it, of which some are kinds"
 FILTER = "a word of the filter ipaddr, as Ansible has it"
 DEVICE = "a disk's file and its volume are one and the same"
 
@@ -44,6 +45,7 @@ KNOWN = {
     "app.py": (1, MACHINES),
     "cli/__init__.py": (1, COMMAND),
     "views/templates.py": (1, CLONES),
+    "views/topology.py": (2, PICTURE),
     "cli/pin.py": (1, FETCHED_NOW),
     "apply/owners.py": (1, MACHINES),
     "guests/order.py": (1, MACHINES),

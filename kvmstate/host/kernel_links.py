@@ -1,0 +1,96 @@
+"""The links of a host as its kernel knows them, where kvmstate runs on it: `ip` of iproute2 tells them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvmstate.host.connection import Host
+
+_SECONDS = 10
+# what others than people make, for guests
+TAPS = ("tun", "macvtap", "ipvtap")
+_STACKED = ("vlan", "macvlan", "ipvlan", "macvtap", "ipvtap")
+
+
+@dataclass(frozen=True)
+class Link:
+    """`kind` is bridge, vlan, bond and the like, ethernet for what is none of them. `master` is the bridge or bond that
+    it is in, `over` the device that a VLAN is on, `vlan` its number."""
+
+    name: str
+    kind: str
+    mac: str
+    up: bool
+    mtu: int
+    addresses: tuple[str, ...] = ()
+    master: str = ""
+    over: str = ""
+    vlan: int | None = None
+
+
+def kernel_links(host: Host) -> list[Link] | None:
+    """None where nobody can look: it is another machine, or a network that this process may not see."""
+    for pid in sorted(host.sight.daemons()):
+        with suppress(OSError, ValueError, subprocess.SubprocessError):
+            found = subprocess.run(
+                [*_entering(pid), "ip", "-json", "-details", "address"],
+                capture_output=True,
+                check=True,
+                timeout=_SECONDS,
+            )
+            return read(found.stdout)
+    return None
+
+
+def _entering(pid: int) -> list[str]:
+    """The beginning of a command that is to see the network of this process. Raises OSError, for who may not see it."""
+    if not shutil.which("ip"):
+        raise FileNotFoundError("ip")
+    try:
+        if os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net"):
+            return []
+    except PermissionError:
+        # whose devices are the same, is in the same one
+        if _devices(pid) == _devices("self"):
+            return []
+        raise
+    return ["nsenter", f"--net=/proc/{pid}/ns/net"]
+
+
+def _devices(pid: int | str) -> set[str]:
+    lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
+    return {line.partition(":")[0].strip() for line in lines}
+
+
+def read(told: bytes) -> list[Link]:
+    """What `ip -json -details address` tells. Raises ValueError."""
+    found = [each for each in json.loads(told) if each.get("ifname")]
+    names = {each.get("ifindex"): each["ifname"] for each in found}
+    return [_link(each, names) for each in found]
+
+
+def _link(each: dict[str, Any], names: dict[Any, str]) -> Link:
+    info = each.get("linkinfo", {})
+    addresses = [f"{ip['local']}/{ip['prefixlen']}" for ip in each.get("addr_info", ()) if "local" in ip]
+    kind = "loopback" if each.get("link_type") == "loopback" else str(info.get("info_kind") or "ethernet")
+    data = info.get("info_data") or {}
+    return Link(
+        each["ifname"],
+        kind,
+        str(each.get("address", "")),
+        "UP" in each.get("flags", ()),
+        int(each.get("mtu", 0)),
+        tuple(addresses),
+        str(each.get("master") or ""),
+        # of a veth it is the other end
+        str(each.get("link") or names.get(each.get("link_index")) or "") if kind in _STACKED else "",
+        int(data["id"]) if kind == "vlan" and "id" in data else None,
+    )
