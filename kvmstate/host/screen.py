@@ -6,12 +6,14 @@ import re
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import libvirt
 
 from kvmstate.errors import HostError
-from kvmstate.host import domains
+from kvmstate.host import domains, ssh
+from kvmstate.host.connection import Host
 from kvmstate.host.faults import faults
 from kvmstate.host.objects import Domain
 from kvmstate.xmlbind.document import document
@@ -24,13 +26,24 @@ _ALL = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 @dataclass(frozen=True)
 class Display:
-    """Where a screen is shown, as the host sees it: a port there (of TLS alone, too), or a socket."""
+    """Where a screen is shown, as the host sees it: a port there (of TLS alone, too), or a socket. `everywhere`: the
+    address is one of all that the host has."""
 
     type: str
     address: str = ""
     port: int = 0
     tls_port: int = 0
     socket: str = ""
+    everywhere: bool = False
+
+    @property
+    def listens(self) -> bool:
+        return bool(self.socket or self.port or self.tls_port)
+
+    def seen_from(self, host: Host) -> Display:
+        """What leads there from this machine; by ssh the way is through the host, which sees it as it is."""
+        name = urlsplit(host.address).hostname
+        return replace(self, address=name) if self.everywhere and name and not ssh.is_ssh(host.address) else self
 
     @property
     def there(self) -> str:
@@ -57,15 +70,16 @@ class Display:
 
 
 def displays(domain: Domain) -> list[Display]:
-    """Those of an active domain. An address that means all of the host's is one that the host reaches."""
+    """Those of an active domain, also those that listen nowhere. An address that means all of the host's is one that
+    the host reaches."""
     found = []
     for node in document(domains.xml(domain, inactive=False)).iterfind("devices/graphics"):
         type_, listen = str(node.get("type")), node.find("listen")
         socket = node.get("socket") or (listen.get("socket") if listen is not None else "") or ""
         address = (listen.get("address") if listen is not None else None) or node.get("listen") or ""
         port, tls = (max(int(node.get(name) or 0), 0) for name in ("port", "tlsPort"))
-        if type_ in ("vnc", "spice", "rdp") and (socket or port or tls):
-            found.append(Display(type_, _ALL.get(address, address), port, tls, socket))
+        if type_ in ("vnc", "spice", "rdp"):
+            found.append(Display(type_, _ALL.get(address, address), port, tls, socket, address in _ALL))
     return found
 
 

@@ -14,8 +14,8 @@ from harness import kvmstate
 from kvmstate.apply.standing import Standing
 from kvmstate.cli.vm.holding import Hold
 from kvmstate.errors import HostError, UsageError
-from kvmstate.host import ssh
-from kvmstate.host.screen import png
+from kvmstate.host import Host, ssh
+from kvmstate.host.screen import Display, png
 from kvmstate.manifest.labels import selected
 from kvmstate.model.inventory import Entry
 from kvmstate.model.keys import chord, typing
@@ -208,6 +208,45 @@ def test_a_selector_that_is_none() -> None:
 )
 def test_the_way_to_a_host(uri: str, words: list[str]) -> None:
     assert ssh.words(uri, "-W", "x") == words
+
+
+def test_a_screen_here_is_shown_by_what_libvirt_hands_the_connection_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = "5b1b4a3e-9a0b-4d0c-8a51-6a3f1d8d2a01"
+    (tmp_path / "host.xml").write_text(f"""<node><domain type='test'><name>12</name><uuid>{uuid}</uuid>
+        <memory>1024</memory><os><type>hvm</type></os>
+        <devices><graphics type='vnc' port='5901' listen='0.0.0.0'/></devices></domain>
+        <domain type='test'><name>hidden</name><memory>1024</memory><os><type>hvm</type></os>
+        <devices><graphics type='vnc'><listen type='none'/></graphics></devices></domain></node>""")
+    viewer = tmp_path / "virt-viewer"
+    viewer.write_text(f'#!/bin/sh\necho "$*" >{tmp_path}/said\nexit 3\n')
+    viewer.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    uri = f"test://{tmp_path}/host.xml"
+    assert kvmstate("vm", "display", "12", "-c", uri).out == "vnc://127.0.0.1:5901\n"
+    assert kvmstate("vm", "display", "12", "--open", "-c", uri).code == 3
+    assert (tmp_path / "said").read_text() == f"--attach -c {uri} {uuid}\n"
+    # which shows what has no address, too
+    assert "the screen of hidden listens nowhere" in kvmstate("vm", "display", "hidden", "-c", uri).err
+    assert kvmstate("vm", "display", "hidden", "--open", "-c", uri).code == 3
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("qemu:///system", "127.0.0.1"),
+        # by way of the host
+        ("qemu+ssh://host/system", "127.0.0.1"),
+        ("qemu+tls://host/system", "host"),
+        ("qemu+tcp://[fe80::1]/system", "fe80::1"),
+    ],
+)
+def test_an_address_of_all_that_a_host_has_is_the_hosts(uri: str, address: str) -> None:
+    everywhere = Display("vnc", "127.0.0.1", 5900, everywhere=True)
+    assert everywhere.seen_from(Host(None, uri)).address == address
+    alone = Display("vnc", "127.0.0.1", 5900)
+    assert alone.seen_from(Host(None, uri)) == alone
 
 
 def test_who_may_not_read_records_starts_machines_all_the_same(host: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,10 +49,14 @@ def display(fmt: Format, viewer: bool, tunnel: bool, **given: Any) -> int:
             raise HostError(
                 f"{seen.domain.name} has no screen", "`graphics: [{type: vnc}]` in its manifest gives it one"
             )
+        if viewer and host.is_local and shutil.which("virt-viewer"):
+            # libvirt hands the connection over, and no password is asked for; a name might be taken for a number
+            words = ["virt-viewer", "--attach", "-c", host.address, seen.domain.uuid]
+            return subprocess.run(words, check=False).returncode
+        found = [each.seen_from(host) for each in found if each.listens]
+        if not found:
+            raise HostError(f"the screen of {seen.domain.name} listens nowhere", "--open shows it, on its host itself")
         remote = ssh.is_ssh(host.address)
-        if viewer and shutil.which("virt-viewer"):
-            # it knows the way to the host by itself
-            return subprocess.run(["virt-viewer", "-c", host.address, seen.domain.name], check=False).returncode
         if viewer or tunnel:
             return _shown(host, found[0], viewer, remote and (found[0].is_local or tunnel))
         where = f" on {host.uri}; --tunnel leads there" if remote and any(each.is_local for each in found) else ""
@@ -75,6 +79,8 @@ def _shown(host: Host, found: Display, viewer: bool, remote: bool) -> int:
     if not remote:
         if not viewer:
             raise UsageError(f"no tunnel is needed: {found.uri()}", "--tunnel is for hosts that are reached by ssh")
+        if found.is_local and not host.is_local:
+            raise HostError(f"only its host reaches {found.uri()}", "reach the host by qemu+ssh://, which is tunnelled")
         return _view(str(program), found, found.address, found.port)
     port = _free_port()
     way = subprocess.Popen(ssh.tunnel(host.address, port, found.there), stdin=subprocess.DEVNULL)
