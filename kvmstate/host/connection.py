@@ -124,6 +124,8 @@ class Host:
         listed = list(items)
         # a share for each reader: handing over items one by one costs as much as the calls
         shares = [listed[start::READERS] for start in range(min(READERS, len(listed)))]
+        if len(shares) < 2:
+            return run(listed)
         with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
             return [answer for answers in pool.map(run, shares) for answer in answers]
 

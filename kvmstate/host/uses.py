@@ -50,8 +50,7 @@ _NO_FILES = ("/proc/", "/sys/")
 _IN_TEXT = re.compile(r"(?<![\w./-])/[^\s,;:'\"=]+")
 
 
-@dataclass(frozen=True, order=True)
-class User:
+class User(NamedTuple):
     """A machine, a volume that is a layer, or a filter that refers to others; `snapshot` names what of the machine it
     is: a snapshot, a saved state. Or a file in no pool, and in `snapshot` the machine that is to have it."""
 
@@ -65,8 +64,7 @@ class User:
         return f"{self.snapshot} of {name}" if self.snapshot else name
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A volume that lies on another file, and where it is."""
 
     user: User
@@ -89,8 +87,8 @@ class Named:
     bridges: set[str] = field(default_factory=set)
     filters: dict[str, set[User]] = field(default_factory=lambda: defaultdict(set))
     secrets: dict[str, set[User]] = field(default_factory=lambda: defaultdict(set))
-    # all files that this comes to, see Uses
-    used: set[str] = field(default_factory=set)
+    # all files that this comes to, and who uses them, see Uses
+    used: set[tuple[str, User]] = field(default_factory=set)
 
     def add(self, root: etree._Element, user: User) -> None:
         for disk in root.iterfind(".//devices/disk"):
@@ -154,6 +152,8 @@ class Uses:
         self._naming_volumes: set[str] = set()
         self._by_path: dict[str, set[User]] = {}
         self._layers: dict[str, set[Layer]] = {}
+        # each of them by its volume
+        self._lies_at: dict[ResourceId, set[tuple[str, Layer]]] = {}
         self._networks: list[_Network] = []
         self._filters: dict[ResourceId, set[str]] = {}
         self._pools: dict[ResourceId, set[str]] = {}
@@ -306,9 +306,9 @@ class Uses:
         changed = set()
         while self._dirty:
             changed.add(self._dirty.pop())
-        if any(id_.kind == "volume" for id_ in changed):
-            left = {at: {layer for layer in over if layer.user.id not in changed} for at, over in self._layers.items()}
-            self._layers = {at: over for at, over in left.items() if over}
+        for id_ in changed:
+            for at, layer in self._lies_at.pop(id_, ()):
+                self._layers[at].discard(layer)
         if any(id_.kind == NetworkFilter.type for id_ in changed):
             self._holds["filters"] = -math.inf
         if any(id_.kind == Pool.type for id_ in changed):
@@ -400,10 +400,9 @@ class Uses:
     def _drop(self, name: str) -> None:
         named = self._domains.pop(name)
         self._naming_volumes.discard(name)
-        for path in named.used:
-            own = (ResourceId("domain", name), ResourceId("file", name))
-            self._by_path[path] = {user for user in self._by_path.get(path, ()) if user.id not in own}
-        self._strange = {what: why for what, why in self._strange.items() if what != name}
+        for path, user in named.used:
+            self._by_path.get(path, set()).discard(user)
+        self._strange.pop(name, None)
 
     def _see(self, paths: Iterable[str]) -> None:
         """Which files are at these paths: a look costs a way to the host, and each path has one."""
@@ -420,7 +419,7 @@ class Uses:
 
     def _add(self, named: Named, path: str, user: User, shape: str = "{}") -> None:
         for key in self._names(path):
-            named.used.add(shape.format(key))
+            named.used.add((shape.format(key), user))
             self._by_path.setdefault(shape.format(key), set()).add(user)
 
     def _read_volumes(self) -> float:
@@ -462,7 +461,7 @@ class Uses:
             except Unseen as unseen:
                 self._strange[f"pool {name}"] = f"it is not active, and {unseen.message}"
         self._same = defaultdict(list)
-        self._layers = {}
+        self._layers, self._lies_at = {}, {}
         for path, file in self._known.items():
             self._same[file.times].append(path)
         layers = [file for file in self._known.values() if file.backing]
@@ -488,6 +487,7 @@ class Uses:
             else:
                 for key in self._names(at):
                     self._layers.setdefault(key, set()).add(of)
+                    self._lies_at.setdefault(user.id, set()).add((key, of))
             try:
                 file = self._known.get(at) or self._files.file(at)
             except Unseen as unseen:

@@ -7,7 +7,7 @@ libvirt's XML, what a change costs) and `ops.py` works on a host. The model is l
 
 from kvmstate.kind.contract import Context, Form, Gate, Kind, Ops, Room, Scene, Space
 from kvmstate.kind.members import Members
-from kvmstate.kind.references import Reference, references
+from kvmstate.kind.references import Reference, references, referring
 from kvmstate.kind.spec import Claim, Cloned, Declaration, Fault, Filling, Image, Inlining, Inner, Plug, Spec, Unclear
 
 __all__ = [
@@ -33,4 +33,5 @@ __all__ = [
     "Spec",
     "Unclear",
     "references",
+    "referring",
 ]

@@ -22,7 +22,7 @@ def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[R
     """Every resource that a spec names, by its `Ref` fields."""
     if not isinstance(spec, Section):
         return
-    for b in _referring(type(spec)):
+    for b in referring(type(spec)):
         value = getattr(spec, b.name)
         if not value:
             continue
@@ -39,6 +39,6 @@ def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[R
 
 
 @cache
-def _referring(section: type[Section]) -> tuple[Binding, ...]:
+def referring(section: type[Section]) -> tuple[Binding, ...]:
     """The fields that name a resource, or hold sections with such fields: few of all."""
-    return tuple(b for b in bindings(section) if b.ref or b.below(_referring))
+    return tuple(b for b in bindings(section) if b.ref or b.below(referring))

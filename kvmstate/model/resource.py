@@ -184,7 +184,8 @@ class Observed:
     says, read when they are first asked for: most objects are as they were, and nobody asks. What is not `persistent`
     goes with its next stop, such as a network that somebody undefined while it ran. `saved_xml` is the configuration
     that a machine which is off goes on with, from its saved memory. `ask` tells it with the secrets that libvirt shows
-    only to who asks for them (see `whole`); `has_secrets` says that it was told so.
+    only to who asks for them (see `whole`); `has_secrets` says that it was told so. `read_names` reads only what names
+    other objects.
     """
 
     id: ResourceId
@@ -197,6 +198,7 @@ class Observed:
     persistent: bool = True
     saved_xml: str | None = None
     ask: Callable[["Observed"], "Observed"] | None = field(default=None, repr=False, compare=False)
+    read_names: Callable[["Observed"], object] | None = field(default=None, repr=False, compare=False)
     has_secrets: bool = False
 
     @cached_property
@@ -236,6 +238,11 @@ class Observed:
     @property
     def active(self) -> object | None:
         return self._specs[1]
+
+    @cached_property
+    def referring(self) -> Any:
+        """What `config` says of other objects; where there is little else to read, all of it."""
+        return self.read_names(self) if self.read_names and "_specs" not in self.__dict__ else self.config
 
     @cached_property
     def _specs(self) -> tuple[object, object | None]:

@@ -556,5 +556,5 @@ def _targets(
         return set()
     specs = [resource.spec if resource else None, *applied_specs(kind, inventory.get(id_), resource)]
     if change.observed is not None:
-        specs.append(change.observed.config)
+        specs.append(change.observed.referring)
     return {ref.target for spec in specs for ref in references(spec)}

@@ -19,6 +19,8 @@ from kvmstate.xmlbind.path import parse_path
 
 S = TypeVar("S", bound=Section)
 Convert = Callable[[str], object]
+# Of a section the fields that are read
+Fields = Callable[[type[Section]], Iterable[Binding]]
 _PARSER = etree.XMLParser(remove_blank_text=True, resolve_entities=False, no_network=True, huge_tree=False)
 
 
@@ -52,13 +54,14 @@ def without(text: str, volatile: Iterable[str]) -> str:
     return etree.tostring(root, method="c14n").decode()
 
 
-def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
-    """The fields that are in the XML, as a section. XML that nobody modelled is not an error.
+def parse(cls: type[S], node: etree._Element, lookup: Any = None, fields: Fields = bindings) -> S:
+    """The fields that are in the XML, as a section; of it, and of what it holds, only these `fields`. XML that nobody
+    modelled is not an error.
 
     What libvirt says is taken as it is: values are converted, not validated.
     """
     # most documents have few of all the fields that there are: it is the XML that leads to its fields
-    of, values = _places(cls), dict[str, object]()
+    of, values = _places(cls, fields), dict[str, object]()
     for attribute, text in node.items() if of.attributes else ():
         for name, convert in of.attributes.get(str(attribute), ()):
             if text and (value := convert(str(text))) is not None:
@@ -77,10 +80,10 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None) -> S:
     found = [b for tag in there for b, below in of.children.get(tag, ()) if below is None or below in there[tag]]
     for b in (*of.others, *found):
         if b.repeated:
-            all_of_it = (read(b, each, lookup) for each in b.find_all(node))
+            all_of_it = (read(b, each, lookup, fields) for each in b.find_all(node))
             if items := [value for value in all_of_it if value is not None]:
                 values[b.name] = items
-        elif (each := b.find(node)) is not None and (value := read(b, each, lookup)) is not None:
+        elif (each := b.find(node)) is not None and (value := read(b, each, lookup, fields)) is not None:
             values[b.name] = value
     return cast("S", _blank(cls).model_copy(update=values))
 
@@ -101,9 +104,9 @@ class _Places:
 
 
 @cache
-def _places(cls: type[Section]) -> _Places:
+def _places(cls: type[Section], fields: Fields) -> _Places:
     found = _Places()
-    for b in (b for b in bindings(cls) if b.xml):
+    for b in (b for b in fields(cls) if b.xml):
         first, below, *_ = *b.tags, None, None
         text = b.codec if isinstance(b.codec, Scalar) and not (b.holding or b.repeated) else None
         if text and not first and b.path.attribute:
@@ -124,10 +127,10 @@ def _blank(cls: type[Section]) -> Section:
     return cls.model_construct(_fields_set=set(), **{b.name: None if b.holds else b.default for b in bindings(cls)})
 
 
-def read(b: Binding, node: etree._Element, lookup: Any = None) -> object:
+def read(b: Binding, node: etree._Element, lookup: Any = None, fields: Fields = bindings) -> object:
     """The value of a field in the element that its path leads to; None when it says nothing."""
     if b.holding:
-        section = parse(variant(b.sections, node), node, lookup)
+        section = parse(variant(b.sections, node), node, lookup, fields)
         return None if b.xml and b.xml.shared and not section.model_fields_set else section
     codec = b.codec
     if isinstance(codec, Element):

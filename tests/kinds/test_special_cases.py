@@ -53,7 +53,7 @@ KNOWN = {
     "host/objects.py": (6, HOST_ROW),
     "host/plugs.py": (1, XML),
     "host/resting.py": (1, HOST_ROW),
-    "host/uses.py": (10, HOST_ROW),
+    "host/uses.py": (8, HOST_ROW),
     "kind/secrets.py": (1, SECRETS),
     "manifest/render_child.py": (1, FILTER),
     "model/reference.py": (1, REFERENCE),

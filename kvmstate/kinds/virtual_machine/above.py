@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from kvmstate.kinds.virtual_machine.spec import VirtualMachineSpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
 from kvmstate.model.reference import VolumeRef
-from kvmstate.xmlbind import document, parse
+from kvmstate.xmlbind import Binding, Section, bindings, document, parse
 
 _SOURCE = ("volume", "file")
 
@@ -64,6 +64,20 @@ def keep_layers_elsewhere(host: Host, change: Change) -> Change:
     return change
 
 
+def _disks(xml: str) -> list[Any]:
+    """A machine's disks as libvirt has them: files are not told by their volumes."""
+    return parse(VirtualMachineSpec, document(xml), fields=_of_disks).disks
+
+
+def _of_disks(section: type[Section]) -> Iterable[Binding]:
+    return (b for b in bindings(section) if section is not VirtualMachineSpec or b.name == "disks")
+
+
+def _files(xml: str) -> dict[str, str]:
+    """The disks that are files, by their names."""
+    return {str(disk.name): disk.file for disk in _disks(xml) if disk.file}
+
+
 def _left(change: Change) -> Iterator[tuple[str, str]]:
     """The disks, and their files, that a machine has no more after a change; when it stops also those that only run."""
     assert change.observed
@@ -75,10 +89,8 @@ def _left(change: Change) -> Iterator[tuple[str, str]]:
     }
     if not (goes or stops or names):
         return
-    defined, runs = (
-        {str(disk.name): disk.file for disk in parse(VirtualMachineSpec, document(text)).disks if disk.file}
-        for text in (change.observed.xml, change.observed.active_xml or change.observed.xml)
-    )
+    defined = _files(change.observed.xml)
+    runs = _files(change.observed.active_xml) if change.observed.active_xml else defined
     for name, path in defined.items():
         if goes or name in names:
             yield name, path
@@ -101,7 +113,7 @@ def keep_what_was_written_elsewhere(host: Host, change: Change, entry: Entry | N
             continue
         name = str(field.path[1])
         xml = change.observed.xml if field in change.fields else change.observed.active_xml or ""
-        now = next((disk for disk in parse(VirtualMachineSpec, document(xml)).disks if disk.name == name), None)
+        now = next((disk for disk in _disks(xml) if disk.name == name), None)
         path = now.file if now and now.device != "cdrom" and not now.read_only else None
         image = wanted.get(name)
         if image and image == before.get(name) and path and path != _place(host, image) and _is_there(host, path):

@@ -13,7 +13,7 @@ from kvmstate.host.addresses import addresses
 from kvmstate.host.connection import Glimpse
 from kvmstate.host.objects import Domain
 from kvmstate.host.permit import Changed
-from kvmstate.kind import Context, Ops, Scene
+from kvmstate.kind import Context, Ops, Scene, referring
 from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp_element, stamping
 from kvmstate.kind.steps import Step, simple
@@ -81,6 +81,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed]:
             persistent=kept,
             saved_xml=kept_memory,
             ask=lambda seen: _with_secrets(seen, domain),
+            read_names=lambda seen: parse(VirtualMachineSpec, document(seen.xml), host.lookup, referring),
         )
 
     found = {seen.id.name: seen for seen in host.each(look, domains.named(host.connection, names))}
