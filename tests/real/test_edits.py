@@ -198,6 +198,7 @@ FIXED = {
     ),
     "VirtualMachine.dependsOn": "in what order machines are made: tests/behaviours/test_first_boot.py",
     "VirtualMachine.disks[].create": "another resource, once it is loaded: tests/behaviours/test_inner_volumes.py",
+    "VirtualMachine.interfaces[].securityGroups": "another resource: tests/behaviours/test_security_groups.py",
     "StoragePool.type": "a pool of another type is another pool",
     "StoragePool.source.adapter": "what a pool of LUNs is of; its fields are edited",
     "StoragePool.source.auth.secret": "who logs in has always one; its fields are edited",

@@ -485,7 +485,13 @@ class VirtualMachineSpec(Spec):
                 found.append(
                     Inner(("disks", number, "create") if own else (first_boot.place(self, disk.name),), volume)
                 )
-        return (spec.model_copy(update={"disks": disks}) if found else self), found
+        spec = spec.model_copy(update={"disks": disks}) if found else self
+        if any(nic.security_groups for nic in spec.interfaces):
+            from kvmstate.kinds.virtual_machine import security_groups  # few machines have some
+
+            interfaces, filters = security_groups.told(spec.interfaces, resource)
+            return spec.model_copy(update={"interfaces": interfaces}), [*found, *filters]
+        return spec, found
 
     def as_applied(self, applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
         from kvmstate.kinds.virtual_machine.heir import kept  # few machines have a template

@@ -172,6 +172,13 @@ class Interface(Device):
     filterref: FilterRef | None = xml(
         "filterref", whole=True, effect=Effect.LIVE, doc="Which packets it may send and receive."
     )
+    security_groups: list[str] = field(
+        [],
+        ref="nwfilter",
+        doc="Network filters whose rules say what may reach it: all else is dropped, but answers to the guest's own "
+        "connections. They become a network filter of the machine's own.",
+        examples=[["web", "ssh"]],
+    )
     addresses: list[IpInterface] = field(
         [], doc="The guest's own, with their prefix lengths, as `cloudInit` tells it. Default: by DHCP."
     )
@@ -185,6 +192,9 @@ class Interface(Device):
     def _one_source(self) -> Self:
         if sum(source is not None for source in (self.network, self.bridge, self.type)) != 1:
             raise ValueError("an interface needs either network or bridge")
+        if self.security_groups and (self.filterref or self.type):
+            beside = "either filterref or securityGroups" if self.filterref else "network or bridge with securityGroups"
+            raise ValueError(f"an interface has {beside}")
         if (self.target or "").startswith("vnet"):
             raise ValueError(f"libvirt chooses names such as {self.target} itself, and drops those that are given")
         if (self.gateway or self.nameservers) and not self.addresses:
