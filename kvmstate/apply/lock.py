@@ -39,7 +39,8 @@ POLL = 0.5
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock. Times are seconds since the epoch; `machine` and `born` tell processes apart for good."""
+    """Who holds a lock. Times are seconds since the epoch; `machine` and `born` tell processes apart for good. `mode`
+    is a daemon's `reconcile.mode`."""
 
     user: str
     machine: str
@@ -49,24 +50,27 @@ class Holder:
     version: str
     since: float
     until: float
+    mode: str = ""
 
     @classmethod
     def parse(cls, note: str) -> Holder:
         try:
             said = from_json(note)
             words = [expect(said[name], str) for name in ("user", "machine", "command", "version")]
-            numbers = [expect(said[name], (int, float)) for name in ("pid", "born", "since", "until")]
+            pid, born, since, until = [expect(said[name], (int, float)) for name in ("pid", "born", "since", "until")]
             # those that are not times of this world
-            list(map(_when, numbers[2:]))
+            list(map(_when, (since, until)))
             user, machine, command, version = words
-            return cls(user, machine, int(numbers[0]), int(numbers[1]), command, version, *numbers[2:])
+            mode = expect(said.get("mode", ""), str)
+            return cls(user, machine, int(pid), int(born), command, version, since, until, mode)
         except (*DAMAGE, OSError):
             return cls("somebody", "", 0, 0, "", "of an unknown version", 0, 0)
 
     @classmethod
-    def me(cls, command: str, now: float, lease: float) -> Holder:
+    def me(cls, command: str, now: float, lease: float, mode: str = "") -> Holder:
         """This process, for `lease` seconds."""
-        return cls(myself(), _machine(), os.getpid(), _born(os.getpid()), command, __version__, now, now + lease)
+        pid = os.getpid()
+        return cls(myself(), _machine(), pid, _born(pid), command, __version__, now, now + lease, mode)
 
     @property
     def note(self) -> str:

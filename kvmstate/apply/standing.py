@@ -31,7 +31,7 @@ def _does(wanted: str, state: str) -> str:
 
 @dataclass(frozen=True)
 class Standing:
-    """`project` owns it, or nobody; `daemon` keeps it as its manifest says. `unread`: the project's record cannot be
+    """`project` owns it, or nobody; `daemon` looks after that, in this `mode`. `unread`: the project's record cannot be
     read, and only the machine's own stamp tells of it."""
 
     name: str
@@ -39,6 +39,7 @@ class Standing:
     entry: Entry | None = None
     daemon: str = ""
     unread: bool = False
+    mode: str = ""
 
     @property
     def wanted(self) -> str:
@@ -75,7 +76,7 @@ class Standing:
 
     def fights(self, state: str) -> bool:
         """Whether a daemon undoes it at once when the machine is brought to this state."""
-        enforced = self.daemon and self.lifecycle.mode != "observe"
+        enforced = self.daemon and (self.lifecycle.mode or self.mode) != "observe"
         return bool(enforced and self._differs(state) and not self.suspended)
 
     def fate(self, state: str) -> str:
@@ -102,7 +103,7 @@ class Standings:
     """Of all machines of a host; the records are read with the first question."""
 
     host: Host
-    _daemons: dict[str, str] = field(default_factory=dict)
+    _daemons: dict[str, tuple[str, str]] = field(default_factory=dict)
     _blind: bool = False
 
     @cached_property
@@ -127,7 +128,8 @@ class Standings:
         owned, unread = self._records
         for project, entry in owned.get(ResourceId(Domain.type, domain.name), ()):
             if entry.uuid in ("", domain.uuid):
-                return Standing(domain.name, project, entry, self._daemon(project))
+                daemon, mode = self._daemon(project)
+                return Standing(domain.name, project, entry, daemon, mode=mode)
         if unread or self._blind:
             stamp = stamped_by(domains.xml(domain))
             if stamp and (self._blind or stamp in unread):
@@ -147,9 +149,11 @@ class Standings:
             return standing.entry.pending
         return tuple(dict.fromkeys(change.where for change in waiting(standing.entry, seen)))
 
-    def _daemon(self, project: str) -> str:
+    def _daemon(self, project: str) -> tuple[str, str]:
+        """Who it is, or nobody; and its mode."""
         if project not in self._daemons:
             found = open_keep(self.host, project, LEADER).claimed()
             leader = Holder.parse(found[1]) if found else None
-            self._daemons[project] = str(leader) if leader and not leader.stale(time.time()) else ""
+            acts = leader is not None and not leader.stale(time.time())
+            self._daemons[project] = (str(leader), leader.mode) if leader and acts else ("", "")
         return self._daemons[project]

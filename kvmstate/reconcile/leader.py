@@ -23,9 +23,9 @@ class Leadership:
         self._clock = clock
         self._token = str(uuid.uuid4())
 
-    def claim(self, keep: Keep, lease: float) -> str:
+    def claim(self, keep: Keep, lease: float, mode: str) -> str:
         """Take the lead for so many seconds, or keep it. Returns who else has it, or "". Raises HostError."""
-        mine = Holder.me("run", self._clock(), lease)
+        mine = Holder.me("run", self._clock(), lease, mode)
         while not keep.claim(self._token, mine.note):
             found = keep.claimed()
             if found is None:

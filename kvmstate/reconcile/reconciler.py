@@ -188,8 +188,9 @@ class Reconciler:
         assert self.project
         if self._leadership.held and not renew:
             return True
-        lease = 2 * self.project.reconcile.interval + LOCKED
-        other = self._leadership.claim(open_keep(host, self.project.name, LEADER), lease)
+        settings = self.project.reconcile
+        lease = 2 * settings.interval + LOCKED
+        other = self._leadership.claim(open_keep(host, self.project.name, LEADER), lease, settings.mode)
         if other != self._status.state.standby:
             self._status.update(standby=other)
             if other:

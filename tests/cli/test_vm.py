@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,8 @@ def standing(said: str | None = None, daemon: str = "", **lifecycle: object) -> 
         (standing("stopped"), "running", False, "the next apply shuts it down"),
         (standing(daemon="ann"), "stopped", True, "and the daemon ann keeps it so"),
         (standing(daemon="ann", mode="observe"), "stopped", False, "the next apply starts it"),
+        (replace(standing(daemon="ann"), mode="observe"), "stopped", False, "the next apply starts it"),
+        (replace(standing(daemon="ann", mode="enforce"), mode="observe"), "stopped", True, "ann keeps it so"),
         (standing(daemon="ann", suspend=True), "stopped", False, "says running, and lifecycle.suspend leaves it alone"),
     ],
 )

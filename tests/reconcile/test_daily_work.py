@@ -181,8 +181,9 @@ def test_a_day(
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"reconcile": {"metrics": "machines"}}))
     daemon = run()
     shown(project, 1)
-    for verb in ("poweroff", "pause", "save"):
-        assert "would undo it at once: its manifest (project shop) says running" in vm(project, verb, "db-1").err
+    for verb in (["poweroff"], ["pause"], ["save"], ["save", "--file", file]):
+        refused = vm(project, verb[0], "db-1", *verb[1:])
+        assert "would undo it at once: its manifest (project shop) says running" in refused.err
     assert domain.isActive()
     assert second.isActive()
     shown(project, 2)
@@ -195,6 +196,20 @@ def test_a_day(
     assert kvmstate("resume", "-C", str(project.folder), "domain/web-1").code == 0
     daemon.says("DriftCorrected", "domain/web-1")
     assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+
+    # memory in a file is held until it is restored
+    until(lambda: tiny.boot() != boot, "it has booted again")
+    boot, kept = tiny.boot(), f"/var/lib/libvirt/{tmp_path.name}.held"
+    held = vm(project, "save", "web-1", "--file", kept, "--hold")
+    assert "says running, and it is suspended" in held.out, held
+    assert vm(project, "restore", "web-1", "--file", kept).out.startswith(f"web-1: goes on from {kept}\n")
+    assert kvmstate("resume", "-C", str(project.folder), "domain/web-1").code == 0
+    assert tiny.boot() == boot
+
+    # one that only observes undoes nothing
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"reconcile": {"mode": "observe"}}))
+    done = until(lambda: (done := vm(project, "pause", "db-1")).code == 0 and done, "it says that it only observes")
+    assert done.out == "db-1: paused\n  its manifest (project shop) says running: the next apply resumes it\n"
 
 
 def bring(domain: libvirt.virDomain, state: str) -> None:
