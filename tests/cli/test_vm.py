@@ -8,6 +8,8 @@ import struct
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from harness import kvmstate
@@ -15,7 +17,7 @@ from harness import kvmstate
 from kvmstate.apply.standing import Standing
 from kvmstate.cli.vm.holding import Hold
 from kvmstate.errors import HostError, UsageError
-from kvmstate.host import Host, ssh
+from kvmstate.host import Host, ssh, vsock
 from kvmstate.host.screen import Display, png
 from kvmstate.manifest.labels import selected
 from kvmstate.model.inventory import Entry
@@ -250,6 +252,31 @@ def test_an_address_of_all_that_a_host_has_is_the_hosts(uri: str, address: str) 
     assert everywhere.seen_from(Host(None, uri)).address == address
     alone = Display("vnc", "127.0.0.1", 5900)
     assert alone.seen_from(Host(None, uri)) == alone
+
+
+@pytest.mark.parametrize(
+    ("uri", "device", "target"),
+    [
+        ("qemu:///system", True, "qemu/web"),
+        ("qemu+unix:///system", True, "qemu/web"),
+        ("qemu:///session", True, "qemu:session/web"),
+        ("qemu:///system", False, None),
+        # libvirt's proxy would look for the name behind its own socket
+        ("qemu+unix:///system?socket=/run/other", True, None),
+        ("qemu+ssh://host/system", True, None),
+    ],
+)
+def test_a_vsock_leads_to_the_machines_of_this_machine(
+    uri: str, device: bool, target: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = "<vsock><cid address='3'/></vsock>" if device else ""
+    xml = f"<domain><devices>{inside}</devices></domain>"
+    monkeypatch.setattr(vsock.domains, "xml", lambda domain, inactive: xml)
+    domain: Any = SimpleNamespace(name="web")
+    assert vsock.destination(Host(None, uri), domain) is None
+    (tmp_path / "proxy").touch()
+    monkeypatch.setattr(vsock, "_PROXIES", (str(tmp_path / "proxy"),))
+    assert vsock.destination(Host(None, uri), domain) == target
 
 
 def test_who_may_not_read_records_starts_machines_all_the_same(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
