@@ -23,7 +23,8 @@ def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[R
     if not isinstance(spec, Section):
         return
     for b in referring(type(spec)):
-        value = getattr(spec, b.name)
+        # each spec is asked for a hundred fields that it does not have
+        value = spec.__dict__.get(b.name)
         if not value:
             continue
         if b.ref and isinstance(value, list):

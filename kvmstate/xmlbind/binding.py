@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from os.path import basename
-from typing import Any, ClassVar, Literal, cast, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin
 
 from lxml import etree
 
@@ -102,6 +102,18 @@ class Section(Model):
     only: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     xml_tag: ClassVar[str | None] = None
     exact: ClassVar[bool] = False
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy as pydantic does, without a look for what sections do not have: a plan copies some for each object."""
+        if deep:
+            return super().model_copy(update=update, deep=True)
+        new, told = object.__new__(type(self)), update or {}
+        object.__setattr__(new, "__dict__", {**self.__dict__, **told})
+        object.__setattr__(new, "__pydantic_fields_set__", {*self.__pydantic_fields_set__, *told})
+        object.__setattr__(new, "__pydantic_extra__", None)
+        own = self.__pydantic_private__
+        object.__setattr__(new, "__pydantic_private__", None if own is None else {**own})
+        return new
 
     @classmethod
     def is_one(cls, node: etree._Element) -> bool:
