@@ -7,7 +7,7 @@ it, and who uses it. "Interrupted" is recorded here, when the deed begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from kvmstate.apply.inventory import Store
@@ -22,6 +22,7 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import ResourceId
+from kvmstate.plan import remade
 from kvmstate.plan.uses import users
 
 _NOT_TOLD = "whether it is the object that this project's record means cannot be told over this connection"
@@ -63,7 +64,8 @@ class Gate:
             host.uses.hear()
 
     def removal(self, change: Change) -> Permit:
-        self._allowed(change)
+        # a machine that is shut down for it may run yet
+        self._allowed(change, frozenset(filter(None, [change.stops])))
 
         def check(thing: Handle) -> None:
             self._allowed(change)
@@ -149,7 +151,7 @@ class Gate:
     def made_empty(self, id_: ResourceId) -> bool:
         return id_ in self._empty
 
-    def _allowed(self, change: Change) -> None:
+    def _allowed(self, change: Change, stopping: Collection[ResourceId] = ()) -> None:
         """Raises HostError. Nothing is known yet of the object itself."""
         kind, lifecycle = BY_WORD[change.id.kind], change.lifecycle
         if change.id not in self._shown:
@@ -164,7 +166,10 @@ class Gate:
             raise HostError(f"lifecycle.replace: never keeps {change.id}", "let its manifest say replace: allow")
         if owner := self._owners.of_removed(change):
             raise HostError(f"{change.id} is not deleted: {owner}", "that project has to release it first")
-        if found := users(self._host, change):
+        found = users(self._host, change)
+        own = {user for user in found if user.id == remade.by(change)}
+        staying = {user for user in busy(self._host, own) if user.id not in stopping or user.snapshot}
+        if found := (found - own) | staying:
             raise HostError(f"{change.id} is in use by {min(found)}", "detach it there first")
 
     def _same(self, change: Change, thing: Handle, unknown: bool = False) -> None:

@@ -49,6 +49,8 @@ class Restarts:
         self._restarts = {change.id for change in changes if restarted(change)}
         self._starts = {change.id for change in changes if _started(change)}
         self._coming = set(self._starts)
+        # what shuts a machine down begins its restart
+        self._of = {change.id: change.stops for change in changes if change.stops}
         self._down: set[ResourceId] = set()
         self._room, self._most, self._first = 0, 0, True
         self._why = ""
@@ -64,7 +66,8 @@ class Restarts:
         """The first of these that may begin now; none while they wait for what has begun. Something begins where
         nothing is under way (`idle`)."""
         for id_ in ready:
-            if id_ not in self._restarts or self._why:
+            machine = self._of.get(id_, id_)
+            if machine not in self._restarts or machine in self._down or self._why:
                 return id_
         if not ready or (self._coming and not idle):
             return None
@@ -74,17 +77,19 @@ class Restarts:
 
     def refusal(self, id_: ResourceId) -> str:
         """Say why a machine is not restarted; empty for what is none of these."""
-        return self._why if id_ in self._restarts else ""
+        machine = self._of.get(id_, id_)
+        return self._why if machine in self._restarts - self._down else ""
 
     def begin(self, id_: ResourceId) -> None:
-        if id_ in self._restarts:
+        machine = self._of.get(id_, id_)
+        if machine in self._restarts - self._down:
             self._room -= 1
-            self._down.add(id_)
+            self._down.add(machine)
 
     def end(self, id_: ResourceId, failed: bool = False) -> None:
         self._down.discard(id_)
         self._coming.discard(id_)
-        if failed and id_ in self._restarts | self._starts and not self._why:
+        if failed and self._of.get(id_, id_) in self._restarts | self._starts and not self._why:
             self._why = f"no other machine is restarted: {id_} failed"
 
     def after(self, change: Change, host: Host) -> Iterator[Step]:

@@ -53,6 +53,9 @@ def still(change: Change, host: Host, entry: Entry | None, project: str) -> Chan
         raise HostError(f"{change.id} is not the object it was when the plan was made", "plan again")
     if seen.steady == change.observed.steady:
         return change
+    if change.remade and seen.steady == replace(change.observed, active_xml=None, calls=seen.calls).steady:
+        # it was shut down for this
+        return replace(change, observed=seen, active_fields=())
     # what paths mean may have changed with it
     host.forget()
     kind = BY_WORD[change.id.kind]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kvmstate.model.effect import Effect
-from kvmstate.model.resource import Lifecycle, Observed, Resource, ResourceId
+from kvmstate.model.resource import Lifecycle, Observed, Resource, ResourceId, Stop
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ class Change:
     `interrupted` was made by a run that was cut off, and is made once more. What `orphans` releases something that
     stays on the host (the object, or a machine's state); what `returns` makes such a thing the project's again.
     `builds` says how the storage of a pool is made before it is started. What `copies` another volume was that one, in
-    another pool: its data is copied, and machines are moved to it.
+    another pool: its data is copied, and machines are moved to it. What is replaced `stops` the machine first that has
+    it, as its `stop` says; a machine whose disks are `remade` so is started again after that.
     """
 
     id: ResourceId
@@ -167,6 +168,9 @@ class Change:
     returns: bool = False
     builds: str = ""
     copies: ResourceId | None = None
+    stops: ResourceId | None = None
+    stop: Stop = field(default_factory=Stop)
+    remade: bool = False
 
     @property
     def disrupts(self) -> bool:
@@ -217,8 +221,8 @@ class Change:
     @property
     def restarts(self) -> bool:
         """Whether the running object is restarted for this change, because its lifecycle allows it."""
-        renamed = self.running and self.moved_from is not None
-        return (bool(self.waiting) or renamed) and self.lifecycle.restart == "now"
+        for_it = self.running and (self.moved_from is not None or self.remade)
+        return (bool(self.waiting) or for_it) and self.lifecycle.restart == "now"
 
     @property
     def effect(self) -> Effect:

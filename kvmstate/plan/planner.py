@@ -18,7 +18,7 @@ from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
 from kvmstate.model.rollout import Rollout
-from kvmstate.plan import agreement, inner, moves, orphans, relocate, sharing, targeted, versions
+from kvmstate.plan import agreement, inner, moves, orphans, relocate, remade, sharing, targeted, versions
 from kvmstate.plan.brake import check_share
 from kvmstate.plan.compare import applied_specs, compare, last_applied, removal
 from kvmstate.plan.dependants import with_dependants
@@ -142,7 +142,10 @@ def make_plan(
     if moved.origins or any(c.blocked or c.suspended for c in changes.values()):
         # what is blocked with what it needs, does not release anything
         changes |= {change.id: change for change in with_dependants(order(changes, desired, inventory))}
+    remade.keep_together(changes)
     keep_used(host, changes, desired)
+    remade.keep_together(changes)
+    remade.with_machines(changes, inventory.project)
     changes = {change.id: change for change in versions.told(changes.values(), inventory)}
     with_moved_pools(changes)
     fitting, tight = _fitting(host, order(changes, desired, inventory))

@@ -12,6 +12,7 @@ from kvmstate.kind import references
 from kvmstate.kinds import BY_WORD, parent_of
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import Resource, ResourceId
+from kvmstate.plan import remade
 
 if TYPE_CHECKING:
     from kvmstate.host.uses import User
@@ -29,7 +30,9 @@ def keep_used(host: Host, changes: dict[ResourceId, Change], desired: Mapping[Re
     found: dict[ResourceId, set[User]] = {}
     for id_, change in taken.items():
         try:
-            found[id_] = users(host, change)
+            changes[id_], found[id_] = remade.released(change, users(host, change), changes)
+            if not changes[id_].destroys or changes[id_].blocked:
+                del found[id_]
         except ConnectionFailed:
             raise
         except HostError as error:

@@ -99,3 +99,27 @@ def test_nobody_is_asked_where_nothing_is_restarted() -> None:
         raise AssertionError
 
     assert order(Restarts([change("x", running=False)], Rollout(), OWN, lacks), ["x", "y"]) == ["x y"]
+
+
+def test_a_machine_is_down_from_when_its_disk_is_made_again_until_it_is_back() -> None:
+    disks = [
+        Change(ResourceId("volume", f"images/{name}"), Action.REPLACE, stops=ResourceId("domain", name))
+        for name in "ab"
+    ]
+    restarts = Restarts([*disks, *RESTARTS[:2]], Rollout(), OWN)
+    one, two = (disk.id for disk in disks)
+    assert restarts.next([one, two], idle=True) == one
+    restarts.begin(one)
+    assert restarts.next([two], idle=False) is None
+    restarts.end(one)
+    assert restarts.next([two], idle=True) is None
+    a = ResourceId("domain", "a")
+    assert restarts.next([two, a], idle=True) == a
+    restarts.begin(a)
+    restarts.end(a)
+    assert restarts.next([two], idle=True) == two
+    restarts.begin(two)
+    restarts.end(two, failed=True)
+    assert restarts.refusal(ResourceId("domain", "c")) == ""
+    # it is off: starting it takes nothing down
+    assert restarts.refusal(ResourceId("domain", "b")) == ""

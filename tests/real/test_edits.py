@@ -192,6 +192,7 @@ FIXED = {
             *(f"VirtualMachine.{field}" for field in ("template", "clone", "inherited")),
             *(f"Volume.{field}" for field in ("template", "templateDisk", "clone", "versionOf")),
             *(f"Volume.build{field}" for field in BUILD),
+            "Volume.madeFor",
             *(f"Volume.versionOf.{field}" for field in ("template", "number", "disk", "recipe")),
         ),
         "of templates and clones: tests/behaviours/test_templates.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvmstate.kind import Fault, Unclear
@@ -27,8 +28,11 @@ def told(machine: S, name: str, project: str) -> S:
         update: dict[str, Any] = {}
         if "interfaces" in machine.model_fields_set:
             update["interfaces"] = [as_libvirt_has(nic) for nic in machine.interfaces]
-        drive = _drive(machine, name, project)
-        machine = _with(machine, drive, "cloudInit").model_copy(update=update)
+        seed = machine.cloud_init.seed(name, [*guests(machine.interfaces, Owner(project, name))])
+        if machine.cloud_init.on_change == "replace":
+            update["disks"] = _made_for(machine.disks, digest(seed))
+        drive = _drive(machine, name, seed)
+        machine = _with(machine.model_copy(update=update), drive, "cloudInit")
     ignition, combustion = machine.ignition, machine.combustion
     if ignition and ignition.by == "fwCfg":
         machine = machine.model_copy(update={"ignition_text": ignition.text})
@@ -39,8 +43,8 @@ def told(machine: S, name: str, project: str) -> S:
         files["combustion/script"] = combustion.script or ""
     if files:
         pool = (combustion and combustion.pool) or (ignition and ignition.pool)
-        seed = {"label": "combustion" if combustion else "ignition", "files": files, "onChange": "ignore"}
-        volume = _seed_in(pool or _pool(machine, place(machine, FIRST_BOOT)), seed)
+        said = {"label": "combustion" if combustion else "ignition", "files": files, "onChange": "ignore"}
+        volume = _seed_in(pool or _pool(machine, place(machine, FIRST_BOOT)), said)
         disk = {"name": FIRST_BOOT, "device": "cdrom", "bus": "scsi", "create": volume}
         machine = _with(machine, Disk.model_validate(disk), place(machine, FIRST_BOOT))
     return owning(machine, *(machine.model_fields_set - {"cloud_init", "ignition", "combustion"}))
@@ -72,17 +76,31 @@ def _has_scsi(machine: VirtualMachineSpec) -> bool:
     return any(each.type == "scsi" for each in machine.controllers) or any(d.bus == "scsi" for d in machine.disks)
 
 
-def _drive(machine: VirtualMachineSpec, name: str, project: str) -> Disk:
+def _made_for(disks: list[Disk], seed: str) -> list[Disk]:
+    """The disks, of which those that begin with an image are of this seed. What is empty at first holds data."""
+
+    def begins(disk: Disk) -> bool:
+        made: Any = disk.create
+        return bool(made and (made.template or made.backing or made.content))
+
+    if not any(map(begins, disks)):
+        why = "no disk is created from a template, a backing volume or content, which could be made again"
+        raise Unclear(Fault(("cloudInit", "onChange"), why, "write onChange: reboot, or create the disk here"))
+    made = ((disk, disk.create.model_copy(update={"made_for": seed})) for disk in disks if disk.create)
+    again = {disk.name: disk.model_copy(update={"create": create}) for disk, create in made if begins(disk)}
+    return [again.get(disk.name, disk) for disk in disks]
+
+
+def _drive(machine: VirtualMachineSpec, name: str, seed: Mapping[str, str]) -> Disk:
     said = machine.cloud_init
     assert said
-    seed = said.seed(name, [*guests(machine.interfaces, Owner(project, name))])
     texts: dict[str, str] = {**seed}
     volume = _seed_in(said.pool or _pool(machine, "cloudInit"), texts)
     disk: dict[str, Any] = {"name": DISK, "device": "cdrom", "bus": said.bus, "create": volume}
     if said.bus == "virtio":
         disk |= {"device": "disk", "readOnly": True}
-    if said.on_change == "ignore":
-        texts["onChange"] = "ignore"
+    if said.on_change != "reboot":
+        texts["onChange"] = said.on_change
         volume |= {"name": said.name} if said.name else {}
     else:
         # another seed is another volume, which the machine gets with its next start, as it does the serial number

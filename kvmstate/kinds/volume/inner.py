@@ -48,4 +48,6 @@ def _own(machine: Mapping[str, Any], disk: str, volume: DiskVolume) -> Mapping[s
     if volume.content and volume.content.seed:
         return None if "cloudInit" in machine else {}
     disks = machine.get("disks") or ()
-    return next((each.get("create") or {} for each in disks if each.get("name") == disk), {})
+    said = next((each.get("create") or {} for each in disks if each.get("name") == disk), {})
+    # another seed of its own is another disk
+    return {**said, "madeFor": volume.made_for} if "cloudInit" in machine else said

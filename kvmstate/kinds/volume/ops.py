@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lxml import etree
 
 from kvmstate.errors import HostError, NotFound, Unseen
-from kvmstate.host import Host, direct, pools, volumes
+from kvmstate.host import Host, direct, domains, pools, volumes
 from kvmstate.host.connection import Glimpse
 from kvmstate.host.identity import UNKNOWN, identity
 from kvmstate.host.objects import Handle, Pool, Volume
@@ -199,6 +199,13 @@ def steps(change: Change, at: Context) -> list[Step]:
             run = partial(given.build, spec.build, spec.format, spec.capacity, change.id.name)
             todo.append(Step("build", run, looks=True))
     if change.action is Action.REPLACE:
+        if machine := change.stops:
+
+            def shut_down() -> None:
+                domain = domains.find(host.connection, machine.name)
+                domains.shutdown(domain, change.stop.timeout, change.stop.on_timeout == "destroy")
+
+            todo.append(simple(f"shut down {machine}", shut_down))
         permit = at.gate.removal(change)
 
         def delete() -> None:

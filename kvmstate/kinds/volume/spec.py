@@ -19,7 +19,7 @@ from kvmstate.model.pool_types import Can, PoolType, Volumes, image_format, pool
 from kvmstate.model.quantity import Bytes, Size
 from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.model.resource import Name
-from kvmstate.xmlbind import Element, Remainder, Section, later, xml
+from kvmstate.xmlbind import Element, Remainder, Section, Sensitive, later, xml
 from kvmstate.xmlbind.codecs import Scalar, present, same_flag, size
 
 
@@ -177,6 +177,12 @@ class VolumeSpec(Spec):
     clone: Literal["linked", "full"] | None = field(
         effect=Effect.NONE,
         doc="A layer over the template's version (linked), or a full copy. Default: as the template says.",
+    )
+    made_for: str | None = field(
+        None,
+        Sensitive(),
+        effect=Given(set=Effect.REPLACE, unset=Effect.NONE, first=Effect.NONE),
+        doc="Written by kvmstate: a digest of the seed for cloud-init that it is made again with.",
     )
     version_of: VersionOf | None = field(effect=Effect.NONE, doc="Written by kvmstate: of what it is a version.")
     compat: Compat | None = xml(
@@ -337,12 +343,8 @@ class VolumeSpec(Spec):
         return self.model_copy(update=update)
 
     def as_applied(self, applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
-        if self.template:
-            said = {"template", "templateDisk", "clone", "backing", "content", "pool", *own}
-        elif self.holds_own():
-            said = {"pool"}
-        else:
-            return self
+        begun = {"template", "templateDisk", "clone", "backing", "content", *own} if self.template else ()
+        said = {"pool", *begun}
         wanted = self.model_dump(mode="json", exclude_unset=True)
         made = {name: value for name, value in wanted.items() if name in said}
         made |= {name: value for name, value in applied.items() if name not in said}

@@ -78,10 +78,11 @@ class CloudInit(Inlining):
         doc="Whether userData, vendorData and users have to fit the schema of cloud-init 25.1.4; false for an image "
         "whose cloud-init knows more.",
     )
-    on_change: Literal["ignore", "reboot"] = field(
+    on_change: Literal["ignore", "reboot", "replace"] = field(
         "ignore",
         doc="What another seed means for a machine that is there. ignore: nothing, as it has booted. reboot: with its "
-        "next start, for which lifecycle.restart counts, it is another instance, and cloud-init runs again.",
+        "next start, for which lifecycle.restart counts, it is another instance, and cloud-init runs again. replace: "
+        "its disks that are created from an image are made again, where their own lifecycle says replace: allow.",
     )
 
     @model_validator(mode="after")
@@ -133,7 +134,7 @@ class CloudInit(Inlining):
         if network := self._network(interfaces):
             texts["networkConfig"] = _json(network)
         # cloud-init runs once for an instance
-        instance = machine if self.on_change == "ignore" else f"{machine}-{digest({**texts, 'host': host})}"
+        instance = f"{machine}-{digest({**texts, 'host': host})}" if self.on_change == "reboot" else machine
         texts["metaData"] = _json({"instance-id": instance, "local-hostname": host, **self.meta_data})
         return texts
 
