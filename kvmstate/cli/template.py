@@ -99,7 +99,7 @@ def _chosen(at: Opened, names: Sequence[str]) -> list[Standing]:
     from kvmstate.manifest import suggest
     from kvmstate.plan.versions import standings
 
-    found = standings(at.session.resources, at.session.store.inventory)
+    found = standings(at.session.host, at.session.resources, at.session.store.inventory)
     known = sorted({each.template for each in found})
     for name in names:
         if name not in known:

@@ -12,6 +12,8 @@ from kvmstate.model.field import field
 from kvmstate.model.resource import Name
 from kvmstate.xmlbind import Keyed, Section, Sensitive
 
+# How the digest of one that may hold secrets begins
+PRIVATE = "private-"
 _USER = r"^[a-z_][a-z0-9_-]{0,31}$"
 
 
@@ -59,6 +61,11 @@ class Build(Section):
     first_boot: list[str] = field([], Sensitive(), doc="Scripts that each clone runs once, when it boots first.")
     ssh_authorized_keys: list[str] = field([], doc="Public keys of who may log in as root.")
     compress: bool = field(True, doc="Whether the image is compressed, and without what its file systems do not use.")
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it may hold secrets."""
+        return bool(self.run_commands or self.first_boot or any(each.content is not None for each in self.files))
 
     def recipe(self) -> dict[str, Any]:
         """What decides what comes out of it."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
 from kvmstate.errors import ManifestErrors, Problem, UsageError
-from kvmstate.kinds import ON_HOST
+from kvmstate.kinds import ALL_KINDS
 from kvmstate.manifest.load import load
 from kvmstate.manifest.manifests import Manifests
 from kvmstate.manifest.reach import Reach
@@ -71,7 +71,7 @@ class Environment(Model):
 Address = Annotated[
     str,
     Field(
-        pattern=f"^({'|'.join(sorted(kind.word for kind in ON_HOST))})/.+$",
+        pattern=f"^({'|'.join(sorted(kind.word for kind in ALL_KINDS if kind.on_host or kind.inherited_by))})/.+$",
         description="As plans show it: domain/web-1, volume/images/root.",
     ),
 ]

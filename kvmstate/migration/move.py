@@ -204,7 +204,7 @@ class Move:
             return entry
         if resource and entry.specs == (recorded(host, resource),):
             return replace(entry, specs=(resource.written,))
-        return unsealed(host, last, observe(host, [entry.id]).get(entry.id), entry)[1] or entry
+        return unsealed(host, resource or last, observe(host, [entry.id]).get(entry.id), entry)[1] or entry
 
     def _send(self, domain: Domain, storage: Storage) -> None:
         target, live = self.target, domains.state(domain) != "stopped"

@@ -56,6 +56,21 @@ def followers(desired: Iterable[Resource], moved: Moved) -> Iterator[Resource]:
             yield BY_WORD[resource.id.kind].ops.followed(resource, moved.observed.get(resource.id), moved.origins)
 
 
+def left(moves: Iterable[Move], changes: dict[ResourceId, Change], inventory: Inventory) -> None:
+    """What has gone to another host, and has another name in the manifests, is not made here, empty; nor what it
+    declares."""
+    for move in moves:
+        entry, change = inventory.get(move.old), changes.get(move.new)
+        if not (entry and entry.left and change and change.action is Action.CREATE):
+            continue
+        why = f"{move.old}, which it is by its new name, is on another host, {entry.suspended}"
+        hint = "plan with that host; or take it out of `moved` in kvmstate.yaml, if this is to be another one"
+        for each in list(changes.values()):
+            declared = each.desired is not None and each.desired.origin.by == str(move.new)
+            if each.action is Action.CREATE and not each.blocked and (each.id == move.new or declared):
+                changes[each.id] = replace(each, blocked=why, hint=hint)
+
+
 def judge(change: Change, old: ResourceId) -> Change:
     """The change of what has a new name, with its renaming; whether and when that can be done."""
     said = f"{old} has moved to {change.id}"

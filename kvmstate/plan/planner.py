@@ -84,8 +84,8 @@ def make_plan(
 
     Raises ManifestErrors for references to nothing, PlanError for a plan that must not be.
     """
-    resources, inventory = versions.resolved(host, resources, inventory)
-    of_versions = () if only is not None or options.targets else tuple(versions.notes(resources, inventory))
+    resources, inventory = versions.resolved(host, resources, inventory, options.moves)
+    of_versions = () if only is not None or options.targets else tuple(versions.notes(host, resources, inventory))
     if only is None and not seen.asked and (plan := _near(host, resources, inventory, options, locate)):
         return plan
     desired = {r.id: r for r in resources if BY_WORD[r.id.kind].on_host}
@@ -125,6 +125,7 @@ def make_plan(
     for new, old in moved.origins.items():
         if new in changes:
             changes[new] = moves.judge(changes[new], old)
+    moves.left(options.moves, changes, inventory)
     if not options.nameless:
         moves.hints(changes, inventory, lambda resource: recorded(host, resource))
     relocate.judge(host, changes, inventory, relocate.pairs(desired, inventory))

@@ -22,7 +22,7 @@ def by(change: Change) -> ResourceId | None:
 
 
 def keep_together(changes: dict[ResourceId, Change]) -> None:
-    """Of what one machine declares, all is made again, or nothing."""
+    """All that one machine declares is made again, or nothing of it."""
     found: dict[ResourceId, list[Change]] = defaultdict(list)
     for change in changes.values():
         if (owner := by(change)) and change.observed:

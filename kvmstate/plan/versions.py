@@ -7,6 +7,7 @@ template. The manifests alone tell neither, so that this comes first in every pl
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,12 +16,13 @@ from typing import Any
 from kvmstate.errors import ManifestErrors, Problem
 from kvmstate.host import Host
 from kvmstate.kind import Cloned, references
+from kvmstate.kind.build import PRIVATE
 from kvmstate.kinds import BY_WORD, parent_of
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.pool_types import PoolType
 from kvmstate.model.reference import VolumeRef
-from kvmstate.model.resource import Lifecycle, Metadata, Origin, Resource, ResourceId
+from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
 from kvmstate.plan.compare import last_applied
 
 # What a record says of a version's volume, and of a clone
@@ -37,6 +39,8 @@ class Version:
     recipe: str
     volumes: dict[str, ResourceId] = field(default_factory=dict)
     incomplete: bool = False
+    # not on record: the host has volumes that are called so
+    found: bool = False
 
     @property
     def bases(self) -> dict[str, VolumeRef]:
@@ -55,23 +59,94 @@ def recorded(inventory: Inventory) -> dict[str, dict[int, Version]]:
     return found
 
 
-def in_force(template: Resource, versions: Mapping[int, Version]) -> tuple[Version, list[Resource]]:
+def in_force(host: Host, template: Resource, versions: Mapping[int, Version]) -> tuple[Version, list[Resource]]:
     """The version of a template as it is declared, which may be there, and its volumes."""
     recipe, newest = template.spec.recipe(), max(versions, default=0)
-    same = [number for number, each in versions.items() if each.recipe == recipe]
+    same = [number for number, each in versions.items() if _is_of(host, each, recipe)]
     # one that was never whole has no clones
     again = bool(newest) and versions[newest].incomplete
     number = max(same) if same else newest if again else newest + 1
-    version, found = Version(number, recipe), []
+    while versions and number > newest and _is_taken(host, template, number):
+        number += 1
+    version = Version(number, recipe)
+    known = versions[number].volumes if number in versions else {}
+    volumes = dict(_volumes(template, number, known, recipe))
+    version.volumes |= {disk: each.id for disk, each in volumes.items()}
+    return version, [*volumes.values()]
+
+
+def _is_of(host: Host, version: Version, recipe: str) -> bool:
+    said = version.recipe
+    return said in (recipe, recipe.removeprefix(PRIVATE)) or (
+        recipe.startswith(PRIVATE) and host.sealing.match(recipe) == said
+    )
+
+
+def _volumes(
+    template: Resource, number: int, known: Mapping[str, ResourceId], recipe: str
+) -> Iterator[tuple[str, Resource]]:
+    """The volumes of a version by the disk that each is of; those that are `known` keep their names when the template
+    gets another one."""
     for disk, id_, said in template.spec.volumes(template.metadata.name, number):
-        kind = BY_WORD[id_.kind]
-        name = Metadata(name=kind.local_name(id_))
-        found.append(Resource(id_, kind.read(said), name, LIFECYCLE, _origin(template)))
-        version.volumes[disk] = id_
-    return version, found
+        id_, kind = known.get(disk, id_), BY_WORD[id_.kind]
+        said[VERSION] |= {"recipe": recipe}
+        yield disk, Resource(id_, kind.read(said), Metadata(name=kind.local_name(id_)), LIFECYCLE, _origin(template))
 
 
-def resolved(host: Host, resources: Iterable[Resource], inventory: Inventory) -> tuple[list[Resource], Inventory]:
+def _is_taken(host: Host, template: Resource, number: int) -> bool:
+    """Whether somebody has a volume of the name that a new version would have."""
+    ids = [id_ for _, id_, _ in template.spec.volumes(template.metadata.name, number)]
+    return any(id_.name in BY_WORD[id_.kind].ops.observe(host, {id_.name}) for id_ in ids)
+
+
+def _found(host: Host, template: Resource) -> dict[int, Version]:
+    """Versions that the host seems to have, of a template of which nothing is on record: that may have been lost. The
+    last is taken for the one in force."""
+    versions: dict[int, Version] = {}
+    for disk, id_, _ in template.spec.volumes(template.metadata.name, 0):
+        head, _, tail = id_.name.rpartition(f"{template.metadata.name}-v0")
+        pattern = re.compile(rf"{re.escape(f'{head}{template.metadata.name}')}-v([1-9][0-9]*){re.escape(tail)}")
+        for name in BY_WORD[id_.kind].ops.names(host):
+            if match := pattern.fullmatch(name):
+                version = versions.setdefault(int(match[1]), Version(int(match[1]), "", found=True))
+                version.volumes[disk] = ResourceId(id_.kind, name)
+    if versions:
+        versions[max(versions)].recipe = template.spec.recipe()
+    return versions
+
+
+def _renamed(inventory: Inventory, moves: Iterable[Move], declared: Collection[ResourceId]) -> Inventory:
+    """The record as if templates that have another name by now had had it always."""
+    there = recorded(inventory)
+    onward = {
+        move.old.name: move.new.name
+        for move in moves
+        if BY_WORD[move.old.kind].inherited_by and move.new in declared and move.old not in declared
+        if move.old.name in there and move.new.name not in there
+    }
+    if not onward:
+        return inventory
+
+    def spec(said: Mapping[str, Any]) -> dict[str, Any]:
+        made = {**said}
+        if CLONE in made and (name := str(made[CLONE]).partition("@"))[0] in onward:
+            made[CLONE] = "".join((onward[name[0]], *name[1:]))
+        if VERSION in made and (old := made[VERSION][CLONE]) in onward:
+            made[VERSION] = {**made[VERSION], CLONE: onward[old]}
+        return made
+
+    entries = {
+        id_: entry
+        if (specs := tuple(map(spec, entry.specs))) == entry.specs
+        else replace(entry, specs=specs, digest="")
+        for id_, entry in inventory.entries.items()
+    }
+    return replace(inventory, entries=entries)
+
+
+def resolved(
+    host: Host, resources: Iterable[Resource], inventory: Inventory, moves: Iterable[Move] = ()
+) -> tuple[list[Resource], Inventory]:
     """The resources with versions of the templates among them, and with clones of these in place of what names a
     template; and the record, without what clones that stand alone were made from, where that goes. Raises
     ManifestErrors for versions that are not there."""
@@ -79,10 +154,13 @@ def resolved(host: Host, resources: Iterable[Resource], inventory: Inventory) ->
     templates = {each.metadata.name: each for each in every.values() if each.spec.recipe()}
     if not templates and not any(each.spec.cloned() for each in every.values()):
         return [*every.values()], inventory
+    inventory = _renamed(inventory, moves, every.keys())
     known = recorded(inventory)
     current: dict[str, Version] = {}
     for name, template in templates.items():
-        current[name], volumes = in_force(template, known.get(name, {}))
+        if name not in known:
+            known[name] = _found(host, template)
+        current[name], volumes = in_force(host, template, known[name])
         every |= {each.id: each for each in volumes}
     _as_applied(every, inventory)
     problems: list[Problem] = []
@@ -99,6 +177,9 @@ def resolved(host: Host, resources: Iterable[Resource], inventory: Inventory) ->
             problems.append(_undeclared(resource, cloned, templates))
             continue
         numbers = {**known.get(cloned.template, {}), newest.number: newest}
+        if spec := _as_found(host, resource, cloned, numbers):
+            every[id_] = replace(resource, spec=spec)
+            continue
         version = numbers.get(cloned.number or newest.number)
         if version is None or cloned.disk not in version.volumes:
             problems.append(_missing(resource, cloned, version, numbers))
@@ -109,7 +190,7 @@ def resolved(host: Host, resources: Iterable[Resource], inventory: Inventory) ->
         every[id_] = replace(resource, spec=spec)
     if problems:
         raise ManifestErrors(problems)
-    every |= _still_used(every, known, inventory, templates)
+    every |= dict(_still_used(every, known, inventory, templates))
     return _standing_alone(every, made, inventory)
 
 
@@ -154,6 +235,23 @@ def _as_made(resource: Resource, cloned: Cloned, entry: Entry | None) -> Any:
     return resource.spec.cloned_as(applied)
 
 
+def _as_found(host: Host, resource: Resource, cloned: Cloned, versions: Mapping[int, Version]) -> Any:
+    """The spec of a clone of which nothing is on record, as the host has it; None where it lies on no version."""
+    if not any(each.found for each in versions.values()):
+        return None
+    seen = BY_WORD[resource.id.kind].ops.observe(host, {resource.id.name}).get(resource.id.name)
+    below = seen.config.lies_on() if isinstance(seen, Observed) else None
+    for number, version in versions.items():
+        if below and version.volumes.get(cloned.disk) == ResourceId(resource.id.kind, str(below)):
+            name = f"{cloned.template}@{number}"
+            return (
+                resource.spec.cloned_as({CLONE: name, "backing": str(below)})
+                if cloned.number in (None, number)
+                else None
+            )
+    return None
+
+
 def _still_used(
     every: Mapping[ResourceId, Resource],
     known: Mapping[str, Mapping[int, Version]],
@@ -163,6 +261,10 @@ def _still_used(
     """Older versions that layers lie on, as they were built."""
     bases = {ResourceId(id_.kind, str(ref)) for id_, r in every.items() if (ref := r.spec.lies_on())}
     for name, versions in known.items():
+        for number, version in versions.items():
+            if version.found and name in templates and bases & {*version.volumes.values()} - every.keys():
+                made = _volumes(templates[name], number, version.volumes, version.recipe)
+                yield from ((each.id, each) for _, each in made if each.id in bases and each.id not in every)
         for id_ in (id_ for version in versions.values() for id_ in version.volumes.values()):
             entry = inventory.get(id_)
             if id_ in bases and id_ not in every and name in templates and entry and (old := last_applied(entry)):
@@ -225,6 +327,11 @@ def told(changes: Collection[Change], inventory: Inventory) -> Iterator[Change]:
     """Older versions say why they stay, and without --prune that they may go."""
     for change in changes:
         entry = inventory.get(change.id)
+        if change.action is Action.ADOPT and change.blocked and change.desired and VERSION in change.desired.written:
+            by = change.desired.origin.by
+            hint = f"`kvmstate adopt` takes it for that version of {by}; else delete it, or give {by} another name"
+            yield replace(change, hint=hint)
+            continue
         if change.desired or not entry or not entry.specs or not (said := entry.specs[-1].get(VERSION)):
             yield change
             continue
@@ -263,11 +370,11 @@ class Standing:
         return "in force" if self.current else "kept" if self.linked else "unused"
 
 
-def standings(resources: Iterable[Resource], inventory: Inventory) -> list[Standing]:
+def standings(host: Host, resources: Iterable[Resource], inventory: Inventory) -> list[Standing]:
     """All versions that are there or are to be, by template and number."""
     known = recorded(inventory)
     current = {
-        each.metadata.name: in_force(each, known.get(each.metadata.name, {}))[0]
+        each.metadata.name: in_force(host, each, known.get(each.metadata.name, {}))[0]
         for each in resources
         if each.spec.recipe()
     }
@@ -288,10 +395,10 @@ def standings(resources: Iterable[Resource], inventory: Inventory) -> list[Stand
     return found
 
 
-def notes(resources: Iterable[Resource], inventory: Inventory) -> Iterator[str]:
+def notes(host: Host, resources: Iterable[Resource], inventory: Inventory) -> Iterator[str]:
     """How many clones each version has, of templates with several."""
     found: dict[str, list[Standing]] = defaultdict(list)
-    for each in standings(resources, inventory):
+    for each in standings(host, resources, inventory):
         found[each.template].append(each)
     for name, versions in found.items():
         if len(versions) > 1:

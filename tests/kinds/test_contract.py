@@ -160,7 +160,7 @@ def test_what_is_imported_has_a_place_of_its_own(kind: Kind) -> None:
 @every_kind
 def test_kvmstate_yaml_may_say_that_it_has_moved(kind: Kind) -> None:
     said = {"from": address(kind, "old"), "to": address(kind, "new")}
-    if kind.on_host:
+    if kind.on_host or kind.inherited_by:
         Moved.model_validate(said)
     else:
         # it has no object that would have to be renamed

@@ -30,6 +30,7 @@ def test_a_running_machine_moves_to_a_host_that_sees_its_disks_and_back(pair: Pa
         interfaces=[{"name": "one", "network": "lan"}],
         # each host's record has a hash of its own
         graphics=[{"type": "vnc", "password": {"clear": "secret"}}],
+        cloudInit={"userData": {"password": "secret"}},
     )
     pair.stage(pair.pool("shared"))
     project.converge(LAN, pair.pool("shared"), *machine)
@@ -66,6 +67,17 @@ def test_a_running_machine_moves_to_a_host_that_sees_its_disks_and_back(pair: Pa
     connection.close()
     again = pair.migrate()
     assert again.code == 0, again
+
+    # another name does not make it once more, empty
+    (project.folder / "kvmstate.yaml").write_text(
+        (said := (project.folder / "kvmstate.yaml").read_text()) + "moved: [{from: domain/web, to: domain/shop}]\n"
+    )
+    renamed = {**machine[0], "metadata": {"name": "shop"}}
+    project.write(LAN, pair.pool("shared"), renamed)
+    planned = project.plan().out
+    assert planned.count("domain/web, which it is by its new name, is on another host") == 3, planned
+    (project.folder / "kvmstate.yaml").write_text(said)
+    project.write(LAN, pair.pool("shared"), *machine)
 
     back = pair.migrate(back=True)
     assert back.code == 0, back

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from kvmstate.kind import Declaration, Form
-from kvmstate.kind.build import Build
+from kvmstate.kind.build import PRIVATE, Build
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
 from kvmstate.model.reference import VolumeRef
@@ -82,7 +82,8 @@ class TemplateSpec(Section, Declaration):
     )
 
     def recipe(self) -> str:
-        """A digest of what its versions are built from: another one is another version."""
+        """A digest of what its versions are built from: another one is another version. Where that may hold secrets,
+        the record has a hash of it that needs the host's key, as of all secrets."""
         said = self.model_dump(mode="json", exclude={"clone", "defaults", "build"}, exclude_defaults=True)
         if self.build:
             said["build"] = self.build.recipe()
@@ -94,7 +95,8 @@ class TemplateSpec(Section, Declaration):
                 each.pop("url", None)
             elif "file" in each:
                 each["file"] = os.path.basename(each["file"])
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        return f"{PRIVATE}{digest}" if self.build and self.build.is_private else digest
 
     def volumes(self, name: str, number: int) -> Iterator[tuple[str, ResourceId, dict[str, Any]]]:
         """The volumes of a version: which disk each is of, its address, and what a Volume document would say."""

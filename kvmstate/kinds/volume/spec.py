@@ -9,7 +9,7 @@ from lxml import etree
 from pydantic import PrivateAttr, model_validator
 
 from kvmstate.kind import Cloned, Fault, Form, Image, Spec
-from kvmstate.kind.build import Build
+from kvmstate.kind.build import PRIVATE, Build
 from kvmstate.kinds.volume import options
 from kvmstate.kinds.volume.options import Compat, Permissions
 from kvmstate.model.change import FieldChange
@@ -112,7 +112,12 @@ class VersionOf(Section):
     template: str = field(required=True)
     number: int = field(required=True)
     disk: str = field(required=True, doc="Of which disk.")
-    recipe: str = field(required=True, doc="A digest of what it was built from.")
+    recipe: str = field(
+        None,
+        Sensitive(lambda text: not text.startswith(PRIVATE)),
+        required=True,
+        doc="A digest of what it was built from.",
+    )
 
 
 class VolumeSpec(Spec):
