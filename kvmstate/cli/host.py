@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group("host")
 def command() -> None:
-    """Start and stop a host's machines as it boots and shuts down.
+    """Start and stop a host's machines with it, and open its ports.
 
     `kvmstate service guests` has systemd do it. What a machine does is said by hostBoot and onHostShutdown in its
     manifest, and stands in its domain: these commands need no manifests."""
@@ -60,6 +61,27 @@ def shutdown(connect: str | None, timeout: int | None, fmt: Format) -> int:
 
     with open_host(connect or inputs(()).project().connection) as host:
         return _told(fmt, power.shutdown(host, timeout))
+
+
+@command.command("forwards")
+@click.option("--come", metavar="KIND/NAME", default="", help="Of a network or machine that has just started.")
+@click.option("--gone", metavar="KIND/NAME", default="", help="Of one that has just stopped.")
+@format_option
+def forwards(come: str, gone: str, fmt: Format) -> int:
+    """Open the ports of this host that lead to machines.
+
+    Which ones, say `portForwards` of the networks; they stand in libvirt's files here. Rules are written again each
+    time: what is not wanted any more is closed. Hooks of libvirt run this when a network or a machine starts or stops,
+    see `kvmstate service forwards`. Needs root."""
+    from kvmstate.host.forwards import open_ports, wanted
+
+    found = wanted(come=come, gone=gone)
+    open_ports(found)
+    with telling(fmt) as tell:
+        for each in found:
+            to = f"{each.machine}:{each.port} on network {each.network}"
+            tell(f"{each.protocol} {each.host} -> {to}: {each.why_not or f'open, to {each.address}'}", **asdict(each))
+    return 0
 
 
 def _told(fmt: Format, found: Iterable[tuple[str, Told]]) -> int:

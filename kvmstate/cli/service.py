@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kvmstate.cli.forwards_service import forwards
 from kvmstate.cli.guests_service import guests
 from kvmstate.cli.options import credential
 from kvmstate.cli.units import call, force_option, program, remove, root_option, write
@@ -33,6 +34,7 @@ def command() -> None:
 
 
 command.add_command(guests)
+command.add_command(forwards)
 
 
 def _project(context: click.Context, option: click.Parameter, name: str) -> str:

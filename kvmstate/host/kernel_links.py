@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ def kernel_links(host: Host) -> list[Link] | None:
     for pid in sorted(host.sight.daemons()):
         with suppress(OSError, ValueError, subprocess.SubprocessError):
             found = subprocess.run(
-                [*_entering(pid), "ip", "-json", "-details", "address"],
+                [*entering(pid), "ip", "-json", "-details", "address"],
                 capture_output=True,
                 check=True,
                 timeout=_SECONDS,
@@ -50,10 +49,8 @@ def kernel_links(host: Host) -> list[Link] | None:
     return None
 
 
-def _entering(pid: int) -> list[str]:
+def entering(pid: int) -> list[str]:
     """The beginning of a command that is to see the network of this process. Raises OSError, for who may not see it."""
-    if not shutil.which("ip"):
-        raise FileNotFoundError("ip")
     try:
         if os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net"):
             return []

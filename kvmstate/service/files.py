@@ -10,6 +10,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from kvmstate.errors import UsageError
 
@@ -30,10 +31,13 @@ class Standing(enum.Enum):
 class File:
     path: Path
     body: str
+    # what comes before all else
+    lead: ClassVar[str] = ""
+    mode: ClassVar[int] = 0o644
 
     @property
     def content(self) -> str:
-        return f"{_HEAD}{_digest(self.body)}\n{self.body}"
+        return f"{self.lead}{_HEAD}{_digest(self.body)}\n{self.body}"
 
     @property
     def standing(self) -> Standing:
@@ -46,7 +50,7 @@ class File:
             raise UsageError(f"{self.path}: {error.strerror}") from None
         if there == self.content:
             return Standing.SAME
-        headed = _HEADED.fullmatch(there)
+        headed = _HEADED.fullmatch(there.removeprefix(self.lead))
         return Standing.OLD if headed and _digest(headed[2]) == headed[1] else Standing.FOREIGN
 
     def write(self) -> None:
@@ -55,7 +59,7 @@ class File:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_text(self.content, encoding="utf-8")
-            beside.chmod(0o644)
+            beside.chmod(self.mode)
             beside.replace(self.path)
         except PermissionError as error:
             raise UsageError(f"{error.filename}: {error.strerror}", "run it as root") from None

@@ -20,6 +20,7 @@ NAMESPACES = {
     "libosinfo": "http://libosinfo.org/xmlns/libvirt/domain/1.0",
     "host-boot": "https://kvmstate.dev/xmlns/host-boot/1.0",
     "host-shutdown": "https://kvmstate.dev/xmlns/host-shutdown/1.0",
+    "port-forwards": "https://kvmstate.dev/xmlns/port-forwards/1.0",
 }
 for _prefix, _uri in NAMESPACES.items():
     # people read the XML that libvirt keeps: their prefixes, not ns0

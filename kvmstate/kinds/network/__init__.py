@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kvmstate.kinds.network.dns import Dns as Dns
     from kvmstate.kinds.network.dns import Domain as Domain
     from kvmstate.kinds.network.forward import Forward as Forward
+    from kvmstate.kinds.network.forwards import Forwarded as Forwarded
     from kvmstate.kinds.network.leases import Dhcp as Dhcp
     from kvmstate.kinds.network.ports import Bandwidth as Bandwidth
     from kvmstate.kinds.network.ports import PortGroup as PortGroup
@@ -22,6 +23,7 @@ else:
     for _module, _names in {
         "dns": ("Dns", "Domain"),
         "forward": ("Forward",),
+        "forwards": ("Forwarded",),
         "leases": ("Dhcp",),
         "ports": ("Bandwidth", "PortGroup", "VirtualPort", "Vlan"),
     }.items():

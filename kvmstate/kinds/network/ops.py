@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import replace
 
 from lxml import etree
 
 from kvmstate.errors import HostError
-from kvmstate.host import Host, networks
+from kvmstate.host import Host, forwards, networks
 from kvmstate.host.clients import clients
 from kvmstate.host.objects import Network
 from kvmstate.kind import Context, Ops
@@ -27,6 +27,7 @@ from kvmstate.xmlbind import document, parse, to_text
 # A network without a bridge name has none in XML until libvirt picks one: nothing to add.
 BASE = "<network><name/></network>"
 VLANS_OF_BRIDGES = (11, 0, 0)
+PORTS = "portForwards"
 # how many machines are on it
 _VOLATILE = re.compile(r" connections='\d+'")
 
@@ -51,7 +52,11 @@ def _read(seen: Observed) -> tuple[NetworkSpec, NetworkSpec | None]:
     def spec(text: str) -> NetworkSpec:
         return parse(NetworkSpec, document(text)).model_copy(update=seen.calls)
 
-    return spec(seen.xml), spec(seen.active_xml) if seen.active_xml else None
+    config = spec(seen.xml)
+    if not seen.active_xml:
+        return config, None
+    # of what is for kvmstate, what is defined holds at once
+    return config, spec(seen.active_xml).model_copy(update={"port_forwards": config.port_forwards})
 
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> NetworkSpec:
@@ -60,9 +65,13 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Net
 
 
 def checked(host: Host, change: Change, entry: Entry | None) -> Change:
-    """What only a newer libvirt can."""
+    """What only a newer libvirt can, and what more it takes to open ports."""
     spec = change.spec
-    if change.blocked or change.action not in (Action.CREATE, Action.UPDATE) or not spec.vlan:
+    if change.blocked or change.action not in (Action.CREATE, Action.UPDATE):
+        return change
+    if _opens(change):
+        change = replace(change, reason="; ".join(filter(None, (change.reason, *_told_of_ports(host)))))
+    if not spec.vlan:
         return change
     of_bridge = spec.forward is not None and spec.forward.mode == "bridge"
     switched = spec.virtual_port is not None and spec.virtual_port.type == "openvswitch"
@@ -70,6 +79,23 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
         why = "the host's libvirt has VLANs of Open vSwitch only; of other bridges from 11.0 on"
         return replace(change, blocked=why, hint="leave vlan out, or say virtualPort: {type: openvswitch}")
     return change
+
+
+def _opens(change: Change) -> bool:
+    """Whether ports of the host are opened or closed by this change."""
+    return any(field.path[0] == PORTS for field in change.fields) or bool(change.spec.port_forwards and change.restarts)
+
+
+def _open(host: Host) -> Step:
+    return simple("open and close ports of the host", lambda: forwards.refresh(host))
+
+
+def _told_of_ports(host: Host) -> Iterator[str]:
+    if not forwards.may(host):
+        yield "its ports are opened by `kvmstate host forwards` on the host, as root"
+    if not forwards.keeps(host):
+        where = " if that is not so yet" if forwards.keeps(host) is None else ""
+        yield f"`kvmstate service forwards install` there keeps them open after a start{where}"
 
 
 def portable(observed: Observed, host: Host) -> tuple[NetworkSpec, etree._Element]:
@@ -82,7 +108,9 @@ def steps(change: Change, at: Context) -> list[Step]:
     name, spec, host = change.id.name, change.spec, at.host
     if change.action is Action.DELETE:
         permit = at.gate.removal(change)
-        return [simple("stop and undefine", lambda: networks.undefine(_find(host, name), permit))]
+        gone = [simple("stop and undefine", lambda: networks.undefine(_find(host, name), permit))]
+        seen = change.observed.config if change.observed else None
+        return [*gone, _open(host)] if seen and seen.port_forwards and forwards.may(host) else gone
 
     def define() -> None:
         if change.observed is None:
@@ -120,6 +148,8 @@ def steps(change: Change, at: Context) -> list[Step]:
         step("start", start)
     if spec.active and (restarts or change.plugs_in):
         todo.append(simple("plug running machines in again", lambda: plug_in(change, host)))
+    if _opens(change) and forwards.may(host):
+        todo.append(_open(host))
     return todo
 
 

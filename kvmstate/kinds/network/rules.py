@@ -47,6 +47,10 @@ def faults(spec: NetworkSpec) -> Iterator[Fault]:
     imported = spec.remainder is not None
     addresses = [ip_interface(ip.address) for ip in spec.ips]
     yield from _forward(spec)
+    if spec.port_forwards:
+        from kvmstate.kinds.network import forwards  # few networks have some
+
+        yield from forwards.faults(spec)
     yield from _one_dhcp_each(spec, addresses)
     for index, (ip, address) in enumerate(zip(spec.ips, addresses, strict=True)):
         yield from _dhcp(("ips", index), ip, address, by_path=bool(spec.xml) or imported)

@@ -8,7 +8,7 @@ from lxml import etree
 from pydantic import model_validator
 
 from kvmstate.kind import Claim, Fault, Form, Spec
-from kvmstate.kinds.network import Bandwidth, Dns, Domain, Forward, PortGroup, VirtualPort, Vlan, rules
+from kvmstate.kinds.network import Bandwidth, Dns, Domain, Forward, Forwarded, PortGroup, VirtualPort, Vlan, rules
 from kvmstate.kinds.network.addresses import Ip, Route
 from kvmstate.kinds.network.rules import ROUTED
 from kvmstate.model.address import Mac
@@ -58,6 +58,13 @@ class NetworkSpec(Spec):
     )
     port_groups: list[PortGroup] = xml_list(
         "portgroup", key="name", whole=True, effect=Effect.LIVE, throughout=True, doc="What interfaces may name."
+    )
+    port_forwards: list[Forwarded] = xml_list(
+        "metadata/port-forwards:forwards/port-forwards:forward",
+        key="host",
+        whole=True,
+        effect=Effect.NONE,
+        doc="Ports of the host that lead to machines, of mode nat. `kvmstate host forwards` opens them on the host.",
     )
     dnsmasq_options: list[str] = xml_list(
         "dnsmasq:options/dnsmasq:option/@value", doc="Lines for dnsmasq's own configuration. At your own risk."
