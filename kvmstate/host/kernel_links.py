@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kvmstate.host.connection import Host
 
 _SECONDS = 10
+_ACCEPT_RA = "/proc/sys/net/ipv6/conf/{}/accept_ra"
 # what others than people make, for guests
 TAPS = ("tun", "macvtap", "ipvtap")
 _STACKED = ("vlan", "macvlan", "ipvlan", "macvtap", "ipvtap")
@@ -39,14 +40,24 @@ def kernel_links(host: Host) -> list[Link] | None:
     """None where nobody can look: it is another machine, or a network that this process may not see."""
     for pid in sorted(host.sight.daemons()):
         with suppress(OSError, ValueError, subprocess.SubprocessError):
-            found = subprocess.run(
-                [*entering(pid), "ip", "-json", "-details", "address"],
-                capture_output=True,
-                check=True,
-                timeout=_SECONDS,
-            )
-            return read(found.stdout)
+            return read(_said([*entering(pid), "ip", "-json", "-details", "address"]))
     return None
+
+
+def losing_routes(host: Host) -> list[str]:
+    """The devices whose IPv6 default routes come from router advertisements, which the kernel does not take any more
+    once it forwards IPv6, unless accept_ra is 2. Empty where nobody can look."""
+    for pid in sorted(host.sight.daemons()):
+        with suppress(OSError, ValueError, subprocess.SubprocessError):
+            into = entering(pid)
+            routes = json.loads(_said([*into, "ip", "-6", "-json", "route", "show", "default"]) or "[]")
+            devices = dict.fromkeys(each["dev"] for each in routes if each.get("protocol") == "ra" and "dev" in each)
+            return [each for each in devices if _said([*into, "cat", _ACCEPT_RA.format(each)]).strip() != b"2"]
+    return []
+
+
+def _said(words: list[str]) -> bytes:
+    return subprocess.run(words, capture_output=True, check=True, timeout=_SECONDS).stdout
 
 
 def entering(pid: int) -> list[str]:

@@ -93,6 +93,39 @@ def test_what_the_host_lacks_is_told(project: Project) -> None:
         assert "the host has no device kvmnone" in project.plan().out
 
 
+def test_a_domain_that_another_network_has_is_told(project: Project, connection: Any) -> None:
+    text = "<network><name>other</name><domain name='lab.example'/><ip address='10.96.0.1' prefix='24'/></network>"
+    connection.networkDefineXML(text)
+    mine = [
+        resource("Network", name, domain={"name": "lab.example"}, ips=[{"address": f"10.98.{number}.1/24"}])
+        for number, name in enumerate(("lan", "office"))
+    ]
+    project.write(*mine)
+    said = project.plan().out
+    assert "lab.example is also the domain of network office; lab.example is also the domain of network other" in said
+    assert "lab.example is also the domain of network lan; lab.example is also the domain of network other" in said
+    project.converge()
+
+
+def test_ipv6_routes_by_router_advertisements_that_forwarding_ends_are_told(project: Project) -> None:
+    on_host(
+        project, "ip link add kvmra type bridge; ip address add fd00:96::9/64 dev kvmra nodad; ip link set kvmra up"
+    )
+    on_host(project, "ip -6 route add default via fd00:96::1 dev kvmra proto ra")
+    try:
+        six = lan(forward={"mode": "route"}, ips=[{"address": "fd00:97::1/64"}])
+        project.write(six)
+        assert "set net.ipv6.conf.kvmra.accept_ra=2 there" in project.plan().out
+        # none of it where nothing is forwarded, or where they are taken all the same
+        project.write(lan(ips=[{"address": "fd00:97::1/64"}]))
+        assert "accept_ra" not in project.plan().out
+        on_host(project, "echo 2 >/proc/sys/net/ipv6/conf/kvmra/accept_ra")
+        project.write(six)
+        assert "accept_ra" not in project.plan().out
+    finally:
+        on_host(project, "ip link delete kvmra")
+
+
 def test_own_networks_and_their_bridges_are_no_strangers(project: Project, connection: Any) -> None:
     """Also when one takes over what another had, and where only a part is looked at."""
     one = resource("Network", "one", {"restart": "now"}, bridge={"name": "kvmone"}, ips=[{"address": "10.98.0.1/24"}])

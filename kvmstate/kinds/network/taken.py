@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kvmstate.host import networks, plugs
+from kvmstate.host.kernel_links import losing_routes
 from kvmstate.host.links import Links, links
 from kvmstate.host.objects import Network
 from kvmstate.kind import Scene
@@ -32,6 +33,7 @@ class _Other:
     bridge: str
     makes_bridge: bool
     addresses: tuple[Interface, ...]
+    domain: str = ""
 
 
 class Taken:
@@ -44,9 +46,10 @@ class Taken:
     def networks(self) -> list[_Other]:
         def look(network: Network) -> _Other:
             text = networks.xml(network, inactive=not (active := network.active))
-            found = parse(NetworkSpec, document(text)).ips if active else []
-            addresses = tuple(ipaddress.ip_interface(ip.address) for ip in found)
-            return _Other(network.name, plugs.bridge(text), plugs.makes_bridge(text), addresses)
+            found = parse(NetworkSpec, document(text))
+            addresses = tuple(ipaddress.ip_interface(ip.address) for ip in (found.ips if active else ()))
+            domain = found.domain.name if found.domain else ""
+            return _Other(network.name, plugs.bridge(text), plugs.makes_bridge(text), addresses, domain)
 
         return self._at.host.each(look, networks.all_networks(self._at.host.connection))
 
@@ -64,6 +67,11 @@ class Taken:
         devices = None if found.devices is None else found.devices - bridges
         return Links(devices, tuple(route for route in found.routes if route[0] not in bridges))
 
+    @cached_property
+    def losing(self) -> list[str]:
+        """Devices whose IPv6 routes the host loses with a network that forwards IPv6."""
+        return losing_routes(self._at.host)
+
     def judged(self, change: Change) -> Change:
         """The change of a network, blocked where it could not start, or saying what it meets."""
         spec = change.spec
@@ -72,8 +80,21 @@ class Taken:
             return change
         for why, hint in _refused(spec, self):
             return replace(change, blocked=why, hint=hint)
-        told = "; ".join(_met(spec, self))
+        told = "; ".join((*_met(spec, self), *self._same_domain(change)))
         return replace(change, reason="; ".join(filter(None, (change.reason, told)))) if told else change
+
+    def _same_domain(self, change: Change) -> Iterator[str]:
+        """Each network's dnsmasq answers of it what it knows itself, and not what the other one does."""
+        name = change.spec.domain.name if change.spec.domain else ""
+        own = {
+            id_.name: each.spec.domain for id_, each in self._at.desired.items() if isinstance(each.spec, NetworkSpec)
+        }
+        domains = {each.name: each.domain for each in self.strangers} | {
+            network: domain.name if domain else "" for network, domain in own.items()
+        }
+        for network, domain in sorted(domains.items()):
+            if name and domain == name and network != change.id.name:
+                yield f"{name} is also the domain of network {network}"
 
 
 def _own_bridge(spec: NetworkSpec) -> str | None:
@@ -118,6 +139,12 @@ def _met(spec: NetworkSpec, host: Taken) -> Iterator[str]:
         for device, route in host.links.routes:
             if route.version == prefix.version and route.overlaps(prefix):
                 yield f"{prefix} overlaps with {route}, which the host reaches through {device}"
+    if spec.forward and spec.forward.mode in ROUTED and any(":" in ip.address for ip in spec.ips):
+        for device in host.losing:
+            yield (
+                f"the host has IPv6 routes through {device} by router advertisements, which it takes no more when it "
+                f"forwards IPv6: set net.ipv6.conf.{device}.accept_ra=2 there"
+            )
     if host.links.devices is not None and (forward := spec.forward):
         bridge = spec.bridge.name if spec.bridge and forward.mode == "bridge" else None
         named = [forward.dev, forward.pf, bridge, *(each.dev for each in forward.interfaces)]
