@@ -49,6 +49,7 @@ ACTING |= {"clone", "suspend", "resume", "confirm", "host"}
 STREAMS = ("apply", "destroy", "adopt", "recreate")
 LOOKS = {
     "snapshot": ([], ["list"], ["tree"], ["show"]),
+    "host": ([], ["interfaces"]),
     "template": ([], ["list"], ["tree"]),
     "vm": ([], ["list"], ["top"], ["wait"], ["display"], ["console"]),
 }

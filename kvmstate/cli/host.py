@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @click.group("host")
 def command() -> None:
-    """Start and stop a host's machines with it, and open its ports.
+    """Look after a host: machines that start with it, ports, interfaces.
 
-    `kvmstate service guests` has systemd do it. What a machine does is said by hostBoot and onHostShutdown in its
-    manifest, and stands in its domain: these commands need no manifests."""
+    `kvmstate service guests` has systemd start and stop machines with their host. What a machine does is said by
+    hostBoot and onHostShutdown in its manifest, and stands in its domain: these commands need no manifests."""
 
 
 @command.command("boot")
@@ -61,6 +61,26 @@ def shutdown(connect: str | None, timeout: int | None, fmt: Format) -> int:
 
     with open_host(connect or inputs(()).project().connection) as host:
         return _told(fmt, power.shutdown(host, timeout))
+
+
+@command.command("interfaces")
+@connect_option
+@format_option
+def interfaces(connect: str | None, fmt: Format) -> int:
+    """List the host's network interfaces, and who uses them.
+
+    Links, bridges, VLANs and bonds with their addresses: those of its kernel where kvmstate runs on the host, else
+    those that libvirt's interface and node device drivers tell of. Nothing is changed."""
+    from kvmstate.cli.formats import show
+    from kvmstate.cli.options import inputs
+    from kvmstate.host import open_host
+    from kvmstate.host.interfaces import interfaces
+    from kvmstate.views.interfaces import output
+
+    with open_host(connect or inputs(()).project().connection) as host:
+        found = interfaces(host)
+    show(fmt, output(found))
+    return 0
 
 
 @command.command("forwards")

@@ -196,3 +196,16 @@ def test_what_libvirt_has_taken_is_imported_as_it_is(
     assert taken.code == 0, taken
     planned = kvmstate("plan", str(folder), "--detailed-exitcode")
     assert planned.code == 0, planned
+
+
+def test_title_and_description_need_a_libvirt_that_knows_them(project: Project, connection: libvirt.virConnect) -> None:
+    said = resource("Network", "lan", title="Office", description="For\neverybody.")
+    if connection.getLibVersion() < 9_007_000:
+        project.write(said)
+        assert "knows no title and description of networks; from 9.7 on it does" in project.plan().out
+        return
+    project.converge(said)
+    assert connection.networkLookupByName("lan").XMLDesc().count("Office") == 1
+    # also of one that runs, whose guests notice nothing
+    project.converge(resource("Network", "lan", title="Lab"))
+    assert "restart" not in project.plan().out

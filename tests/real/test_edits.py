@@ -161,6 +161,8 @@ FIXED = {
         f"VirtualMachine.tpm.{field}": "of an emulated TPM, which libvirt defines only where swtpm is"
         for field in ("version", "encryption", "encryption.secret")
     },
+    "Network.title": "of a newer libvirt than is here: tests/behaviours/test_network_rules.py",
+    "Network.description": "of a newer libvirt than is here: tests/behaviours/test_network_rules.py",
     "Network.forward.addresses": "libvirt takes none that is not the virtual function of a network card",
     **dict.fromkeys(ELSEWHERE, "of another architecture, another hypervisor, or hardware that is not here"),
     **dict.fromkeys(NEWER, "of a newer libvirt or QEMU than is here"),

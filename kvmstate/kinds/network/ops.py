@@ -27,6 +27,7 @@ from kvmstate.xmlbind import document, parse, to_text
 # A network without a bridge name has none in XML until libvirt picks one: nothing to add.
 BASE = "<network><name/></network>"
 VLANS_OF_BRIDGES = (11, 0, 0)
+WORDS = (9, 7, 0)
 PORTS = "portForwards"
 # how many machines are on it
 _VOLATILE = re.compile(r" connections='\d+'")
@@ -55,8 +56,9 @@ def _read(seen: Observed) -> tuple[NetworkSpec, NetworkSpec | None]:
     config = spec(seen.xml)
     if not seen.active_xml:
         return config, None
-    # of what is for kvmstate, what is defined holds at once
-    return config, spec(seen.active_xml).model_copy(update={"port_forwards": config.port_forwards})
+    # of what is for people, and for kvmstate, what is defined holds at once
+    update = {name: getattr(config, name) for name in ("title", "description", "port_forwards")}
+    return config, spec(seen.active_xml).model_copy(update=update)
 
 
 def complete(resource: Resource, observed: Observed | None, project: str) -> NetworkSpec:
@@ -71,6 +73,9 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
         return change
     if _opens(change):
         change = replace(change, reason="; ".join(filter(None, (change.reason, *_told_of_ports(host)))))
+    if (spec.title or spec.description) and host.library_version < WORDS:
+        why = "the host's libvirt knows no title and description of networks; from 9.7 on it does"
+        return replace(change, blocked=why, hint="leave them out, or write them as comments in the manifest")
     if not spec.vlan:
         return change
     of_bridge = spec.forward is not None and spec.forward.mode == "bridge"

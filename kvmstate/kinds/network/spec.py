@@ -34,6 +34,10 @@ class NetworkSpec(Spec):
 
     element: ClassVar[str] = "network"
 
+    title: str | None = xml(
+        "title", pattern=r"^[^\n]+$", effect=Effect.NONE, doc="A few words for people. libvirt has it from 9.7 on."
+    )
+    description: str | None = xml("description", effect=Effect.NONE, doc="For people. libvirt has it from 9.7 on.")
     active: bool = field(True, effect=Effect.LIVE, doc="Whether the network is started.")
     autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
     ipv6: bool | None = xml(
