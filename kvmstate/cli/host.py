@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group("host")
 def command() -> None:
-    """Look after a host: machines that start with it, ports, interfaces.
+    """Look after a host: its machines, ports and interfaces.
 
     `kvmstate service guests` has systemd start and stop machines with their host. What a machine does is said by
     hostBoot and onHostShutdown in its manifest, and stands in its domain: these commands need no manifests."""
