@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
@@ -187,6 +187,15 @@ class Declaration(Model):
     def takes(self) -> bool:
         """Whether it is given the value of a secret, to be written into its XML."""
         return False
+
+    def encrypted(self) -> Any:
+        """How what it holds is encrypted, as who shows it to a guest says that; None where it is not."""
+        return None
+
+    def shown(self, encrypted: "Callable[[VolumeRef], Any]") -> Iterable[Fault]:
+        """Take over how the volumes that it uses are encrypted, where it does not say that itself. The answer is what
+        would not work of that."""
+        return ()
 
     def apart(self, resource: Resource, project: str) -> tuple[Self, Sequence[Inner]]:
         """The spec with references in place of what it declares itself, and that; `resource` is what it is of. Raises

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kvmstate.errors import ManifestErrors, Problem
 from kvmstate.kinds import BY_WORD
-from kvmstate.manifest import references
+from kvmstate.manifest import references, rules
 from kvmstate.manifest.cache import Cache
 from kvmstate.manifest.document import may_hold_secrets, resource
 from kvmstate.manifest.expand import expanded
@@ -63,6 +63,7 @@ def load(
     cache.save()
     loaded += inherited(waiting, loaded, name, problems, reach)
     loaded.sort(key=lambda item: (item.resource.id, item.source.label, item.document.line))
+    problems += rules.shown(loaded)
     dangling = references.check(loaded, problems, reach)
     warnings = tuple(_given(loaded, providers, problems))
     if problems:

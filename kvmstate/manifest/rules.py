@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 
@@ -33,6 +33,14 @@ def check(items: Iterable[Loaded]) -> Iterator[Problem]:
             yield from _same_keys(item, spec, ())
         claims += ((claim, item) for claim in spec.claims())
     yield from _claimed_twice(claims)
+
+
+def shown(items: Sequence[Loaded]) -> Iterator[Problem]:
+    """Have who uses an encrypted image say how it is encrypted; what is wrong with that."""
+    how = {item.resource.id.name: said for item in items if (said := item.resource.spec.encrypted())}
+    for item in items if how else ():
+        for fault in item.resource.spec.shown(lambda ref: how.get(str(ref))):
+            yield item.fault(fault)
 
 
 def _same_keys(item: Loaded, section: Section, at: Path) -> Iterator[Problem]:

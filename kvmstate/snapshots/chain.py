@@ -47,13 +47,14 @@ class Image:
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk of a domain: `path` is the file that is written to."""
+    """A disk of a domain: `path` is the file that is written to; `encrypted` that, or what it lies on."""
 
     target: str
     path: str
     format: str
     is_file: bool
     writable: bool
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -354,6 +355,7 @@ def disks(root: etree._Element) -> Iterator[Disk]:
             (driver.get("type") if driver is not None else None) or "raw",
             node.get("type") == "file",
             node.find("readonly") is None and node.find("shareable") is None,
+            disk_source.has_keys(node),
         )
 
 

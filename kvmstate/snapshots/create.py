@@ -146,6 +146,13 @@ def check(host: Host, machine: Machine, wish: Wish) -> None:
                 "has no folder for an overlay",
                 "name the disks that shall be in the snapshot with --disk",
             )
+        if disk.encrypted and machine.state == "stopped":
+            # libvirt forgets with what: the machine would not start
+            raise HostError(
+                f"disk {disk.target} of {machine.name} is encrypted, and libvirt lays no overlay over it while the "
+                "machine is off",
+                "start the machine first, or take an internal snapshot (--mode internal) of qcow2 images",
+            )
 
 
 def check_room(images: Images, domain: str, disk: Disk) -> None:

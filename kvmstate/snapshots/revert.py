@@ -192,6 +192,11 @@ def check(host: Host, machine: Machine, snapshot: Snapshot, images: Images, conf
             )
         return
     refuse_checkpoints(machine)
+    if hidden := [disk.target for disk in (*machine.disks, *disks(snapshot.domain)) if disk.encrypted]:
+        raise HostError(
+            f"disk {hidden[0]} of {machine.name} is encrypted: kvmstate lays it on no other overlay",
+            "copy what is needed out of the snapshot's file by hand (`kvmstate snapshot show`), with the passphrase",
+        )
     targets = {disk.target for disk in (disks(snapshot.configuration) if configuration else machine.disks)}
     for target, below in snapshot.frozen.items():
         if below not in images.by_path:

@@ -3,6 +3,7 @@ it, or writes it."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -37,10 +38,17 @@ def read(disk: etree._Element) -> DiskSource | None:
 
 def write(disk: etree._Element, kind: str, path: str, format_: str | None) -> None:
     """Have a <disk> show a file or a block device (`kind`) at this path. What libvirt noted of another chain goes."""
+    old, key = read(disk), copy.deepcopy(encryption(disk, path))
     disk.set("type", kind)
     source = disk.find("source")
     if source is None:
         source = etree.SubElement(disk, "source")
+    if old is None or old.path != path:
+        # it is how the other image is encrypted
+        for other in source.findall("encryption"):
+            source.remove(other)
+        if key is not None:
+            source.append(key)
     for attribute in ("file", "dev", "dir", "pool", "volume", "mode", "index", "name", "protocol"):
         source.attrib.pop(attribute, "")
     source.set(_PATHS[kind], path)
@@ -52,6 +60,20 @@ def write(disk: etree._Element, kind: str, path: str, format_: str | None) -> No
         disk.insert(0, driver)
     if format_:
         driver.set("type", format_)
+
+
+def encryption(disk: etree._Element, path: str) -> etree._Element | None:
+    """How a disk says that the image at this path is encrypted: its own, or one that it lies on."""
+    for node in (disk, *disk.iter("backingStore")):
+        source = read(node)
+        if source and source.path == path:
+            return node.find("source/encryption")
+    return None
+
+
+def has_keys(disk: etree._Element) -> bool:
+    """Whether an image of a disk's chain is encrypted."""
+    return any(node.find("source/encryption") is not None for node in (disk, *disk.iter("backingStore")))
 
 
 def locate(root: etree._Element, path_of: Callable[[str, str], tuple[str, str] | None]) -> etree._Element:

@@ -22,6 +22,7 @@ from kvmstate.kinds.network.live import SECTIONS, lists_of
 from kvmstate.kinds.virtual_machine.settings.cloud_init import CloudInit
 from kvmstate.kinds.virtual_machine.settings.ignition import Combustion, Ignition
 from kvmstate.kinds.virtual_machine.settings.install import Install, InstallKernel
+from kvmstate.kinds.volume.encryption import Encryption
 from kvmstate.model.change import Action, Change, Key
 from kvmstate.model.effect import Effect
 from kvmstate.model.resource import Lifecycle, Metadata, Resource, ResourceId
@@ -166,6 +167,10 @@ FIXED = {
     "Network.forward.addresses": "libvirt takes none that is not the virtual function of a network card",
     **dict.fromkeys(ELSEWHERE, "of another architecture, another hypervisor, or hardware that is not here"),
     **dict.fromkeys(NEWER, "of a newer libvirt or QEMU than is here"),
+    **dict.fromkeys(
+        ("Volume.encryption", *(f"Volume.encryption.{b.alias}" for b in bindings(Encryption))),
+        "to make one takes seconds of work: tests/behaviours/test_encryption.py",
+    ),
     "Volume.content.live": "how a copy is made, not what it is: tests/behaviours/test_templates.py",
     "Volume.content.checksums": "where `pin` looks, and nothing else: tests/cli/test_pin.py",
     **{

@@ -104,7 +104,9 @@ def documents(number: int) -> list[dict[str, Any]]:
         resource("VirtualMachine", "seeded", memory="64MiB", state="stopped", cloudInit=told, **run),
         resource("Secret", "by-file", usage="ceph", value={"from": "file", "encoding": "base64"}),
         resource("Secret", "chap", usage="iscsi", private=True, value={"from": "env"}),
-        resource("Secret", "by-program", usage="volume", value={"from": "program"}),
+        # what it opens would be lost with another value, unless that is allowed
+        resource("Secret", "by-program", {"replace": "allow"}, usage="volume", value={"from": "program"}),
+        resource("Volume", "locked", pool="seeds", content={"file": "image.raw"}, encryption={"secret": "by-program"}),
         resource("Secret", "screen", usage="tls", ephemeral=True, value={"from": "screen"}),
         resource("Secret", "in-clear", usage="vtpm", value={"clear": f"{CANARY}{number}"}),
         resource(
@@ -152,6 +154,13 @@ def test_the_canary_is_nowhere(
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nprint(open({str(sources / 'program')!r}).read(), end='')\n")
     program.chmod(0o755)
+    # a passphrase is slow to guess; here little work is done for it
+    image = program.with_name("qemu-img")
+    image.write_text(
+        "#!/bin/sh\nfor word; do shift; case $word in compat=*key-secret=*) word=$word,encrypt.iter-time=1 ;; esac\n"
+        'set -- "$@" "$word"; done\nexec /usr/bin/qemu-img "$@"\n'
+    )
+    image.chmod(0o755)
     env = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -198,6 +207,10 @@ def test_the_canary_is_nowhere(
     secure = connection.lookupByName("web").XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE)
     assert secure.count(f"passwd='{CANARY}1'") == 2, said[-1]
     assert connection.secretLookupByUsage(libvirt.VIR_SECRET_USAGE_TYPE_VOLUME, "by-program").value() == b"canary-1"
+    locked = project.path("seeds/locked").read_bytes()
+    assert int.from_bytes(locked[32:36], "big") == 2, "it is not encrypted"
+    assert CANARY.encode() not in locked
+    assert any(b"secret,id=k,file=/proc/self/fd/" in each for each in arguments)
     put(2)
     for words in (
         ("plan",),

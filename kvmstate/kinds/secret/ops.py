@@ -26,6 +26,10 @@ BASE = "<secret/>"
 # What of a spec is in its XML, and what is set by a call of its own
 _CALLED = ("value", "lifecycle")
 _SAY = "let its manifest say the value (value: {from: NAME}), and apply that first"
+_ROTATE = (
+    "use another Secret for new volumes; where the images themselves have the new passphrase by now, write "
+    "lifecycle: {replace: allow}"
+)
 _UNNAMABLE = re.compile(r"[^A-Za-z0-9_.-]|^[.-]")
 
 
@@ -75,6 +79,8 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Sec
 
 
 def checked(host: Host, change: Change, entry: Entry | None) -> Change:
+    if why := _locks_out(change):
+        return replace(change, blocked=why, hint=_ROTATE)
     if change.action not in (Action.CREATE, Action.REPLACE) or change.spec is None or change.blocked:
         return change
     if change.id.name.startswith(secrets.OWN):
@@ -89,6 +95,14 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
     if value is None and change.action is Action.REPLACE:
         return replace(change, blocked="its value would be lost: only the host has it", hint=_SAY)
     return change
+
+
+def _locks_out(change: Change) -> str:
+    """Why a value is not changed: an encrypted image keeps the passphrase that it was made with."""
+    known = [field for field in change.fields if field.path[0] == "value" and field.old is not None]
+    if change.action is not Action.UPDATE or change.blocked or change.spec.usage != "volume" or not known:
+        return ""
+    return "" if change.lifecycle.replace == "allow" else "volumes keep the passphrase that they were made with"
 
 
 def removed(changes: Sequence[Change], host: Host, said: Mapping[ResourceId, Sequence[SecretSpec]]) -> Iterator[Change]:

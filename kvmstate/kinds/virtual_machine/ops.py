@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
+from typing import Any
 
 from lxml import etree
 
@@ -171,7 +172,20 @@ def complete(resource: Resource, observed: Observed | None, project: str) -> Vir
         if b.repeated and b.name in spec.model_fields_set:
             wanted, device = getattr(spec, b.name), DEVICES[alias][1]
             update[b.name] = b.alike([*device.completed(wanted, items(seen, b), owner)], wanted)
+    if observed and any(disk.encryption for disk in spec.disks):
+        update["disks"] = list(_beneath_overlays(update.get("disks", spec.disks), observed))
     return spec.model_copy(update=update)
+
+
+def _beneath_overlays(disks: Any, observed: Observed) -> Iterator[Any]:
+    """An overlay is not encrypted; how what it lies on is, its machine says where it says the chain."""
+    nodes = {parse_path("target/@dev").text(node): node for node in document(observed.xml).iterfind("devices/disk")}
+    for disk in disks:
+        seen = item_named(observed.config.disks, disk.name)
+        node = nodes.get(seen.target) if seen else None
+        source = disk_source.read(node) if node is not None else None
+        laid = disk.encryption and seen and source and source.path and source.path != seen.file
+        yield owning(disk, *(disk.model_fields_set - {"encryption"})) if laid else disk
 
 
 def _remembered(spec: VirtualMachineSpec) -> VirtualMachineSpec | None:

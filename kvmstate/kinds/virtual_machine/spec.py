@@ -1,7 +1,7 @@
 """VirtualMachine: https://libvirt.org/formatdomain.html"""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, ClassVar, Literal, Self
 
@@ -461,6 +461,15 @@ class VirtualMachineSpec(Spec):
             if image := disk.volume or disk.file:
                 writes = disk.device == "disk" and not disk.read_only
                 yield Image(("disks", number), image, writes, bool(disk.shareable))
+
+    def shown(self, encrypted: Callable[[VolumeRef], Any]) -> Iterable[Fault]:
+        for disk in self.disks:
+            if disk.volume and disk.encryption is None and (how := encrypted(disk.volume)):
+                # few machines have one
+                from kvmstate.kinds.virtual_machine.devices.network_disk import DiskEncryption
+
+                disk.encryption = DiskEncryption.model_validate(how)
+        return ()
 
     def plugs(self) -> Iterator[Plug]:
         for number, nic in enumerate(self.interfaces):

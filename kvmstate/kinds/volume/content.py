@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from kvmstate.errors import HostError
 from kvmstate.host.volumes import CHUNK, ZEROS
@@ -21,6 +21,10 @@ from kvmstate.kinds.volume.seed import iso
 from kvmstate.kinds.volume.spec import Content
 from kvmstate.model.files import open_regular
 from kvmstate.model.uri import redacted
+
+if TYPE_CHECKING:
+    from kvmstate.host import Host
+    from kvmstate.kinds.volume.encryption import Encryption
 
 # The most that is unpacked where no capacity is said
 MOST = 100 << 30
@@ -83,6 +87,14 @@ class Stream:
                 "write format: iso" if "ISO" in str(what) else "check the source; format: raw takes it as it is",
             )
         return image
+
+    def check_clear(self) -> None:
+        """Check that it is not encrypted. Raises HostError."""
+        if header.is_encrypted(self._head):
+            hint = (
+                "leave encryption out of the volume, and write it into the machine's disk: {format: luks, secret: ...}"
+            )
+            raise HostError(f"{self._name} is encrypted already", hint)
 
     def check_whole(self) -> None:
         """Check that a qcow2 image is all there, where no checksum tells. Raises HostError."""
@@ -256,11 +268,13 @@ class Source:
         except OSError as error:
             raise HostError(f"{self.name}: {error}", "check that it exists and can be read from here") from error
 
-    def look(self, format_: str, capacity: int | None) -> header.Image:
-        """What it is, for a volume of this format and capacity. Raises HostError where it must not be uploaded, or
-        converted, or does not fit."""
+    def look(self, format_: str, capacity: int | None, encrypts: bool = False) -> header.Image:
+        """What it is, for a volume of this format and capacity, which is encrypted or not. Raises HostError where it
+        must not be uploaded, or converted, or does not fit."""
         with self.open() as stream:
             image = stream.check(format_)
+            if encrypts:
+                stream.check_clear()
         converts = image.format != header.OCI and not image.is_one(format_)
         if converts and (why := convert.missing(self.name, image.format, format_)):
             raise why
@@ -271,10 +285,10 @@ class Source:
             )
         return image
 
-    def prepare(self, format_: str, capacity: int | None, progress: Progress) -> None:
+    def prepare(self, format_: str, capacity: int | None, progress: Progress, encrypts: bool = False) -> None:
         """Look at it, and convert it where it has another format. Raises HostError as `look` does."""
         self._converted = None
-        image = self.look(format_, capacity)
+        image = self.look(format_, capacity, encrypts)
         # an archive holds an image, which may have another format
         for _ in range(2):
             if image.is_one(format_):
@@ -282,7 +296,7 @@ class Source:
             if self._converted and image.format == header.OCI:
                 raise HostError(f"{self.name} is an archive of an archive", "check the source")
             self._convert(format_, capacity, progress)
-            image = self.look(format_, capacity)
+            image = self.look(format_, capacity, encrypts)
         if image.format == "qcow2":
             with self.open() as stream:
                 stream.check_whole()
@@ -301,6 +315,21 @@ class Source:
         from kvmstate.kinds.volume.guestfs import built
 
         self._converted = built(pieces, build, format_, name, progress)
+
+    def encrypt(self, how: Encryption, host: Host, format_: str, capacity: int | None, progress: Progress) -> None:
+        """Have it encrypted; it has the volume's format by now. Raises HostError."""
+        from kvmstate.kinds.volume import luks
+
+        phrase = luks.passphrase(host, how)
+        try:
+            with self.open() as stream, stream.as_file(capacity, progress) as file:
+                seen = max(capacity or 0, self.capacity)
+                made, length = luks.encrypted(file, format_, seen, phrase, self.name, progress)
+        except OSError as error:
+            raise HostError(f"{scratch.folder()}: {error}", "images are encrypted in this folder") from error
+        self._converted = made
+        if format_ == "raw":
+            self.capacity = length
 
     def _convert(self, format_: str, capacity: int | None, progress: Progress) -> None:
         try:

@@ -12,7 +12,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from kvmstate.errors import HostError
@@ -45,9 +44,9 @@ def check_whole(image: BinaryIO, name: str) -> None:
     if not shutil.which(PROGRAM):
         return
     # of leaked clusters (3) nothing is lost
-    words = [PROGRAM, "check", "--output=json", _words(image, "qcow2")]
+    check = ["check", "--output=json", words(image, "qcow2")]
     try:
-        wrong = json.loads(_run(words, image.fileno(), None, _LOOK, (0, 2, 3))).get("corruptions", 0)
+        wrong = json.loads(run(check, (image.fileno(),), None, _LOOK, (0, 2, 3))).get("corruptions", 0)
     except HostError as error:
         raise HostError(f"{name}: {error.message}", error.hint) from None
     if wrong:
@@ -57,7 +56,7 @@ def check_whole(image: BinaryIO, name: str) -> None:
         )
 
 
-def _words(image: BinaryIO, format_: str) -> str:
+def words(image: BinaryIO, format_: str) -> str:
     """How qemu-img opens it: without a backing file, whatever the image says, which has been refused before."""
     source = {"driver": "file", "filename": f"/proc/self/fd/{image.fileno()}", "locking": "off"}
     return "json:" + json.dumps({"driver": format_, "backing": None, "file": source})
@@ -67,24 +66,24 @@ def converted(image: BinaryIO, format_: str, wanted: str, name: str, progress: P
     """The image in another format, as a file without a name. Raises HostError for what is damaged, leads to other
     files, or has no room, and OSError."""
     number = image.fileno()
-    words = _words(image, format_)
+    source = words(image, format_)
     if format_ == "qcow2":
         # what is not there would be read as zeros
         check_whole(image, name)
 
-    def run(*more: str, told: Callable[[float], object] | None = None, seconds: int = resource.RLIM_INFINITY) -> bytes:
+    def look(*more: str, told: Callable[[float], object] | None = None, seconds: int = resource.RLIM_INFINITY) -> bytes:
         try:
-            return _run([PROGRAM, *more], number, told, seconds)
+            return run([*more], (number,), told, seconds)
         except HostError as error:
             raise HostError(f"{name}, read as {format_}: {error.message}", error.hint) from None
 
-    info = json.loads(run("info", "--output=json", words, seconds=_LOOK))
+    info = json.loads(look("info", "--output=json", source, seconds=_LOOK))
     if others := _others(info, f"/proc/self/fd/{number}"):
         raise HostError(
             f"{name} names other files ({', '.join(others)})",
             "make it stand alone: `qemu-img convert -O qcow2 IMAGE NEW`",
         )
-    needs = int(json.loads(run("measure", "--output=json", "-O", "qcow2", words, seconds=_LOOK))["required"])
+    needs = int(json.loads(look("measure", "--output=json", "-O", "qcow2", source, seconds=_LOOK))["required"])
     if format_ in _PLAIN:
         needs = min(needs, os.fstat(number).st_size)
     if needs > scratch.room():
@@ -96,7 +95,7 @@ def converted(image: BinaryIO, format_: str, wanted: str, name: str, progress: P
     path = scratch.path()
     try:
         compat = ("-o", f"compat={QCOW2_V3}") if wanted == "qcow2" else ()
-        run("convert", "-p", "-O", wanted, *compat, words, str(path), told=lambda p: progress(int(p * needs), needs))
+        look("convert", "-p", "-O", wanted, *compat, source, str(path), told=lambda p: progress(int(p * needs), needs))
         return path.open("rb")
     finally:
         with suppress(OSError):
@@ -111,20 +110,25 @@ def _others(info: dict[str, Any], own: str) -> list[str]:
     return sorted({text for text in named if text and text != own})
 
 
-def _run(
+def run(
     words: list[str],
-    number: int,
-    told: Callable[[float], object] | None,
-    seconds: int,
+    numbers: tuple[int, ...],
+    told: Callable[[float], object] | None = None,
+    seconds: int = resource.RLIM_INFINITY,
     good: tuple[int, ...] = (0,),
 ) -> bytes:
-    """What a program prints; `told` how much of its work is done. Raises HostError when it ends with another code than
-    these `good` ones, and soon after this process is to stop."""
+    """What qemu-img prints, which has these files open; `told` how much of its work is done. Raises HostError when it
+    ends with another code than these `good` ones, and soon after this process is to stop."""
     said, shown = b"", {**os.environ, "LC_ALL": "C"}
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, pass_fds=[number], env=shown
+            [PROGRAM, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            pass_fds=numbers,
+            env=shown,
         ) as process,
     ):
         assert process.stdout
@@ -152,5 +156,5 @@ def _run(
     if code not in good:
         # it repeats the words that it was given
         why = re.sub(r"^.*json:\{.*\}'?: ", "", last) or f"ended with {code}"
-        raise HostError(f"{Path(words[0]).name} {words[1]}: {why}", "check the source")
+        raise HostError(f"{PROGRAM} {words[0]}: {why}", "check the source")
     return said

@@ -11,6 +11,7 @@ from kvmstate.host import Host, pools, snapshots, volumes
 from kvmstate.host.objects import Pool, Volume
 from kvmstate.host.permit import Permit
 from kvmstate.kind.steps import Progress
+from kvmstate.kinds.volume.encryption import forgotten
 from kvmstate.kinds.volume.growth import Opened, is_one, opened
 from kvmstate.model.pool_types import image_format
 from kvmstate.model.reference import VolumeRef
@@ -40,6 +41,11 @@ class Original:
         or does not fit."""
         volume = self.volume
         node = document(volumes.xml(volume))
+        if forgotten(node):
+            raise HostError(
+                f"volume {self.name} is encrypted, and libvirt does not know its passphrase any more",
+                "copy what it holds from within a machine that has both",
+            )
         said, seen = self._host.lookup.volume_source(self._ref).format, node.find("target/format")
         probed = image_format(seen.get("type", "raw")) if seen is not None else "raw"
         if not said:

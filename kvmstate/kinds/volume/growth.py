@@ -11,6 +11,7 @@ from kvmstate.host import Host, domains, volumes
 from kvmstate.host.objects import Domain, Volume
 from kvmstate.host.permit import Permit
 from kvmstate.kind import Fault
+from kvmstate.kinds.volume.encryption import forgotten
 from kvmstate.model.resource import ResourceId
 from kvmstate.snapshots.chain import frozen
 from kvmstate.xmlbind import disk_source, document
@@ -31,7 +32,7 @@ def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Per
     if int(document(volumes.xml(volume)).findtext("capacity") or 0) >= capacity:
         return
     running = opened(host, id_, volume.path)
-    for why in _held(host, id_, volume.path, running):
+    for why in _held(host, id_, volume.path, running, volumes.xml(volume)):
         raise HostError(why.message, why.hint)
     for domain, target, *_ in running:
         domains.block_resize(domain, target, capacity, volume, permit)
@@ -39,13 +40,16 @@ def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Per
     volumes.resize(volume, capacity, permit)
 
 
-def held(host: Host, id_: ResourceId, path: str) -> Fault | None:
+def held(host: Host, id_: ResourceId, path: str, text: str) -> Fault | None:
     """Why a volume cannot grow now: a snapshot is of it, or a machine runs on a layer over it, whose QEMU lets nobody
-    resize it."""
-    return next(_held(host, id_, path, opened(host, id_, path)), None)
+    resize it. `text` is its XML."""
+    return next(_held(host, id_, path, opened(host, id_, path), text), None)
 
 
-def _held(host: Host, id_: ResourceId, path: str, running: list[Opened]) -> Iterator[Fault]:
+def _held(host: Host, id_: ResourceId, path: str, running: list[Opened], text: str) -> Iterator[Fault]:
+    if not running and forgotten(document(text)):
+        hint = "start its machine, and apply again: the machine's QEMU has the passphrase"
+        yield Fault(("capacity",), "it is encrypted, and grows only while a machine runs on it", hint)
     for owner in sorted(frozen(host, host.uses.machines_with(id_, path)).get(path, ())):
         hint = "merge first: `kvmstate snapshot merge`, then apply again"
         yield Fault(("capacity",), f"{owner} keeps this volume as it is", hint)

@@ -11,6 +11,7 @@ from kvmstate.errors import HostError
 # An archive that holds an image of another format
 OCI = "OCI"
 _QCOW2 = b"QFI\xfb"
+_LUKS = b"LUKS\xba\xbe"
 _EXTERNAL_DATA = 1 << 2
 # What images of formats with one file start with
 _CONVERTED = {b"KDMV": "vmdk", b"vhdxfile": "vhdx", b"conectix": "vpc", b"<<< ": "vdi"}
@@ -56,6 +57,11 @@ def look(head: bytes, length: int, name: str) -> Image:
     if format_ == "vpc" and _number(head, 60, 4) == _DIFFERENCES:
         raise _leads(name, "a parent image")
     return Image(format_, 0) if format_ else Image("raw", length)
+
+
+def is_encrypted(head: bytes) -> bool:
+    """Whether an image that starts with this is encrypted: by LUKS, or as a qcow2 image may be."""
+    return head.startswith(_LUKS) or (head.startswith(_QCOW2) and _number(head, 32, 4) != 0)
 
 
 def no_disk(head: bytes) -> str:

@@ -43,6 +43,9 @@ def refused(host: Host, change: Change, source: Observed) -> Fault | None:
 
 def _refused(host: Host, change: Change, source: Observed) -> Iterator[Fault]:
     path = document(source.xml).findtext("target/path") or ""
+    if change.spec.encryption:
+        hint = "give it its old pool again, and declare another volume beside it; copy within a machine that has both"
+        yield Fault(("pool",), "an encrypted volume does not move to another pool", hint)
     for type_ in (host.lookup.files.type_of(id_.name.partition("/")[0]) for id_ in (source.id, change.id)):
         if type_ and type_.volumes is Volumes.NETWORK:
             yield Fault((), f"kvmstate copies nothing in pools of type {type_.name}", "copy it by hand, and adopt it")

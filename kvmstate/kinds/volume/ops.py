@@ -36,7 +36,7 @@ from kvmstate.model.pool_types import PoolType, Volumes
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots.chain import overlays
-from kvmstate.xmlbind import document, owning, parse, to_text
+from kvmstate.xmlbind import document, owning, parse, patch, to_text
 from kvmstate.xmlbind.path import parse_path
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ BASE = "<volume><name/><capacity unit='bytes'>0</capacity></volume>"
 # How an image that is there was made is nothing that its manifest need say
 AS_MADE = ("compat", "cluster_size", "lazy_refcounts", "extended_l2", "nocow", "permissions")
 # What a guest changes by reading and writing, and what libvirt tells of an image only after it has looked at its pool
-VOLATILE = re.compile(r"<(timestamps|allocation|physical|clusterSize|compat|features)\b.*?</\1>", re.DOTALL)
+VOLATILE = re.compile(
+    r"<(timestamps|allocation|physical|clusterSize|compat|features)\b.*?</\1>|\s*<secret type='passphrase'[^>]*/>",
+    re.DOTALL,
+)
 
 
 def names(host: Host) -> set[str]:
@@ -133,6 +136,14 @@ def portable(observed: Observed, host: Host) -> tuple[VolumeSpec, etree._Element
     for part in ("target", "backingStore"):
         parse_path(f"{part}/timestamps").remove(node)
     parse_path("backingStore/permissions").remove(node)
+    if spec.encryption:
+        from kvmstate.kinds.volume.luks import named
+
+        path = document(observed.xml).findtext("target/path") or ""
+        how = named(host, spec.encryption, host.uses.machines_with(observed.id, path), path)
+        spec = spec.model_copy(update={"encryption": how})
+        patch(parse_path("target/encryption").ensure(node), how, host.lookup)
+        parse_path("target/encryption/secret/@type").set(node, "passphrase")
     omitted = {*(() if full else ("allocation",)), *(() if _exists(host, spec.backing) else ("backing",)), *AS_MADE}
     return owning(spec, *(spec.model_fields_set - omitted)), node
 
@@ -186,7 +197,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         source = given = Source(spec.content, change.checksum)
 
         def prepare(progress: Progress) -> None:
-            given.prepare(spec.format, spec.capacity, progress)
+            given.prepare(spec.format, spec.capacity, progress, spec.encryption is not None)
             kept = host.lookup.files.type_of(pool_name) or spec.kept
             if not given.capacity and not spec.capacity and spec.kept_in(kept).fixed:
                 raise HostError(
@@ -198,6 +209,9 @@ def steps(change: Change, at: Context) -> list[Step]:
         if spec.build:
             run = partial(given.build, spec.build, spec.format, spec.capacity, change.id.name)
             todo.append(Step("build", run, looks=True))
+        if how := spec.encryption:
+            encrypt = partial(given.encrypt, how, host, spec.format, spec.capacity)
+            todo.append(Step("encrypt", encrypt, looks=True))
     if change.action is Action.REPLACE:
         if machine := change.stops:
 
@@ -225,6 +239,9 @@ def steps(change: Change, at: Context) -> list[Step]:
         if spec.format == "qcow2" and not spec.remainder and not spec.compat:
             # libvirt's own default is version 2, which has no bitmaps and discards nothing into layers
             parse_path("target/compat").set(node, QCOW2_V3)
+        if source and spec.encryption:
+            # what is uploaded is encrypted as a whole
+            parse_path("target/encryption").remove(node)
         kept = host.lookup.files.type_of(pool_name) or spec.kept
         # the plan could not tell, where the pool has been made since
         for why in refused(replace(change, action=Action.CREATE), kept):
@@ -247,7 +264,7 @@ def steps(change: Change, at: Context) -> list[Step]:
             original.copied_live(volume, spec.format, at.gate.filling(change), progress)
         else:
             made(original.copied(pool(), name, to_text(node), made, progress))
-        if spec.capacity:
+        if spec.capacity and not spec.encryption:
             grow(host, change.id, volumes.find(pool(), name), spec.capacity, at.gate.filling(change))
 
     def build_copy(progress: Progress) -> None:
@@ -280,7 +297,10 @@ def steps(change: Change, at: Context) -> list[Step]:
                     volumes.upload(host.connection, volume, chunks, stream.size, lambda _: done(), permit, over)
                 elif reserved or not stream.cloned(file.clone, file.number):
                     file.write(chunks, done, reserved)
-        if spec.capacity:
+        if spec.encryption:
+            # it is as large as it shall be: libvirt sees it only when it looks at it again
+            pools.refresh(pool())
+        elif spec.capacity:
             grow(host, change.id, volumes.find(pool(), name), spec.capacity, permit)
 
     todo.append(Step(f"copy {original.name}" if original else "create", create))
@@ -338,7 +358,7 @@ def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | 
     if source:
         capacity = source.capacity
         # what cannot grow after the upload has its size from the beginning
-        whole = max(capacity, spec.capacity or 0) if spec.fixed else capacity
+        whole = max(capacity, spec.capacity or 0) if spec.fixed or spec.encryption else capacity
         parse_path("capacity").set(node, f"{whole:d}")
     elif not spec.capacity and spec.backing:
         base = volumes.find(pools.find(host.connection, spec.backing.pool), spec.backing.name)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host
 from kvmstate.kind import Fault
-from kvmstate.kinds.volume import base, reseed, shrink
+from kvmstate.kinds.volume import base, encryption, reseed, shrink
 from kvmstate.kinds.volume.copy import Original
 from kvmstate.kinds.volume.growth import held
 from kvmstate.model.change import Action, Change
@@ -46,7 +46,8 @@ def _resized(host: Host, change: Change) -> Fault | None:
         return None
     if change.shrinks:
         return shrink.refused(host, change)
-    return held(host, change.id, document(change.observed.xml).findtext("target/path") or "")
+    text = change.observed.xml
+    return held(host, change.id, document(text).findtext("target/path") or "", text)
 
 
 def _base(host: Host, change: Change) -> Fault | None:
@@ -90,7 +91,7 @@ def _content(host: Host, change: Change) -> Fault | None:
         elif content and content.file:
             from kvmstate.kinds.volume.content import Source
 
-            Source(content).look(spec.format, spec.capacity)
+            Source(content).look(spec.format, spec.capacity, spec.encryption is not None)
     except HostError as error:
         return Fault(("content",), error.message, error.hint)
     return None
@@ -127,6 +128,8 @@ def refused(change: Change, place: PoolType) -> Iterator[Fault]:
     if change.action is not Action.CREATE and Can.DELETE not in place.can:
         yield Fault((), f"libvirt deletes no volume in {where}", "lifecycle.deletion: orphan releases it; it stays")
     if change.action is not Action.DELETE:
+        if unnamed := encryption.unnamed(change.spec):
+            yield unnamed
         if Can.CREATE not in place.can:
             yield Fault((), f"libvirt makes no volume in {where}", "make it where the storage is, and refresh the pool")
         yield from change.spec.misfits(place)

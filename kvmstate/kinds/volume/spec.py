@@ -1,7 +1,7 @@
 """Volume: https://libvirt.org/formatstorage.html#storage-volume-xml"""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -10,7 +10,8 @@ from pydantic import PrivateAttr, model_validator
 
 from kvmstate.kind import Cloned, Fault, Form, Image, Spec
 from kvmstate.kind.build import PRIVATE, Build
-from kvmstate.kinds.volume import options
+from kvmstate.kinds.volume import encryption, options
+from kvmstate.kinds.volume.encryption import Encryption
 from kvmstate.kinds.volume.options import Compat, Permissions
 from kvmstate.model.change import FieldChange
 from kvmstate.model.effect import Effect, Given, Scaling, When
@@ -165,6 +166,12 @@ class VolumeSpec(Spec):
         doc="The volume that this one is a copy-on-write layer over (qcow2 only). One that was flattened since, so "
         "that it stands alone, is not a difference.",
     )
+    encryption: Encryption | None = xml(
+        "target/encryption",
+        recorded=True,
+        effect=Effect.REPLACE,
+        doc="LUKS, in pools with files. Whoever has neither the passphrase nor a copy of it has lost what is in it.",
+    )
     content: Content | None = field(
         effect=Given(set=Effect.REPLACE, unset=Effect.NONE),
         doc="What it holds at first. Without: empty, or the backing volume's. Taken out later, what it holds stays.",
@@ -293,6 +300,7 @@ class VolumeSpec(Spec):
         if not place.sparse and self.allocation is not None and self.allocation < (self.capacity or 0):
             yield Fault(("allocation",), f"{where} reserves all of a volume at once", "leave allocation out")
         yield from options.misfits(self, place)
+        yield from encryption.misfits(self, place)
 
     def faults(self) -> Iterator[Fault]:
         if self.template and (self.backing or self.content):
@@ -300,11 +308,18 @@ class VolumeSpec(Spec):
             yield Fault((said,), f"a volume has either template or {said}, not both", "take one of them out")
         if self.build and not self.content:
             yield Fault(("build",), "there is no content that it could be done to", "add content, or take build out")
+        yield from encryption.faults(self)
         if not self.remainder:
             yield from options.faults(self)
 
     def id_name(self, name: str) -> str:
         return f"{self.pool}/{name}"
+
+    def encrypted(self) -> dict[str, str] | None:
+        return self.encryption.words if self.encryption else None
+
+    def shown(self, encrypted: Callable[[VolumeRef], Any]) -> Iterator[Fault]:
+        return encryption.below(self, encrypted)
 
     def images(self) -> Iterator[Image]:
         if self.backing:
