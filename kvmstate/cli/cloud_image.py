@@ -27,6 +27,10 @@ def marks(image: str, checksums: str | None, key: Path | None, folder: Path) -> 
     else:
         if not Path(image).is_file():
             raise UsageError(f"{image}: no such file", "an http or https address, or a file")
+        if not _is_disk(image):
+            raise UsageError(
+                f"{image} is not an image of a disk that boots", "a cloud image, as distributions publish them"
+            )
         name, content = image, {"file": os.path.relpath(image, folder)}
     stem = _ENDINGS.sub("", name.rpartition("/")[2]) or "image"
     return {
@@ -34,6 +38,18 @@ def marks(image: str, checksums: str | None, key: Path | None, folder: Path) -> 
         "@CONTENT@": "".join(f"\n    {field}: {_scalar(value)}" for field, value in content.items()),
         "@KEY@": _scalar(_key(key)),
     }
+
+
+def _is_disk(image: str) -> bool:
+    """Whether a file is an image with a header, or raw with a boot record; also one that is compressed."""
+    from kvmstate.kinds.volume.content import Source
+    from kvmstate.kinds.volume.spec import Content
+
+    try:
+        with Source(Content(file=image)).open() as stream:
+            return stream.image().format != "raw" or stream.has_boot_record
+    except KvmstateError as error:
+        raise UsageError(error.message, error.hint) from None
 
 
 def _scalar(text: str) -> str:

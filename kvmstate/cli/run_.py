@@ -103,7 +103,7 @@ def command(
             told[:] = loaded.manifests.warnings
             for text in told:
                 status.record_event("ValueUnread", text, warning=True)
-        return Desired(loaded.project, loaded.manifests.resources, loaded.manifests.at, loaded.whole)
+        return Desired(loaded.project, loaded.manifests.resources, loaded.manifests.place, loaded.whole)
 
     def stamp() -> object:
         # of values nothing is told: they are read again with each regular look

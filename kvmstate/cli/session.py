@@ -225,7 +225,7 @@ def opened(
         )
         writes = None if lock_timeout is None else writing(lock_timeout, repair)
         claim = project.claim(take_ownership, change_environment) if claimed else None
-        session = open_session(uri, project.name, manifests.resources, manifests.at, writes, claim, ahead)
+        session = open_session(uri, project.name, manifests.resources, manifests.place, writes, claim, ahead)
         yield Opened(stack.enter_context(session), options, loaded.whole, project, manifests)
 
 

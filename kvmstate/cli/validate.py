@@ -39,7 +39,7 @@ def command(fmt: Format, **options: Any) -> int:
         if given.connect and loaded.manifests.dangling:
             from kvmstate.app import check_references_on
 
-            check_references_on(given.connect, loaded.manifests.resources, loaded.manifests.at)
+            check_references_on(given.connect, loaded.manifests.resources, loaded.manifests.place)
             loaded = dataclasses.replace(loaded, manifests=dataclasses.replace(loaded.manifests, dangling=()))
     except ManifestErrors as errors:
         return _refused(errors, fmt)

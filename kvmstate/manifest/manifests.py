@@ -100,6 +100,10 @@ class Manifests:
             node = child
         return resource.origin.file if resource else "", node.line, node.column
 
+    def place(self, id: ResourceId, path: tuple[str | int, ...]) -> tuple[str, int, int, str]:
+        """Where `at` says, and how a field of the spec is spelled there."""
+        return *self.at(id, path), spell(self.documents[id].way("spec", path))
+
 
 def _keyed(node: Node, key: str | int) -> Node | None:
     """The item of a list one of whose values is the key."""

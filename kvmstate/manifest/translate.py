@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -39,16 +39,47 @@ def validate(
     try:
         return checked(adapter, node.data())
     except ValidationError as errors:
-        seen = set()
+        found: dict[tuple[str, str], Told] = {}
         for error in errors.errors(include_url=False):
-            message, line, column, said, path = explain(error, tuple(candidates), node, at)
-            if (key := (path, message)) not in seen:
-                seen.add(key)
-                report(message, line, column, said, path)
-            if len(seen) > MAX_PROBLEMS:
+            told = Told(error["type"], *explain(error, tuple(candidates), node, at))
+            found.setdefault((told.path, told.message), told)
+            if len(found) > MAX_PROBLEMS:
                 # a hint takes time, and nobody is shown more
                 break
+        for told in _meant([*found.values()]):
+            report(*told[1:])
     return None
+
+
+class Told(NamedTuple):
+    """An error of pydantic's, of this kind, as it is told."""
+
+    kind: str
+    message: str
+    line: int
+    column: int
+    hint: str
+    path: str
+
+
+def _meant(every: list[Told]) -> Iterator[Told]:
+    """Of a value that may be of several types pydantic tells what is wrong with it as each of them: those that it is
+    not of at all are left out, unless it is of none."""
+    by_path: dict[str, list[Told]] = {}
+    for told in every:
+        by_path.setdefault(told.path, []).append(told)
+    inside = {told.path[:at] for told in every for at, mark in enumerate(told.path) if mark in ".["}
+    for path, group in by_path.items():
+        fits = [told for told in group if not told.kind.endswith("_type")]
+        if path in inside:
+            # it is of the type that has something inside
+            yield from fits
+        elif len(group) == 1 or not all(told.message.startswith("expected ") for told in group):
+            yield from fits or group
+        else:
+            wanted = " or ".join(told.message.removeprefix("expected ").partition("; found ")[0] for told in group)
+            seen = group[0].message.partition("; found ")[2]
+            yield group[0]._replace(message=f"expected {wanted}; found {seen}", hint=group[0].hint if fits else "")
 
 
 def explain(

@@ -30,7 +30,7 @@ from kvmstate.xmlbind import is_sealed
 
 LEAVES = (Action.DELETE, Action.FORGET)
 WRITES = (Action.CREATE, Action.UPDATE, Action.REPLACE)
-Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int]]
+Locate = Callable[[ResourceId, tuple[str | int, ...]], tuple[str, int, int, str]]
 
 
 @dataclass(frozen=True)
@@ -450,10 +450,10 @@ def _problem(
     resource: Resource, path: tuple[str | int, ...], message: str, hint: str, locate: Locate | None
 ) -> Problem:
     file, line, column = resource.origin.file, resource.origin.line, 0
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in ("spec", *path)).lstrip(".")
     with suppress(KeyError):
         # what is written nowhere has no place of its own
-        file, line, column = locate(resource.id, path) if locate else (file, line, column)
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in ("spec", *path)).lstrip(".")
+        file, line, column, where = locate(resource.id, path) if locate else (file, line, column, where)
     return Problem(resource.named(message), file, line, column, where, hint)
 
 

@@ -50,7 +50,7 @@ def test_a_volume_group_is_offered_until_it_is_a_pool(project: Project, group: s
     assert [each["spec"] for each in mine] == [{"type": "logical", "source": {"name": group, "format": "lvm2"}}], found
     project.converge(*mine)
     assert group not in kvmstate("discover", "pools", "--type", "logical", "-c", project.uri).out
-    # what libvirt cannot look for is told
+    # what libvirt cannot look for, and nobody here, is told
     refused = kvmstate("discover", "pools", "--type", "zfs", "-c", project.uri, "--json")
     assert refused.code == 1
     assert [each["error"].split(":")[0] for each in json.loads(refused.out)["errors"]] == ["pools of type zfs"]
@@ -70,3 +70,16 @@ def test_what_a_server_exports_is_offered(project: Project) -> None:
         "---\n".join(yaml.safe_dump(each) for each in json.loads(found.out)["manifests"])
     )
     assert project.kvmstate("validate").code == 0
+
+
+def test_zpools_are_asked_of_the_host_itself(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder := tmp_path / "bin").mkdir()
+    (zpool := folder / "zpool").write_text('#!/bin/sh\n[ "$*" = "list -H -o name" ] && printf "tank\\nfast\\n"\n')
+    zpool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    found = kvmstate("discover", "pools", "--type", "zfs", "-c", project.uri)
+    assert found.code == 0, found
+    made = {each["metadata"]["name"]: each["spec"] for each in yaml.safe_load_all(found.out)}
+    assert made == {name: {"type": "zfs", "source": {"name": name}} for name in ("tank", "fast")}
+    zpool.write_text("#!/bin/sh\necho permission denied >&2; exit 1\n")
+    assert "zpool list: permission denied" in kvmstate("discover", "pools", "--type", "zfs", "-c", project.uri).err

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import libvirt
 import pytest
@@ -25,7 +27,7 @@ def small(project: Project) -> Iterator[str]:
     inside(project.host, f"umount -l {HERE}/small")
 
 
-def volume(name: str, capacity: str, **spec: str) -> dict[str, object]:
+def volume(name: str, capacity: str, **spec: Any) -> dict[str, object]:
     return resource("Volume", name, {"deletion": "delete"}, pool="small", capacity=capacity, format="raw", **spec)
 
 
@@ -56,3 +58,19 @@ def test_a_pool_says_what_it_has_and_what_does_not_fit_is_not_begun(
     assert "pool/small is over-committed 2.8 times: its volumes may grow to 44.0 MiB in all" in planned.out, planned
     assert project.apply().code == 0
     assert "over-committed" not in project.plan().out
+
+
+def test_a_file_that_does_not_fit_is_not_begun(project: Project, small: str) -> None:
+    """What is in it, that is: holes take no room, and what is compressed nobody knows."""
+    pool = resource("StoragePool", "small", type="dir", target={"path": small})
+    (project.folder / "data.raw").write_bytes(b"data" * (20 * MIB // 4))
+    with (project.folder / "holes.raw").open("wb") as file:
+        file.write(b"data")
+        file.truncate(20 * MIB)
+    shared = subprocess.run(["stat", "-f", "-c", "%T", project.folder], capture_output=True, text=True, check=True)
+    if shared.stdout.strip() not in ("ext2/ext3", "tmpfs"):
+        pytest.skip("here a copy may share the blocks of the file")
+    project.converge(pool)
+    project.write(pool, volume("data", "20MiB", content={"file": "data.raw"}))
+    assert "blocked: it does not fit: it takes 20.0 MiB at once, and pool/small has 16.0 MiB" in project.plan().out
+    project.converge(pool, volume("holes", "20MiB", content={"file": "holes.raw"}))

@@ -243,7 +243,12 @@ def test_init_with_a_file_says_how_it_may_be_read(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KVMSTATE_ALLOW_PATH", raising=False)
     (folder := tmp_path / "my images").mkdir()
-    (image := folder / "debian 12.img").write_bytes(b"x" * 1024)
+    (image := folder / "debian 12.img").write_bytes((b"x" * 510 + b"\x55\xaa").ljust(1024, b"\0"))
+    (text := folder / "README.txt").write_text("no image" * 128)
+    key = ("--ssh-key", str(tmp_path / "key.pub"))
+    (tmp_path / "key.pub").write_text(PUBLIC)
+    refused = kvmstate("init", str(tmp_path / "shop"), "--cloud-image", str(text), *key)
+    assert "README.txt is not an image of a disk that boots" in refused.err
     shop = tmp_path / "shop"
     assert "no public key" in kvmstate("init", str(shop), "--cloud-image", str(image)).err
     (tmp_path / ".ssh").mkdir()

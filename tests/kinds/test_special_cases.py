@@ -33,6 +33,7 @@ MACHINES = "snapshots, images and a host's boot are about virtual machines, what
 FETCHED = "contents are fetched before a pass by what fetches them in it"
 COMMAND = "a command has the name of a kind"
 CLONES = "versions of templates, and nothing else, are drawn there"
+LOOKED_AT = "an image is looked at before a manifest names it"
 FETCHED_NOW = "a list of checksums is fetched as contents are"
 REFERENCE = "the two parts of a volume's name, as a manifest may write them"
 SECRETS = "secrets are what other kinds are given"
@@ -47,6 +48,7 @@ KNOWN = {
     "views/templates.py": (1, CLONES),
     "views/topology.py": (2, PICTURE),
     "cli/pin.py": (1, FETCHED_NOW),
+    "cli/cloud_image.py": (2, LOOKED_AT),
     "apply/owners.py": (1, MACHINES),
     "guests/order.py": (1, MACHINES),
     "host/events.py": (1, HOST_ROW),

@@ -93,7 +93,7 @@ def test_a_document_yields_resources_whose_place_it_is(tmp_path: Path) -> None:
 
 def test_they_are_planned_and_the_document_itself_is_not(tmp_path: Path) -> None:
     found = loaded(tmp_path, POOL, HERD % 1)
-    plan = make_plan(host("pool/images"), found.resources, Inventory(PROJECT, {}), Options(), found.at)
+    plan = make_plan(host("pool/images"), found.resources, Inventory(PROJECT, {}), Options(), found.place)
     todo = {str(change.id): change for change in plan.changes}
     assert todo.keys() == {"pool/images", "volume/images/web-1", "domain/web-1"}
     assert todo["domain/web-1"].action is todo["volume/images/web-1"].action is Action.CREATE
@@ -102,7 +102,7 @@ def test_they_are_planned_and_the_document_itself_is_not(tmp_path: Path) -> None
 
 def test_a_saved_plan_knows_where_they_are_from(tmp_path: Path) -> None:
     found, on, record = loaded(tmp_path, POOL, HERD % 1), host("pool/images"), Inventory(PROJECT, {})
-    plan = make_plan(on, found.resources, record, Options(), found.at)
+    plan = make_plan(on, found.resources, record, Options(), found.place)
     again = saved.read(json.dumps(saved.saved(plan, on, record, Options())), "plan")
     origins = {str(resource.id): resource.origin for resource in again.resources}
     assert origins["domain/web-1"] == Origin(f"{tmp_path}/all.yaml", 6, "herd/web")
@@ -148,7 +148,7 @@ def test_what_they_refer_to_and_nobody_has_says_which_they_are(tmp_path: Path) -
         "all.yaml:6:1: domain/web-1 (of herd/web): network/nowhere is not in these manifests; it must be on the host"
     )
     with pytest.raises(ManifestErrors) as raised:
-        make_plan(host("pool/images"), found.resources, Inventory(PROJECT, {}), Options(), found.at)
+        make_plan(host("pool/images"), found.resources, Inventory(PROJECT, {}), Options(), found.place)
     (problem,) = raised.value.problems
     assert (problem.line, problem.path) == (6, "spec.interfaces[0].network")
     assert problem.message.startswith("domain/web-1 (of herd/web): ")

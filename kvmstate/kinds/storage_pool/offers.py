@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,6 +19,8 @@ from kvmstate.xmlbind import document, parse
 # Those that libvirt looks for: on a server, or on the host itself
 SERVED = ("netfs", "iscsi", "iscsi-direct", "gluster")
 LOCAL = ("logical",)
+# That one libvirt does not look for
+ZFS = "zfs"
 # Where the volumes are to be seen
 _TARGETS = {"netfs": "/srv/NAME", "iscsi": "/dev/disk/by-path"}
 # By which an offer is known to be a pool already
@@ -29,7 +33,7 @@ def offers(host: Host, type_: str, server: str) -> Iterator[Resource | HostError
     known, names = {_place(document(pools.xml(pool))) for pool in there}, {pool.name for pool in there}
     for each in [type_] if type_ else _searched(host, server):
         try:
-            found = pools.sources(host.connection, each, server)
+            found = _zpools(host) if each == ZFS else pools.sources(host.connection, each, server)
         except ConnectionFailed:
             raise
         except HostError as error:
@@ -43,6 +47,21 @@ def offers(host: Host, type_: str, server: str) -> Iterator[Resource | HostError
                 made = _resource(pool, each, names)
                 if made:
                     yield made
+
+
+def _zpools(host: Host) -> list[etree._Element]:
+    """libvirt does not look for them: this process does, where it is on the host."""
+    if not (host.sight.near and shutil.which("zpool")):
+        raise HostError("libvirt does not look for them", "where kvmstate runs on the host, `zpool list` is asked")
+    done = subprocess.run(["zpool", "list", "-H", "-o", "name"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HostError(f"zpool list: {done.stderr.strip()}", "may this user see them?")
+    found = []
+    for name in done.stdout.split():
+        source = etree.Element("source")
+        etree.SubElement(source, "name").text = name
+        found.append(source)
+    return found
 
 
 def _searched(host: Host, server: str) -> Iterable[str]:

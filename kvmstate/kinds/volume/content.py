@@ -67,6 +67,11 @@ class Stream:
         """Bytes of the image; None for one that is compressed: nobody knows before it is unpacked."""
         return None if self.packed else self.length
 
+    @property
+    def has_boot_record(self) -> bool:
+        """Whether it starts as a disk with partitions does (GPT's too)."""
+        return self._head[510:512] == b"\x55\xaa"
+
     def image(self) -> header.Image:
         """What it is. Raises HostError for what must not be uploaded."""
         return header.look(self._head, self.size or 0, self._name)
