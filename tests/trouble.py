@@ -138,7 +138,8 @@ def programs(host: Sandbox, scripts: dict[str, str]) -> Iterator[Path]:
     try:
         yield log
     finally:
-        inside(host, "umount /usr/sbin; rm /dev/there")
+        # a libvirtd that was started meanwhile runs from there
+        inside(host, "umount -l /usr/sbin; rm /dev/there")
 
 
 def answers(host: Sandbox) -> bool:
@@ -167,9 +168,11 @@ def loop_devices(uri: str) -> Iterator[Callable[[Path], str]]:
         made.append((found.stdout.strip(), image))
         return made[-1][0]
 
-    yield make
-    # what is mounted keeps its device
-    wipe(uri)
-    for path, image in made:
-        subprocess.run(["losetup", "--detach", path], check=True)
-        image.unlink()
+    try:
+        yield make
+    finally:
+        # what is mounted keeps its device
+        wipe(uri)
+        for path, image in made:
+            subprocess.run(["losetup", "--detach", path], check=True)
+            image.unlink()
