@@ -44,11 +44,11 @@ def identity(sight: Sight, kind: PoolType | None, key: str, text: str, again: Ca
             break
         # it is being written to: libvirt's look lies between two of ours when all three are at the same file
         changed, _ = _changed(again())
-        after = sight.inode(path)
-        for each in before:
-            for other in after:
-                if each.number == other.number and each.changed <= changed <= other.changed:
-                    return str(each)
+        after = {each.number: each.changed for each in sight.inode(path)}
+        between = {str(each) for each in before if each.changed <= changed <= after.get(each.number, 0)}
+        # so does a look at another file that is written to meanwhile, such as another host's of this path
+        if len(between) == 1:
+            return between.pop()
     return UNKNOWN
 
 
