@@ -16,6 +16,12 @@ NO_LOGIN = "ssh does not accept you there: check user and key (keyfile= in the U
 
 HINTS = (
     (
+        # libvirt 11.3 that is killed as it begins to copy disks does not find this when it is back
+        r"Duplicate nodes with node-name='(migration-[^']+)'",
+        "a move that was cut off has left it in the machine's QEMU: `virsh qemu-monitor-command MACHINE "
+        '\'{{"execute": "blockdev-del", "arguments": {{"node-name": "{}"}}}}\'` takes it out, as its next stop does',
+    ),
+    (
         r"Permission denied.*SASL|authentication failed|authentication unavailable|polkit",
         NOT_LET_IN,
     ),

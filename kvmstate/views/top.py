@@ -83,7 +83,8 @@ def _lines(host: str, rows: Sequence[Usage], width: int | None, note: str) -> li
     names = ["NAME", *(one_line(each.sample.name) for each in rows)]
     cpu = sum(each.cpu or 0 for each in rows)
     memory = sum(each.sample.used or 0 for each in rows)
-    head = f"{len(rows)} machines, {cpu:.0f}% of a CPU, {short(memory)} of memory   {one_line(host)}"
+    count = f"{len(rows)} machine{'' if len(rows) == 1 else 's'}"
+    head = f"{count}, {cpu:.0f}% of a CPU, {short(memory)} of memory   {one_line(host)}"
     longest = max(map(len, names))
     if width:
         for spare in _SPARE:

@@ -27,6 +27,11 @@ MESSAGES = [
     (f"{QEMU}{AT}-vnc 10.1.2.3:56,audiodev=audio1: Failed to bind socket: Cannot assign requested address", "0.0.0.0"),
     (f"{QEMU}{AT}cannot set up guest memory 'pc.ram': Cannot allocate memory", "lower memory"),
     ("internal error: Failed to reserve port 5955", "leave the port out"),
+    (
+        "internal error: unable to execute QEMU command 'blockdev-add': Duplicate nodes with "
+        "node-name='migration-vda-storage'",
+        '"arguments": {"node-name": "migration-vda-storage"}',
+    ),
     ("Requested operation is not valid: network 'lan' is not active", "virsh net-start lan"),
     ("Requested operation is not valid: storage pool 'images' is not active", "virsh pool-start images"),
     ("Network not found: no network with matching name 'lan'", "declare a Network named lan"),

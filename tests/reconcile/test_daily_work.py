@@ -122,7 +122,8 @@ def test_a_day(
     # its screen
     assert vm(project, "display", "web-1").out.startswith("vnc://127.0.0.1:59")
     assert binary(project, "screenshot", "web-1", "-o", "-").stdout.startswith(b"\x89PNG")
-    assert vm(project, "send-key", "web-1", "ctrl-alt-f1", "--type", "a").code == 0
+    pressed = vm(project, "send-key", "web-1", "enter", "--type", "root").out
+    assert pressed == "web-1: pressed the keys of the text, enter\n"
 
     # what it uses: one call a look, over what opening costs
     proxy = Proxy(project.host)

@@ -184,7 +184,7 @@ def _labelled(asked: Inputs, selector: str) -> set[str]:
         raise UsageError("labels are in manifests, and there are none here", "-C FOLDER says where they are")
     found = {id_.name for id_ in selected(loaded.manifests.resources, selector) if id_.kind == Domain.type}
     if not found:
-        raise UsageError(f"no machine of project {loaded.project.name} has labels {selector}", "`kvmstate graph` lists")
+        raise UsageError(f"no machine of project {loaded.project.name} has labels {selector}", "see metadata.labels")
     return found
 
 

@@ -147,8 +147,8 @@ def screenshot(output: Path | None, screen: int, **given: Any) -> int:
 
 @click.command("send-key")
 @machine_options
-@click.argument("keys", metavar="KEYS...", nargs=-1)
-@click.option("--type", "text", metavar="TEXT", help="Type a text, as on a US keyboard.")
+@click.argument("keys", metavar="[KEYS]...", nargs=-1)
+@click.option("--type", "text", metavar="TEXT", help="First type a text, as on a US keyboard.")
 @click.option("--hold", type=click.IntRange(0), default=0, metavar="MS", help="How long each is pressed.")
 @format_option
 def send_key(fmt: Format, keys: tuple[str, ...], text: str | None, hold: int, **given: Any) -> int:
@@ -159,7 +159,7 @@ def send_key(fmt: Format, keys: tuple[str, ...], text: str | None, hold: int, **
     from kvmstate.model.keys import chord, typing
 
     try:
-        chords = [*map(chord, keys), *(typing(text) if text else [])]
+        chords = [*(typing(text) if text else []), *map(chord, keys)]
     except ValueError as error:
         raise UsageError(str(error), "such as ctrl-alt-delete, alt-f2, enter; --type TEXT types a text") from None
     if not chords:
@@ -174,7 +174,7 @@ def send_key(fmt: Format, keys: tuple[str, ...], text: str | None, hold: int, **
                 time.sleep(max(0.03, hold / 1000))
             send_keys(seen.domain, codes, hold)
     if fmt == TEXT:
-        click.echo(f"{seen.domain.name}: pressed {', '.join(keys) or 'the keys of the text'}")
+        click.echo(f"{seen.domain.name}: pressed {', '.join((*(['the keys of the text'] if text else []), *keys))}")
     else:
         show(fmt, Output(lambda: {"machine": seen.domain.name, "pressed": len(chords)}, lambda: ""))
     return 0
