@@ -1,7 +1,8 @@
 """What the tests against a real libvirt share. Each xdist worker has a host of its own.
 
 KVMSTATE_TEST_TREE names a tree (script/tree) whose libvirt the host shall run. With KVMSTATE_TEST_SSH every test
-reaches its host over ssh.
+reaches its host over ssh. KVMSTATE_LAB is the URI that `script/lab start` prints: tests that need more than a
+throw-away host has, such as kernel modules, are skipped without it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from harness import Project, clear
+from harness import Project, clear, wipe
+from lab_host import Lab
 from ssh_server import OverSsh, Server
 
 from kvmstate import sandbox
@@ -128,3 +130,20 @@ def connection(project: Project) -> Iterator[libvirt.virConnect]:
     opened = libvirt.open(project.uri)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    if not (uri := os.environ.get("KVMSTATE_LAB")):
+        pytest.skip("needs the lab: KVMSTATE_LAB=$(script/lab start)")
+    return Lab(uri)
+
+
+@pytest.fixture
+def lab_project(lab: Lab, tmp_path: Path) -> Iterator[Project]:
+    """A project on the lab's host, which is empty."""
+    wipe(lab.uri)
+    try:
+        yield Project(lab.uri, tmp_path / "shop")
+    finally:
+        wipe(lab.uri)

@@ -1,0 +1,33 @@
+"""A host of script/lab, as tests reach it."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+
+from kvmstate.host import ssh
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The host that a URI of script/lab leads to."""
+
+    uri: str
+
+    def run(self, command: str, check: bool = True) -> str:
+        """What a shell command says in the lab, as root; of one that fails also its errors. With `check` that fails
+        the test."""
+        done = subprocess.run(
+            [*ssh.words(self.uri), f"LC_ALL=C; {command}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        said = (done.stdout + (done.stderr if done.returncode else "")).strip()
+        assert done.returncode == 0 or not check, f"{command}: {said}"
+        return said
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a file in the lab."""
+        subprocess.run([*ssh.words(self.uri), f"cat >{path}"], input=content, check=True, timeout=120)
