@@ -237,6 +237,7 @@ class Ops:
     room       what something takes of the place that it is in, which keeps it so, after a change
     offers     what a host, or a server, has that could be one, of a type or of all; errors for what it cannot tell of
     begun      the document that a new object is written into, where a spec without a remainder can say all of one
+    obvious    takes out of a remainder what every object has, and `begun` adds
     copying    why what holds data cannot be copied from where it is to its new place now, with machines on it
     followed   the resource, when what it refers to has moved: gets what is observed, and the old addresses by new ones
     """
@@ -264,6 +265,7 @@ class Ops:
     room: Callable[[Change, PoolType], Room | None] = lambda change, place: None
     offers: Callable[[Host, str, str], Iterable[Resource | HostError]] | None = None
     begun: Callable[[Host, Any], etree._Element] | None = None
+    obvious: Callable[[etree._Element], None] | None = None
     copying: Callable[[Host, Change, Observed], Fault | None] = lambda host, change, source: None
     followed: Callable[[Resource, Observed | None, Mapping[ResourceId, ResourceId]], Resource] = (
         lambda resource, observed, origins: resource

@@ -84,14 +84,18 @@ class _Takeover:
 
     def resource(self, remainders: dict[object, str]) -> Resource:
         """`remainders` are those of such objects before, by their `Likeness`."""
-        spec = self._valid(_undefaulted(self._valid(_values(self.seen))))
-        if alone := self._alone(spec):
+        whole = self._valid(_values(self.seen))
+        if alone := self._alone(self._valid(_undefaulted(whole))):
             return self._resource(alone)
-        alike = Likeness(self.kind.word, self.observed.id.name, self.node, _values(spec))
-        if (known := remainders.get(alike.key)) is None:
-            known = remainders[alike.key] = alike.opened(self._shortest(spec))
-        found = self._resource(self._valid({**_values(spec), "remainder": alike.filled(known)}))
-        return found if self._faithful(found.spec, found.spec.remainder) else self._careful()
+        for beside in (True, False):
+            spec = self._valid(_undefaulted(whole, beside))
+            alike = Likeness(self.kind.word, self.observed.id.name, self.node, _values(spec))
+            if (known := remainders.get(alike.key)) is None:
+                known = remainders[alike.key] = alike.opened(self._shortest(spec))
+            found = self._resource(self._valid({**_values(spec), "remainder": alike.filled(known)}))
+            if self._faithful(found.spec, found.spec.remainder):
+                return found
+        return self._careful()
 
     def _shortest(self, spec: Spec) -> str:
         """The remainder beside this spec, if that says everything as it is."""
@@ -100,7 +104,15 @@ class _Takeover:
         except ValueError:
             # an item that is not as its element says
             return self.whole
-        return _with_note(spec, shortest)
+        return _with_note(spec, self._brief(shortest))
+
+    def _brief(self, remainder: str) -> str:
+        """Without what every object of its kind has."""
+        if (obvious := self.kind.ops.obvious) is None:
+            return remainder
+        node = document(remainder)
+        obvious(node)
+        return to_text(node)
 
     def _careful(self) -> Resource:
         """Where some field would write something else than what is there: step by step."""
@@ -110,7 +122,7 @@ class _Takeover:
             if not self._faithful(spec, self.whole):
                 raise HostError("its XML cannot be written as it is")
         spec = self._without_defaults(spec)
-        shortest = to_text(strip(self.node, self._complete(spec, self.whole), self.lookup))
+        shortest = self._brief(to_text(strip(self.node, self._complete(spec, self.whole), self.lookup)))
         remainder = shortest if self._faithful(spec, shortest) else self.whole
         return self._resource(self._valid({**_values(spec), "remainder": _with_note(spec, remainder)}))
 
@@ -126,7 +138,8 @@ class _Takeover:
         """Whether an object made from the two would be as what is there."""
         completed = self._complete(spec, remainder)
         uuid = self.observed.uuid if self.node.find("uuid") is not None else ""
-        node = document(remainder)
+        begun = self.kind.ops.begun
+        node = document(remainder) if begun is None else begun(self.host, completed)
         # the note is for who reads the manifest
         etree.strip_tags(node, etree.ProcessingInstruction)
         return self._comes_back(completed, node, uuid)
@@ -359,23 +372,24 @@ def _values(spec: Any) -> dict[str, object]:
     return values
 
 
-def _undefaulted(spec: Section) -> dict[str, object]:
-    """The values that are not what the fields' own defaults are."""
+def _undefaulted(spec: Section, beside: bool = False) -> dict[str, object]:
+    """The values that are not what the fields' own defaults are. What stands `beside` a remainder says lasting ones:
+    else the remainder would."""
     values = _values(spec)
     section: type[Section] = type(spec)
     for b in bindings(section):
         value = getattr(spec, b.name)
         if b.alias not in values:
             continue
-        if section.model_fields[b.name].is_required():
+        if section.model_fields[b.name].is_required() or (beside and b.xml and b.xml.lasting):
             pass
         elif value == b.default or (value is False and b.default is None and b.xml is None):
             del values[b.alias]
             continue
         if b.holding and b.repeated:
-            values[b.alias] = [_undefaulted(item) for item in value]
+            values[b.alias] = [_undefaulted(item, beside) for item in value]
         elif b.holding:
-            values[b.alias] = _undefaulted(value)
+            values[b.alias] = _undefaulted(value, beside)
     return values
 
 

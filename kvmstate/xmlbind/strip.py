@@ -30,12 +30,17 @@ def strip(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
     order = {element: number for number, element in enumerate(rest.iter())}
     lists = [b for b in bindings(type(spec)) if b.xml and b.apart and b.name in spec.model_fields_set]
     left: list[tuple[etree._Element, etree._Element]] = []
+    holders = {found.getparent() for b in lists for found in b.path.find_all(rest)}
     for b in lists:
         left += _strip_items(rest, b, spec, lookup)
     others = owning(spec, *(spec.model_fields_set - {b.name for b in lists}))
     _reduce(rest, others, lookup, [parent for parent, _ in left])
     for parent, item in left:
         parent.append(item)
+    for holder in holders:
+        if holder is not None and not (len(holder) or holder.attrib) and (above := holder.getparent()) is not None:
+            # it was there for its items, which bring it back
+            above.remove(holder)
     for parent in rest.iter():
         if len(parent):
             parent[:] = sorted(parent, key=order.__getitem__)

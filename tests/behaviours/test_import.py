@@ -349,7 +349,7 @@ def test_an_edit_of_the_remainder_is_applied_and_fields_count_more(
     assert taken.take("--all").code == 0
     taken.edit("machines/small", 'app" by="me"', 'app" by="you"')
     taken.edit("machines/small", "  cpus:", "  title: from the field\n  cpus:")
-    taken.edit("machines/small", "<os>", "<title>from the remainder</title><os>")
+    taken.edit("machines/small", "<metadata>", "<title>from the remainder</title><metadata>")
     plan = taken.plan()
     assert "remainder[metadata/one/@by]:  me -> you" in plan.out
     assert (applied := taken.apply()).code == 0, applied

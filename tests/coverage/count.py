@@ -23,6 +23,7 @@ from pathlib import Path
 import libvirt
 from lxml import etree
 
+from kvmstate.errors import KvmstateError
 from kvmstate.host import open_host
 from kvmstate.kinds import BY_NAME
 from kvmstate.model.resource import ResourceId
@@ -111,6 +112,24 @@ class Trial:
                 known.add(name)
                 self.connection.networkDefineXML(f"<network><name>{name}</name></network>")
 
+    def taken(self, text: str) -> tuple[etree._Element, object]:
+        """The document as libvirt has it, and what is imported of it; once more where that has ended libvirtd."""
+        self.connect(text)
+        made = self.connection.defineXMLFlags(with_uuid(text), 0)
+        try:
+            whole = document(made.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+            id_ = ResourceId("domain", made.name())
+            with open_host(self.sandbox.uri) as host:
+                return whole, Takeovers(host, "coverage").resource(KIND, observe(host, [id_])[id_]).spec
+        except KvmstateError:
+            if self.connection.isAlive():
+                raise
+        finally:
+            if self.connection.isAlive():
+                made.undefineFlags(KEEP)
+        self.revive()
+        return self.taken(text)
+
     def shown(self, text: str) -> etree._Element:
         made = self.connection.defineXMLFlags(text, 0)
         try:
@@ -185,20 +204,13 @@ def count(trial: Trial, folders: Iterable[Path]) -> dict[str, Counted]:
     found: dict[str, Counted] = {}
     for group, name, text in documents(folders):
         counted = found.setdefault(group, Counted())
-        trial.connect(text)
         try:
-            made = trial.connection.defineXMLFlags(with_uuid(text), 0)
+            taken = trial.taken(text)
         except libvirt.libvirtError as error:
             counted.refused.append(f"{name}: {error}")
             trial.revive()
             continue
-        try:
-            whole = document(made.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-            id_ = ResourceId("domain", made.name())
-            with open_host(trial.sandbox.uri) as host:
-                spec = Takeovers(host, "coverage").resource(KIND, observe(host, [id_])[id_]).spec
-        finally:
-            made.undefineFlags(KEEP)
+        whole, spec = taken
         add(counted, name, whole, spec, remembered(trial, trial.connection.getLibVersion(), whole))
     return found
 

@@ -90,6 +90,8 @@ ELSEWHERE = [
         "graphics[].replaceUser",
         "graphics[].dbusAddress",
         "hostdevs[].wwpn",
+        "hostdevs[].auth.secret",
+        "hostdevs[].bootLoadparm",
         "interfaces[].routes",
         "interfaces[].routes[].address",
         "interfaces[].routes[].family",

@@ -127,7 +127,7 @@ class Document(Section):
     [
         ("<d><title>t</title></d>", "<d/>"),
         ("<d><title lang='en'>t</title></d>", "<d><title lang='en'/></d>"),
-        ("<d><items><item name='a'><size>1</size></item></items></d>", "<d><items/></d>"),
+        ("<d><items><item name='a'><size>1</size></item></items></d>", "<d/>"),
         (
             "<d><items><item name='a'><size>1</size><more/></item><item name='b'/></items><other/></d>",
             "<d><items><item name='a'><more/></item><item name='b'/></items><other/></d>",

@@ -25,7 +25,7 @@ from kvmstate.xmlbind import document, meaning, owning, parse, patch, strip, to_
         ("<d><made model='best' level='1'><backend>x</backend></made></d>", "<d/>"),
         ("<d><made model='other' level='1'/></d>", "<d><made model='other'/></d>"),
         # items leave their key behind, where anything else of them is left
-        ("<d><parts><part made='new' name='a'><speed>1</speed></part></parts></d>", "<d><parts/></d>"),
+        ("<d><parts><part made='new' name='a'><speed>1</speed></part></parts></d>", "<d/>"),
         (
             "<d><parts><part made='new' name='a'><x/><speed>1</speed></part><part made='new' name='b'/></parts></d>",
             "<d><parts><part made='new' name='a'><x/></part><part made='new' name='b'/></parts></d>",

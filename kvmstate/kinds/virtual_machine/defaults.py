@@ -5,7 +5,7 @@ from __future__ import annotations
 from lxml import etree
 
 from kvmstate.host import Host, acceleration
-from kvmstate.kinds.virtual_machine.devices.base import items
+from kvmstate.kinds.virtual_machine.devices.base import drop, items, parent_of
 from kvmstate.kinds.virtual_machine.devices.plug import PORTS
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.xmlbind import document
@@ -30,10 +30,23 @@ def given() -> list[str]:
     return [str(each.tag) for each in document(BASE).iterfind("features/*")]
 
 
+def obvious(node: etree._Element) -> None:
+    """Take out of a remainder what every machine has: see `base`."""
+    kind = node.find("os/type")
+    if kind is not None and kind.text == "hvm" and not kind.attrib:
+        os = parent_of(kind)
+        drop(kind)
+        if not (len(os) or os.attrib):
+            drop(os)
+
+
 def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
     """The document that a new domain's spec is written into."""
     if spec.remainder:
-        return document(spec.remainder)
+        node = document(spec.remainder)
+        if parse_path("os/type").find(node) is None:
+            parse_path("os/type").ensure(node).text = "hvm"
+        return node
     node = document(BASE)
     kind = spec.type or acceleration.best(host)
     node.set("type", kind)

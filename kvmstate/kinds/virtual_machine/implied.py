@@ -59,6 +59,8 @@ _COMPLETED_DEVICES = (
     "devices/disk/target/@tray",
     "devices/serial/target/model",
     "devices/channel/source/@mode",
+    "devices/controller/pcihole64/@unit",
+    "devices/graphics[@type='vnc']/@socket",
 )
 Change = Callable[[etree._Element], None]
 # A path, a UUID, a MAC address
@@ -125,7 +127,7 @@ class _Trial:
         if fits(self.repaired(whole, bare)):
             return _WAYS, True
         kept: tuple[Change, ...] = ()
-        for way in _WAYS:
+        for way in (*_WAYS, *map(_controllers_of, ("pci", "usb", "virtio-serial", "scsi", "sata", "ide", "fdc"))):
             if fits(_without(whole, (*kept, way))):
                 kept = (*kept, way)
         return kept, False
@@ -287,6 +289,21 @@ def _controllers(node: etree._Element) -> None:
         said = {*controller.attrib} - {"type", "index", "model"} or len(controller)
         if not said and controller.get("model") not in ("pcie-root", "pcie-root-port"):
             drop(controller)
+
+
+def _controllers_of(kind: str) -> Change:
+    """Those of one type: the others stand in an order that libvirt would not have them in."""
+
+    def leave_out(node: etree._Element) -> None:
+        others = node.findall("devices/controller")
+        alone = copy.deepcopy(node)
+        _controllers(alone)
+        kept = {(each.get("type"), each.get("index")) for each in alone.iterfind("devices/controller")}
+        for each in others:
+            if each.get("type") == kind and (kind, each.get("index")) not in kept:
+                drop(each)
+
+    return leave_out
 
 
 _WAYS: tuple[Change, ...] = (

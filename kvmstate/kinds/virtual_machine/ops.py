@@ -24,7 +24,7 @@ from kvmstate.kinds.virtual_machine.above import (
     keep_what_lies_above,
     keep_what_was_written_elsewhere,
 )
-from kvmstate.kinds.virtual_machine.defaults import base
+from kvmstate.kinds.virtual_machine.defaults import base, obvious
 from kvmstate.kinds.virtual_machine.devices.base import Owner, item_named, items
 from kvmstate.kinds.virtual_machine.devices.interface import named_interfaces
 from kvmstate.kinds.virtual_machine.portable import portable, secrets
@@ -429,5 +429,6 @@ OPS = Ops(
     followed=followed,
     removed=removed,
     begun=base,
+    obvious=obvious,
     addresses=addresses_of,
 )

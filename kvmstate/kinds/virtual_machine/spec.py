@@ -20,6 +20,7 @@ from kvmstate.kinds.virtual_machine.devices import (
     Crypto,
     Filesystem,
     Graphics,
+    GuestForward,
     Hostdev,
     Hub,
     Input,
@@ -31,6 +32,7 @@ from kvmstate.kinds.virtual_machine.devices import (
     Parallel,
     Pstore,
     Redirdev,
+    RedirFilter,
     Rng,
     Shmem,
     Smartcard,
@@ -55,12 +57,15 @@ from kvmstate.kinds.virtual_machine.settings import (
     Combustion,
     Cpu,
     Cputune,
+    DefaultIoThread,
     Features,
     FirmwareFeature,
     HostBoot,
+    IdMaps,
     Ignition,
     Install,
     IoThread,
+    KeyWrap,
     LaunchSecurity,
     Loader,
     MemoryBacking,
@@ -70,6 +75,7 @@ from kvmstate.kinds.virtual_machine.settings import (
     Nvram,
     Perf,
     Power,
+    Qemu,
     Resource,
     SecurityLabel,
     Sysinfo,
@@ -341,6 +347,7 @@ class VirtualMachineSpec(Spec):
     iothreadids: list[IoThread] = xml_list(
         "iothreadids/iothread", key="id", effect=Effect.LIVE, doc="These threads, one by one."
     )
+    default_iothread: DefaultIoThread | None = xml("defaultiothread", doc="QEMU's main loop, where it serves disks.")
     cputune: Cputune | None = xml("cputune", in_parts=True, doc="Where its CPUs run, and how much.")
     numatune: Numatune | None = xml("numatune", in_parts=True, doc="From where in the host its memory comes.")
     memtune: Memtune | None = xml("memtune", in_parts=True, doc="How much of the host's memory it may take.")
@@ -354,6 +361,11 @@ class VirtualMachineSpec(Spec):
     resource: Resource | None = xml("resource", doc="Where it is accounted.")
     seclabels: list[SecurityLabel] = xml_list("seclabel", doc="Under which labels it runs.")
     launch_security: LaunchSecurity | None = xml("launchSecurity", doc="Memory that the host cannot read.")
+    idmap: IdMaps | None = xml("idmap", doc="Whose files these are, inside and outside of a container.")
+    keywrap: list[KeyWrap] = xml_list("keywrap/cipher", key="name", doc="Keys of s390x' CPUs that are wrapped.")
+    qemu: Qemu | None = xml(
+        ".", shared=True, doc="What is passed on to QEMU past libvirt, which answers for none of it."
+    )
     controllers: list[Controller] = devices(Controller, open=True, doc="Those that are not as libvirt would have them.")
     pcie_ports: int | None = xml(
         "devices",
@@ -416,6 +428,7 @@ class VirtualMachineSpec(Spec):
     hostdevs: list[Hostdev] = devices(Hostdev, doc="Devices of the host's.")
     filesystems: list[Filesystem] = devices(Filesystem, doc="Folders of the host's.")
     redirdevs: list[Redirdev] = devices(Redirdev, doc="USB ports for devices from elsewhere.")
+    redir_filter: RedirFilter | None = device(RedirFilter, doc="Which USB devices `redirdevs` take.")
     smartcards: list[Smartcard] = devices(Smartcard)
     shmems: list[Shmem] = devices(Shmem, doc="Memory that guests share.")
     memories: list[MemoryDevice] = devices(MemoryDevice, doc="Memory that is plugged in.")
@@ -431,6 +444,9 @@ class VirtualMachineSpec(Spec):
     tpm: Tpm | None = device(Tpm)
     vsock: Vsock | None = device(Vsock)
     channels: list[Channel] = devices(Channel, doc="Ports of the guest's that lead to its host.")
+    guest_forwards: list[GuestForward] = devices(
+        GuestForward, doc="Addresses in the guest's network that lead to its host."
+    )
     guest_agent: bool | None = xml(
         "devices",
         GUEST_AGENT,
@@ -533,6 +549,8 @@ class VirtualMachineSpec(Spec):
             raise ValueError(f"cpus ({self.cpus}) is more than maxCpus ({self.max_cpus})")
         if self.max_memory and self.memory > self.max_memory:
             raise ValueError("memory is more than maxMemory")
+        if self.qemu and self.qemu.arguments and (self.ignition or self.ignition_text):
+            raise ValueError("ignition is told by arguments of QEMU's, beside which qemu.arguments has no place")
         if self.host_boot and self.autostart:
             raise ValueError("autostart has libvirt start it at once, and hostBoot after others: say one of them")
         return self

@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.devices.audio import Audio as Audio
+    from kvmstate.kinds.virtual_machine.devices.backend_source import Reconnect as Reconnect
     from kvmstate.kinds.virtual_machine.devices.backend_source import Source as Source
     from kvmstate.kinds.virtual_machine.devices.channel import Channel as Channel
     from kvmstate.kinds.virtual_machine.devices.console import Console as Console
     from kvmstate.kinds.virtual_machine.devices.controller import Controller as Controller
     from kvmstate.kinds.virtual_machine.devices.filesystem import Filesystem as Filesystem
     from kvmstate.kinds.virtual_machine.devices.graphics import Graphics as Graphics
+    from kvmstate.kinds.virtual_machine.devices.guest_forward import GuestForward as GuestForward
     from kvmstate.kinds.virtual_machine.devices.hostdev import Hostdev as Hostdev
     from kvmstate.kinds.virtual_machine.devices.input import Input as Input
     from kvmstate.kinds.virtual_machine.devices.iommu import Iommu as Iommu
+    from kvmstate.kinds.virtual_machine.devices.label import Label as Label
+    from kvmstate.kinds.virtual_machine.devices.local_disk import NvmeSource as NvmeSource
+    from kvmstate.kinds.virtual_machine.devices.local_disk import Reservations as Reservations
+    from kvmstate.kinds.virtual_machine.devices.local_disk import Slice as Slice
+    from kvmstate.kinds.virtual_machine.devices.local_disk import VhostUserSource as VhostUserSource
     from kvmstate.kinds.virtual_machine.devices.memballoon import Memballoon as Memballoon
     from kvmstate.kinds.virtual_machine.devices.memory import MemoryDevice as MemoryDevice
+    from kvmstate.kinds.virtual_machine.devices.network_disk import Auth as Auth
     from kvmstate.kinds.virtual_machine.devices.network_disk import DiskEncryption as DiskEncryption
     from kvmstate.kinds.virtual_machine.devices.network_disk import Geometry as Geometry
     from kvmstate.kinds.virtual_machine.devices.network_disk import Iotune as Iotune
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.devices.small import Hub as Hub
     from kvmstate.kinds.virtual_machine.devices.small import Lease as Lease
     from kvmstate.kinds.virtual_machine.devices.small import Pstore as Pstore
+    from kvmstate.kinds.virtual_machine.devices.small import RedirFilter as RedirFilter
     from kvmstate.kinds.virtual_machine.devices.smartcard import Smartcard as Smartcard
     from kvmstate.kinds.virtual_machine.devices.sound import Sound as Sound
     from kvmstate.kinds.virtual_machine.devices.tpm import Tpm as Tpm
@@ -73,6 +82,7 @@ else:
         ("Controller", "controller", "controller", "name"),
         ("Crypto", "small", "crypto", ""),
         ("Filesystem", "filesystem", "filesystem", "target"),
+        ("GuestForward", "guest_forward", "channel", "to"),
         ("Hostdev", "hostdev", "hostdev", ""),
         ("Hub", "small", "hub", ""),
         ("Input", "input", "input", ""),
@@ -84,6 +94,7 @@ else:
         ("Parallel", "parallel", "parallel", "port"),
         ("Pstore", "small", "pstore", "name"),
         ("Redirdev", "redirdev", "redirdev", ""),
+        ("RedirFilter", "small", "redirfilter", "name"),
         ("Shmem", "shmem", "shmem", "name"),
         ("Smartcard", "smartcard", "smartcard", ""),
         ("Sound", "sound", "sound", ""),
@@ -98,8 +109,10 @@ else:
             *("Bandwidth", "GuestIp", "GuestRoute", "NicDriver"),
             *("PortForward", "Rom", "Teaming", "VirtualPort", "Vlan"),
         ),
-        "network_disk": ("DiskEncryption", "Geometry", "Iotune", "NetworkSource"),
-        "backend_source": ("Source",),
+        "network_disk": ("Auth", "DiskEncryption", "Geometry", "Iotune", "NetworkSource"),
+        "local_disk": ("NvmeSource", "Reservations", "Slice", "VhostUserSource"),
+        "label": ("Label",),
+        "backend_source": ("Reconnect", "Source"),
         "virtio": ("Virtio",),
     }.items():
         for _class in _classes:

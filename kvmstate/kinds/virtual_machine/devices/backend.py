@@ -30,6 +30,7 @@ class CharDevice(Device):
     """A device with such an end."""
 
     source: Source | None = xml("source", shared=True, doc="What the type needs.")
+    peer: Source | None = xml("source[2]", shared=True, doc="Of udp that waits (mode bind): where it sends to.")
     protocol: Literal["raw", "telnet", "telnets", "tls"] | None = xml(
         "protocol/@type", lasting=True, doc="Of type tcp. Default: raw."
     )

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from kvmstate.xmlbind import Section, xml
+from kvmstate.kinds.virtual_machine.devices.label import Label
+from kvmstate.xmlbind import Section, xml, xml_list
 from kvmstate.xmlbind.codecs import ON_OFF, same_path
 
 
@@ -27,6 +28,9 @@ class Source(Section):
     append: bool | None = xml("@append", ON_OFF, doc="Of file: what is there stays.")
     tls: bool | None = xml("@tls", doc="Of tcp: encrypted.")
     channel: str | None = xml("@channel", doc="Of spiceport and dbus: its name there.")
+    master: str | None = xml("@master", pattern="^/dev/", doc="Of nmdm (bhyve): this side's device.")
+    slave: str | None = xml("@slave", pattern="^/dev/", doc="Of nmdm (bhyve): the other side's device.")
+    labels: list[Label] = xml_list("seclabel", key="model", doc="Its own, instead of the machine's `seclabels`.")
     reconnect: Reconnect | None = xml("reconnect", doc="Of tcp and unix that connect.")
     clipboard: bool | None = xml("clipboard/@copypaste", doc="Of qemu-vdagent.")
     mouse: Literal["client", "server"] | None = xml("mouse/@mode", doc="Of qemu-vdagent.")

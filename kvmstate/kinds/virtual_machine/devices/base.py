@@ -21,6 +21,10 @@ from kvmstate.xmlbind.path import parse_path
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=60, description="Unique in this machine.")]
 
 
+# https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms
+LOADPARM = "^[a-zA-Z0-9. ]{1,8}$"
+
+
 @dataclass(frozen=True)
 class Owner:
     """Whose devices they are: names are derived from it."""
@@ -51,6 +55,10 @@ class Device(Section):
         lasting=True,
         pattern=PATTERN,
         doc="Where it is on its bus, such as pci:0000:00:03.0 or drive:0:0:0:1. Default: libvirt's choice.",
+    )
+
+    acpi_index: int | None = xml(
+        "acpi/@index", ge=1, le=16383, doc="By which the guest's system may name it; PCI only."
     )
 
     @classmethod
@@ -170,12 +178,35 @@ def placing(attribute: str) -> Element:
         return node.get(attribute)
 
     def write(node: etree._Element, value: str | None, lookup: Lookup) -> None:
-        if value is None or node.get(attribute) == value:
+        before = node.get(attribute)
+        if value is None or before == value:
             return
         node.set(attribute, value)
+        if before is None:
+            # of a new device, which may say its address as well
+            return
         parent = parent_of(node)
         for place in (node if parent.tag == "devices" else parent).findall("address"):
             drop(place)
+
+    return Element(read, write)
+
+
+def of_type(kind: str, attribute: str, convert: Callable[[str], object] = str) -> Element:
+    """An attribute of a disk's <source>, which also decides the disk's type."""
+
+    def read(node: etree._Element, lookup: Lookup) -> object:
+        text = node.get(attribute) if parent_of(node).get("type") == kind else None
+        return convert(text) if text else None
+
+    def write(node: etree._Element, value: object, lookup: Lookup) -> None:
+        if value is not None:
+            parent_of(node).set("type", kind)
+            for name in ("file", "dev", "dir", "pool", "volume", "protocol", "name"):
+                node.attrib.pop(name, "")
+            node.set(attribute, str(value))
+        elif parent_of(node).get("type") == kind:
+            node.attrib.pop(attribute, "")
 
     return Element(read, write)
 

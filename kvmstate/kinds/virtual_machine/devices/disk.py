@@ -9,14 +9,38 @@ from lxml import etree
 from pydantic import model_validator
 
 from kvmstate.kind import Fault
-from kvmstate.kinds.virtual_machine.devices import DiskEncryption, Geometry, Iotune, NetworkSource, Virtio
-from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of, placing
+from kvmstate.kinds.virtual_machine.devices import (
+    Auth,
+    DiskEncryption,
+    Geometry,
+    Iotune,
+    Label,
+    NetworkSource,
+    NvmeSource,
+    Reservations,
+    Slice,
+    VhostUserSource,
+    Virtio,
+)
+from kvmstate.kinds.virtual_machine.devices.backing import CHAIN, END, Chain
+from kvmstate.kinds.virtual_machine.devices.base import (
+    LOADPARM,
+    Device,
+    DeviceName,
+    Owner,
+    item_named,
+    named,
+    of_type,
+    parent_of,
+    placing,
+)
 from kvmstate.model.effect import Effect, When
 from kvmstate.model.field import field
+from kvmstate.model.quantity import Size
 from kvmstate.model.reference import Lookup, VolumeRef
 from kvmstate.model.resource import Resource
-from kvmstate.xmlbind import Element, Section, disk_source, later, xml
-from kvmstate.xmlbind.codecs import ON_OFF, present, same_flag, same_path
+from kvmstate.xmlbind import Element, Section, disk_source, later, xml, xml_list
+from kvmstate.xmlbind.codecs import ON_OFF, present, same_flag, same_path, size
 
 if TYPE_CHECKING:
 
@@ -32,7 +56,7 @@ else:
 
 MEDIUM = When("device", ("cdrom",), then=Effect.LIVE, otherwise=Effect.RESTART)
 Bus = Literal["virtio", "sata", "scsi", "ide", "usb", "fdc"]
-Format = Literal["raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "luks", "bochs", "cloop", "dmg"]
+Format = Literal["raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "luks", "bochs", "cloop", "dmg", "fat"]
 # How libvirt calls the disks of each bus
 BUS_PREFIX = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd", "ide": "hd", "fdc": "fd"}
 
@@ -85,18 +109,6 @@ def _write_format(driver: etree._Element, value: str | None, lookup: Lookup) -> 
         driver.set("type", value)
 
 
-def _read_backing(node: etree._Element, lookup: Lookup) -> str | None:
-    found = node.find("backingStore")
-    return "none" if found is not None and not (len(found) or found.attrib) else None
-
-
-def _write_backing(node: etree._Element, value: str | None, lookup: Lookup) -> None:
-    for found in node.findall("backingStore"):
-        node.remove(found)
-    if value:
-        etree.SubElement(node, "backingStore")
-
-
 VOLUME = Element(_read_volume, _write_volume)
 FILE = Element(_read_file, _write_file)
 FORMAT = Element(_read_format, _write_format)
@@ -106,7 +118,10 @@ class Disk(Device):
     """A disk, or a drive for CD-ROMs or floppies."""
 
     tag = "disk"
-    only = {"type": ("file", "block", "volume", "network"), "device": ("disk", "cdrom", "floppy", "lun")}
+    only = {
+        "type": ("file", "block", "volume", "network", "nvme", "vhostuser", "vhostvdpa", "dir"),
+        "device": ("disk", "cdrom", "floppy", "lun"),
+    }
     made_with = {"driver/@name": "qemu"}
     swaps = ("source", "driver")
     volatile = (".//source/@index",)
@@ -135,6 +150,18 @@ class Disk(Device):
         doc="Instead of a volume: an image file or block device of the host, by its path.",
     )
     network: NetworkSource | None = xml("source", shared=True, doc="Instead: an image that a server has.")
+    nvme: NvmeSource | None = xml("source", shared=True, doc="Instead: an NVMe disk of the host's, without its driver.")
+    vhost_user: VhostUserSource | None = xml("source", shared=True, doc="Instead: a disk that another process serves.")
+    vdpa: str | None = xml(
+        "source", of_type("vhostvdpa", "dev"), same=same_path, pattern="^/dev/", doc="Instead: a vDPA device."
+    )
+    folder: str | None = xml(
+        "source",
+        of_type("dir", "dir"),
+        same=same_path,
+        pattern="^/",
+        doc="Instead: a folder of the host's, which the guest sees as a FAT file system (format fat).",
+    )
     format: Format | None = xml(
         "driver/@type", FORMAT, lasting=True, doc="Of what is in the file. A volume knows its own."
     )
@@ -181,6 +208,17 @@ class Disk(Device):
     geometry: Geometry | None = xml("geometry")
     iotune: Iotune | None = xml("iotune", in_parts=True)
     encryption: DiskEncryption | None = xml("source/encryption")
+    outer_encryption: DiskEncryption | None = xml("encryption", doc="As encryption, where older documents say it.")
+    outer_auth: Auth | None = xml("auth", doc="As network.auth, where older documents say it.")
+    volume_mode: Literal["direct", "host"] | None = xml(
+        "source/@mode", lasting=True, doc="Of a volume in an iSCSI pool: whether QEMU logs in, or the host has."
+    )
+    labels: list[Label] = xml_list("source/seclabel", key="model", doc="Its own, instead of the machine's `seclabels`.")
+    reservations: Reservations | None = xml("source/reservations", doc="Of device lun.")
+    slice: Slice | None = xml("source/slices/slice", doc="The part of the image that is shown.")
+    metadata_cache: Size | None = xml(
+        "driver/metadata_cache/max_size", size("bytes"), gt=0, doc="How much QEMU keeps of a qcow2 image's tables."
+    )
     rawio: bool | None = xml("@rawio", doc="Of device lun: QEMU may send raw commands.")
     sgio: Literal["filtered", "unfiltered"] | None = xml("@sgio", doc="Of device lun.")
     snapshot: Literal["internal", "external", "no", "manual"] | None = xml(
@@ -189,8 +227,9 @@ class Disk(Device):
     startup_policy: Literal["mandatory", "requisite", "optional"] | None = xml(
         "source/@startupPolicy", effect=Effect.LIVE, doc="What happens when the medium is not there."
     )
+    backing: Chain | None = xml(".", CHAIN, doc="The images below it, from the top. Default: as each image says.")
     backing_store: Literal["none"] | None = xml(
-        ".", Element(_read_backing, _write_backing), doc="none: the image is told to have no base, and is not asked."
+        ".", END, doc="none: the image, or the last of `backing`, has no base, and is not asked."
     )
     transient: bool | None = xml(".", present("transient"), same=same_flag, doc="What is written goes with its end.")
     read_only: bool | None = xml(".", present("readonly"), same=same_flag, doc="Whether the guest may only read it.")
@@ -202,14 +241,17 @@ class Disk(Device):
         "file system). Raw images only; it is in no snapshot.",
     )
     boot_order: int | None = xml("boot/@order", ge=1, doc="1 boots first.")
+    boot_loadparm: str | None = xml("boot/@loadparm", pattern=LOADPARM, doc="What is booted from it, on s390x.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.create and self.volume:
             raise ValueError("a disk has either create or volume, not both")
-        if sum(source is not None for source in (self.volume, self.create, self.file, self.network)) > 1:
+        others = (self.network, self.nvme, self.vhost_user, self.vdpa, self.folder)
+        sources = sum(source is not None for source in (self.volume, self.create, self.file, *others))
+        if sources > 1:
             raise ValueError("a disk has either volume or file, not both")
-        if self.device in ("disk", "lun") and not (self.volume or self.create or self.file or self.network):
+        if self.device in ("disk", "lun") and not sources:
             raise ValueError("a disk needs a volume or a file")
         if self.shareable and self.read_only:
             raise ValueError("a disk is either shareable or readOnly, not both")

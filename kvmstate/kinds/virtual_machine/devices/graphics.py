@@ -10,7 +10,7 @@ from kvmstate.kinds.virtual_machine.devices.base import Device
 from kvmstate.model.address import IpAddress
 from kvmstate.model.effect import Effect, Given
 from kvmstate.model.reference import Lookup
-from kvmstate.xmlbind import Element, xml
+from kvmstate.xmlbind import Element, Section, xml, xml_list
 from kvmstate.xmlbind.codecs import ON_OFF, same_path
 
 PORTS = ("vnc", "spice", "rdp")
@@ -93,6 +93,15 @@ LISTEN = Element(_read_listen, _write_listen)
 Compression = Literal["auto", "never", "always"]
 
 
+class SpiceChannel(Section):
+    """How a channel of SPICE's is reached."""
+
+    name: Literal["main", "display", "inputs", "cursor", "playback", "record", "smartcard", "usbredir"] = xml(
+        "@name", required=True
+    )
+    mode: Literal["any", "secure", "insecure"] = xml("@mode", required=True, doc="secure: by tlsPort only.")
+
+
 class Graphics(Device):
     """A screen, as others see it."""
 
@@ -122,6 +131,7 @@ class Graphics(Device):
     default_mode: Literal["secure", "insecure", "any"] | None = xml(
         "@defaultMode", lasting=True, doc="Of channels that say nothing; spice only."
     )
+    channels: list[SpiceChannel] = xml_list("channel", key="name", doc="Those that are not as defaultMode; spice only.")
     share_policy: Literal["allow-exclusive", "force-shared", "ignore"] | None = xml(
         "@sharePolicy", doc="Whether several see it; vnc only."
     )
@@ -137,7 +147,7 @@ class Graphics(Device):
         "@connected", effect=Effect.LIVE, doc="What becomes of those that look on when the password changes."
     )
     display: str | None = xml("@display", pattern=r"^\S+$", doc="The X display of sdl.")
-    xauth: str | None = xml("@xauth", pattern="^/", doc="Of sdl.")
+    xauth: str | None = xml("@xauth", same=same_path, pattern="^/", doc="Of sdl.")
     full_screen: bool | None = xml("@fullscreen", doc="Of sdl and desktop.")
     multi_user: bool | None = xml("@multiUser", doc="Of rdp.")
     replace_user: bool | None = xml("@replaceUser", doc="Of rdp.")

@@ -5,7 +5,8 @@ from typing import Literal, Self
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kinds.virtual_machine.devices.base import Device
+from kvmstate.kinds.virtual_machine.devices.base import LOADPARM, Device
+from kvmstate.kinds.virtual_machine.devices.network_disk import Auth
 from kvmstate.kinds.virtual_machine.devices.nic import Rom, Teaming
 from kvmstate.kinds.virtual_machine.devices.pci import PCI, PCI_PATTERN
 from kvmstate.model.reference import Lookup
@@ -87,6 +88,7 @@ class Hostdev(Device):
     name: str | None = xml("source/@name", doc="Of iSCSI: the target, and its unit.")
     hosts: list[IscsiHost] = xml_list("source/host", doc="Of iSCSI.")
     initiator: str | None = xml("source/initiator/iqn/@name", doc="Of iSCSI.")
+    auth: Auth | None = xml("source/auth", doc="Of iSCSI: who asks.")
     wwpn: str | None = xml("source/@wwpn", pattern=r"^naa\.[0-9a-fA-F]{16}$", doc="Of type scsi_host.")
     uuid: str | None = xml("source/address/@uuid", pattern="^[0-9a-f-]{36}$", doc="Of type mdev.")
     model: str | None = xml("@model", pattern=r"^[A-Za-z0-9_-]+$", lasting=True, doc="Of types mdev and scsi_host.")
@@ -99,6 +101,7 @@ class Hostdev(Device):
     rom: Rom | None = xml("rom")
     teaming: Teaming | None = xml("teaming")
     boot_order: int | None = xml("boot/@order", ge=1, doc="1 boots first.")
+    boot_loadparm: str | None = xml("boot/@loadparm", pattern=LOADPARM, doc="What is booted from it, on s390x.")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

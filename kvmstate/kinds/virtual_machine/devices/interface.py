@@ -15,13 +15,22 @@ from kvmstate.kinds.virtual_machine.devices import (
     GuestRoute,
     NicDriver,
     PortForward,
+    Reconnect,
     Rom,
     Teaming,
     VirtualPort,
     Vlan,
 )
-from kvmstate.kinds.virtual_machine.devices.base import Device, DeviceName, Owner, item_named, named, parent_of
-from kvmstate.kinds.virtual_machine.devices.pci import PCI, PCI_PATTERN
+from kvmstate.kinds.virtual_machine.devices.base import (
+    LOADPARM,
+    Device,
+    DeviceName,
+    Owner,
+    item_named,
+    named,
+    parent_of,
+)
+from kvmstate.kinds.virtual_machine.devices.pci import PCI_PATTERN, TYPED_PCI
 from kvmstate.model.address import IpAddress, IpInterface, Mac
 from kvmstate.model.effect import Effect
 from kvmstate.model.field import field
@@ -87,6 +96,19 @@ def _write_type(node: etree._Element, value: str | None, lookup: Lookup) -> None
             (source if source is not None else etree.SubElement(node, "source")).set("type", "unix")
 
 
+def _read_switch_port(node: etree._Element, lookup: Lookup) -> int | None:
+    # that of a network's interface is a UUID, and libvirt's own
+    port = node.get("portid", "")
+    return int(port) if parent_of(node).get("type") == "vds" and port.isdecimal() else None
+
+
+def _write_switch_port(node: etree._Element, value: int | None, lookup: Lookup) -> None:
+    if value is not None:
+        node.set("portid", str(value))
+    elif parent_of(node).get("type") == "vds":
+        node.attrib.pop("portid", "")
+
+
 class Interface(Device):
     """A network interface."""
 
@@ -112,8 +134,22 @@ class Interface(Device):
         "source/@mode", lasting=True, doc="Of direct, how guests on one device see each other; of vhostuser, who calls."
     )
     path: str | None = xml("source/@path", same=same_path, pattern="^/", doc="The socket of vhostuser.")
-    pci: str | None = xml("source/address", PCI, same=same_case, pattern=PCI_PATTERN, doc="Of hostdev: 0000:03:00.1.")
+    pci: str | None = xml(
+        "source/address", TYPED_PCI, same=same_case, pattern=PCI_PATTERN, doc="Of hostdev: 0000:03:00.1."
+    )
     managed: bool | None = xml("@managed", lasting=True, doc="Of hostdev: libvirt takes it from its driver.")
+    usb_vendor: str | None = xml("source/vendor/@id", pattern="^0x[0-9a-f]{4}$", doc="Of hostdev: a USB network card.")
+    usb_product: str | None = xml("source/product/@id", pattern="^0x[0-9a-f]{4}$", doc="Of hostdev: beside usbVendor.")
+    internal: str | None = xml("source/@name", doc="Of internal: the network's name (VirtualBox).")
+    switch: str | None = xml("source/@switchid", pattern="^[0-9a-f -]+$", doc="Of vds: the switch (VMware).")
+    switch_portgroup: str | None = xml("source/@portgroupid", doc="Of vds: the group of its ports.")
+    switch_port: int | None = xml(
+        "source", Element(_read_switch_port, _write_switch_port), ge=0, doc="Of vds: its port."
+    )
+    switch_connection: int | None = xml("source/@connectionid", ge=0, doc="Of vds.")
+    reconnect: Reconnect | None = xml("source/reconnect", doc="Of vhostuser that calls.")
+    host_ips: list[GuestIp] = xml_list("source/ip", doc="Of ethernet: the host's own on the device.")
+    host_routes: list[GuestRoute] = xml_list("source/route", doc="Of ethernet: the host's through the device.")
     peer: str | None = xml("source/@address", doc="Of server, client, mcast and udp: an IP address.")
     peer_port: int | None = xml("source/@port", ge=1, le=65535, doc="Of server, client, mcast and udp.")
     local: str | None = xml("source/local/@address", doc="Of udp: this side's.")
@@ -128,6 +164,7 @@ class Interface(Device):
         unique=True,
         doc="Default: derived from project, machine and interface name, so that a rebuilt one keeps it.",
     )
+    mac_check: bool | None = xml("mac/@check", doc="VMware only: whether it has to be one of VMware's.")
     mac_type: Literal["static", "generated"] | None = xml("mac/@type", lasting=True, doc="VMware only.")
     model: str | None = xml(
         "model/@type",
@@ -149,10 +186,12 @@ class Interface(Device):
     routes: list[GuestRoute] = xml_list("route", doc="Of containers.")
     backend: Literal["default", "passt"] | None = xml("backend/@type", doc="Of user: passt does the work.")
     backend_log: str | None = xml("backend/@logFile", pattern="^/", doc="Of passt.")
-    tap: str | None = xml("backend/@tap", pattern="^/dev/", doc="Instead of /dev/net/tun.")
-    vhost: str | None = xml("backend/@vhost", pattern="^/dev/", doc="Instead of /dev/vhost-net.")
+    tap: str | None = xml("backend/@tap", same=same_path, pattern="^/", doc="Instead of /dev/net/tun.")
+    vhost: str | None = xml("backend/@vhost", same=same_path, pattern="^/", doc="Instead of /dev/vhost-net.")
     port_forwards: list[PortForward] = xml_list("portForward", doc="Of passt.")
     driver: NicDriver | None = xml("driver", shared=True)
+    guest_device: str | None = xml("guest/@dev", doc="What it is called in a container.")
+    backend_domain: str | None = xml("backenddomain/@name", doc="The machine that serves it (Xen).")
     rom: Rom | None = xml("rom")
     teaming: Teaming | None = xml("teaming")
     sndbuf: int | None = xml("tune/sndbuf", ge=0, doc="In bytes; 0: no limit.")
@@ -187,6 +226,7 @@ class Interface(Device):
     mtu: int | None = xml("mtu/@size", ge=68, le=65535, doc="In bytes.")
     queues: int | None = xml("driver/@queues", ge=1, le=256, doc="How many CPUs share its traffic; model virtio only.")
     boot_order: int | None = xml("boot/@order", ge=1, doc="1 boots first.")
+    boot_loadparm: str | None = xml("boot/@loadparm", pattern=LOADPARM, doc="What is booted from it, on s390x.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -211,12 +251,16 @@ class Interface(Device):
     @classmethod
     def completed(cls, wanted: Sequence[Any], seen: Sequence[Any], owner: Owner) -> Sequence[Any]:
         """One that the machine has keeps its MAC address, also when the machine is renamed."""
-        return [
-            nic.model_copy(
-                update={"mac": nic.mac or getattr(item_named(seen, nic.name), "mac", None) or _mac(owner, nic)}
-            )
-            for nic in named_interfaces(wanted, seen)
-        ]
+        made = []
+        for nic in named_interfaces(wanted, seen):
+            told: dict[str, Any] = {
+                "mac": nic.mac or getattr(item_named(seen, nic.name), "mac", None) or _mac(owner, nic)
+            }
+            if nic.type == "hostdev" and "model" not in nic.model_fields_set:
+                # it is what it is
+                told["model"] = None
+            made.append(nic.model_copy(update=told))
+        return made
 
 
 def guests(wanted: Sequence[Interface], owner: Owner) -> Iterator[dict[str, Any]]:

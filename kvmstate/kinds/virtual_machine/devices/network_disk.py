@@ -8,7 +8,7 @@ from kvmstate.kind.secrets import Named, secret_reference
 from kvmstate.kinds.virtual_machine.devices.base import parent_of
 from kvmstate.model.effect import Effect, Given
 from kvmstate.model.reference import Lookup
-from kvmstate.xmlbind import Element, Section, xml, xml_list
+from kvmstate.xmlbind import Element, Section, Sensitive, xml, xml_list
 
 
 def _read_protocol(node: etree._Element, lookup: Lookup) -> str | None:
@@ -43,6 +43,13 @@ class Auth(Named):
     uuid: str | None = xml("secret/@uuid", pattern="^[0-9a-f-]{36}$", doc="Or its UUID.")
 
 
+class Cookie(Section):
+    """What a server is told with each request."""
+
+    name: str = xml("@name", required=True, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+    value: str = xml(".", required=True, sensitive=Sensitive())
+
+
 class NetworkSource(Section):
     """An image that a server has."""
 
@@ -61,6 +68,7 @@ class NetworkSource(Section):
     verify: bool | None = xml("ssl/@verify", doc="Of https and ftps: the server's certificate.")
     readahead: int | None = xml("readahead/@size", ge=1, doc="In bytes.")
     timeout: int | None = xml("timeout/@seconds", ge=1)
+    cookies: list[Cookie] = xml_list("cookies/cookie", key="name", doc="Of http, https, ftp and ftps.")
     known_hosts: str | None = xml("knownHosts/@path", pattern="^/", doc="Of ssh.")
     keyfile: str | None = xml("identity/@keyfile", pattern="^/", doc="Of ssh.")
     username: str | None = xml("identity/@username", doc="Of ssh.")
@@ -124,7 +132,7 @@ class DiskEncryption(Named):
 
     made_with = {"secret/@type": "passphrase"}
 
-    format: Literal["luks", "luks2", "luks-any", "qcow"] = xml("@format", required=True)
+    format: Literal["luks", "luks2", "luks-any", "qcow", "default"] = xml("@format", required=True)
     engine: Literal["qemu", "librbd"] | None = xml("@engine", lasting=True)
     secret: str | None = secret_reference()
     usage: str | None = xml("secret/@usage", doc="Or of libvirt's secret.")

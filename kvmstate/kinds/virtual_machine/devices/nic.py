@@ -81,6 +81,7 @@ class GuestRoute(Section):
     address: str = xml("@address", required=True)
     family: Literal["ipv4", "ipv6"] | None = xml("@family", lasting=True)
     prefix: int | None = xml("@prefix", ge=0, le=128, lasting=True)
+    netmask: str | None = xml("@netmask", lasting=True, doc="Instead of prefix.")
     gateway: str = xml("@gateway", required=True)
     metric: int | None = xml("@metric", ge=0)
 

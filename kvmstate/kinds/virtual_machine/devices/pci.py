@@ -25,5 +25,14 @@ def _write_pci(node: etree._Element, value: str | None, lookup: Lookup) -> None:
         node.set("function", f"0x{int(function, 16):x}")
 
 
+def _write_typed(node: etree._Element, value: str | None, lookup: Lookup) -> None:
+    _write_pci(node, value, lookup)
+    node.attrib.pop("type", "")
+    if value is not None:
+        node.set("type", "pci")
+
+
 PCI = Element(_read_pci, _write_pci)
+# where other kinds of addresses may stand
+TYPED_PCI = Element(_read_pci, _write_typed)
 PCI_PATTERN = r"^[0-9a-fA-F]{1,8}:[0-9a-fA-F]{1,2}:[0-9a-fA-F]{1,2}\.[0-7]$"

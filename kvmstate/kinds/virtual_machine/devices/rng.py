@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from kvmstate.kinds.virtual_machine.devices import Virtio
+from kvmstate.kinds.virtual_machine.devices import Reconnect, Virtio
 from kvmstate.kinds.virtual_machine.devices.base import Device
 from kvmstate.xmlbind import Section, xml
 from kvmstate.xmlbind.codecs import same_path
@@ -18,6 +18,8 @@ class Gatherer(Section):
     host: str | None = xml("source/@host")
     service: str | None = xml("source/@service")
     path: str | None = xml("source/@path", pattern="^/")
+    tls: bool | None = xml("source/@tls", doc="Of type tcp: encrypted.")
+    reconnect: Reconnect | None = xml("source/reconnect", doc="Where it calls.")
     protocol: Literal["raw", "telnet", "telnets", "tls"] | None = xml(
         "protocol/@type", lasting=True, doc="Of type tcp. Default: raw."
     )

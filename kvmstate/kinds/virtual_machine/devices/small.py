@@ -5,8 +5,13 @@ from typing import Literal
 from kvmstate.kinds.virtual_machine.devices.base import Device
 from kvmstate.kinds.virtual_machine.devices.virtio import Virtio
 from kvmstate.model.quantity import Size
-from kvmstate.xmlbind import xml
+from kvmstate.xmlbind import Scalar, Section, xml, xml_list
 from kvmstate.xmlbind.codecs import same_path, size
+
+
+def _hexadecimal(width: int) -> Scalar:
+    """As libvirt writes them."""
+    return Scalar(lambda text: int(text, 0), lambda value: f"0x{value:0{width}X}")
 
 
 class Hub(Device):
@@ -41,6 +46,26 @@ class Lease(Device):
     lockspace: str | None = xml("lockspace")
     path: str = xml("target/@path", same=same_path, required=True, pattern="^/")
     offset: int | None = xml("target/@offset", ge=0, lasting=True)
+
+
+class RedirRule(Section):
+    """Devices that may come, or may not. What is not said is any."""
+
+    allow: bool = xml("@allow", required=True)
+    device_class: int | None = xml(
+        "@class", _hexadecimal(2), ge=0, le=255, doc="The class of USB devices, such as 0x08 (storage)."
+    )
+    vendor: int | None = xml("@vendor", _hexadecimal(4), ge=0, le=65535)
+    product: int | None = xml("@product", _hexadecimal(4), ge=0, le=65535)
+    version: str | None = xml("@version", pattern=r"^[0-9]{1,2}\.[0-9]{2}$", doc="Such as 2.00.")
+
+
+class RedirFilter(Device):
+    """Which USB devices from elsewhere `redirdevs` take: the first rule that fits counts."""
+
+    tag = "redirfilter"
+
+    rules: list[RedirRule] = xml_list("usbdev")
 
 
 class Pstore(Device):

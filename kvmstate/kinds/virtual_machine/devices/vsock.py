@@ -1,12 +1,13 @@
 """The vsock: https://libvirt.org/formatdomain.html#vsock"""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from lxml import etree
 
 from kvmstate.kind import Claim
 from kvmstate.kinds.virtual_machine.devices.base import Device
+from kvmstate.kinds.virtual_machine.devices.virtio import Virtio
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, xml
 
@@ -36,6 +37,11 @@ class Vsock(Device):
     cid: int | None = xml(
         "cid", CID, ge=3, le=(1 << 32) - 2, doc="The guest's address. Default: one that is free, with each start."
     )
+
+    model: Literal["virtio", "virtio-transitional", "virtio-non-transitional"] | None = xml(
+        "@model", lasting=True, doc="Default: virtio."
+    )
+    virtio: Virtio | None = xml("driver", shared=True)
 
     def claims(self, machine: Any, at: tuple[str | int, ...]) -> Iterator[Claim]:
         # the kernel gives it to the first of those that run

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.settings.host import HostBoot as HostBoot
     from kvmstate.kinds.virtual_machine.settings.hyperv import Hyperv as Hyperv
     from kvmstate.kinds.virtual_machine.settings.hyperv import Kvm as Kvm
+    from kvmstate.kinds.virtual_machine.settings.idmap import IdMaps as IdMaps
     from kvmstate.kinds.virtual_machine.settings.ignition import Combustion as Combustion
     from kvmstate.kinds.virtual_machine.settings.ignition import Ignition as Ignition
     from kvmstate.kinds.virtual_machine.settings.install import Install as Install
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.settings.memory import MemoryHotplug as MemoryHotplug
     from kvmstate.kinds.virtual_machine.settings.numa import Numa as Numa
     from kvmstate.kinds.virtual_machine.settings.power import Power as Power
+    from kvmstate.kinds.virtual_machine.settings.qemu import Qemu as Qemu
+    from kvmstate.kinds.virtual_machine.settings.security import KeyWrap as KeyWrap
     from kvmstate.kinds.virtual_machine.settings.security import LaunchSecurity as LaunchSecurity
     from kvmstate.kinds.virtual_machine.settings.security import SecurityLabel as SecurityLabel
     from kvmstate.kinds.virtual_machine.settings.sysinfo import Sysinfo as Sysinfo
     from kvmstate.kinds.virtual_machine.settings.tuning import Blkiotune as Blkiotune
     from kvmstate.kinds.virtual_machine.settings.tuning import Cputune as Cputune
+    from kvmstate.kinds.virtual_machine.settings.tuning import DefaultIoThread as DefaultIoThread
     from kvmstate.kinds.virtual_machine.settings.tuning import IoThread as IoThread
     from kvmstate.kinds.virtual_machine.settings.tuning import Memtune as Memtune
     from kvmstate.kinds.virtual_machine.settings.tuning import Numatune as Numatune
@@ -49,14 +53,26 @@ else:
         "features": ("Features",),
         "host": ("HostBoot",),
         "hyperv": ("Hyperv", "Kvm"),
+        "idmap": ("IdMaps",),
         "ignition": ("Combustion", "Ignition"),
         "install": ("Install",),
         "memory": ("MemoryBacking", "MemoryHotplug"),
         "numa": ("Numa",),
         "power": ("Power",),
-        "security": ("LaunchSecurity", "SecurityLabel"),
+        "qemu": ("Qemu",),
+        "security": ("KeyWrap", "LaunchSecurity", "SecurityLabel"),
         "sysinfo": ("Sysinfo",),
-        "tuning": ("Blkiotune", "Cputune", "IoThread", "Memtune", "Numatune", "Perf", "Resource", "Vcpu"),
+        "tuning": (
+            "Blkiotune",
+            "Cputune",
+            "DefaultIoThread",
+            "IoThread",
+            "Memtune",
+            "Numatune",
+            "Perf",
+            "Resource",
+            "Vcpu",
+        ),
     }.items():
         for _name in _names:
             globals()[_name] = later(f"{__name__}.{_module}", _name)

@@ -37,10 +37,15 @@ class Features(Section):
     pvspinlock: bool | None = switch("pvspinlock", "Waits for a lock are told to the hypervisor.")
     smm: Smm | None = xml("smm")
     ioapic: Literal["kvm", "qemu"] | None = xml("ioapic/@driver", doc="qemu for an IOMMU that remaps interrupts.")
+    msrs_unknown: Literal["ignore", "fault"] | None = xml(
+        "msrs/@unknown", doc="What a guest gets that asks for a register of the CPU that it has not."
+    )
     gic: Literal["2", "3", "host"] | None = xml("gic/@version", lasting=True, doc="ARM's interrupt controller.")
     hyperv: Hyperv | None = xml("hyperv")
     kvm: Kvm | None = xml("kvm")
     xen_e820_host: bool | None = switch("xen/e820_host", "The host's memory map (Xen).")
+    xen_passthrough: bool | None = switch("xen/passthrough", "Devices of the host's (Xen).")
+    xen_passthrough_mode: Literal["sync_pt", "share_pt"] | None = xml("xen/passthrough/@mode", doc="Xen only.")
     tcg_tb_cache: Size | None = xml("tcg/tb-cache", size("MiB"), gt=0, doc="Translated code that QEMU keeps.")
     async_teardown: bool | None = xml("async-teardown/@enabled", doc="Its memory is given back after it has ended.")
     hpt_resizing: Literal["enabled", "disabled", "required"] | None = xml("hpt/@resizing", doc="POWER only.")

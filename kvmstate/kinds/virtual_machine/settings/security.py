@@ -3,7 +3,7 @@
 from typing import Literal
 
 from kvmstate.xmlbind import Scalar, Section, xml
-from kvmstate.xmlbind.codecs import NUMBER
+from kvmstate.xmlbind.codecs import NUMBER, ON_OFF
 
 HEX = Scalar(lambda text: int(text, 0), lambda value: f"0x{value:04x}")
 
@@ -18,6 +18,13 @@ class SecurityLabel(Section):
     relabel: bool | None = xml("@relabel", lasting=True, doc="Whether its files are labelled as well.")
     label: str | None = xml("label", doc="Such as 1000:1000 of model dac.")
     baselabel: str | None = xml("baselabel", doc="What a dynamic label starts from.")
+
+
+class KeyWrap(Section):
+    """A key of s390x' CPUs that is wrapped."""
+
+    name: Literal["aes", "dea"] = xml("@name", required=True)
+    state: bool = xml("@state", ON_OFF, required=True)
 
 
 class LaunchSecurity(Section):

@@ -1,8 +1,11 @@
 """What SMBIOS tells the guest: https://libvirt.org/formatdomain.html#smbios-system-information"""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
 
 from kvmstate.xmlbind import Section, xml, xml_list
+from kvmstate.xmlbind.codecs import same_path
 
 
 def entry(block: str, name: str, doc: str = "") -> Any:
@@ -52,6 +55,20 @@ class Chassis(Section):
     sku: str | None = entry("", "sku")
 
 
+class Entry(Section):
+    """A text, or a file of the host's, that the guest finds by its name."""
+
+    name: str = xml("@name", required=True, pattern=r"^[!-~]{1,55}$", doc="Such as opt/com.example/name.")
+    value: str | None = xml(".", doc="The text.")
+    file: str | None = xml("@file", same=same_path, pattern="^/", doc="Instead: the file.")
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.value is None) == (self.file is None):
+            raise ValueError("an entry has either value or file")
+        return self
+
+
 class Sysinfo(Section):
     """`smbios: sysinfo` has the guest see it."""
 
@@ -60,3 +77,5 @@ class Sysinfo(Section):
     system: System | None = xml("system")
     base_boards: list[Board] = xml_list("baseBoard")
     chassis: Chassis | None = xml("chassis")
+    oem_strings: list[str] = xml_list("oemStrings/entry", doc="Texts for the guest's programs.")
+    entries: list[Entry] = xml_list("entry", key="name", doc="Of type fwcfg: what the guest's firmware can read.")

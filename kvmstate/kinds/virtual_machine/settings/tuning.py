@@ -61,6 +61,13 @@ class IoThread(Section):
     thread_pool_max: int | None = xml("@thread_pool_max", effect=SETTABLE, ge=0)
 
 
+class DefaultIoThread(Section):
+    """QEMU's main loop, where it serves disks."""
+
+    thread_pool_min: int | None = xml("@thread_pool_min", ge=0)
+    thread_pool_max: int | None = xml("@thread_pool_max", ge=0)
+
+
 class VcpuPin(Section):
     """Where a virtual CPU runs."""
 
