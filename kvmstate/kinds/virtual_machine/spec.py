@@ -306,7 +306,11 @@ class VirtualMachineSpec(Spec):
     nvram: Nvram | None = xml("os/nvram", doc="The firmware's variables.")
     firmware: Literal["bios", "efi"] | None = xml("os", FIRMWARE, doc="What starts the guest. Default: bios.")
     firmware_features: list[FirmwareFeature] = xml_list(
-        "os/firmware/feature", key="name", doc="Of the firmware that libvirt chooses."
+        "os/firmware/feature",
+        key="name",
+        # from 11 on libvirt adds what the firmware has besides
+        open=True,
+        doc="Of the firmware that libvirt chooses; what is not named is its choice.",
     )
     boot: list[BootDevice] = xml_list(
         "os/boot/@dev", doc="From which kind of device, in this order; instead of their bootOrder."

@@ -17,7 +17,13 @@ class Console(CharDevice):
 
     type: Type = xml("@type", default="pty")
     target: Literal["virtio", "xen", "lxc", "uml", "openvz", "sclp", "sclplm"] = xml("target/@type", default="virtio")
-    port: int | None = xml("target/@port", ge=0, lasting=True)
+    port: int | None = xml(
+        "target/@port",
+        # each version of libvirt numbers them its own way, and the guest does not see that
+        same=lambda want, seen: want is not None and seen is not None,
+        ge=0,
+        lasting=True,
+    )
 
     @classmethod
     def is_one(cls, node: etree._Element) -> bool:
