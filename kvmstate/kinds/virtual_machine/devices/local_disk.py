@@ -1,4 +1,4 @@
-"""Disks that are no files: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms"""
+"""Disks without an image file: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms"""
 
 from kvmstate.kinds.virtual_machine.devices.backend_source import Reconnect
 from kvmstate.kinds.virtual_machine.devices.base import of_type
