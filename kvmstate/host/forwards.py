@@ -9,9 +9,10 @@ guest.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -34,6 +35,7 @@ NETWORKS, ACTIVE = Path("etc/libvirt/qemu/networks"), Path("run/libvirt/network"
 MACHINES, RUNNING = Path("etc/libvirt/qemu"), Path("run/libvirt/qemu")
 _FORWARD = f"metadata/{{{NAMESPACES['port-forwards']}}}forwards/{{{NAMESPACES['port-forwards']}}}forward"
 _SECONDS = 30
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True, order=True)
@@ -237,6 +239,41 @@ def refresh(host: Host) -> None:
     pid = min(host.sight.daemons())
     into = entering(pid)
     open_ports(wanted(Path(f"/proc/{pid}/root")), lambda words, text: execute([*into, *words], text))
+
+
+@contextmanager
+def passing(host: Host, bridge: str) -> Iterator[None]:
+    """While this lasts, what is known to the kernel's connection tracking passes a network's bridge, whatever libvirt's
+    rules say: with a change of leases it takes all rules of the network out, and puts those that refuse in first. Only
+    where this process `may` change the firewall. Raises HostError."""
+    if not may(host) or not _PLAIN.fullmatch(bridge):
+        yield
+        return
+    into = entering(min(host.sight.daemons()))
+    rules = [
+        ["FORWARD", way, bridge, "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"] for way in ("-i", "-o")
+    ]
+
+    def own(words: Sequence[str], text: str = "") -> str:
+        return execute([*into, *words], text)
+
+    def take_out() -> None:
+        for rule in rules:
+            # one that a killed run has left, too
+            while _says(own, "iptables", "-w", "-C", *rule):
+                own(["iptables", "-w", "-D", *rule])
+
+    if not _says(own, "iptables", "-w", "-n", "-L", "LIBVIRT_FWI"):
+        # of rules of nft nobody has seen that they refuse meanwhile
+        yield
+        return
+    take_out()
+    for rule in rules:
+        own(["iptables", "-w", "-I", *rule])
+    try:
+        yield
+    finally:
+        take_out()
 
 
 def keeps(host: Host) -> bool | None:

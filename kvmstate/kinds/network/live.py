@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
 from lxml import etree
 
-from kvmstate.host import Host, networks
+from kvmstate.host import Host, networks, plugs
+from kvmstate.host.forwards import passing
+from kvmstate.host.objects import Network
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.network.addresses import Ip
 from kvmstate.model.change import Change, Key
@@ -69,7 +72,14 @@ def steps(host: Host, change: Change) -> list[Step]:
 
 def _update(host: Host, name: str, section: Section, address: str, comes: bool) -> None:
     network = networks.find(host.connection, name)
-    index, running = _found(networks.xml(network, inactive=False), section, address)
+    text = networks.xml(network, inactive=False)
+    # libvirt writes all rules of the firewall again with what is below an <ip>
+    with passing(host, plugs.bridge(text)) if section.of_ip else nullcontext():
+        _change(network, text, section, address, comes)
+
+
+def _change(network: Network, text: str, section: Section, address: str, comes: bool) -> None:
+    index, running = _found(text, section, address)
     _, wanted = _found(networks.xml(network), section, address)
     known = {each.get("name") for each in running} & {each.get("name") for each in wanted} if section.alters else set()
     if not comes:
