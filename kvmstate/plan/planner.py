@@ -144,7 +144,7 @@ def make_plan(
         # what is blocked with what it needs, does not release anything
         changes |= {change.id: change for change in with_dependants(order(changes, desired, inventory))}
     remade.keep_together(changes)
-    keep_used(host, changes, desired)
+    keep_used(host, changes, desired, lambda id_: _holds_own(inventory.get(id_)))
     remade.keep_together(changes)
     remade.with_machines(changes, inventory.project)
     changes = {change.id: change for change in versions.told(changes.values(), inventory)}
@@ -455,6 +455,12 @@ def _problem(
         # what is written nowhere has no place of its own
         file, line, column, where = locate(resource.id, path) if locate else (file, line, column, where)
     return Problem(resource.named(message), file, line, column, where, hint)
+
+
+def _holds_own(entry: Entry | None) -> bool:
+    """Whether what was applied holds what no manifest says again."""
+    specs = applied_specs(BY_WORD[entry.id.kind], entry) if entry else []
+    return not specs or any(spec.holds_own() for spec in specs)
 
 
 def _keep_what_is_used(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,15 @@ def users(host: Host, change: Change) -> set[User]:
     return BY_WORD[change.id.kind].ops.users(host, change)
 
 
-def keep_used(host: Host, changes: dict[ResourceId, Change], desired: Mapping[ResourceId, Resource]) -> None:
+def keep_used(
+    host: Host,
+    changes: dict[ResourceId, Change],
+    desired: Mapping[ResourceId, Resource],
+    holds_own: Callable[[ResourceId], bool] = lambda id_: True,
+) -> None:
     """Block what would be taken from somebody who stays. One who goes with the same plan, or no longer refers to it
-    after the plan, is not a reason: that change comes first."""
+    after the plan, is not a reason: that change comes first. What holds nothing of its own (`holds_own`), and only
+    snapshots need, is left until they are gone: there is nothing for people to do."""
     taken = {id_: c for id_, c in changes.items() if c.destroys and not c.blocked}
     found: dict[ResourceId, set[User]] = {}
     for id_, change in taken.items():
@@ -39,6 +45,12 @@ def keep_used(host: Host, changes: dict[ResourceId, Change], desired: Mapping[Re
             changes[id_] = replace(change, blocked=error.message, hint=error.hint)
     while held := _held(found, changes, desired):
         for id_, stay in held.items():
+            deleted = changes[id_].action is Action.DELETE
+            if deleted and all(user.snapshot for user in stay) and not holds_own(id_):
+                reason = f"removed from the manifests; it stays as long as {stay[0]} needs it"
+                changes[id_] = replace(changes[id_], action=Action.NOOP, reason=reason, orphans=False)
+                del found[id_]
+                continue
             why = f"in use by {stay[0]}", "detach it there, or delete what uses it, first"
             if changes[id_].action is Action.REPLACE:
                 why = BY_WORD[id_.kind].ops.in_use(stay) or why

@@ -149,6 +149,23 @@ def test_another_seed_is_another_instance_where_that_was_said(project: Project, 
     assert instance() == (second, other)
 
 
+def test_a_seed_that_a_snapshot_needs_stays_until_that_is_gone(project: Project) -> None:
+    def seeds() -> int:
+        return len([each for each in project.path("images").iterdir() if each.suffix == ".iso"])
+
+    project.converge(pool(), NETWORK, web(told={"onChange": "reboot"}, disks=[ROOT]))
+    took = kvmstate("snapshot", "create", "web", "--name", "one", "-c", project.uri)
+    assert took.code == 0, took
+    project.converge(pool(), NETWORK, web(told={"onChange": "reboot", "hostname": "shop"}, disks=[ROOT]))
+    assert seeds() == 2
+    pruned = project.apply("--prune")
+    assert (pruned.code, seeds()) == (0, 2), pruned
+    assert "it stays as long as snapshot one of virtual machine web needs it" in project.plan("--prune").out
+    deleted = kvmstate("snapshot", "delete", "web", "one", "--auto-approve", "-c", project.uri)
+    assert deleted.code == 0, deleted
+    assert (project.apply("--prune").code, seeds()) == (0, 1)
+
+
 def test_what_does_not_come_in_time_fails_and_stays(project: Project, connection: libvirt.virConnect) -> None:
     speaking = {"bios": {"useserial": True}, "serials": [{"port": 0}], "features": {"acpi": True}}
     wanted = idle("web", waitFor={"guestAgent": True, "timeout": "2s"}, **speaking)
