@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lxml import etree
 
-from kvmstate.errors import HostError, NotFound, Unseen
+from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
 from kvmstate.host import domains, managed_secrets, network_filters, networks, objects, pools, volumes
 from kvmstate.host.connection import LASTING
 from kvmstate.host.faults import faults
@@ -161,6 +161,8 @@ class Uses:
         self._known: dict[str, File] = {}
         self._same: dict[tuple[str, ...], list[str]] = {}
         self._strange: dict[str, str] = {}
+        # of which nobody can tell what they use
+        self._unread: dict[str, HostError] = {}
         self._files = Files(host.connection)
         # until when what was read counts
         self._holds = dict.fromkeys(("domains", "volumes", "filters", "pools"), -math.inf)
@@ -315,6 +317,8 @@ class Uses:
             self._holds["pools"] = -math.inf
         if names := {id_.name for id_ in changed if id_.kind == "domain"}:
             self._read_domains(names)
+        for name, error in self._unread.items():
+            raise HostError(f"it cannot be told who uses it: virtual machine {name}: {error.message}", error.hint)
 
     def _read(self, what: str, read: Callable[[], float]) -> None:
         """Unless what was read still counts; `read` says for how long it only waited."""
@@ -359,13 +363,24 @@ class Uses:
         host = self._host
         for name in [*self._domains] if names is None else names & self._domains.keys():
             self._drop(name)
+        self._unread = {} if names is None else {n: e for n, e in self._unread.items() if n not in names}
         listed = domains.all_domains(host.connection) if names is None else domains.named(host.connection, names)
         # of those that this run has deleted nothing is kept
         kept = domains.kept_states(host.connection, names) if listed else {}
         if names is None:
             self._networks = host.each(_network, networks.all_networks(host.connection))
         glimpse = self._glimpse("domain") if names is None else {}
-        found = host.each(lambda domain: _named(domain, kept, glimpse.get(domain.name)), listed)
+
+        def read(domain: Domain) -> Named | None:
+            try:
+                return _named(domain, kept, glimpse.get(domain.name))
+            except (NotFound, ConnectionFailed):
+                raise
+            except HostError as error:
+                self._unread[domain.name] = error
+                return None
+
+        found = [named for named in host.each(read, listed) if named]
         self._see(path for named in found for path in (*named.paths, *named.data, *named.folders))
         for named in found:
             self._domains[named.name] = named

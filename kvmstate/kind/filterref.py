@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import Section, xml
@@ -19,6 +19,17 @@ def _value(value: object) -> object:
     return str(value)
 
 
+# In a filter's name: libvirt writes it into the XML of filters and machines as it is, which nobody can read then
+UNWRITABLE = "<>&'\""
+
+
+def _written(name: str) -> str:
+    if found := sorted({*UNWRITABLE} & {*name}):
+        raise ValueError(f"a network filter cannot have {' '.join(found)} in its name: libvirt does not escape it")
+    return name
+
+
+FilterName = Annotated[str, AfterValidator(_written)]
 _SAID = {"type": ["string", "integer"]}
 Variable = Annotated[str, Field(pattern="^[a-zA-Z0-9_]+$")]
 Values = Annotated[
@@ -31,7 +42,7 @@ Values = Annotated[
 class FilterRef(Section):
     """A network filter."""
 
-    filter: str = xml(
+    filter: FilterName = xml(
         "@filter",
         required=True,
         ref="nwfilter",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from lxml import etree
 
@@ -64,5 +65,7 @@ def unstamp(node: etree._Element) -> None:
 
 
 def stamped_by(xml: str) -> str | None:
-    """The project whose stamp is in an object's XML."""
-    return parse_path(f"{STAMP}/@project").text(document(xml))
+    """The project whose stamp is in an object's XML; None also where that cannot be read."""
+    with suppress(HostError):
+        return parse_path(f"{STAMP}/@project").text(document(xml))
+    return None

@@ -21,8 +21,12 @@ def check(items: Iterable[Loaded]) -> Iterator[Problem]:
     loaded = {item.resource.id: item for item in items}
     for item in loaded.values():
         spec, id_ = item.resource.spec, item.resource.id
-        if id_.name in BY_WORD[id_.kind].says.given:
+        form = BY_WORD[id_.kind].says
+        if id_.name in form.given:
             yield item.problem(f"{id_.name} comes with libvirt, and stays as it is", (), "declare it by another name")
+        if found := sorted({*form.unwritable} & {*id_.name}):
+            why = f"{id_} cannot have {' '.join(found)} in its name: libvirt does not escape it"
+            yield item.problem(why, (), "give it another name")
         for fault in spec.faults():
             yield item.fault(fault)
         above = parent_of(item.resource.id)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from lxml import etree
 
+from kvmstate.errors import HostError
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind.binding import Binding, Only, Section, bindings, variant
 from kvmstate.xmlbind.codecs import Element, Scalar
@@ -25,8 +26,13 @@ _PARSER = etree.XMLParser(remove_blank_text=True, resolve_entities=False, no_net
 
 
 def document(text: str) -> etree._Element:
-    """The document element. White space between elements is dropped: `patch` indents again."""
-    return etree.fromstring(text.encode(), _PARSER)
+    """The document element. White space between elements is dropped: `patch` indents again. Raises HostError for what
+    is not XML: libvirt writes some texts as they are, such as the name of a network filter."""
+    try:
+        return etree.fromstring(text.encode(), _PARSER)
+    except etree.XMLSyntaxError as error:
+        hint = "a name with < > & or a quote in it may be why: undefine with virsh what has it"
+        raise HostError(f"what libvirt tells of it is not XML: {error.msg}", hint) from None
 
 
 def to_text(node: etree._Element) -> str:

@@ -81,3 +81,59 @@ def test_groups_and_a_filter_of_its_own_are_two_ways(tmp_path: Any) -> None:
     ):
         file.write_text(f"{head}    - {nic}\n")
         assert told in kvmstate("validate", str(file)).err
+
+
+def test_a_name_that_libvirt_cannot_write_is_refused(tmp_path: Any) -> None:
+    file = tmp_path / "web.yaml"
+    head = "apiVersion: kvmstate/v1\n"
+    for text, told in (
+        ('kind: NetworkFilter\nmetadata: {name: "a<b"}\nspec: {}\n', "nwfilter/a<b cannot have < in its name"),
+        (
+            'kind: VirtualMachine\nmetadata: {name: "a&b"}\nspec: {memory: 64MiB, interfaces: '
+            "[{name: lan, bridge: br0, securityGroups: []}]}\n",
+            "nwfilter/a&b-lan-groups cannot have & in its name",
+        ),
+        (
+            "kind: VirtualMachine\nmetadata: {name: web}\nspec: {memory: 64MiB, interfaces: "
+            "[{bridge: br0, filterref: {filter: it's}}]}\n",
+            "a network filter cannot have ' in its name",
+        ),
+    ):
+        file.write_text(head + text)
+        assert told in kvmstate("validate", str(file)).err
+
+
+@pytest.mark.real
+def test_an_empty_list_lets_in_nothing(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(LAN, idle("web", interfaces=[{"network": "lan", "securityGroups": []}]))
+    text = connection.nwfilterLookupByName("web-lan-groups").XMLDesc()
+    assert "<filterref" not in text
+    assert "<rule action='drop' direction='in' priority='1000'>" in text
+
+
+@pytest.mark.real
+def test_what_cannot_be_read_harms_only_itself(project: Project, connection: libvirt.virConnect) -> None:
+    """libvirt writes the name of a filter as it is: neither the filter nor a machine that names it is XML then."""
+    name = "a&lt;b"
+    filters = connection.nwfilterDefineXML(f"<filter name='{name}' chain='root'/>")
+    theirs = connection.defineXML(
+        "<domain type='qemu'><name>theirs</name><memory unit='MiB'>32</memory><os><type>hvm</type></os><devices>"
+        f"<interface type='bridge'><source bridge='br9'/><filterref filter='{name}'/></interface></devices></domain>"
+    )
+    try:
+        project.converge(LAN, group("ssh", 22), idle("web"))
+        project.write(LAN, idle("web"))
+        applied = project.apply("--prune", "--max-delete-share", "100%")
+        # whether that machine uses it, nobody can tell
+        assert (
+            "it cannot be told who uses it: virtual machine theirs: what libvirt tells of it is not XML" in applied.out
+        )
+        assert connection.nwfilterLookupByName("ssh")
+        refused = kvmstate(
+            "import", "domain/theirs", "--output", str(project.folder.parent / "theirs"), "-c", project.uri
+        )
+        assert "domain/theirs: what libvirt tells of it is not XML" in refused.err
+    finally:
+        theirs.undefine()
+        filters.undefine()
+    project.converge(LAN, idle("web"), options=ALL)

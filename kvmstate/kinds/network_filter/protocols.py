@@ -41,8 +41,9 @@ class Protocol(Section):
 
 
 def same_matches(want: Any, seen: Any) -> bool:
-    """libvirt makes one element of several, and several of one: by what is turned around."""
-    return _meaning(want) == _meaning(seen)
+    """libvirt makes one element of several, and several of one: by what is turned around. One that says nothing is for
+    all packets of its protocol, and none is not."""
+    return bool(want) == bool(seen) and _meaning(want) == _meaning(seen)
 
 
 def _meaning(said: list[Protocol] | None) -> dict[str, object]:

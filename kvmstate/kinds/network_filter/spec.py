@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Tag, model_validator
 
 from kvmstate.kind import Fault, Form, Spec
-from kvmstate.kind.filterref import FilterRef
+from kvmstate.kind.filterref import UNWRITABLE, FilterRef
 from kvmstate.kinds.network_filter import protocols as p
 from kvmstate.kinds.network_filter import rules
 from kvmstate.model.effect import Effect
@@ -125,4 +125,4 @@ class NetworkFilterSpec(Spec):
         return rules.faults(self)
 
 
-FORM = Form(NetworkFilterSpec, given=GIVEN)
+FORM = Form(NetworkFilterSpec, given=GIVEN, unwritable=UNWRITABLE)

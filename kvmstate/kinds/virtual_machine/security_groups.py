@@ -35,7 +35,7 @@ def told(interfaces: Sequence[Interface], by: Resource) -> tuple[list[Interface]
     """The interfaces as libvirt has them, and the filters of those with groups."""
     nics, found = [], []
     for number, (nic, named) in enumerate(zip(interfaces, named_interfaces(interfaces, ()), strict=True)):
-        if not nic.security_groups:
+        if nic.security_groups is None:
             nics.append(nic)
             continue
         name = f"{by.metadata.name}-{named.name}-groups"
@@ -50,6 +50,6 @@ def told(interfaces: Sequence[Interface], by: Resource) -> tuple[list[Interface]
             None if by.own is None else {},
         )
         found.append(Inner(("interfaces", number, "securityGroups"), resource))
-        changed = nic.model_copy(update={"filterref": FilterRef(filter=name), "security_groups": []})
+        changed = nic.model_copy(update={"filterref": FilterRef.model_construct(filter=name), "security_groups": None})
         nics.append(owning(changed, *((nic.model_fields_set - {"security_groups"}) | {"filterref"})))
     return nics, found

@@ -515,7 +515,7 @@ class VirtualMachineSpec(Spec):
                     Inner(("disks", number, "create") if own else (first_boot.place(self, disk.name),), volume)
                 )
         spec = spec.model_copy(update={"disks": disks}) if found else self
-        if any(nic.security_groups for nic in spec.interfaces):
+        if any(nic.security_groups is not None for nic in spec.interfaces):
             from kvmstate.kinds.virtual_machine import security_groups  # few machines have some
 
             interfaces, filters = security_groups.told(spec.interfaces, resource)

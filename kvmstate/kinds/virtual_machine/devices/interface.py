@@ -8,7 +8,7 @@ from lxml import etree
 from pydantic import model_validator
 
 from kvmstate.kind import Fault
-from kvmstate.kind.filterref import FilterRef
+from kvmstate.kind.filterref import FilterName, FilterRef
 from kvmstate.kinds.virtual_machine.devices import (
     Bandwidth,
     GuestIp,
@@ -211,11 +211,10 @@ class Interface(Device):
     filterref: FilterRef | None = xml(
         "filterref", whole=True, effect=Effect.LIVE, doc="Which packets it may send and receive."
     )
-    security_groups: list[str] = field(
-        [],
+    security_groups: list[FilterName] | None = field(
         ref="nwfilter",
         doc="Network filters whose rules say what may reach it: all else is dropped, but answers to the guest's own "
-        "connections. They become a network filter of the machine's own.",
+        "connections; of an empty list all. They become a network filter of the machine's own. A change is live.",
         examples=[["web", "ssh"]],
     )
     addresses: list[IpInterface] = field(
@@ -232,7 +231,7 @@ class Interface(Device):
     def _one_source(self) -> Self:
         if sum(source is not None for source in (self.network, self.bridge, self.type)) != 1:
             raise ValueError("an interface needs either network or bridge")
-        if self.security_groups and (self.filterref or self.type):
+        if self.security_groups is not None and (self.filterref or self.type):
             beside = "either filterref or securityGroups" if self.filterref else "network or bridge with securityGroups"
             raise ValueError(f"an interface has {beside}")
         if (self.target or "").startswith("vnet"):
