@@ -186,7 +186,7 @@ HINTS = (
     (
         r"unresolvable variables or unavailable list elements: (.+)",
         "a running machine's interface refers to it, and gives no value to {0}: have its filterref.parameters say "
-        "one in an apply before this one",
+        "one in an apply before this one; a security group has no variables but IP and MAC",
     ),
     (
         r"is not active",

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Any
 
 from kvmstate.kinds import BY_WORD
@@ -69,24 +70,24 @@ class Provenance:
 
     def values(self) -> Iterator[Value]:
         """All of it, in order."""
-        yield from self._values(self._whole, ())
+        yield from self._values(self._whole, (), ())
 
-    def _values(self, value: Any, path: Path) -> Iterator[Value]:
+    def _values(self, value: Any, path: Path, places: Path) -> Iterator[Value]:
         if isinstance(value, dict) and value:
             for key, each in value.items():
-                yield from self._values(each, (*path, key))
+                yield from self._values(each, (*path, key), (*places, key))
         elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
             for number, each in enumerate(value):
-                yield from self._values(each, (*path, item_key(each, number)))
+                yield from self._values(each, (*path, item_key(each, number)), (*places, number))
         else:
-            yield Value(path, value, self._source(path))
+            yield Value(path, value, self._source(path, places))
 
-    def _source(self, path: Path) -> Source:
+    def _source(self, path: Path, places: Path) -> Source:
         here = (*self._prefix, *path)
-        node, steps = _deepest(self._own, here)
+        node, steps = _deepest(self._own, here, (*self._prefix, *places))
         if node and steps == len(here):
             return Source(Word.MANIFEST, self._file, node.line)
-        if _at(self._said, path) is None:
+        if _at(self._said, path, places) is None:
             return Source(Word.DEFAULT if _at(self._complete, path) is not None else Word.LIBVIRT)
         if self._template and {str(here[0]), "{}[{}]".format(*here[:2]) if here[1:] else ""} & self._inherited:
             return self._of_template(path, here)
@@ -124,23 +125,27 @@ def item_key(item: Any, number: int) -> str | int:
     return name if isinstance(name, str) and name else number
 
 
-def _deepest(node: Node | None, path: Path) -> tuple[Node | None, int]:
-    """The node that this leads to, or the last on the way, and after how many steps."""
-    for number, step in enumerate(path):
+def _deepest(node: Node | None, path: Path, places: Path = ()) -> tuple[Node | None, int]:
+    """The node that this leads to, or the last on the way, and after how many steps. An item that has no name there is
+    told by its place."""
+    for number, (step, place) in enumerate(zip_longest(path, places)):
         below = node.get(step) if node else None
         if below is None and node and isinstance(node.value, list):
             items: list[Node] = node.value
             below = next((each for each in items if (name := each.get("name")) and name.value == step), None)
+            if below is None and (unnamed := node.get(place)) and unnamed.get("name") is None:
+                below = unnamed
         if below is None:
             return node, number
         node = below
     return node, len(path)
 
 
-def _at(value: Any, path: Path) -> Any:
-    for step in path:
+def _at(value: Any, path: Path, places: Path = ()) -> Any:
+    for step, place in zip_longest(path, places):
         if isinstance(value, list):
-            value = next((each for number, each in enumerate(value) if item_key(each, number) == step), None)
+            known = {item_key(each, number): each for number, each in enumerate(value)}
+            value = known.get(step, known.get(place))
         else:
             value = value.get(step) if isinstance(value, dict) else None
     return value

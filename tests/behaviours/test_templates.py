@@ -106,7 +106,8 @@ def test_clone_writes_a_manifest_of_a_copy(project: Project, connection: libvirt
 
 
 def test_explain_tells_where_each_value_comes_from(project: Project) -> None:
-    web = clone("web-1", state="stopped", disks=[{"name": "root", "create": {"capacity": "1GiB"}}])
+    nic = {"bridge": "none0", "securityGroups": []}
+    web = clone("web-1", state="stopped", disks=[{"name": "root", "create": {"capacity": "1GiB"}}], interfaces=[nic])
 
     def sources() -> dict[str, dict[str, tuple[Any, ...]]]:
         told = json.loads(kvmstate("explain", "--resolved", "domain/web-1", str(project.folder), "--json").out)
@@ -119,11 +120,14 @@ def test_explain_tells_where_each_value_comes_from(project: Project) -> None:
 
     project.write(pool(), template(project), web)
     lines = [line.strip() for line in (project.folder / "manifests.yaml").read_text().split("\n")]
-    machine, *_, root = sources().values()
+    machine, root = (sources()[each] for each in ("domain/web-1", "volume/images/web-1-root.qcow2"))
     assert "machine" not in machine
     assert machine["cpus"] == (2, "inherited", lines.index("cpus: 2") + 1, False)
     assert machine["state"] == ("stopped", "manifest", lines.index("state: stopped") + 1, False)
     assert machine["maxCpus"] == (2, "default", 0, False)
+    # an item that has no name in the manifest
+    assert machine["interfaces.none0.bridge"] == ("none0", "manifest", lines.index("- bridge: none0") + 1, False)
+    assert machine["interfaces.none0.filterref.filter"][:2] == ("web-1-none0-groups", "derived")
     assert root["capacity"] == (1 << 30, "manifest", lines.index("capacity: 1GiB") + 1, False)
     assert root["template"][:2] == ("tiny@1", "derived")
 
