@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from kvmstate.doctor import chains, guests, machine, records, service
+from kvmstate.doctor import chains, filters, guests, machine, records, service
 from kvmstate.doctor.finding import Finding, Severity, note
 from kvmstate.errors import KvmstateError
 from kvmstate.host import faults, open_host
@@ -30,7 +30,7 @@ def examine(uri: str | None) -> Iterator[Finding]:
         yield note("what only the host itself can see is left out: run doctor there as well", check="machine")
     try:
         with open_host(uri) as host:
-            yield from _all((*service.CHECKS, *records.CHECKS, *chains.CHECKS, *guests.CHECKS), host)
+            yield from _all((*service.CHECKS, *records.CHECKS, *chains.CHECKS, *guests.CHECKS, *filters.CHECKS), host)
     except KvmstateError as error:
         yield Finding(Severity.ERROR, error.message, error.hint, "connection")
 

@@ -17,6 +17,8 @@ _SECONDS = 10
 _ACCEPT_RA = "/proc/sys/net/ipv6/conf/{}/accept_ra"
 # what others than people make, for guests
 TAPS = ("tun", "macvtap", "ipvtap")
+# by which packets on a bridge pass through iptables: without the module there are none of these files
+_BRIDGED = {"IPv4": "bridge-nf-call-iptables", "IPv6": "bridge-nf-call-ip6tables"}
 _STACKED = ("vlan", "macvlan", "ipvlan", "macvtap", "ipvtap")
 
 
@@ -54,6 +56,20 @@ def losing_routes(host: Host) -> list[str]:
             devices = dict.fromkeys(each["dev"] for each in routes if each.get("protocol") == "ra" and "dev" in each)
             return [each for each in devices if _said([*into, "cat", _ACCEPT_RA.format(each)]).strip() != b"2"]
     return []
+
+
+def unfiltered(host: Host) -> dict[str, str]:
+    """The IP families of which packets on a bridge do not pass through iptables, each with the kernel's setting for it:
+    rules of network filters about them have no effect. Empty where nobody can look."""
+    for pid in sorted(host.sight.daemons()):
+        with suppress(OSError, subprocess.SubprocessError):
+            files = [f"/proc/sys/net/bridge/{name}" for name in _BRIDGED.values()]
+            # a file that is not there does not say so either
+            words = [*entering(pid), "grep", "-lx", "1", *files]
+            on = subprocess.run(words, capture_output=True, check=False, timeout=_SECONDS, text=True).stdout.split()
+            off = (family for family, file in zip(_BRIDGED, files, strict=True) if file not in on)
+            return {family: f"net.bridge.{_BRIDGED[family]}" for family in off}
+    return {}
 
 
 def _said(words: list[str]) -> bytes:

@@ -112,6 +112,32 @@ def test_an_empty_list_lets_in_nothing(project: Project, connection: libvirt.vir
 
 
 @pytest.mark.real
+def test_a_kernel_that_filters_nothing_is_told(project: Project) -> None:
+    names = [f"/proc/sys/net/bridge/bridge-nf-call-{each}" for each in ("iptables", "ip6tables")]
+    rule = {"action": "accept", "direction": "in", "arp": {}}
+    project.write(group("ssh", 22), resource("NetworkFilter", "arp", rules=[rule]))
+    told = "its rules about IPv4 have no effect on this host: it needs net.bridge.bridge-nf-call-iptables=1"
+
+    def switch(on: int) -> bool:
+        words = "; ".join(f"echo {on} >{name}" for name in names)
+        return sandbox.execute(project.host, ["sh", "-c", f"test -e {names[0]} && {words}"]) == 0
+
+    try:
+        switch(0)
+        said = project.plan().out
+        assert said.count(told) == 1
+        project.converge()
+        found = kvmstate("doctor", "-c", project.uri).out
+        assert "do not filter IPv4: net.bridge.bridge-nf-call-iptables is not 1" in found
+        assert "do not filter IPv6" in found
+        if switch(1):
+            assert "do not filter" not in kvmstate("doctor", "-c", project.uri).out
+    finally:
+        switch(1)
+    project.converge(options=ALL)
+
+
+@pytest.mark.real
 def test_what_cannot_be_read_harms_only_itself(project: Project, connection: libvirt.virConnect) -> None:
     """libvirt writes the name of a filter as it is: neither the filter nor a machine that names it is XML then."""
     name = "a&lt;b"

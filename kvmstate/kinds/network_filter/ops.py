@@ -8,8 +8,9 @@ from dataclasses import replace
 from lxml import etree
 
 from kvmstate.host import Host, network_filters
+from kvmstate.host.kernel_links import unfiltered
 from kvmstate.host.objects import NetworkFilter
-from kvmstate.kind import Context, Ops
+from kvmstate.kind import Context, Ops, Scene
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.network_filter.spec import NetworkFilterSpec
@@ -52,6 +53,22 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
     return change
 
 
+def judge(at: Scene) -> None:
+    """Say of what comes or changes where the host's kernel lets no rule of it have an effect."""
+    coming = [
+        (id_, each.spec.families)
+        for id_, each in at.changes.items()
+        if id_.kind == NetworkFilter.type and each.action in (Action.CREATE, Action.UPDATE) and each.spec.families
+    ]
+    off = unfiltered(at.host) if coming else {}
+    for id_, families in coming:
+        if found := [family for family in off if family in families]:
+            settings = " and ".join(f"{off[family]}=1" for family in found)
+            told = f"its rules about {' and '.join(found)} have no effect on this host: it needs {settings}"
+            change = at.changes[id_]
+            at.changes[id_] = replace(change, reason="; ".join(filter(None, (change.reason, told))))
+
+
 def steps(change: Change, at: Context) -> list[Step]:
     name, spec, host = change.id.name, change.spec, at.host
     if change.action is Action.DELETE:
@@ -81,4 +98,5 @@ OPS = Ops(
     steps,
     users=lambda host, change: host.uses.of_filter(change.id.name),
     checked=checked,
+    judge=judge,
 )

@@ -26,6 +26,8 @@ class Protocol(Section):
     exact: ClassVar[bool] = True
     # of what `match: false` does not turn around
     unturned: ClassVar[frozenset[str]] = frozenset()
+    # of IP, where iptables looks at its packets; empty where ebtables does
+    family: ClassVar[str] = ""
 
     match: bool | None = xml(
         "@match", _YES, same=lambda want, seen: (want is False) == (seen is False), doc="false: what is not so."
@@ -169,6 +171,8 @@ class _Connections(_SourceMac):
 
 
 class _From4(_Connections, _Addresses4):
+    family: ClassVar[str] = "IPv4"
+
     src_ip_from: v.Ipv4 | None = xml("@srcipfrom", doc="The first of several.")
     src_ip_to: v.Ipv4 | None = xml("@srcipto")
     dst_ip_from: v.Ipv4 | None = xml("@dstipfrom")
@@ -176,6 +180,8 @@ class _From4(_Connections, _Addresses4):
 
 
 class _From6(_Connections, _Addresses6):
+    family: ClassVar[str] = "IPv6"
+
     src_ip_from: v.Ipv6 | None = xml("@srcipfrom", doc="The first of several.")
     src_ip_to: v.Ipv6 | None = xml("@srcipto")
     dst_ip_from: v.Ipv6 | None = xml("@dstipfrom")

@@ -121,6 +121,14 @@ class NetworkFilterSpec(Spec):
         "rule", effect=Effect.LIVE, whole=True, doc="Rules, and other filters (filter: NAME), in their order."
     )
 
+    @property
+    def families(self) -> set[str]:
+        """IPv4 and IPv6, where iptables looks at their packets for it."""
+        said = (
+            each for rule in self.rules if isinstance(rule, Rule) for many in rule.protocols.values() for each in many
+        )
+        return {each.family for each in said if each.family}
+
     def faults(self) -> Iterable[Fault]:
         return rules.faults(self)
 
