@@ -160,6 +160,10 @@ class Declaration(Model):
         """How it keeps what is in it."""
         return None
 
+    def refuses(self, other: "Spec", path: tuple[str | int, ...]) -> Fault | None:
+        """What would not work of another resource that refers to this one, in this field."""
+        return None
+
     def misfits(self, place: PoolType) -> Iterable[Fault]:
         """What would not work of it in what it is in, which keeps it so."""
         return ()

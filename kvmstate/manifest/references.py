@@ -28,6 +28,7 @@ def check(
             problems.append(_twice(item, first))
     outgoing = {id: list(references(item.resource.spec)) for id, item in known.items()}
     problems += _cycles(known, outgoing)
+    problems += _refused(known, outgoing)
     problems += _macs(known.values())
     problems += rules.check(known.values())
     for item in loaded:
@@ -74,6 +75,15 @@ def _cycle(
     path = next(ref.path for ref in outgoing[ring[0]] if ref.target == after)
     chain = " -> ".join(map(str, [*ring, ring[0]]))
     return known[ring[0]].problem(f"these refer to each other in a circle: {chain}", path)
+
+
+def _refused(known: dict[ResourceId, Loaded], outgoing: dict[ResourceId, list[Reference]]) -> Iterator[Problem]:
+    for id_, refs in outgoing.items():
+        for ref in refs:
+            if ref.target in known and (
+                fault := known[ref.target].resource.spec.refuses(known[id_].resource.spec, ref.path)
+            ):
+                yield known[id_].fault(fault)
 
 
 def _macs(items: Iterable[Loaded]) -> Iterator[Problem]:

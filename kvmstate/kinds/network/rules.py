@@ -9,9 +9,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from kvmstate.kind import Fault
+from kvmstate.kind import Fault, Spec
 
 if TYPE_CHECKING:
     from kvmstate.kinds.network.addresses import Ip
@@ -171,6 +171,21 @@ def _device(spec: NetworkSpec) -> Iterator[Fault]:
         yield Fault(("bridge", "name"), f"{name!r} is not a name that Linux gives to a device", "such as br-lan")
     if spec.mtu is not None and spec.mtu < LEAST_MTU_IPV6 and any(":" in ip.address for ip in spec.ips):
         yield Fault(("mtu",), f"IPv6 needs an MTU of at least {LEAST_MTU_IPV6}", "or leave the IPv6 addresses out")
+
+
+def refused(spec: NetworkSpec, user: Spec, path: Path) -> Fault | None:
+    """Packets that do not pass a bridge of the host are not filtered, and libvirt starts no such machine."""
+    forward, other = spec.forward, cast("object", user)
+    if not forward or forward.mode in ROUTED or (forward.mode == "bridge" and not (forward.interfaces or forward.dev)):
+        return None
+    if user.remainder is not None:
+        return None
+    for step in path[:-1]:
+        other = other[step] if isinstance(other, list) and isinstance(step, int) else getattr(other, str(step), None)
+    if getattr(other, "filterref", None) is None:
+        return None
+    why = f"an interface on a network of mode {forward.mode} over devices of the host cannot have filters or groups"
+    return Fault((*path[:-1], "filterref"), why, "only packets on a bridge of the host are filtered")
 
 
 def _one_dhcp_each(spec: NetworkSpec, addresses: list[Interface]) -> Iterator[Fault]:

@@ -110,6 +110,9 @@ class NetworkSpec(Spec):
     def faults(self) -> Iterable[Fault]:
         return rules.faults(self)
 
+    def refuses(self, other: Spec, path: tuple[str | int, ...]) -> Fault | None:
+        return rules.refused(self, other, path)
+
     def claims(self) -> Iterator[Claim]:
         if self.bridge and self.bridge.name:
             # two networks may use one bridge of the host's; what one of them makes is its own
