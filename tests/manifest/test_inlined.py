@@ -92,6 +92,30 @@ def test_what_does_not_fit_the_schema_of_cloud_init_is_told_where_it_stands(tmp_
         assert problems(tmp_path, "    userDataFile: fine.cfg\n") == []
 
 
+def test_meta_data_may_stand_in_a_file(tmp_path: Path) -> None:
+    machine = MACHINE.replace("userDataFile", "metaDataFile")
+    for said, why in (
+        ("instance-id: second\n", ""),
+        ("- second\n", "expected a mapping"),
+        ("a: 2026-11-30\n", "this is not YAML of plain values without aliases"),
+        ("a: &a [1]\nb: *a\n", "this is not YAML of plain values without aliases"),
+        ("a: [\n", "this is not YAML of plain values without aliases: line 2"),
+    ):
+        (tmp_path / "meta.cfg").write_text(said)
+        (tmp_path / "web.yaml").write_text(machine % "meta.cfg")
+        try:
+            found = load([tmp_path / "web.yaml"], reach=Reach.of([tmp_path])).resources
+        except ManifestErrors as errors:
+            [problem] = errors.problems
+            assert why
+            assert (problem.line, problem.path) == (8, "spec.cloudInit.metaDataFile")
+            assert why in problem.message
+            continue
+        assert not why
+        [text] = [each.spec.content.seed.meta_data for each in found if each.id.kind == "volume" and each.spec.content]
+        assert '"instance-id": "second"' in text
+
+
 def test_what_cannot_be_read_is_told_at_its_place(tmp_path: Path) -> None:
     (folder := tmp_path / "shop").mkdir()
     (tmp_path / "outside.cfg").write_text(TEXT)

@@ -64,6 +64,9 @@ class CloudInit(Inlining):
         local=True, into="user_data", doc="Instead of userData: a file with such a text."
     )
     meta_data: Config = field({}, doc="Added to instance-id and local-hostname.")
+    meta_data_file: str | None = field(
+        local=True, into="meta_data", doc="Instead of metaData: a file with such a mapping, in YAML or JSON."
+    )
     vendor_data: Config | str | None = field(None, Sensitive(), doc="As userData, which counts more.")
     vendor_data_file: str | None = field(
         local=True, into="vendor_data", doc="Instead of vendorData: a file with such a text."
@@ -99,9 +102,14 @@ class CloudInit(Inlining):
                 _check_start(text, f"{name}: ")
             if file and text is not None:
                 raise ValueError(f"{name} is written here, or in a file ({name}File), not both")
+        if self.meta_data_file and self.meta_data:
+            raise ValueError("metaData is written here, or in a file (metaDataFile), not both")
         return self
 
     def read(self, into: str, text: str) -> None:
+        if into == "meta_data":
+            self.meta_data = _mapping(text)
+            return
         _check_start(text)
         if into == "user_data" and (short := [*self._short_forms()]):
             raise ValueError(f"it is a text, to which {short[0]} cannot be added: write that into the file")
@@ -169,6 +177,26 @@ class CloudInit(Inlining):
         if self.network_config == "none" or not interfaces:
             return None
         return {"version": 2, "ethernets": {f"eth{number}": each for number, each in enumerate(interfaces)}}
+
+
+def _mapping(text: str) -> Config:
+    """Raises ValueError for what is no mapping of plain values."""
+    import yaml  # few manifests have such files
+
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            # what refers to itself again and again has no end
+            raise ValueError
+        said = yaml.safe_load(text)
+        # such as a date
+        json.dumps(said)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f": line {mark.line + 1}" if mark else ""
+        raise ValueError(f"this is not YAML of plain values without aliases{where}") from None
+    if not isinstance(said, dict):
+        raise ValueError("expected a mapping, such as `instance-id: web-1-second`")
+    return said
 
 
 def digest(texts: Mapping[str, str]) -> str:
