@@ -202,18 +202,22 @@ def _entry(inventory: Inventory, id_: ResourceId) -> Entry | None:
 
 def _as_applied(every: dict[ResourceId, Resource], inventory: Inventory) -> None:
     """What was made from a template has from it what it had when it was made, and uses what it used."""
+    declared: dict[str, list[ResourceId]] = defaultdict(list)
+    for each in every.values():
+        if each.origin.by:
+            declared[each.origin.by].append(each.id)
     for id_, resource in list(every.items()):
         entry = _entry(inventory, id_) if resource.own is not None else None
-        if not entry or not entry.specs or resource.own is None:
+        if not entry or not entry.specs or resource.own is None or resource.written == entry.specs[-1]:
             continue
         spec = resource.spec.as_applied(entry.specs[-1], resource.own)
         if spec is resource.spec:
             continue
         every[id_] = replace(resource, spec=spec)
         uses = {ref.target for ref in references(spec)}
-        for inner in [each for each in every.values() if each.origin.by == str(id_)]:
-            if inner.id not in uses:
-                del every[inner.id]
+        for inner in declared.get(str(id_), ()):
+            if inner not in uses:
+                del every[inner]
         for used in uses - every.keys():
             origin = Origin(resource.origin.file, resource.origin.line, str(id_))
             if (had := inventory.get(used)) and _is_inner(had) and (old := last_applied(had)):

@@ -77,7 +77,7 @@ def run(words: Sequence[str], want: int = 0, begun: bool = False, cwd: Path | No
         if begun:
             assert done.stdout.readline() == "begun\n"
             start = time.perf_counter()
-            before = _cpu(done.pid)
+            before = cpu(done.pid)
         said = done.stdout.read()
         _, status, usage = os.wait4(done.pid, 0)
         done.returncode = os.waitstatus_to_exitcode(status)
@@ -86,7 +86,8 @@ def run(words: Sequence[str], want: int = 0, begun: bool = False, cwd: Path | No
     return Took(took, usage.ru_utime + usage.ru_stime - before, usage.ru_maxrss / 1024)
 
 
-def _cpu(pid: int) -> float:
+def cpu(pid: int) -> float:
+    """Seconds of processor time that a process has taken."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
