@@ -1,5 +1,6 @@
 """A hundred clones of a template, with a seed for cloud-init each: what they add to a plan that has nothing to do,
-beside what they add to the bare libvirt calls that read everything, by processor time: that of whole processes, and of libvirt's daemons meanwhile.
+beside what they add to the bare libvirt calls that read everything. It is processor time: that of whole processes, and
+of libvirt's daemons meanwhile.
 
     python tests/benchmarks/clones.py [--runs N] [COUNT]
 
