@@ -80,10 +80,12 @@ class Unclear(Exception):
 
 
 class Inlining(Section):
-    """A section with fields that are read from files."""
+    """A section with fields that are read from files; those of `mappings` as YAML, which JSON is, too."""
 
-    def read(self, into: str, text: str) -> None:
-        """Take a file's text as this field. Raises ValueError for one that it cannot be."""
+    mappings: ClassVar[frozenset[str]] = frozenset()
+
+    def read(self, into: str, text: Any) -> None:
+        """Take a file's text, or mapping, as this field. Raises ValueError for one that it cannot be."""
         raise NotImplementedError
 
     def structures(self) -> "Iterable[tuple[tuple[str, ...], object]]":
@@ -224,6 +226,10 @@ class Declaration(Model):
     ) -> tuple[dict[str, Any], list[str]] | None:
         """What the manifest of a copy of this name would say, and what people should know of it; `own` is what its own
         manifest says, `formats` are those of volumes. None where there are no copies."""
+        return None
+
+    def disk_volume(self, name: str | None) -> VolumeRef | None:
+        """The volume of its disk of this name, or of its first one that is a volume."""
         return None
 
     def lies_on(self) -> VolumeRef | None:

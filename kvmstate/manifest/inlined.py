@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -59,7 +60,7 @@ def _read(section: Inlining, into: str, file: str, reach: Reach | None) -> tuple
             raw = opened.read(MOST_INLINED + 1)
         if len(raw) > MOST_INLINED:
             return f"it has more than {MOST_INLINED:,} bytes", ""
-        section.read(into, raw.decode())
+        section.read(into, _mapping(raw.decode()) if into in section.mappings else raw.decode())
     except OSError as error:
         return error.strerror or str(error), ""
     except UnicodeDecodeError:
@@ -67,6 +68,26 @@ def _read(section: Inlining, into: str, file: str, reach: Reach | None) -> tuple
     except ValueError as error:
         return str(error), ""
     return None
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """Raises ValueError where it is not a mapping of plain values."""
+    import yaml  # few manifests have such files
+
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            # what refers to itself again and again has no end
+            raise ValueError
+        said = yaml.safe_load(text)
+        # such as a date
+        json.dumps(said)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f": line {mark.line + 1}" if mark else ""
+        raise ValueError(f"this is not YAML of plain values without aliases{where}") from None
+    if not isinstance(said, dict):
+        raise ValueError("expected a mapping, such as `instance-id: web-1-second`")
+    return said
 
 
 def _misfits(text: str, section: Inlining) -> Iterator[tuple[int, str, str]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kvmstate.errors import ManifestErrors, Problem
 from kvmstate.host import Host
-from kvmstate.kind import Cloned, references
+from kvmstate.kind import Cloned, Unclear, references
 from kvmstate.kind.build import PRIVATE
 from kvmstate.kinds import BY_WORD, parent_of
 from kvmstate.model.change import Action, Change
@@ -25,6 +25,8 @@ from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
 from kvmstate.plan.compare import last_applied
 
+# The volume of a machine's disk: of this name, or its first one
+Finder = Callable[[ResourceId, str | None], VolumeRef | None]
 # What a record says of a version's volume, and of a clone
 VERSION, CLONE = "versionOf", "template"
 # It holds nothing but what it was built from, and goes with its last clone
@@ -59,20 +61,33 @@ def recorded(inventory: Inventory) -> dict[str, dict[int, Version]]:
     return found
 
 
-def in_force(host: Host, template: Resource, versions: Mapping[int, Version]) -> tuple[Version, list[Resource]]:
+def in_force(
+    host: Host, template: Resource, versions: Mapping[int, Version], disk: Finder
+) -> tuple[Version, list[Resource]]:
     """The version of a template as it is declared, which may be there, and its volumes."""
     recipe, newest = template.spec.recipe(), max(versions, default=0)
     same = [number for number, each in versions.items() if _is_of(host, each, recipe)]
     # one that was never whole has no clones
     again = bool(newest) and versions[newest].incomplete
     number = max(same) if same else newest if again else newest + 1
-    while versions and number > newest and _is_taken(host, template, number):
+    while versions and number > newest and _is_taken(host, template, number, disk):
         number += 1
     version = Version(number, recipe)
     known = versions[number].volumes if number in versions else {}
-    volumes = dict(_volumes(template, number, known, recipe))
+    volumes = dict(_volumes(template, number, known, recipe, disk))
     version.volumes |= {disk: each.id for disk, each in volumes.items()}
     return version, [*volumes.values()]
+
+
+def _finder(host: Host, every: Mapping[ResourceId, Resource]) -> Finder:
+    def disk(machine: ResourceId, name: str | None) -> VolumeRef | None:
+        if declared := every.get(machine):
+            found: VolumeRef | None = declared.spec.disk_volume(name)
+            return found
+        seen = BY_WORD[machine.kind].ops.observe(host, {machine.name}).get(machine.name)
+        return seen.config.disk_volume(name) if isinstance(seen, Observed) else None
+
+    return disk
 
 
 def _is_of(host: Host, version: Version, recipe: str) -> bool:
@@ -83,27 +98,27 @@ def _is_of(host: Host, version: Version, recipe: str) -> bool:
 
 
 def _volumes(
-    template: Resource, number: int, known: Mapping[str, ResourceId], recipe: str
+    template: Resource, number: int, known: Mapping[str, ResourceId], recipe: str, disk: Finder
 ) -> Iterator[tuple[str, Resource]]:
     """The volumes of a version by the disk that each is of; those that are `known` keep their names when the template
     gets another one."""
-    for disk, id_, said in template.spec.volumes(template.metadata.name, number):
-        id_, kind = known.get(disk, id_), BY_WORD[id_.kind]
+    for name, id_, said in template.spec.volumes(template.metadata.name, number, disk):
+        id_, kind = known.get(name, id_), BY_WORD[id_.kind]
         said[VERSION] |= {"recipe": recipe}
-        yield disk, Resource(id_, kind.read(said), Metadata(name=kind.local_name(id_)), LIFECYCLE, _origin(template))
+        yield name, Resource(id_, kind.read(said), Metadata(name=kind.local_name(id_)), LIFECYCLE, _origin(template))
 
 
-def _is_taken(host: Host, template: Resource, number: int) -> bool:
+def _is_taken(host: Host, template: Resource, number: int, disk: Finder) -> bool:
     """Whether somebody has a volume of the name that a new version would have."""
-    ids = [id_ for _, id_, _ in template.spec.volumes(template.metadata.name, number)]
+    ids = [id_ for _, id_, _ in template.spec.volumes(template.metadata.name, number, disk)]
     return any(id_.name in BY_WORD[id_.kind].ops.observe(host, {id_.name}) for id_ in ids)
 
 
-def _found(host: Host, template: Resource) -> dict[int, Version]:
+def _found(host: Host, template: Resource, find: Finder) -> dict[int, Version]:
     """Versions that the host seems to have, of a template of which nothing is on record: that may have been lost. The
     last is taken for the one in force."""
     versions: dict[int, Version] = {}
-    for disk, id_, _ in template.spec.volumes(template.metadata.name, 0):
+    for disk, id_, _ in template.spec.volumes(template.metadata.name, 0, find):
         head, _, tail = id_.name.rpartition(f"{template.metadata.name}-v0")
         pattern = re.compile(rf"{re.escape(f'{head}{template.metadata.name}')}-v([1-9][0-9]*){re.escape(tail)}")
         for name in BY_WORD[id_.kind].ops.names(host):
@@ -157,13 +172,20 @@ def resolved(
     inventory = _renamed(inventory, moves, every.keys())
     known = recorded(inventory)
     current: dict[str, Version] = {}
+    find, problems = _finder(host, every), list[Problem]()
     for name, template in templates.items():
-        if name not in known:
-            known[name] = _found(host, template)
-        current[name], volumes = in_force(host, template, known[name])
+        try:
+            if name not in known:
+                known[name] = _found(host, template, find)
+            current[name], volumes = in_force(host, template, known[name], find)
+        except Unclear as error:
+            message = template.named(error.fault.message)
+            problems.append(Problem(message, template.origin.file, template.origin.line, 0, "", error.fault.hint))
+            continue
         every |= {each.id: each for each in volumes}
     _as_applied(every, inventory)
-    problems: list[Problem] = []
+    if problems:
+        raise ManifestErrors(problems)
     made: list[ResourceId] = []
     for id_, resource in list(every.items()):
         if not (cloned := resource.spec.cloned()):
@@ -190,7 +212,7 @@ def resolved(
         every[id_] = replace(resource, spec=spec)
     if problems:
         raise ManifestErrors(problems)
-    every |= dict(_still_used(every, known, inventory, templates))
+    every |= dict(_still_used(every, known, inventory, templates, find))
     return _standing_alone(every, made, inventory)
 
 
@@ -261,13 +283,14 @@ def _still_used(
     known: Mapping[str, Mapping[int, Version]],
     inventory: Inventory,
     templates: Mapping[str, Resource],
+    find: Finder,
 ) -> Iterator[tuple[ResourceId, Resource]]:
     """Older versions that layers lie on, as they were built."""
     bases = {ResourceId(id_.kind, str(ref)) for id_, r in every.items() if (ref := r.spec.lies_on())}
     for name, versions in known.items():
         for number, version in versions.items():
             if version.found and name in templates and bases & {*version.volumes.values()} - every.keys():
-                made = _volumes(templates[name], number, version.volumes, version.recipe)
+                made = _volumes(templates[name], number, version.volumes, version.recipe, find)
                 yield from ((each.id, each) for _, each in made if each.id in bases and each.id not in every)
         for id_ in (id_ for version in versions.values() for id_ in version.volumes.values()):
             entry = inventory.get(id_)
@@ -376,10 +399,10 @@ class Standing:
 
 def standings(host: Host, resources: Iterable[Resource], inventory: Inventory) -> list[Standing]:
     """All versions that are there or are to be, by template and number."""
-    known = recorded(inventory)
+    known, every = recorded(inventory), {each.id: each for each in resources}
     current = {
-        each.metadata.name: in_force(host, each, known.get(each.metadata.name, {}))[0]
-        for each in resources
+        each.metadata.name: in_force(host, each, known.get(each.metadata.name, {}), _finder(host, every))[0]
+        for each in every.values()
         if each.spec.recipe()
     }
     clones: dict[str, tuple[list[ResourceId], list[ResourceId]]] = defaultdict(lambda: ([], []))

@@ -25,10 +25,12 @@ ASKING = ("apply", "destroy", "adopt", "snapshot revert", "snapshot merge", "sna
 # Where a recipe is shown that is not typed here, and what runs it instead
 ELSEWHERE = {
     "kvmstate inventory": "tests/behaviours/test_first_boot.py",
+    "kvmstate init shop --cloud-image": "script/demo",
     "kvmstate vm migrate": "tests/migration/test_migrate.py",
     "kvmstate vm ": "tests/reconcile/test_daily_work.py",
     "kvmstate template list": "tests/behaviours/test_templates.py",
     "kvmstate clone": "tests/behaviours/test_templates.py",
+    "kvmstate explain --resolved": "tests/behaviours/test_templates.py",
     "kvmstate status volume/": "tests/behaviours/test_bases.py",
     "sudo kvmstate service guests install": "script/systemd-test",
     "kvmstate host boot": "tests/behaviours/test_host_boot.py",

@@ -77,10 +77,14 @@ def test_a_running_machine_is_copied_as_it_is_at_one_moment(
     project.write(pool(), image, web, copy)
     assert "or say `live: true` beside the volume" in project.plan().out
     copy["spec"]["content"] = {**of, "live": True}
-    of_it = resource("Template", "of-web", pool="images", source={**of, "live": True})
+    of_it = resource("Template", "of-web", pool="images", source={"machine": "web", "disk": "data"})
+    project.write(pool(), image, web, copy, of_it)
+    assert "virtual machine web is not there, or has no disk data that is a volume" in project.plan().err
+    of_it["spec"]["source"] = {"machine": "web"}
     project.converge(pool(), image, web, copy, of_it)
     assert project.path("images/copy").read_bytes() == IMAGE
     assert base(project, "of-web-v1.qcow2") == ""
+    assert listed(project)[0] == ("of-web", 1, "in_force", 0)
     assert connection.lookupByName("web").ID() == running
     assert connection.lookupByName("web").jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE
 

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from kvmstate.kind import Declaration, Form
+from kvmstate.kind import Declaration, Fault, Form, Unclear
 from kvmstate.kind.build import PRIVATE, Build
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
@@ -20,6 +20,8 @@ CHECKSUM = "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"
 # What a clone calls the disk that it boots from
 ROOT = "root"
 SUFFIXES = {"qcow2": ".qcow2"}
+# The volume of a machine's disk: of this name, or its first one
+Finder = Callable[[ResourceId, str | None], VolumeRef | None]
 
 
 class TemplateSource(Section):
@@ -28,6 +30,11 @@ class TemplateSource(Section):
     file: str | None = field(local=True, doc="An image file; relative to the manifest.")
     url: str | None = field(pattern="^https?://", doc="An http or https address.")
     volume: VolumeRef | None = field(ref="volume", doc="A volume, which is copied when a version is built.")
+    machine: Name | None = field(
+        ref="domain",
+        doc="A virtual machine, whose disk is copied as it is at one moment: it need not stop.",
+    )
+    disk: Name | None = field(doc="Which disk of that. Default: its first one.")
     live: bool | None = field(
         doc="Of a volume that a running machine writes to: it is copied as it is at one moment, and the machine goes "
         "on."
@@ -40,13 +47,26 @@ class TemplateSource(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(source is not None for source in (self.file, self.url, self.volume)) != 1:
-            raise ValueError("a source needs one of file, url and volume")
-        if self.checksum and self.volume:
+        if sum(source is not None for source in (self.file, self.url, self.volume, self.machine)) != 1:
+            raise ValueError("a source needs one of file, url, volume and machine")
+        if self.checksum and (self.volume or self.machine):
             raise ValueError("a checksum is of a file or a url")
+        if self.disk and not self.machine:
+            raise ValueError("disk is of a machine")
         if self.url and not self.checksum:
             raise ValueError("a source from a url needs its checksum: `kvmstate pin` writes it from the vendor's list")
         return self
+
+    def content(self, disk: Finder) -> dict[str, Any]:
+        """What a Volume document would say of it. Raises Unclear for a machine without such a disk."""
+        said = self.model_dump(mode="json", exclude_none=True, exclude={"checksums", "machine", "disk"})
+        if self.machine:
+            if (volume := disk(ResourceId("domain", self.machine), self.disk)) is None:
+                which = f"disk {self.disk}" if self.disk else "disk"
+                why = f"virtual machine {self.machine} is not there, or has no {which} that is a volume"
+                raise Unclear(Fault(("source", "machine"), why, "name one in these manifests, or on the host"))
+            said |= {"volume": str(volume), "live": True}
+        return said
 
 
 class TemplateDisk(Section):
@@ -98,24 +118,25 @@ class TemplateSpec(Section, Declaration):
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
         return f"{PRIVATE}{digest}" if self.build and self.build.is_private else digest
 
-    def volumes(self, name: str, number: int) -> Iterator[tuple[str, ResourceId, dict[str, Any]]]:
-        """The volumes of a version: which disk each is of, its address, and what a Volume document would say."""
+    def volumes(self, name: str, number: int, disk: Finder) -> Iterator[tuple[str, ResourceId, dict[str, Any]]]:
+        """The volumes of a version: which disk each is of, its address, and what a Volume document would say. `disk`
+        finds the volume of a machine's disk. Raises Unclear."""
         root = TemplateDisk.model_construct(name=ROOT, source=self.source, format=self.format, capacity=self.capacity)
-        for disk in (root, *self.disks):
-            part = "" if disk is root else f"-{disk.name}"
+        for each in (root, *self.disks):
+            part = "" if each is root else f"-{each.name}"
             # pools of all types take such a name: `@` is a snapshot's to some
-            volume = f"{name}-v{number}{part}{SUFFIXES.get(disk.format, '')}"
+            volume = f"{name}-v{number}{part}{SUFFIXES.get(each.format, '')}"
             said: dict[str, Any] = {
                 "pool": self.pool,
-                "format": disk.format,
-                "content": disk.source.model_dump(mode="json", exclude_none=True, exclude={"checksums"}),
-                "versionOf": {"template": name, "number": number, "disk": disk.name, "recipe": self.recipe()},
+                "format": each.format,
+                "content": each.source.content(disk),
+                "versionOf": {"template": name, "number": number, "disk": each.name, "recipe": self.recipe()},
             }
-            if self.build and disk is root:
+            if self.build and each is root:
                 said["build"] = self.build.model_dump(mode="json", exclude_unset=True)
-            if disk.capacity:
-                said["capacity"] = disk.capacity
-            yield disk.name, ResourceId("volume", f"{self.pool}/{volume}"), said
+            if each.capacity:
+                said["capacity"] = each.capacity
+            yield each.name, ResourceId("volume", f"{self.pool}/{volume}"), said
 
     def layers(self, heir: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a machine has that says no more than `heir`: the disks, and what is said for them and besides."""

@@ -537,6 +537,10 @@ class VirtualMachineSpec(Spec):
 
         return twin(self, own, name, formats, sysprep)
 
+    def disk_volume(self, name: str | None) -> VolumeRef | None:
+        found = (disk.volume for disk in self.disks if disk.volume and disk.device == "disk")
+        return next(found, None) if name is None else next((d.volume for d in self.disks if d.name == name), None)
+
     def takes(self) -> bool:
         return any(screen.password for screen in self.graphics)
 

@@ -242,6 +242,9 @@ def steps(change: Change, at: Context) -> list[Step]:
         if source and spec.encryption:
             # what is uploaded is encrypted as a whole
             parse_path("target/encryption").remove(node)
+        if spec.format == "iso" and not spec.remainder:
+            # else libvirt has qemu-img make it, which writes a block: it would not look as if nobody had written to it
+            parse_path("target/format/@type").set(node, "raw")
         kept = host.lookup.files.type_of(pool_name) or spec.kept
         # the plan could not tell, where the pool has been made since
         for why in refused(replace(change, action=Action.CREATE), kept):

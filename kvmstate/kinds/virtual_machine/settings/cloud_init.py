@@ -36,6 +36,7 @@ class CloudInit(Inlining):
     """What a new machine is told at its first boot, by a seed for cloud-init's data source NoCloud: an ISO image on a
     CD-ROM drive, which is a volume of its own, made before the machine."""
 
+    mappings = frozenset({"meta_data"})
     pool: Name | None = field(ref="pool", doc="The pool that the seed is in. Default: that of the first disk's volume.")
     name: Name | None = field(
         doc="The seed's name in the pool: another name is another volume. Default: MACHINE-cloud-init.iso."
@@ -106,9 +107,9 @@ class CloudInit(Inlining):
             raise ValueError("metaData is written here, or in a file (metaDataFile), not both")
         return self
 
-    def read(self, into: str, text: str) -> None:
-        if into == "meta_data":
-            self.meta_data = _mapping(text)
+    def read(self, into: str, text: Any) -> None:
+        if into in self.mappings:
+            setattr(self, into, text)
             return
         _check_start(text)
         if into == "user_data" and (short := [*self._short_forms()]):
@@ -177,26 +178,6 @@ class CloudInit(Inlining):
         if self.network_config == "none" or not interfaces:
             return None
         return {"version": 2, "ethernets": {f"eth{number}": each for number, each in enumerate(interfaces)}}
-
-
-def _mapping(text: str) -> Config:
-    """Raises ValueError for what is no mapping of plain values."""
-    import yaml  # few manifests have such files
-
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            # what refers to itself again and again has no end
-            raise ValueError
-        said = yaml.safe_load(text)
-        # such as a date
-        json.dumps(said)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f": line {mark.line + 1}" if mark else ""
-        raise ValueError(f"this is not YAML of plain values without aliases{where}") from None
-    if not isinstance(said, dict):
-        raise ValueError("expected a mapping, such as `instance-id: web-1-second`")
-    return said
 
 
 def digest(texts: Mapping[str, str]) -> str:
