@@ -68,7 +68,14 @@ def mermaid(resources: Iterable[Resource]) -> str:
 
     def label(id_: ResourceId) -> str:
         left, right = BY_WORD[id_.kind].brackets
-        return left + '"' + one_line(str(id_)).replace('"', "#quot;") + '"' + right
+        return left + html_quoted(str(id_)) + right
 
     lines = ["flowchart LR", *(f"  {number[id_]}{label(id_)}" for id_ in nodes)]
     return "\n".join([*lines, *(f"  {number[a]} --> {number[b]}" for a, b in _edges(resources))])
+
+
+def html_quoted(text: str) -> str:
+    """A text of Mermaid, which is HTML there: https://mermaid.js.org/syntax/flowchart.html"""
+    for plain, code in (("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;")):
+        text = text.replace(plain, code)
+    return f'"{one_line(text)}"'

@@ -6,6 +6,7 @@ from kvmstate.host.topology import Node, Topology
 from kvmstate.model.printable import one_line
 from kvmstate.views.formats import Output
 from kvmstate.views.formats.markdown import framed
+from kvmstate.views.graph import html_quoted
 
 SHAPES = {"host": "box3d", "device": "component", "bridge": "hexagon", "network": "ellipse", "machine": "box"}
 BRACKETS = {"host": ("[[", "]]"), "device": ("[/", "/]"), "bridge": ("{{", "}}"), "network": ("([", "])")}
@@ -55,15 +56,12 @@ def mermaid(found: Topology) -> str:
     """https://mermaid.js.org/syntax/flowchart.html"""
     number = {node: f"n{i}" for i, node in enumerate(found.nodes)}
 
-    def quoted(text: str) -> str:
-        return '"' + one_line(text).replace('"', "#quot;") + '"'
-
     lines = ["flowchart LR"]
     for node, about in found.nodes.items():
         left, right = BRACKETS.get(node.kind, ("[", "]"))
         text = f"{node.kind} {node.name}{f': {about}' if about else ''}"
-        lines.append(f"  {number[node]}{left}{quoted(text)}{right}")
+        lines.append(f"  {number[node]}{left}{html_quoted(text)}{right}")
     for one, other, about in found.edges:
-        lines.append(f"  {number[one]} -->{f'|{quoted(about)}|' if about else ''} {number[other]}")
+        lines.append(f"  {number[one]} -->{f'|{html_quoted(about)}|' if about else ''} {number[other]}")
     lines += [f"  style {number[node]} stroke-dasharray: 5 5" for node in found.nodes if node in found.idle]
     return "\n".join(lines)

@@ -218,6 +218,10 @@ def test_it_is_drawn(kind: Kind) -> None:
         assert f'"{address(kind)}"' in draw([example(kind)])
 
 
+def test_names_are_no_html_where_they_are_drawn() -> None:
+    assert graph.html_quoted('a<b> & "c"') == '"a#lt;b#gt; #amp; #quot;c#quot;"'
+
+
 @every_kind
 def test_it_is_explained_to_the_last_field(kind: Kind) -> None:
     assert "\n".join(describe(find(kind.name))).startswith(f"{kind.name}  <object>")

@@ -181,7 +181,7 @@ def ssh(
     """Log in to a guest by ssh; its address is found.
 
     The address is one that libvirt's DHCP leases, the guest agent or the host's ARP table tell. Of a machine on a host
-    that is reached by ssh, the way leads through that host. Where no address is known, and the host has
+    that is reached by ssh, the way leads through that host. Where no address is known, and this machine has
     libvirt-ssh-proxy, the way is the machine's vsock. COMMAND runs in the guest; the exit code is ssh's.
     """
     login, at, name = name.rpartition("@")
