@@ -99,7 +99,6 @@ ELSEWHERE = [
         "interfaces[].routes[].metric",
         "interfaces[].routes[].prefix",
         "interfaces[].bandwidth.inbound.floor",
-        "interfaces[].bandwidth.outbound.floor",
         "interfaces[].ips[].peer",
         "launchSecurity",
         "launchSecurity.cbitpos",

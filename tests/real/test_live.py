@@ -1,8 +1,8 @@
 """Every field whose change is live, changed in one booted guest on a real host; live.yaml is the table.
 
 Each row of `kvmstate explain VirtualMachine --costs` that can be live is a test here. Its tag says how far it was
-followed: `seen` by the guest, which did not boot again; `api`, libvirt took it and shows it in what runs; `appliance`,
-this needs a kernel, or hardware, that a sandbox has not.
+followed: `seen` by the guest, which did not boot again; `api`, libvirt took it and shows it in what runs; `lab`, seen
+on the host, in test_live_in_the_lab.py, as a sandbox has not the kernel for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from tests.conftest import Guest
 
 ROOT = Path(__file__).parents[2]
-TABLE = yaml.safe_load((Path(__file__).parent / "live.yaml").read_text())
+TABLE, IN_THE_LAB = (
+    yaml.safe_load((Path(__file__).parent / name).read_text()) for name in ("live.yaml", "live_in_the_lab.yaml")
+)
 DOCS = ROOT / "docs" / "reference" / "live.md"
 KIND = BY_NAME["VirtualMachine"]
 ROWS = sorted(live_fields(KIND))
 ALL = Options(prune=True, allow_empty=True, max_deletes=100)
 SEEN, API = ({row: n for n, step in enumerate(TABLE["steps"]) for row in step.get(tag, ())} for tag in ("seen", "api"))
+LAB = {row: n for n, step in enumerate(IN_THE_LAB["steps"]) for row in step.get("lab", ())}
 
 
 @dataclass
@@ -52,15 +55,13 @@ class Evidence:
 class Machine:
     """One guest, edited step by step."""
 
-    def __init__(self, host: sandbox.Sandbox, folder: Path) -> None:
-        self.host, self.log = host, host.directory / "log" / "qemu" / "live-console.log"
-        text = yaml.safe_dump(TABLE["documents"]).replace("ROOT", str(ROOT)).replace("FOLDER", str(folder))
+    def __init__(self, uri: str, folder: Path, table: dict[str, Any], said: Callable[[], str]) -> None:
+        """`said` reads what is on the machine's console."""
+        self.uri, self.said = uri, said
+        text = yaml.safe_dump(table["documents"]).replace("ROOT", str(ROOT)).replace("FOLDER", str(folder))
         text = text.replace("QUICK", QUICK)
         self.documents: list[dict[str, Any]] = yaml.safe_load(text)
         self.folder = folder
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def boot(self) -> str:
         # of whole lines
@@ -88,7 +89,7 @@ class Machine:
     def apply(self, documents: list[dict[str, Any]], waits: Collection[str] = ()) -> set[str]:
         """The fields that were changed live; all there is to do is done, and no more than this waits."""
         wanted = [resource(document) for document in documents]
-        with open_session(self.host.uri, "live", wanted) as session:
+        with open_session(self.uri, "live", wanted) as session:
             plan = session.plan(ALL)
             blocked = [c.blocked for c in plan.blocked]
             assert blocked == [], f"blocked: {blocked}"
@@ -97,7 +98,7 @@ class Machine:
             assert failed == [], f"failed: {failed}"
             late = [place for _, error in result.waiting for place in error.places]
             assert late == [*waits], f"not live: {late}"
-        with open_session(self.host.uri, "live", wanted) as session:
+        with open_session(self.uri, "live", wanted) as session:
             after = session.plan(ALL)
             left = [(str(c.id), c.shown, c.blocked) for c in (*after.todo, *after.blocked)]
             assert left == [], f"left to do: {left}"
@@ -109,7 +110,7 @@ class Machine:
         """What libvirt gives a domain with every start."""
         import libvirt
 
-        connection = libvirt.open(self.host.uri)
+        connection = libvirt.open(self.uri)
         try:
             return domains.find(connection, "live").raw.ID()
         finally:
@@ -124,7 +125,8 @@ def evidence(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     found, name = Evidence(), f"live-{os.getpid()}"
     host = sandbox.start(name, cgroups=sandbox.has_cgroups())
     try:
-        machine = Machine(host, folder)
+        log = host.directory / "log" / "qemu" / "live-console.log"
+        machine = Machine(host.uri, folder, TABLE, lambda: log.read_text(errors="replace") if log.exists() else "")
         machine.apply(machine.documents)
         machine.says(r"guest: up .*boot=\w+\r?\n")
         boot = machine.boot()
@@ -148,8 +150,8 @@ def evidence(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("row", ROWS)
 def test_it_is_changed_in_a_running_guest(row: str, evidence: Evidence) -> None:
-    if row in TABLE["appliance"]:
-        pytest.skip(f"appliance: {TABLE['appliance'][row]}")
+    if row in LAB or row in IN_THE_LAB["not"]:
+        pytest.skip("see test_live_in_the_lab.py")
     number = {**API, **SEEN}[row]
     if number not in evidence.took:
         pytest.skip("this machine has no control groups for it")
@@ -157,7 +159,7 @@ def test_it_is_changed_in_a_running_guest(row: str, evidence: Evidence) -> None:
 
 
 def test_each_live_row_of_the_cost_table_has_one_tag() -> None:
-    tagged = [*SEEN, *API, *TABLE["appliance"]]
+    tagged = [*SEEN, *API, *LAB, *IN_THE_LAB["not"]]
     assert sorted({*tagged}) == ROWS
     assert [row for row in tagged if tagged.count(row) > 1] == []
 
@@ -167,7 +169,7 @@ def table() -> Iterator[str]:
     rows: dict[tuple[str, str, str], list[str]] = {}
     for row, cost in cost_table(KIND):
         if row in ROWS:
-            tag = "seen" if row in SEEN else "api" if row in API else f"appliance: {TABLE['appliance'][row]}"
+            tag = "seen" if row in SEEN else "api" if row in API else "lab" if row in LAB else IN_THE_LAB["not"][row]
             parent, _, name = row.rpartition(".")
             rows.setdefault((parent, cost, tag), []).append(name)
     yield "| field | a change is | checked |"

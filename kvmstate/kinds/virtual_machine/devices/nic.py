@@ -56,13 +56,20 @@ class Rate(Section):
     average: int | None = xml("@average", effect=Effect.LIVE, ge=1, doc="In KiB/s.")
     peak: int | None = xml("@peak", effect=Effect.LIVE, ge=1, doc="In KiB/s.")
     burst: int | None = xml("@burst", effect=Effect.LIVE, ge=1, doc="In KiB, at peak speed.")
-    floor: int | None = xml("@floor", effect=Effect.LIVE, ge=1, doc="In KiB/s, at least; inbound only.")
+
+
+class InboundRate(Rate):
+    """In the direction that the host can promise something of."""
+
+    floor: int | None = xml(
+        "@floor", effect=Effect.LIVE, ge=1, doc="In KiB/s, at least. Its network needs bandwidth.inbound as well."
+    )
 
 
 class Bandwidth(Section):
     """Limits, as the guest sees in and out."""
 
-    inbound: Rate | None = xml("inbound", effect=Effect.LIVE)
+    inbound: InboundRate | None = xml("inbound", effect=Effect.LIVE)
     outbound: Rate | None = xml("outbound", effect=Effect.LIVE)
 
 
