@@ -222,6 +222,10 @@ class Journey:
         planned = self.project.plan(*options)
         assert planned.code != 0, planned
         assert "pool of type" in str(planned), planned
+        if step == "delete":
+            # released, and not deleted, from here on
+            del self.documents["found"]["lifecycle"]
+            self.apply()
 
     def capacity(self, name: str) -> int:
         text = self.virsh(f"vol-dumpxml --pool store {name}")
