@@ -247,7 +247,9 @@ def journey(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.T
         (folder / "secrets").write_text(f"key: file:{folder}/key\n")
         (folder / "key").write_text(lab.run(said["secret"]["read"]))
         (folder / "key").chmod(0o600)
-        made.documents["secret"] = resource("Secret", "ceph", usage=said["secret"]["usage"], value={"from": "key"})
+        made.documents["secret"] = resource(
+            "Secret", "ceph", usage=said["secret"]["usage"], value={"from": "key", "encoding": "base64"}
+        )
     try:
         made.go()
         yield made
