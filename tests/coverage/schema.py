@@ -9,6 +9,7 @@ own type: what Xen, bhyve or VMware have is left out so.
 from __future__ import annotations
 
 import copy
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -329,7 +330,9 @@ class Host:
     """A throw-away host, and what it makes of documents."""
 
     def __init__(self) -> None:
-        self.sandbox = start(NAME)
+        # another Debian, whose libvirt is asked (script/tree)
+        tree = os.environ.get("KVMSTATE_TEST_TREE")
+        self.sandbox = start(NAME, Path(tree) if tree else None)
         self.connection = libvirt.open(self.sandbox.uri)
 
     def keeps(self, root: etree._Element) -> etree._Element | None:

@@ -49,6 +49,7 @@ from kvmstate.kinds.virtual_machine.devices.interface import Interface
 from kvmstate.kinds.virtual_machine.devices.plug import ON_SERIAL_BUS
 from kvmstate.kinds.virtual_machine.devices.serial import Serial
 from kvmstate.kinds.virtual_machine.settings import (
+    AcpiTable,
     Bios,
     Blkiotune,
     BootMenu,
@@ -79,6 +80,7 @@ from kvmstate.kinds.virtual_machine.settings import (
     Resource,
     SecurityLabel,
     Sysinfo,
+    ThrottleGroup,
     Vcpu,
 )
 from kvmstate.kinds.virtual_machine.settings.names import MachineName
@@ -216,6 +218,7 @@ class Kernel(Section):
     """Direct kernel boot, without a boot loader."""
 
     path: str = xml("kernel", same=same_path, required=True, pattern="^/", doc="The kernel image, a file of the host.")
+    shim: str | None = xml("shim", same=same_path, pattern="^/", doc="What checks the kernel for secure boot.")
     initrd: str | None = xml("initrd", same=same_path, pattern="^/", doc="The initial RAM disk.")
     cmdline: str | None = xml(
         "cmdline",
@@ -324,6 +327,7 @@ class VirtualMachineSpec(Spec):
     acpi_table: str | None = xml(
         "os/acpi/table[@type='slic']", same=same_path, pattern="^/", doc="A table of type slic, a file of the host."
     )
+    acpi_tables: list[AcpiTable] = xml_list("os/acpi/table", key="type", doc="Other tables for the guest's ACPI.")
     kernel: Kernel | None = xml("os", shared=True)
     dtb: str | None = xml(
         "os/dtb", same=same_path, pattern="^/", doc="A device tree, a file of the host (ARM, RISC-V)."
@@ -352,6 +356,9 @@ class VirtualMachineSpec(Spec):
         "iothreadids/iothread", key="id", effect=Effect.LIVE, doc="These threads, one by one."
     )
     default_iothread: DefaultIoThread | None = xml("defaultiothread", doc="QEMU's main loop, where it serves disks.")
+    throttle_groups: list[ThrottleGroup] = xml_list(
+        "throttlegroups/throttlegroup", key="name", doc="Limits that disks share, by their `throttleFilters`."
+    )
     cputune: Cputune | None = xml("cputune", in_parts=True, doc="Where its CPUs run, and how much.")
     numatune: Numatune | None = xml("numatune", in_parts=True, doc="From where in the host its memory comes.")
     memtune: Memtune | None = xml("memtune", in_parts=True, doc="How much of the host's memory it may take.")

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.devices.sound import Sound as Sound
     from kvmstate.kinds.virtual_machine.devices.tpm import Tpm as Tpm
     from kvmstate.kinds.virtual_machine.devices.video import Video as Video
+    from kvmstate.kinds.virtual_machine.devices.virtio import Thread as Thread
     from kvmstate.kinds.virtual_machine.devices.virtio import Virtio as Virtio
     from kvmstate.kinds.virtual_machine.devices.vsock import Vsock as Vsock
     from kvmstate.kinds.virtual_machine.devices.watchdog import Watchdog as Watchdog
@@ -113,7 +114,7 @@ else:
         "local_disk": ("NvmeSource", "Reservations", "Slice", "VhostUserSource"),
         "label": ("Label",),
         "backend_source": ("Reconnect", "Source"),
-        "virtio": ("Virtio",),
+        "virtio": ("Thread", "Virtio"),
     }.items():
         for _class in _classes:
             globals()[_class] = later(f"{__name__}.{_module}", _class)

@@ -12,6 +12,7 @@ class Reconnect(Section):
 
     enabled: bool = xml("@enabled", required=True)
     timeout: int | None = xml("@timeout", ge=1, doc="In seconds.")
+    delay: int | None = xml("@delay", ge=1, doc="Instead of timeout, in milliseconds.")
 
 
 class Source(Section):

@@ -5,9 +5,9 @@ import re
 from lxml import etree
 
 from kvmstate.kinds.virtual_machine.devices.base import Device
-from kvmstate.kinds.virtual_machine.devices.virtio import Virtio
+from kvmstate.kinds.virtual_machine.devices.virtio import Thread, Virtio
 from kvmstate.model.reference import Lookup
-from kvmstate.xmlbind import Element, xml
+from kvmstate.xmlbind import Element, xml, xml_list
 from kvmstate.xmlbind.codecs import ON_OFF
 from kvmstate.xmlbind.path import parse_path
 
@@ -56,6 +56,9 @@ class Controller(Device):
     max_sectors: int | None = xml("driver/@max_sectors", ge=1, doc="Of virtio-scsi.")
     ioeventfd: bool | None = xml("driver/@ioeventfd", ON_OFF, doc="Of virtio-scsi.")
     iothread: int | None = xml("driver/@iothread", ge=1, doc="Of virtio-scsi: which of `iothreads` serves it.")
+    threads: list[Thread] = xml_list(
+        "driver/iothreads/iothread", key="id", doc="Of virtio-scsi: several, instead of iothread."
+    )
     virtio: Virtio | None = xml("driver", shared=True)
     device: str | None = xml(
         "model/@name", pattern=r"^[A-Za-z0-9_-]+$", lasting=True, doc="As QEMU calls it; pci only."
@@ -67,6 +70,7 @@ class Controller(Device):
     node: int | None = xml("target/node", ge=0, doc="The guest's NUMA node of an expander bus.")
     hotplug: bool | None = xml("target/@hotplug", ON_OFF, lasting=True, doc="Of PCIe ports.")
     hole64: int | None = xml("pcihole64", ge=0, lasting=True, doc="In KiB; the room for devices' memory past 4 GiB.")
+    mem_reserve: int | None = xml("target/@memReserve", ge=1, lasting=True, doc="Of PCIe ports: in KiB, for devices.")
     max_grant_frames: int | None = xml("@maxGrantFrames", ge=1, doc="xenbus only.")
     max_event_channels: int | None = xml("@maxEventChannels", ge=1, doc="xenbus only.")
 

@@ -19,6 +19,7 @@ from kvmstate.kinds.virtual_machine.devices import (
     NvmeSource,
     Reservations,
     Slice,
+    Thread,
     VhostUserSource,
     Virtio,
 )
@@ -191,6 +192,9 @@ class Disk(Device):
     ioeventfd: bool | None = xml("driver/@ioeventfd", ON_OFF, doc="virtio only.")
     event_idx: bool | None = xml("driver/@event_idx", ON_OFF, doc="virtio only.")
     iothread: int | None = xml("driver/@iothread", ge=1, doc="Which of `iothreads` serves it; virtio only.")
+    threads: list[Thread] = xml_list(
+        "driver/iothreads/iothread", key="id", doc="Instead of iothread: several that share its queues; virtio only."
+    )
     queues: int | None = xml("driver/@queues", ge=1, le=1024, doc="How many CPUs share it; virtio only.")
     queue_size: int | None = xml("driver/@queue_size", ge=2, le=1024, doc="A power of two; virtio only.")
     virtio: Virtio | None = xml("driver", shared=True)
@@ -207,6 +211,9 @@ class Disk(Device):
     discard_granularity: int | None = xml("blockio/@discard_granularity", ge=0, doc="In bytes.")
     geometry: Geometry | None = xml("geometry")
     iotune: Iotune | None = xml("iotune", in_parts=True)
+    throttle_filters: list[str] = xml_list(
+        "throttlefilters/throttlefilter/@group", doc="Which of `throttleGroups` limit it."
+    )
     encryption: DiskEncryption | None = xml("source/encryption")
     outer_encryption: DiskEncryption | None = xml("encryption", doc="As encryption, where older documents say it.")
     outer_auth: Auth | None = xml("auth", doc="As network.auth, where older documents say it.")

@@ -149,6 +149,7 @@ class Graphics(Device):
     display: str | None = xml("@display", pattern=r"^\S+$", doc="The X display of sdl.")
     xauth: str | None = xml("@xauth", same=same_path, pattern="^/", doc="Of sdl.")
     full_screen: bool | None = xml("@fullscreen", doc="Of sdl and desktop.")
+    username: str | None = xml("@username", doc="Of rdp: who may log in.")
     multi_user: bool | None = xml("@multiUser", doc="Of rdp.")
     replace_user: bool | None = xml("@replaceUser", doc="Of rdp.")
     p2p: bool | None = xml("@p2p", doc="Of dbus: without a bus.")

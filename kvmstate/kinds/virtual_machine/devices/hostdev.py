@@ -67,6 +67,9 @@ class Hostdev(Device):
     driver: str | None = xml(
         "driver/@name", pattern=r"^[A-Za-z0-9_]+$", lasting=True, doc="Of type pci. Default: vfio."
     )
+    driver_model: str | None = xml(
+        "driver/@model", pattern=r"^[A-Za-z0-9_-]+$", lasting=True, doc="Of type pci: which of VFIO's drivers."
+    )
     vendor: str | None = xml("source/vendor/@id", pattern="^0x[0-9a-f]{4}$", doc="Of type usb.")
     product: str | None = xml("source/product/@id", pattern="^0x[0-9a-f]{4}$", doc="Of type usb.")
     device: int | None = xml("source/address/@device", ge=1, doc="Of type usb: where it is on its bus.")

@@ -27,6 +27,7 @@ class MemoryDevice(Device):
     )
     block: Size | None = xml("target/block", amount("KiB"), gt=0, lasting=True, doc="In such steps; virtio-mem.")
     node: int | None = xml("target/node", ge=0, doc="The guest's NUMA node.")
+    dynamic_memslots: bool | None = xml("target/@dynamicMemslots", doc="Of virtio-mem: the host keeps less for it.")
     access: Literal["shared", "private"] | None = xml("@access")
     discard: bool | None = xml("@discard", doc="Discarded when the machine ends.")
     uuid: str | None = xml("uuid", lasting=True, pattern="^[0-9a-f-]{36}$", doc="nvdimm on POWER only.")

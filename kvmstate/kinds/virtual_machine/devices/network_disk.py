@@ -9,6 +9,7 @@ from kvmstate.kinds.virtual_machine.devices.base import parent_of
 from kvmstate.model.effect import Effect, Given
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, Section, Sensitive, xml, xml_list
+from kvmstate.xmlbind.codecs import same_path
 
 
 def _read_protocol(node: etree._Element, lookup: Lookup) -> str | None:
@@ -70,6 +71,7 @@ class NetworkSource(Section):
     timeout: int | None = xml("timeout/@seconds", ge=1)
     cookies: list[Cookie] = xml_list("cookies/cookie", key="name", doc="Of http, https, ftp and ftps.")
     known_hosts: str | None = xml("knownHosts/@path", pattern="^/", doc="Of ssh.")
+    agent_socket: str | None = xml("identity/@agentsock", same=same_path, pattern="^/", doc="Of ssh: its agent's.")
     keyfile: str | None = xml("identity/@keyfile", pattern="^/", doc="Of ssh.")
     username: str | None = xml("identity/@username", doc="Of ssh.")
     user: str | None = xml("identity/@user", doc="Of nfs.")

@@ -109,6 +109,7 @@ class NicDriver(Section):
     """How the card is served; model virtio."""
 
     name: Literal["vhost", "qemu", "vfio", "kvm", "xen"] | None = xml("@name", lasting=True)
+    model: str | None = xml("@model", pattern=r"^[A-Za-z0-9_-]+$", lasting=True, doc="Of hostdev: which of VFIO's.")
     txmode: Literal["iothread", "timer"] | None = xml("@txmode")
     ioeventfd: bool | None = xml("@ioeventfd", ON_OFF)
     event_idx: bool | None = xml("@event_idx", ON_OFF)

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from kvmstate.kinds.virtual_machine.devices.base import Device
+from kvmstate.kinds.virtual_machine.devices.virtio import Virtio
 from kvmstate.xmlbind import Section, xml, xml_list
 
 
@@ -24,4 +25,5 @@ class Sound(Device):
     codecs: list[Codec] = xml_list("codec", doc="Of ich6 and ich9. Default: duplex.")
     audio: int | None = xml("audio/@id", ge=1, lasting=True, doc="Which of `audio` plays it.")
     multichannel: bool | None = xml("@multichannel", doc="More than two channels; usb only.")
+    virtio: Virtio | None = xml("driver", shared=True)
     streams: int | None = xml("@streams", ge=1, doc="virtio only.")

@@ -70,6 +70,14 @@ class Tpm(Device):
         doc="Instead of an emulated one: the host's own, such as /dev/tpm0.",
     )
 
+    persistent_state: bool | None = xml(
+        "backend/@persistent_state", doc="Of an emulated one: what it keeps outlives a machine that is transient."
+    )
+    debug: int | None = xml("backend/@debug", ge=1, doc="Of an emulated one: how much swtpm writes to its log.")
+    profile: str | None = xml("backend/profile/@source", doc="Of an emulated one that is made: what it is able to do.")
+    profile_removes: Literal["check", "fips-host"] | None = xml(
+        "backend/profile/@removeDisabled", doc="What the host forbids is taken out of the profile."
+    )
     encryption: TpmEncryption | None = xml(
         "backend/encryption",
         effect=Effect.REPLACE,

@@ -1,7 +1,14 @@
 """What all virtio devices may say: https://libvirt.org/formatdomain.html#virtio-related-options"""
 
-from kvmstate.xmlbind import Section, xml
+from kvmstate.xmlbind import Section, xml, xml_list
 from kvmstate.xmlbind.codecs import ON_OFF
+
+
+class Thread(Section):
+    """An I/O thread that serves a part of a device's queues."""
+
+    id: int = xml("@id", required=True, ge=1, doc="Which of `iothreads`.")
+    queues: list[int] = xml_list("queue/@id", doc="Which queues, from 0 on. Default: libvirt shares them out.")
 
 
 class Virtio(Section):

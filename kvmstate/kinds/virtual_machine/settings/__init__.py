@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kvmstate.kinds.virtual_machine.settings.boot import AcpiTable as AcpiTable
     from kvmstate.kinds.virtual_machine.settings.boot import Bios as Bios
     from kvmstate.kinds.virtual_machine.settings.boot import BootMenu as BootMenu
     from kvmstate.kinds.virtual_machine.settings.boot import FirmwareFeature as FirmwareFeature
@@ -41,12 +42,13 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.settings.tuning import Numatune as Numatune
     from kvmstate.kinds.virtual_machine.settings.tuning import Perf as Perf
     from kvmstate.kinds.virtual_machine.settings.tuning import Resource as Resource
+    from kvmstate.kinds.virtual_machine.settings.tuning import ThrottleGroup as ThrottleGroup
     from kvmstate.kinds.virtual_machine.settings.tuning import Vcpu as Vcpu
 else:
     from kvmstate.xmlbind import later
 
     for _module, _names in {
-        "boot": ("Bios", "BootMenu", "FirmwareFeature", "Loader", "Nvram"),
+        "boot": ("AcpiTable", "Bios", "BootMenu", "FirmwareFeature", "Loader", "Nvram"),
         "clock": ("Clock",),
         "cloud_init": ("CloudInit",),
         "cpu": ("Cpu",),
@@ -71,6 +73,7 @@ else:
             "Numatune",
             "Perf",
             "Resource",
+            "ThrottleGroup",
             "Vcpu",
         ),
     }.items():

@@ -35,6 +35,16 @@ class FirmwareFeature(Section):
     enabled: bool = xml("@enabled", required=True)
 
 
+class AcpiTable(Section):
+    """A table for the guest's ACPI, a file of the host."""
+
+    # that of type slic has a field of its own
+    only = {"type": ("raw", "rawset", "msdm")}
+
+    type: Literal["raw", "rawset", "msdm"] = xml("@type", required=True, doc="rawset: several, one after the other.")
+    path: str = xml(".", same=same_path, required=True, pattern="^/")
+
+
 class BootMenu(Section):
     """Whether whoever looks may choose what boots."""
 

@@ -58,5 +58,8 @@ class Features(Section):
     ibs: Literal["broken", "workaround", "fixed-ibs", "fixed-ccd", "fixed-na"] | None = xml(
         "ibs/@value", doc="POWER only."
     )
+    aia: Literal["none", "aplic", "aplic-imsic"] | None = xml(
+        "aia/@value", lasting=True, doc="RISC-V's interrupt controller."
+    )
     ras: bool | None = switch("ras", "Errors of memory are told (ARM).")
     ps2: bool | None = switch("ps2", "A keyboard and a mouse of the chipset's.")

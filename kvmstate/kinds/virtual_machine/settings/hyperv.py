@@ -27,6 +27,8 @@ class Hyperv(Section):
     frequencies: bool | None = switch("frequencies", "The frequencies of its timers.")
     reenlightenment: bool | None = switch("reenlightenment", "It is told of migrations.")
     tlbflush: bool | None = switch("tlbflush", "Flushes of address translations by a call.")
+    tlbflush_direct: bool | None = switch("tlbflush/direct", "Also by hypervisors in the guest.")
+    tlbflush_extended: bool | None = switch("tlbflush/extended", "Of parts of the memory.")
     ipi: bool | None = switch("ipi", "Interrupts between processors by a call.")
     evmcs: bool | None = switch("evmcs", "For hypervisors in the guest on Intel CPUs.")
     avic: bool | None = switch("avic", "Interrupts by hardware, where the host has it.")

@@ -36,4 +36,12 @@ class LaunchSecurity(Section):
     reduced_phys_bits: int | None = xml("reducedPhysBits", ge=0, le=63, lasting=True, doc="Bits that this takes.")
     policy: int | None = xml("policy", HEX, ge=0, doc="As AMD's API for SEV, or Intel's for TDX, says.")
     dh_cert: str | None = xml("dhCert", doc="The guest owner's certificate, in base64.")
+    author_key_given: bool | None = xml("@authorKey", doc="idAuth has the author's key as well (SEV-SNP).")
+    vcek: bool | None = xml("@vcek", doc="The chip's own key attests (SEV-SNP).")
+    guest_visible_workarounds: str | None = xml(
+        "guestVisibleWorkarounds", doc="Flaws that the guest is told of, in base64 (SEV-SNP)."
+    )
+    id_block: str | None = xml("idBlock", doc="What the guest is known by, in base64 (SEV-SNP).")
+    id_auth: str | None = xml("idAuth", doc="The signature of idBlock, in base64 (SEV-SNP).")
+    host_data: str | None = xml("hostData", doc="Data of the host's for the guest, in base64 (SEV-SNP).")
     session: str | None = xml("session", doc="The guest owner's session, in base64.")
