@@ -78,7 +78,7 @@ def _is_there(what: str, file: Path, come: str, gone: str) -> bool:
 def _read(file: Path) -> etree._Element | None:
     try:
         return document(file.read_text(encoding="utf-8"))
-    except (OSError, etree.XMLSyntaxError, UnicodeDecodeError):
+    except (OSError, HostError, UnicodeDecodeError):
         return None
 
 

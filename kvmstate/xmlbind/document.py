@@ -29,10 +29,15 @@ def document(text: str) -> etree._Element:
     """The document element. White space between elements is dropped: `patch` indents again. Raises HostError for what
     is not XML: libvirt writes some texts as they are, such as the name of a network filter."""
     try:
-        return etree.fromstring(text.encode(), _PARSER)
+        return element(text)
     except etree.XMLSyntaxError as error:
         hint = "a name with < > & or a quote in it may be why: undefine with virsh what has it"
         raise HostError(f"what libvirt tells of it is not XML: {error.msg}", hint) from None
+
+
+def element(text: str) -> etree._Element:
+    """The same of what people wrote. Raises XMLSyntaxError."""
+    return etree.fromstring(text.encode(), _PARSER)
 
 
 def to_text(node: etree._Element) -> str:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field
 
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind.binding import Sensitive
-from kvmstate.xmlbind.document import document
+from kvmstate.xmlbind.document import element
 from kvmstate.xmlbind.overrides import holds_secret
 
 # What tells siblings of one tag apart, the surest first.
@@ -29,7 +29,7 @@ HIDDEN = "*****"
 @lru_cache(maxsize=16)
 def tag(text: str) -> str:
     """That of the document element. Raises XMLSyntaxError. What is validated is asked about several times."""
-    return str(document(text).tag)
+    return str(element(text).tag)
 
 
 def _check(text: str) -> str:
