@@ -221,8 +221,10 @@ def _cpu(node: etree._Element) -> None:
 
 def omitted(node: etree._Element) -> None:
     """What devices say of themselves that libvirt adds to them."""
-    for device in DEVICES.loaded():
-        device.omit(node)
+    for alias, b in DEVICES.bindings.items():
+        if b.path.find(node) is not None:
+            # it may be the first one of its kind
+            DEVICES[alias][1].omit(node)
 
 
 def _listens(node: etree._Element) -> None:
