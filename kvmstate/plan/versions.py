@@ -24,6 +24,7 @@ from kvmstate.model.pool_types import PoolType
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
 from kvmstate.plan.compare import last_applied
+from kvmstate.xmlbind import is_sealed
 
 # The volume of a machine's disk: of this name, or its first one
 Finder = Callable[[ResourceId, str | None], VolumeRef | None]
@@ -231,6 +232,9 @@ def _as_applied(every: dict[ResourceId, Resource], inventory: Inventory) -> None
     for id_, resource in list(every.items()):
         entry = _entry(inventory, id_) if resource.own is not None else None
         if not entry or not entry.specs or resource.own is None or resource.written == entry.specs[-1]:
+            continue
+        if entry.incomplete and is_sealed(entry.specs[-1]):
+            # what is not whole yet is made of what the record does not have
             continue
         spec = resource.spec.as_applied(entry.specs[-1], resource.own)
         if spec is resource.spec:

@@ -187,7 +187,7 @@ def test_a_checkpoint_that_comes_after_the_plan_stops_no_machine_either(
     loaded, options = load_project(project.folder).load(()), Options(prune=True)
     domain = connection.lookupByName("vm")
     before = domain.ID()
-    with open_session(project.uri, project.name, loaded.resources, loaded.at) as session:
+    with open_session(project.uri, project.name, loaded.resources, loaded.place) as session:
         plan = session.plan(options)
         assert not plan.blocked
         domain.checkpointCreateXML("<domaincheckpoint><name>c1</name></domaincheckpoint>")

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "kvmstate inventory": "tests/behaviours/test_first_boot.py",
     "kvmstate init shop --cloud-image": "script/demo",
     "kvmstate vm migrate": "tests/migration/test_migrate.py",
+    "kvmstate graph --network": "tests/behaviours/test_network_graph.py",
     "kvmstate vm ": "tests/reconcile/test_daily_work.py",
     "kvmstate template list": "tests/behaviours/test_templates.py",
     "kvmstate clone": "tests/behaviours/test_templates.py",

@@ -62,7 +62,7 @@ def test_an_apply_that_was_planned_before_a_snapshot_leaves_the_overlay(
     project.write(pool(), DATA, machine(state, memory="48MiB"))
     loaded = load_project(project.folder)
     manifests = loaded.load()
-    with open_session(project.uri, "shop", manifests.resources, manifests.at, Writing("test")) as session:
+    with open_session(project.uri, "shop", manifests.resources, manifests.place, Writing("test")) as session:
         plan = session.plan(Options())
         # the plan waits for approval; the lock is held, which keeps kvmstate's own commands out, and no others
         if take is not with_kvmstate:
@@ -158,7 +158,7 @@ def test_what_changed_since_the_plan_is_not_overwritten(
     disks = [{"name": "data", "volume": "images/other.qcow2"}]
     project.write(pool(), DATA, other, third, machine(disks=disks))
     manifests = load_project(project.folder).load()
-    with open_session(project.uri, "shop", manifests.resources, manifests.at, Writing("test")) as session:
+    with open_session(project.uri, "shop", manifests.resources, manifests.place, Writing("test")) as session:
         plan = session.plan(Options())
         connection.defineXML(sources(connection).replace("data.qcow2", "third.qcow2"))
         result = session.apply(plan, Options(), lambda event: None)

@@ -269,6 +269,6 @@ def test_the_daemons_plan_blocks_what_would_be_shared_and_goes_on(project: Proje
 
     project.write(pool(), volume(), machine("a"), machine("b"))
     loaded = load_project(project.folder).load(())
-    with open_session(project.uri, project.name, loaded.resources, loaded.at) as session:
+    with open_session(project.uri, project.name, loaded.resources, loaded.place) as session:
         plan = session.plan(Options(lenient=True))
     assert [str(change.id) for change in plan.blocked] == ["domain/b"]

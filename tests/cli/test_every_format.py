@@ -34,6 +34,8 @@ WITHOUT = {
     "service install": "it prints what systemd does",
     "service guests install": "it prints what systemd does",
     "service guests uninstall": "it prints what systemd does",
+    "service forwards install": "it prints where libvirt's hooks are",
+    "service forwards uninstall": "it prints where libvirt's hooks are",
     "service uninstall": "it prints what systemd does",
     "service show": "it prints a unit file",
 }

@@ -34,6 +34,9 @@ FIELDS = {
     "Seed.files": "by combustion",
     "VirtualMachineSpec.ignitionText": "by ignition",
     **dict.fromkeys(("Kernel.cmdline", "InstallKernel.cmdline"), "machine"),
+    **dict.fromkeys(("Cookie.value", "Qemu.arguments", "Variable.value", "Sysinfo.oemStrings"), "passed on"),
+    "Entry.value": "to the firmware",
+    **dict.fromkeys(("VolumeSpec.madeFor", "DiskVolume.madeFor", "VersionOf.recipe"), "digests, by kvmstate"),
     "TemplateSpec.defaults": "cloned",
     **dict.fromkeys(("Build.runCommands", "Build.firstBoot", "BuildFile.content"), "built"),
     "Password.clear": "machine, by a Secret and in clear",
@@ -87,6 +90,22 @@ def documents(number: int) -> list[dict[str, Any]]:
         "ignition": {"config": {"ignition": {"version": "3.4.0"}, "passwd": f"{CANARY}{number}"}},
         "combustion": {"script": f"#!/bin/sh\n# {CANARY}{number}", "pool": "seeds"},
     }
+    passed = {
+        "qemu": {"arguments": [f"-{CANARY}{number}"], "environment": [{"name": "OTHER", "value": f"{CANARY}{number}"}]},
+        "sysinfo": {"type": "smbios", "oemStrings": [f"{CANARY}{number}"]},
+        "disks": [
+            {
+                "name": "root",
+                "network": {
+                    "protocol": "https",
+                    "name": "root.raw",
+                    "hosts": [{"name": "web1"}],
+                    "cookies": [{"name": "session", "value": f"{CANARY}{number}"}],
+                },
+            }
+        ],
+    }
+    firmware = {"type": "fwcfg", "entries": [{"name": "opt/com.example/key", "value": f"{CANARY}{number}"}]}
     empty = {"name": "root", "create": {"pool": "seeds", "capacity": "1MiB"}}
     installed = {"install": {"kernel": kernel}, "disks": [empty]}
     build = {
@@ -114,6 +133,8 @@ def documents(number: int) -> list[dict[str, Any]]:
         ),
         resource("VirtualMachine", "web", memory="64MiB", state="stopped", graphics=screens, disks=[disk], xml=xml),
         resource("VirtualMachine", "db", memory="64MiB", state="stopped", kernel=kernel, **installed),
+        resource("VirtualMachine", "passed", memory="64MiB", state="stopped", **passed),
+        resource("VirtualMachine", "firmware", memory="64MiB", state="stopped", sysinfo=firmware),
         # what fails is told, too
         resource("VirtualMachine", "bad", memory="64MiB", state="stopped", xml={**xml, "./nonsense/@password": CANARY}),
     ]

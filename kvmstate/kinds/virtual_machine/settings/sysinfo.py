@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from kvmstate.xmlbind import Section, xml, xml_list
+from kvmstate.xmlbind import Section, Sensitive, xml, xml_list
 from kvmstate.xmlbind.codecs import same_path
 
 
@@ -59,7 +59,7 @@ class Entry(Section):
     """A text, or a file of the host's, that the guest finds by its name."""
 
     name: str = xml("@name", required=True, pattern=r"^[!-~]{1,55}$", doc="Such as opt/com.example/name.")
-    value: str | None = xml(".", doc="The text.")
+    value: str | None = xml(".", sensitive=Sensitive(), doc="The text.")
     file: str | None = xml("@file", same=same_path, pattern="^/", doc="Instead: the file.")
 
     @model_validator(mode="after")
@@ -77,5 +77,7 @@ class Sysinfo(Section):
     system: System | None = xml("system")
     base_boards: list[Board] = xml_list("baseBoard")
     chassis: Chassis | None = xml("chassis")
-    oem_strings: list[str] = xml_list("oemStrings/entry", doc="Texts for the guest's programs.")
+    oem_strings: list[str] = xml_list(
+        "oemStrings/entry", sensitive=Sensitive(), doc="Texts for the guest's programs, such as systemd's credentials."
+    )
     entries: list[Entry] = xml_list("entry", key="name", doc="Of type fwcfg: what the guest's firmware can read.")
