@@ -107,7 +107,7 @@ class Host:
     def sight(self) -> Sight:
         """A look at the host's files past libvirt."""
         if self.is_local:
-            return Local()
+            return Local(self.address)
         return Ssh(self.address) if urlsplit(self.address).scheme.endswith("+ssh") else Blind()
 
     def each(self, call: Callable[[T], R], items: Iterable[T]) -> list[R]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from lxml import etree
 
 from kvmstate.errors import HostError
-from kvmstate.host.kernel_links import entering
+from kvmstate.host.kernel_links import way_in
 from kvmstate.xmlbind import document
 from kvmstate.xmlbind.path import NAMESPACES
 
@@ -231,13 +231,14 @@ def _says(run: Run, *words: str) -> str:
 
 def may(host: Host) -> bool:
     """Whether this process may change the host's firewall: it runs there, as root."""
-    return os.geteuid() == 0 and bool(host.sight.daemons())
+    return os.geteuid() == 0 and way_in(host) is not None
 
 
 def refresh(host: Host) -> None:
     """Open the ports of a host whose firewall this process `may` change. Raises HostError."""
-    pid = min(host.sight.daemons())
-    into = entering(pid)
+    if (way := way_in(host)) is None:
+        raise HostError("the network of the host is not to be seen any more", "apply again")
+    pid, into = way
     open_ports(wanted(Path(f"/proc/{pid}/root")), lambda words, text: execute([*into, *words], text))
 
 
@@ -246,10 +247,11 @@ def passing(host: Host, bridge: str) -> Iterator[None]:
     """While this lasts, what is known to the kernel's connection tracking passes a network's bridge, whatever libvirt's
     rules say: with a change of leases it takes all rules of the network out, and puts those that refuse in first. Only
     where this process `may` change the firewall. Raises HostError."""
-    if not may(host) or not _PLAIN.fullmatch(bridge):
+    way = way_in(host) if os.geteuid() == 0 else None
+    if way is None or not _PLAIN.fullmatch(bridge):
         yield
         return
-    into = entering(min(host.sight.daemons()))
+    _, into = way
     rules = [
         ["FORWARD", way, bridge, "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"] for way in ("-i", "-o")
     ]

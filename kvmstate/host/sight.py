@@ -16,6 +16,7 @@ from datetime import datetime
 from functools import cache, cached_property
 from itertools import islice
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 from kvmstate.host import ssh
 
@@ -110,14 +111,17 @@ class Blind:
 
 class Local(Blind):
     """The files of this machine, as the daemons see them that this process is connected to: they may have mounts of
-    their own."""
+    their own. `address` is the host's: of a socket of its own no other daemon counts."""
+
+    def __init__(self, address: str = "") -> None:
+        self._socket = parse_qs(urlsplit(address).query).get("socket", [""])[0]
 
     def daemons(self) -> set[int]:
-        return _peers()
+        return _peers(self._socket)
 
     @cached_property
     def _roots(self) -> list[str]:
-        return ["", *(f"/proc/{pid}/root" for pid in sorted(_peers()))]
+        return ["", *(f"/proc/{pid}/root" for pid in sorted(self.daemons()))]
 
     def ways(self, path: str) -> list[str]:
         return [root + path for root in self._roots]
@@ -181,16 +185,30 @@ def _data_file(header: bytes) -> str:
         at += 8 + -(-length // 8) * 8
 
 
-def _peers() -> set[int]:
-    """The processes that listen on the named sockets which this one has open."""
+def _peers(path: str) -> set[int]:
+    """The processes that listen on the named sockets which this one has open; on the socket of this `path`, where there
+    is one."""
     found = set()
     for number in map(int, os.listdir("/proc/self/fd")):
         with suppress(OSError):
             if stat.S_ISSOCK(os.fstat(number).st_mode):
                 with socket.socket(fileno=os.dup(number)) as each:
-                    if each.family == socket.AF_UNIX and each.getpeername():
-                        found.add(struct.unpack("3i", each.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+                    if each.family == socket.AF_UNIX and (name := each.getpeername()):
+                        pid = struct.unpack("3i", each.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+                        found |= {pid} if not path or _listens(pid, os.fsdecode(name), path) else set()
     return found - {0}
+
+
+def _listens(pid: int, name: str, path: str) -> bool:
+    """Whether what a process calls `name` is the socket at this path: it may have mounts of its own. Where that is not
+    to be seen, it may be."""
+    try:
+        return os.path.samefile(f"/proc/{pid}/root{name}", path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        # one that has gone, or has no place in the file system
+        return False
 
 
 class Ssh(Blind):

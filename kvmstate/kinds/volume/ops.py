@@ -242,7 +242,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         if source and spec.encryption:
             # what is uploaded is encrypted as a whole
             parse_path("target/encryption").remove(node)
-        if parse_path("target/format/@type").text(node) == "iso":
+        if spec.content and spec.content.seed:
             # else libvirt has qemu-img make it, which writes a block: it would not look as if nobody had written to it
             parse_path("target/format/@type").set(node, "raw")
         kept = host.lookup.files.type_of(pool_name) or spec.kept
