@@ -43,7 +43,7 @@ class BuildUser(Section):
 
 class Build(Section):
     """What is done to a version's image when it is built. virt-sysprep does it, or virt-customize where there are no
-    operations, where kvmstate runs, or over ssh on the host."""
+    operations, where kvmstate runs."""
 
     bare = True
     operations: list[Name] | None = field(
