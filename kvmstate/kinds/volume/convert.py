@@ -86,13 +86,7 @@ def converted(image: BinaryIO, format_: str, wanted: str, name: str, progress: P
     needs = int(json.loads(look("measure", "--output=json", "-O", "qcow2", source, seconds=_LOOK))["required"])
     if format_ in _PLAIN:
         needs = min(needs, os.fstat(number).st_size)
-    if needs > scratch.room():
-        raise HostError(
-            f"{scratch.folder()} has no room for {name} as {wanted}: it needs {needs:,} bytes",
-            "free some space there, or set XDG_CACHE_HOME to a larger place",
-        )
-    scratch.clear()
-    path = scratch.path()
+    path = scratch.path_for(needs, f"{name} as {wanted}")
     try:
         compat = ("-o", f"compat={QCOW2_V3}") if wanted == "qcow2" else ()
         look("convert", "-p", "-O", wanted, *compat, source, str(path), told=lambda p: progress(int(p * needs), needs))

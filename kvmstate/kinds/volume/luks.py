@@ -54,13 +54,7 @@ def encrypted(
 ) -> tuple[BinaryIO, int]:
     """An image of this format encrypted, as a file without a name, and how long that is in bytes; a guest sees
     `capacity` bytes of it. Raises HostError and OSError."""
-    if capacity > scratch.room():
-        raise HostError(
-            f"{scratch.folder()} has no room for {name}, encrypted: it needs {capacity:,} bytes",
-            "free some space there, or set XDG_CACHE_HOME to a larger place",
-        )
-    scratch.clear()
-    path = scratch.path()
+    path = scratch.path_for(capacity, f"{name}, encrypted")
     at = str(path).replace(",", ",,")
     made, opened = ("luks", "driver=luks,key-secret=k") if format_ == "raw" else ("qcow2", _QCOW2)
     options = "key-secret=k" if format_ == "raw" else f"compat={QCOW2_V3},encrypt.format=luks,encrypt.key-secret=k"

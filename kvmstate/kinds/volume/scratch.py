@@ -7,6 +7,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from kvmstate.errors import HostError
+
 
 def folder() -> Path:
     """Made where it is missing. Raises OSError."""
@@ -18,6 +20,18 @@ def folder() -> Path:
 def path(name: str = "") -> Path:
     """A file of this process's, with a name of its own."""
     return _place() / f"{name or secrets.token_hex(8)}-{os.getpid()}.image"
+
+
+def path_for(needs: int, what: str) -> Path:
+    """A file of this process's, for so many bytes. `what` needs them, in the words of an error. Raises HostError where
+    there is no room, and OSError."""
+    if needs > room():
+        raise HostError(
+            f"{folder()} has no room for {what}: it needs {needs:,} bytes",
+            "free some space there, or set XDG_CACHE_HOME to a larger place",
+        )
+    clear()
+    return path()
 
 
 def _place() -> Path:
