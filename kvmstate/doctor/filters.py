@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kvmstate.doctor.finding import Finding, ok, warning
 from kvmstate.host import Host, network_filters
-from kvmstate.host.kernel_links import unfiltered
+from kvmstate.host.kernel_links import unfiltered, way_in
 from kvmstate.kinds import ON_HOST
 
 
@@ -21,7 +21,7 @@ def bridged_packets(host: Host) -> Iterator[Finding]:
             f"rules of network filters, and security groups, do not filter {family}: {setting} is not 1",
             f"`modprobe br_netfilter`, `sysctl -w {setting}=1`; /etc/modules-load.d and /etc/sysctl.d make that last",
         )
-    if not off and host.sight.daemons():
+    if not off and way_in(host):
         yield ok("packets on bridges pass through the rules of network filters")
 
 

@@ -252,9 +252,8 @@ def passing(host: Host, bridge: str) -> Iterator[None]:
         yield
         return
     _, into = way
-    rules = [
-        ["FORWARD", way, bridge, "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"] for way in ("-i", "-o")
-    ]
+    known = ["-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"]
+    rules = [["FORWARD", side, bridge, *known] for side in ("-i", "-o")]
 
     def own(words: Sequence[str], text: str = "") -> str:
         return execute([*into, *words], text)

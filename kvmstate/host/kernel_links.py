@@ -64,9 +64,9 @@ def unfiltered(host: Host) -> dict[str, str]:
     for pid in sorted(host.sight.daemons()):
         with suppress(OSError, subprocess.SubprocessError):
             files = [f"/proc/sys/net/bridge/{name}" for name in _BRIDGED.values()]
-            # a file that is not there does not say so either
-            words = [*entering(pid), "grep", "-lx", "1", *files]
-            on = subprocess.run(words, capture_output=True, check=False, timeout=_SECONDS, text=True).stdout.split()
+            # a file that is not there does not say so either; who may not look there is another failure
+            look = f"grep -slx 1 {' '.join(files)} || :"
+            on = _said([*entering(pid), "sh", "-c", look]).decode().split()
             off = (family for family, file in zip(_BRIDGED, files, strict=True) if file not in on)
             return {family: f"net.bridge.{_BRIDGED[family]}" for family in off}
     return {}
