@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from kvmstate.model.resource import Model, ResourceId
-from kvmstate.xmlbind import Binding, Section, bindings
+from kvmstate.xmlbind import Binding, Section, bindings, owned
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,8 @@ def references(spec: Model | None, at: tuple[str | int, ...] = ()) -> Iterator[R
     """Every resource that a spec names, by its `Ref` fields."""
     if not isinstance(spec, Section):
         return
-    for b in referring(type(spec)):
-        # each spec is asked for a hundred fields that it does not have
-        value = spec.__dict__.get(b.name)
-        if not value:
+    for b in owned(spec, referring):
+        if not (value := getattr(spec, b.name)):
             continue
         if b.ref and isinstance(value, list):
             for index, each in enumerate(value):

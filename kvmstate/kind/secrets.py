@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from kvmstate.model.effect import Effect
 from kvmstate.model.resource import ResourceId
-from kvmstate.xmlbind import Element, Section, Sensitive, bindings, is_sealed, xml
+from kvmstate.xmlbind import Element, Section, Sensitive, bindings, is_sealed, owned, xml
 
 # Of what no XML has: it is neither read nor written, and never differs
 NOWHERE = Element(lambda node, lookup: None, lambda node, value, lookup: None)
@@ -141,7 +141,7 @@ def passwords(spec: object, at: Path = ()) -> Iterator[tuple[Path, Password]]:
     if isinstance(spec, Password):
         yield at, spec
     elif isinstance(spec, Section):
-        for b in _with_passwords(type(spec)):
+        for b in owned(spec, _with_passwords):
             value = getattr(spec, b.name)
             for index, each in enumerate(value if isinstance(value, list) else [value] if value else ()):
                 yield from passwords(each, (*at, b.alias, index) if isinstance(value, list) else (*at, b.alias))

@@ -14,7 +14,7 @@ from kvmstate.manifest.manifests import Loaded
 from kvmstate.manifest.reach import HINT, Reach
 from kvmstate.model.field import LocalFile
 from kvmstate.model.resource import Resource, ResourceId
-from kvmstate.xmlbind import Later, Section, bindings
+from kvmstate.xmlbind import Binding, Later, Section, bindings, owned
 
 
 def check(
@@ -135,17 +135,22 @@ def local_files(spec: object) -> Iterator[str]:
 
 def _naming_files(section: Section, at: tuple[str | int, ...]) -> Iterator[tuple[Section, str, tuple[str | int, ...]]]:
     """Each field that names a local file: what it is in, its name there, and its path in the spec."""
-    for name, info in type(section).model_fields.items():
-        value: object = getattr(section, name)
-        path = (*at, info.alias or name)
+    for b in owned(section, _leading_to_files):
+        value: object = getattr(section, b.name)
+        path = (*at, b.alias)
         if isinstance(value, Section):
             yield from _naming_files(value, path)
         elif isinstance(value, list):
             for index, child in enumerate(value):
                 if isinstance(child, Section):
                     yield from _naming_files(child, (*path, index))
-        elif value is not None and any(not mark.into for mark in marks(type(section), name)):
-            yield section, name, path
+        elif value is not None and any(not mark.into for mark in marks(type(section), b.name)):
+            yield section, b.name, path
+
+
+@cache
+def _leading_to_files(section: type[Section]) -> tuple[Binding, ...]:
+    return tuple(b for b in bindings(section) if b.local or b.below(_names_files))
 
 
 def marks(section: type[Section], name: str) -> list[LocalFile]:

@@ -10,7 +10,7 @@ from kvmstate.errors import Problem
 from kvmstate.kind import Claim
 from kvmstate.kinds import BY_WORD, parent_of
 from kvmstate.manifest.manifests import Loaded
-from kvmstate.xmlbind import Binding, Section, bindings
+from kvmstate.xmlbind import Binding, Section, bindings, owned
 
 Path = tuple[str | int, ...]
 
@@ -49,7 +49,7 @@ def shown(items: Sequence[Loaded]) -> Iterator[Problem]:
 
 def _same_keys(item: Loaded, section: Section, at: Path) -> Iterator[Problem]:
     """Items of a list are told apart by their key: of two with one key, one would be lost."""
-    for b in _with_keys(type(section)):
+    for b in owned(section, _with_keys):
         value = getattr(section, b.name)
         if not value:
             continue

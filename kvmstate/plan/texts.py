@@ -8,7 +8,7 @@ from kvmstate.model.printable import one_line
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Model
 from kvmstate.model.uri import without_secrets
-from kvmstate.xmlbind import Section, bindings, is_secret
+from kvmstate.xmlbind import Section, is_secret, owned
 
 SENSITIVE = "(sensitive value)"
 # Longer values are cut, and their changes shown as a difference.
@@ -32,8 +32,7 @@ def shown(value: object, key: str | None = None) -> str:
         told = value.model_dump(exclude_unset=True)
         return ", ".join(_named(name, each, is_secret(name)) for name, each in told.items()) or "{}"
     if isinstance(value, Section):
-        parts = [b for b in bindings(type(value)) if b.name in value.model_fields_set]
-        said = [(b.alias, v, b.hides(v)) for b in parts if (v := getattr(value, b.name)) is not None and v != []]
+        said = [(b.alias, v, b.hides(v)) for b in owned(value) if (v := getattr(value, b.name)) is not None and v != []]
         if key is not None and any(name == "volume" for name, _, _ in said):
             said = [part for part in said if part[0] != "file"]
         news = [part for part in said if key is None or str(part[1]) != key]

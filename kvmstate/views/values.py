@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from kvmstate.model.change import FieldChange
 from kvmstate.plan.texts import SENSITIVE, public
-from kvmstate.xmlbind import Section, bindings, is_secret
+from kvmstate.xmlbind import Section, bindings, is_secret, owned
 
 
 def plain(value: object, secret: bool = False) -> tuple[object, object]:
@@ -18,8 +18,8 @@ def plain(value: object, secret: bool = False) -> tuple[object, object]:
     if secret:
         return SENSITIVE, True
     if isinstance(value, Section):
-        owned = [b for b in bindings(type(value)) if b.name in value.model_fields_set]
-        return _joined({b.alias: plain(getattr(value, b.name), b.hides(getattr(value, b.name))) for b in owned})
+        said = owned(value)
+        return _joined({b.alias: plain(getattr(value, b.name), b.hides(getattr(value, b.name))) for b in said})
     if isinstance(value, dict):
         return _joined({key: plain(item, is_secret(key)) for key, item in value.items()})
     if isinstance(value, list):
@@ -39,8 +39,8 @@ def _joined(pairs: dict[str, tuple[object, object]]) -> tuple[dict[str, object],
 def summary(spec: Section) -> dict[str, object]:
     """What a row of a table has room for: values as they are, of lists how many they have, and no sections."""
     told: dict[str, object] = {}
-    for b in bindings(type(spec)):
-        value = getattr(spec, b.name) if b.name in spec.model_fields_set else None
+    for b in owned(spec):
+        value = getattr(spec, b.name)
         if isinstance(value, list):
             told[b.alias] = len(value)
         elif value is not None and not isinstance(value, Section | dict):
@@ -53,9 +53,9 @@ def overlaid(seen: object, want: object) -> object:
     if not isinstance(seen, Section) or type(seen) is not type(want):
         return want
     update: dict[str, object] = {}
-    for b in bindings(type(want)):
+    for b in owned(want):
         new, old = getattr(want, b.name), getattr(seen, b.name)
-        if b.name not in want.model_fields_set or (new is None and b.xml and b.xml.lasting):
+        if new is None and b.xml and b.xml.lasting:
             continue
         if b.repeated and b.key:
             olds = {b.item_key(item): item for item in old or []}
@@ -75,8 +75,8 @@ def with_unseen(seen: object, want: object, fields: Iterable[FieldChange]) -> ob
         return seen
     old = {field.path: field.old for field in fields}
     update: dict[str, object] = {}
-    for b in bindings(type(want)):
-        if b.xml is not None or b.name not in want.model_fields_set or b.name in seen.model_fields_set:
+    for b in owned(want):
+        if b.xml is not None or b.name in seen.model_fields_set:
             continue
         value = getattr(want, b.name)
         if isinstance(value, dict):

@@ -5,7 +5,7 @@ and what a change costs (`Effect`). `parse` reads it, `patch` edits a document i
 modelled survives, `diff` compares only what the manifest owns.
 """
 
-from kvmstate.xmlbind.binding import Binding, Keyed, OneOrMore, Section, Sensitive, Xml, bindings
+from kvmstate.xmlbind.binding import Binding, Keyed, OneOrMore, Section, Sensitive, Xml, bindings, owned
 from kvmstate.xmlbind.codecs import Element, Scalar
 from kvmstate.xmlbind.defaults import with_defaults
 from kvmstate.xmlbind.diff import diff, leaving, with_cleared
@@ -67,6 +67,7 @@ __all__ = [
     "meaning",
     "merge",
     "opened",
+    "owned",
     "owning",
     "parse",
     "patch",

@@ -305,6 +305,19 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
     return tuple(found)
 
 
+def owned(spec: Section, fields: Callable[[type[Section]], Iterable[Binding]] = bindings) -> list[Binding]:
+    """Those of its `fields` that a section names, in the order of their declaration: few of all that there are."""
+    places = _in_order(type(spec), fields)
+    return [b for _, b in sorted([places[name] for name in spec.model_fields_set if name in places])]
+
+
+@cache
+def _in_order(
+    section: type[Section], fields: Callable[[type[Section]], Iterable[Binding]]
+) -> dict[str, tuple[int, Binding]]:
+    return {b.name: (number, b) for number, b in enumerate(fields(section))}
+
+
 def _flatten(annotation: object) -> Iterator[object]:
     """Every type in an annotation: `list[Disk] | None` holds list, Disk and NoneType."""
     origin = get_origin(annotation)

@@ -13,7 +13,7 @@ from lxml import etree
 from kvmstate.model.change import FieldChange, Key
 from kvmstate.model.effect import Effect
 from kvmstate.model.reference import Unlocated
-from kvmstate.xmlbind.binding import Binding, Only, Section, bindings
+from kvmstate.xmlbind.binding import Binding, Only, Section, owned
 from kvmstate.xmlbind.document import read
 from kvmstate.xmlbind.exact import says_the_same
 from kvmstate.xmlbind.overrides import is_secret
@@ -26,11 +26,7 @@ def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = (
 
     `active` is the running configuration beside it: it bounds what can be changed live (`Scaling.limit`).
     """
-    section: type[Section] = type(want)
-    owned = want.model_fields_set
-    for b in bindings(section):
-        if b.name not in owned:
-            continue
+    for b in owned(want):
         new, old, here = getattr(want, b.name), getattr(seen, b.name, None), (*at, b.alias)
         if new is None and b.xml and b.xml.lasting:
             continue
@@ -62,8 +58,8 @@ def diff(want: Any, seen: object, active: object = None, at: tuple[str, ...] = (
 
 def _costs(section: Section) -> Iterator[Effect]:
     """Of what it says, should all of that come or go."""
-    for b in bindings(type(section)):
-        if b.name in section.model_fields_set and not _nothing(value := getattr(section, b.name)):
+    for b in owned(section):
+        if not _nothing(value := getattr(section, b.name)):
             yield b.effect.of(None, None, value)
 
 
@@ -76,9 +72,9 @@ def _parts(
         return
     if old is None:
         return
-    for inner in bindings(type(old)):
+    for inner in owned(old):
         value, at = getattr(old, inner.name), (*here, inner.alias)
-        if inner.name not in old.model_fields_set or _nothing(value):
+        if _nothing(value):
             continue
         if inner.repeated and inner.key:
             yield from _diff_items(inner, [], value, None, at)
@@ -92,7 +88,7 @@ def _nothing(value: object) -> bool:
     """libvirt drops elements that say nothing, such as `<dns/>`, but for those that do by being there; so it does where
     all that a section says is that something is not there."""
     if isinstance(value, Section):
-        told = [(b, getattr(value, b.name)) for b in bindings(type(value)) if b.name in value.model_fields_set]
+        told = [(b, getattr(value, b.name)) for b in owned(value)]
         return not value.bare and all(_nothing(each) or (each is False and b.same(each, None)) for b, each in told)
     return value is None or value == []
 
@@ -160,17 +156,14 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
     if last is None or type(want) is not type(last):
         return want
     update: dict[str, object] = {}
-    owned = want.model_fields_set
-    for b in bindings(type(want)):
-        if b.name not in last.model_fields_set:
-            continue
+    for b in owned(last):
         new, old = getattr(want, b.name), getattr(last, b.name)
         said = _said(b, rest) if rest is not None else None
         if b.of_paths and old is not None:
             # by key, whether others stay or the whole field has left
             if gone := {key: None for key in old if key not in (new or {})}:
                 update[b.name] = {**(new or {}), **gone}
-        elif b.name not in owned:
+        elif b.name not in want.model_fields_set:
             if old is not None and old != b.default and said is None and not (b.xml and b.xml.lasting):
                 update[b.name] = b.alike(b.default, old)
         elif b.repeated and (b.key or b.one_or_more) and new:
@@ -194,7 +187,7 @@ def _said(b: Binding, rest: etree._Element) -> etree._Element | None:
 def leaving(want: S, seen: Section, path: Sequence[str]) -> S:
     """`want`, which no longer owns what is at `path` (names of fields, keys of items): there it is as `seen`."""
     name, *rest = path
-    b = next((b for b in bindings(type(want)) if b.alias == name and b.name in want.model_fields_set), None)
+    b = next((b for b in owned(want) if b.alias == name), None)
     if b is None:
         return want
     value, here = getattr(want, b.name), getattr(seen, b.name, None)

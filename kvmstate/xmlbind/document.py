@@ -13,7 +13,7 @@ from lxml import etree
 
 from kvmstate.errors import HostError
 from kvmstate.model.reference import Lookup
-from kvmstate.xmlbind.binding import Binding, Only, Section, bindings, variant
+from kvmstate.xmlbind.binding import Binding, Only, Section, bindings, owned, variant
 from kvmstate.xmlbind.codecs import Element, Scalar
 from kvmstate.xmlbind.exact import says_the_same
 from kvmstate.xmlbind.path import parse_path
@@ -156,9 +156,8 @@ def patch(node: etree._Element, spec: Section, lookup: Any = None) -> etree._Ele
     None removes, before anything is set: fields may share an element. Items of keyed lists are edited where they are;
     new ones follow the last of their kind.
     """
-    names = spec.model_fields_set
-    owned = [(b, getattr(spec, b.name)) for b in bindings(type(spec)) if b.name in names and b.xml]
-    for b, value in sorted(owned, key=lambda each: each[1] is not None):
+    said = [(b, getattr(spec, b.name)) for b in owned(spec) if b.xml]
+    for b, value in sorted(said, key=lambda each: each[1] is not None):
         assert b.xml is not None
         codec = b.codec
         if value is None and b.xml.lasting:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from kvmstate.model.change import FieldChange
 from kvmstate.model.uri import replaced
-from kvmstate.xmlbind.binding import Binding, Section, bindings
+from kvmstate.xmlbind.binding import Binding, Section, bindings, owned
 from kvmstate.xmlbind.overrides import holds_secret, is_secret
 from kvmstate.xmlbind.remainder import HIDDEN
 
@@ -169,7 +169,7 @@ def has_secrets(model: type[BaseModel]) -> bool:
 
 def holds_secrets(spec: Section) -> bool:
     """Whether a field of it is a secret, or a path; URLs are not looked into."""
-    for b in _hiding(type(spec)):
+    for b in owned(spec, _hiding):
         if not (value := getattr(spec, b.name)):
             continue
         if isinstance(value, dict):
@@ -198,7 +198,7 @@ def asks(spec: Section) -> bool:
     """Whether something in it has to be asked for, as what libvirt shows to everybody does not have it."""
     if _asked(type(spec)):
         return True
-    for b in _asking(type(spec)):
+    for b in owned(spec, _asking):
         value = getattr(spec, b.name)
         if value and any(asks(e) for e in (value if isinstance(value, list) else [value]) if isinstance(e, Section)):
             return True
