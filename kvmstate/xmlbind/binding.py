@@ -145,11 +145,6 @@ class Binding:
         assert self.xml is not None
         return parse_path(self.xml.path)
 
-    @property
-    def tags(self) -> list[str]:
-        """Those of the elements on the way to it."""
-        return [step.tag for step in (self.path.parent() if self._tags else self.path).steps]
-
     @cached_property
     def sections(self) -> tuple[type[Section], ...]:
         """The sections that it holds."""
@@ -202,9 +197,7 @@ class Binding:
             found = [each for parent in self.path.parent().find_all(node) for each in parent]
         else:
             found = self.path.find_all(node)
-        if found and self._picks:
-            return [each for each in found if any(s.is_one(each) for s in self.sections)]
-        return found
+        return [each for each in found if self.picks(each)]
 
     def find(self, node: etree._Element) -> etree._Element | None:
         """The element of a field that is one thing."""
@@ -226,6 +219,16 @@ class Binding:
             self.path.remove(node)
         elif (found := self.find(node)) is not None and (parent := found.getparent()) is not None:
             parent.remove(found)
+
+    def picks(self, node: etree._Element) -> bool:
+        """Whether an element of its tag is one of these, and not something else."""
+        return not self._picks or any(section.is_one(node) for section in self.sections)
+
+    @property
+    def is_looked_for(self) -> bool:
+        """Whether the tags on the way to it do not tell which element it is."""
+        alone = not self.repeated and self._picks
+        return bool(self._tags) or alone or not all(step.is_plain for step in self.path.steps)
 
     @cached_property
     def _picks(self) -> bool:

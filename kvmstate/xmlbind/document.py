@@ -71,25 +71,10 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None, fields: Fields
 
     What libvirt says is taken as it is: values are converted, not validated.
     """
-    # most documents have few of all the fields that there are: it is the XML that leads to its fields
-    of, values = _places(cls, fields), dict[str, object]()
-    for attribute, text in node.items() if of.attributes else ():
-        for name, convert in of.attributes.get(str(attribute), ()):
-            if text and (value := convert(str(text))) is not None:
-                values[name] = value
-    there: dict[Any, set[Any]] = {}
-    for child in node:
-        tag = child.tag
-        if tag not in there:
-            there[tag] = set()
-            for name, at, convert in of.texts.get(tag, ()):
-                said = child.get(at) if at else (child.text or "").strip()
-                if said and (value := convert(said)) is not None:
-                    values[name] = value
-        if tag in of.parents:
-            there[tag].update([each.tag for each in child])
-    found = [b for tag in there for b, below in of.children.get(tag, ()) if below is None or below in there[tag]]
-    for b in (*of.others, *found):
+    values: dict[str, Any] = {}
+    places = _places(cls, fields)
+    _take(places, node, True, values, lookup, fields)
+    for b in places.others:
         if b.repeated:
             all_of_it = (read(b, each, lookup, fields) for each in b.find_all(node))
             if items := [value for value in all_of_it if value is not None]:
@@ -99,37 +84,69 @@ def parse(cls: type[S], node: etree._Element, lookup: Any = None, fields: Fields
     return cast("S", _blank(cls).model_copy(update=values))
 
 
-@dataclass(frozen=True)
-class _Places:
-    """The fields of a section by where they are in its element.
-
-    Those that are one text, with what converts it: by the name of the attribute, or by the tag of the child that has
-    it, in an attribute or as its text. The others: by the tag of the first element on the way, each with that of the
-    second one, if any; `parents` are the first ones that have a second. And those that are the element itself."""
+@dataclass
+class _Place:
+    """An element, and the fields of a section that are in it: those that are the text of an attribute, or its own, with
+    what converts that; those that are all of it, one or an item of a list; and `below` the elements in it that have
+    some, by their tags. The `others` have to be looked for, as the tags on the way do not tell which element it is."""
 
     attributes: dict[str, list[tuple[str, Convert]]] = dataclass_field(default_factory=dict)
-    texts: dict[str, list[tuple[str, str | None, Convert]]] = dataclass_field(default_factory=dict)
-    children: dict[str, list[tuple[Binding, str | None]]] = dataclass_field(default_factory=dict)
-    parents: set[str] = dataclass_field(default_factory=set)
+    texts: list[tuple[str, Convert]] = dataclass_field(default_factory=list)
+    whole: list[Binding] = dataclass_field(default_factory=list)
+    items: list[Binding] = dataclass_field(default_factory=list)
+    below: dict[str, _Place] = dataclass_field(default_factory=dict)
     others: list[Binding] = dataclass_field(default_factory=list)
 
 
 @cache
-def _places(cls: type[Section], fields: Fields) -> _Places:
-    found = _Places()
+def _places(cls: type[Section], fields: Fields) -> _Place:
+    root = _Place()
     for b in (b for b in fields(cls) if b.xml):
-        first, below, *_ = *b.tags, None, None
-        text = b.codec if isinstance(b.codec, Scalar) and not (b.holding or b.repeated) else None
-        if text and not first and b.path.attribute:
-            found.attributes.setdefault(b.path.attribute, []).append((b.name, text.read))
-        elif text and first and not below and b.path.steps[0].is_plain:
-            found.texts.setdefault(first, []).append((b.name, b.path.attribute, text.read))
-        elif first:
-            found.children.setdefault(first, []).append((b, below))
-            found.parents.update([first] if below else ())
+        if b.is_looked_for:
+            root.others.append(b)
+            continue
+        place = root
+        for step in b.path.steps:
+            place = place.below.setdefault(step.tag, _Place())
+        if b.repeated:
+            place.items.append(b)
+        elif b.holding or not isinstance(b.codec, Scalar):
+            place.whole.append(b)
+        elif b.path.attribute:
+            place.attributes.setdefault(b.path.attribute, []).append((b.name, b.codec.read))
         else:
-            found.others.append(b)
-    return found
+            place.texts.append((b.name, b.codec.read))
+    return root
+
+
+def _take(
+    place: _Place, node: etree._Element, first: bool, values: dict[str, Any], lookup: Any, fields: Fields
+) -> None:
+    """Read what is in an element. Of several on one way the `first` one counts, but for lists.
+
+    It is the XML that leads to the fields: most documents have few of all that there are.
+    """
+    if first:
+        for attribute, text in node.items() if place.attributes else ():
+            for name, convert in place.attributes.get(str(attribute), ()):
+                if text and (value := convert(str(text))) is not None:
+                    values[name] = value
+        if place.texts and (text := (node.text or "").strip()):
+            for name, convert in place.texts:
+                if (value := convert(text)) is not None:
+                    values[name] = value
+        for b in place.whole:
+            if (value := read(b, node, lookup, fields)) is not None:
+                values[b.name] = value
+    for b in place.items:
+        if b.picks(node) and (value := read(b, node, lookup, fields)) is not None:
+            values.setdefault(b.name, []).append(value)
+    if below := place.below:
+        known = set()
+        for child in node:
+            if under := below.get(child.tag):
+                _take(under, child, first and child.tag not in known, values, lookup, fields)
+                known.add(child.tag)
 
 
 @cache
