@@ -60,8 +60,14 @@ class Standing:
             return f"it is suspended ({self.entry.suspended}): `kvmstate resume domain/{self.name}` ends that"
         return "lifecycle.suspend leaves it alone" if self.lifecycle.suspend else ""
 
-    def check_move(self) -> None:
-        """Refuse to start what is on its way to another host, or has gone there: it may run there. Raises HostError."""
+    def check_start(self) -> None:
+        """Refuse to start what never runs, and what is on its way to another host, or has gone there: it may run there.
+        Raises HostError."""
+        if self.entry and self.entry.specs and (of := self.entry.specs[-1].get("domainOf")):
+            raise HostError(
+                f"it is kept of {of} to be found, and is never started",
+                f"start a clone: a VirtualMachine with `template: {self.name}`",
+            )
         if self.entry and (mark := self.entry.migration):
             again = f"`kvmstate vm migrate {self.name}` once more, between this host and {mark.uri}"
             raise HostError(

@@ -43,7 +43,7 @@ def shutdown(host: Host, timeout: int | None = None) -> Iterator[tuple[str, Told
 def _start(guest: Guest, standing: Standing) -> str:
     if guest.seen.active:
         return f"is {guest.seen.state} already"
-    standing.check_move()
+    standing.check_start()
     assert guest.boot
     if guest.boot.delay:
         time.sleep(guest.boot.delay)

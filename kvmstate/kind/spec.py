@@ -212,6 +212,10 @@ class Declaration(Model):
         """A digest of what the versions of a template are built from; empty for what is none."""
         return ""
 
+    def has_own(self) -> bool:
+        """Whether something on the host is its own, of a kind that lives in manifests alone."""
+        return False
+
     def cloned(self) -> Cloned | None:
         """What it is to be cloned from, as long as nobody has told which volume that is."""
         return None

@@ -75,7 +75,7 @@ def _explained(root: Node, file: str, report: Report) -> Resource | None:
         report("this field is required", root.line, root.column, "", "spec")
     elif kind:
         spec = validate(kind.adapter, kind.specs, body, ("spec",), report)
-    if kind and not kind.on_host and "lifecycle" in root.value:
+    if kind and not kind.on_host and "lifecycle" in root.value and not (spec and spec.has_own()):
         report(f"a {kind.name} has none: nothing on a host is its own", *root.key("lifecycle"), "", "lifecycle")
     if kind and lifecycle:
         check_ignored(root, kind, spec, lifecycle, report)

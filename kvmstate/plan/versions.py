@@ -17,12 +17,12 @@ from kvmstate.errors import ManifestErrors, Problem
 from kvmstate.host import Host
 from kvmstate.kind import Cloned, Unclear, references
 from kvmstate.kind.build import PRIVATE
-from kvmstate.kinds import BY_WORD, parent_of
+from kvmstate.kinds import BY_WORD, ON_HOST, parent_of
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.pool_types import PoolType
 from kvmstate.model.reference import VolumeRef
-from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId
+from kvmstate.model.resource import Lifecycle, Metadata, Move, Observed, Origin, Resource, ResourceId, Stop
 from kvmstate.plan.compare import last_applied
 from kvmstate.xmlbind import is_sealed
 
@@ -30,6 +30,8 @@ from kvmstate.xmlbind import is_sealed
 Finder = Callable[[ResourceId, str | None], VolumeRef | None]
 # What a record says of a version's volume, and of a clone
 VERSION, CLONE = "versionOf", "template"
+# What a record says of the domain that is kept of a version
+DOMAIN = "domainOf"
 # It holds nothing but what it was built from, and goes with its last clone
 LIFECYCLE = Lifecycle(deletion="delete")
 
@@ -109,6 +111,18 @@ def _volumes(
         yield name, Resource(id_, kind.read(said), Metadata(name=kind.local_name(id_)), LIFECYCLE, _origin(template))
 
 
+def _kept(template: Resource, version: Version) -> Resource | None:
+    """The domain that is kept of a template. It has nothing to lose: when somebody has started it, nobody waits for its
+    guest."""
+    [kind] = (kind for kind in ON_HOST if kind.name == BY_WORD[template.id.kind].inherited_by)
+    name = template.metadata.name
+    said = template.spec.kept_machine(f"{name}@{version.number}", version.bases)
+    if said is None:
+        return None
+    lifecycle = template.lifecycle.model_copy(update={"stop": Stop(timeout=1, on_timeout="destroy")})
+    return Resource(ResourceId(kind.word, name), kind.read(said), Metadata(name=name), lifecycle, _origin(template))
+
+
 def _is_taken(host: Host, template: Resource, number: int, disk: Finder) -> bool:
     """Whether somebody has a volume of the name that a new version would have."""
     ids = [id_ for _, id_, _ in template.spec.volumes(template.metadata.name, number, disk)]
@@ -183,6 +197,12 @@ def resolved(
             message = template.named(error.fault.message)
             problems.append(Problem(message, template.origin.file, template.origin.line, 0, "", error.fault.hint))
             continue
+        if kept := _kept(template, current[name]):
+            if other := every.get(kept.id):
+                message = f"{kept.id} is the domain that {template.id} keeps (keepDomain)"
+                hint = "give one of them another name"
+                problems.append(Problem(message, other.origin.file, other.origin.line, 0, "", hint))
+            volumes.append(kept)
         every |= {each.id: each for each in volumes}
     _as_applied(every, inventory)
     if problems:
@@ -355,9 +375,17 @@ def _origin(template: Resource) -> Origin:
 
 
 def told(changes: Collection[Change], inventory: Inventory) -> Iterator[Change]:
-    """Older versions say why they stay, and without --prune that they may go."""
+    """Older versions say why they stay, and without --prune that they may go; a domain that is kept is stopped only
+    where its template's lifecycle says so."""
     for change in changes:
         entry = inventory.get(change.id)
+        if change.running and change.desired and (kept := change.desired.written.get(DOMAIN)):
+            if change.lifecycle.restart != "now" and not change.blocked:
+                why = f"it runs, and is kept of {kept} to be found: a clone is to be started"
+                hint = f"`kvmstate vm poweroff {change.id.name}`; or lifecycle: {{restart: now}} of the template"
+                change = replace(change, blocked=why, hint=hint)
+            yield change
+            continue
         if change.action is Action.ADOPT and change.blocked and change.desired and VERSION in change.desired.written:
             by = change.desired.origin.by
             hint = f"`kvmstate adopt` takes it for that version of {by}; else delete it, or give {by} another name"
@@ -379,7 +407,7 @@ def told(changes: Collection[Change], inventory: Inventory) -> Iterator[Change]:
 @dataclass(frozen=True)
 class Standing:
     """A version of a template, and what is cloned from it. `current`: new clones are of it. One without volumes is to
-    be built."""
+    be built. `domain` is the one that is kept of it."""
 
     template: str
     version: Version
@@ -387,6 +415,7 @@ class Standing:
     built: bool
     linked: tuple[ResourceId, ...]
     full: tuple[ResourceId, ...]
+    domain: ResourceId | None = None
 
     @property
     def name(self) -> str:
@@ -410,8 +439,11 @@ def standings(host: Host, resources: Iterable[Resource], inventory: Inventory) -
         if each.spec.recipe()
     }
     clones: dict[str, tuple[list[ResourceId], list[ResourceId]]] = defaultdict(lambda: ([], []))
+    domains: dict[str, ResourceId] = {}
     for id_, entry in sorted(inventory.entries.items()):
         said: Any = entry.specs[-1] if entry.specs else {}
+        if kept := said.get(DOMAIN):
+            domains[kept] = id_
         if "@" in (of := str(said.get(CLONE, ""))):
             clones[of][0 if said.get("backing") else 1].append(id_)
     found = []
@@ -419,10 +451,11 @@ def standings(host: Host, resources: Iterable[Resource], inventory: Inventory) -
         newest = current.get(name)
         versions = {**({newest.number: newest} if newest else {}), **known.get(name, {})}
         for number, version in sorted(versions.items()):
-            linked, full = clones[f"{name}@{number}"]
+            of = f"{name}@{number}"
+            linked, full = clones[of]
             now = newest is not None and number == newest.number
             built = number in known.get(name, {})
-            found.append(Standing(name, version, now, built, tuple(linked), tuple(full)))
+            found.append(Standing(name, version, now, built, tuple(linked), tuple(full), domains.get(of)))
     return found
 
 

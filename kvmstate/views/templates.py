@@ -28,7 +28,7 @@ def output(found: Sequence[Standing], drawn: bool = False) -> Output:
 
 
 def _cells(each: Standing) -> tuple[str, ...]:
-    volumes = ", ".join(map(str, each.version.volumes.values()))
+    volumes = ", ".join(map(str, [*each.version.volumes.values(), *([each.domain] if each.domain else [])]))
     return (
         each.template,
         f"@{each.version.number}",
@@ -46,6 +46,7 @@ def _data(each: Standing) -> dict[str, Any]:
         "state": each.state.replace(" ", "_"),
         "in_force": each.current,
         "volumes": {disk: str(id_) for disk, id_ in each.version.volumes.items()},
+        "domain": str(each.domain) if each.domain else None,
         "linked": list(map(str, each.linked)),
         "full": list(map(str, each.full)),
     }
@@ -58,7 +59,8 @@ def _tree(found: Sequence[Standing]) -> list[str]:
         versions = [each for each in found if each.template == name]
         for each in versions:
             last = each is versions[-1]
-            lines.append(f"{'└─' if last else '├─'} @{each.version.number} ({each.state})")
+            kept = f", {each.domain}" if each.domain else ""
+            lines.append(f"{'└─' if last else '├─'} @{each.version.number} ({each.state}{kept})")
             clones = [*((id_, "linked") for id_ in each.linked), *((id_, "full") for id_ in each.full)]
             for number, (id_, how) in enumerate(clones, 1):
                 branch = "└─" if number == len(clones) else "├─"

@@ -267,3 +267,48 @@ def test_a_recipe_that_may_hold_secrets_is_not_told_by_the_record(
     build["runCommands"] = ["true"]
     project.converge(pool(), template(project, build=build))
     assert project.path("images/tiny-v2.qcow2").exists()
+
+
+def test_a_domain_of_a_template_is_there_to_be_found_and_does_not_run(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    defaults = {**DEFAULTS, "disks": [{"name": "root", "bus": "scsi", "create": {"capacity": "1GiB"}}]}
+    image = template(project, keepDomain=True, defaults=defaults)
+    project.converge(pool(), image, clone("web-1"))
+    kept = connection.lookupByName("tiny")
+    assert not kept.isActive()
+    assert kept.maxMemory() == 32 << 10
+    assert "<readonly/>" in kept.XMLDesc()
+    assert "cloud-init" not in kept.XMLDesc()
+    told = json.loads(templates(project, "list", "--json").out)["versions"]
+    assert [each["domain"] for each in told] == ["domain/tiny"]
+
+    # it is nobody's machine
+    at = ("-c", project.host.uri)
+    assert "it is kept of tiny@1 to be found, and is never started" in kvmstate("vm", "start", "tiny", *at).err
+    other = project.folder / "other"
+    assert kvmstate("import", "domain/tiny", "--output", str(other), "--project", "other", *at).code == 1
+    project.write(pool(), image, clone("web-1"), clone("tiny"))
+    assert "domain/tiny is the domain that template/tiny keeps" in project.plan().err
+
+    # started by hand, it is reported, and switched off where that is allowed
+    project.write(pool(), image, clone("web-1"))
+    kept.create()
+    assert project.todo() == {}
+    assert "blocked: it runs, and is kept of tiny@1 to be found" in project.plan().out
+    assert project.syncs()["domain/tiny"] != "InSync"
+    assert project.apply().code == 1
+    assert kept.isActive()
+    image["lifecycle"] = {"restart": "now"}
+    project.converge(pool(), image, clone("web-1"))
+    assert not kept.isActive()
+
+    # it has the disks of the version in force, and goes with the template
+    image["spec"]["version"] = 2
+    project.converge(pool(), image, clone("web-1"))
+    assert "tiny-v2.qcow2" in kept.XMLDesc()
+    del image["spec"]["keepDomain"], image["lifecycle"]
+    project.write(pool(), image, clone("web-1"))
+    assert project.todo("--prune") == {"delete": 1}, project.plan("--prune")
+    project.converge(options=("--prune",))
+    assert "tiny" not in {each.name() for each in connection.listAllDomains()}

@@ -233,7 +233,7 @@ FIXED = {
     },
     **dict.fromkeys(
         (
-            *(f"VirtualMachine.{field}" for field in ("template", "clone", "inherited")),
+            *(f"VirtualMachine.{field}" for field in ("template", "clone", "inherited", "domainOf")),
             *(f"Volume.{field}" for field in ("template", "templateDisk", "clone", "versionOf")),
             *(f"Volume.build{field}" for field in BUILD),
             "Volume.madeFor",

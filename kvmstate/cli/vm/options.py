@@ -213,7 +213,7 @@ def act(
         if state and seen.state != state:
             hold.refuse(standing, state)
             if state in ("running", "paused") and seen.state != "running":
-                standing.check_move()
+                standing.check_start()
         return do(seen, standing)
 
     standings = {each.domain.name: at.standings.of(each.domain) for each in at.seen}

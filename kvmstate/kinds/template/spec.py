@@ -20,6 +20,10 @@ CHECKSUM = "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"
 # What a clone calls the disk that it boots from
 ROOT = "root"
 SUFFIXES = {"qcow2": ".qcow2"}
+# What a domain that is never started has no use for: it would be done at a start, or is another resource
+_STARTED = frozenset(
+    ("state", "autostart", "hostBoot", "install", "dependsOn", "waitFor", "cloudInit", "ignition", "combustion")
+)
 # The volume of a machine's disk: of this name, or its first one
 Finder = Callable[[ResourceId, str | None], VolumeRef | None]
 
@@ -95,16 +99,29 @@ class TemplateSpec(Section, Declaration):
         doc="How disks of new machines begin: as layers over a version, or as full copies. Default: linked where the "
         "pools have layers, else full."
     )
+    keep_domain: bool | None = field(
+        doc="Whether libvirt has a domain of the template's name, with the disks of the version in force, for people "
+        "who look for it there. It is never started: one that somebody has started is reported, and is powered off "
+        "where the template's lifecycle says `restart: now`."
+    )
     defaults: dict[str, Any] = field(
         {},
         Sensitive(),
         doc="What a VirtualMachine's spec says, for machines that say nothing of it. It counts when a machine is made.",
     )
 
+    @model_validator(mode="after")
+    def _enough_for_a_domain(self) -> Self:
+        if self.keep_domain and "memory" not in self.defaults:
+            raise ValueError("a domain has memory: keepDomain needs defaults.memory")
+        return self
+
     def recipe(self) -> str:
         """A digest of what its versions are built from: another one is another version. Where that may hold secrets,
         the record has a hash of it that needs the host's key, as of all secrets."""
-        said = self.model_dump(mode="json", exclude={"clone", "defaults", "build"}, exclude_defaults=True)
+        said = self.model_dump(
+            mode="json", exclude={"clone", "defaults", "build", "keep_domain"}, exclude_defaults=True
+        )
         if self.build:
             said["build"] = self.build.recipe()
         for each in (said["source"], *(disk["source"] for disk in said.get("disks", ()))):
@@ -117,6 +134,9 @@ class TemplateSpec(Section, Declaration):
                 each["file"] = os.path.basename(each["file"])
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
         return f"{PRIVATE}{digest}" if self.build and self.build.is_private else digest
+
+    def has_own(self) -> bool:
+        return bool(self.keep_domain)
 
     def volumes(self, name: str, number: int, disk: Finder) -> Iterator[tuple[str, ResourceId, dict[str, Any]]]:
         """The volumes of a version: which disk each is of, its address, and what a Volume document would say. `disk`
@@ -138,6 +158,20 @@ class TemplateSpec(Section, Declaration):
                 said["capacity"] = each.capacity
             yield each.name, ResourceId("volume", f"{self.pool}/{volume}"), said
 
+    def kept_machine(self, version: str, disks: Mapping[str, VolumeRef]) -> dict[str, Any] | None:
+        """What a VirtualMachine document would say of the domain that is kept of a version with these disks."""
+        if not self.keep_domain:
+            return None
+        said = {key: value for key, value in self.defaults.items() if key not in _STARTED}
+        own = {disk.get("name"): disk for disk in said.get("disks") or () if isinstance(disk, Mapping)}
+        said["disks"] = [
+            {**_without(own.get(disk, {}), "create"), "name": disk, "volume": str(volume), "readOnly": True}
+            for disk, volume in disks.items()
+        ]
+        if "interfaces" in said:
+            said["interfaces"] = [_without(nic, "securityGroups") for nic in said["interfaces"]]
+        return {**said, "state": "stopped", "domainOf": version}
+
     def layers(self, heir: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a machine has that says no more than `heir`: the disks, and what is said for them and besides."""
         clone = heir.get("clone") or self.clone
@@ -148,6 +182,10 @@ class TemplateSpec(Section, Declaration):
             create |= {"clone": clone} if clone else {}
             disks.append({"name": disk, "create": create})
         return {"disks": disks}, self.defaults
+
+
+def _without(said: Mapping[str, Any], field: str) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if key != field}
 
 
 FORM = Form(TemplateSpec)

@@ -398,6 +398,9 @@ class VirtualMachineSpec(Spec):
         effect=Effect.NONE, doc="How its disks begin, when it is made: see the template's."
     )
     inherited: list[str] = field([], effect=Effect.NONE, doc="Written by kvmstate: what it has from its template.")
+    domain_of: str | None = field(
+        effect=Effect.NONE, doc="Written by kvmstate: the version of a template that it is kept for. It never runs."
+    )
     cloud_init: CloudInit | None = field(
         doc="What it is told at its first boot: who may log in, its name, its network, what to install."
     )
