@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,7 +44,7 @@ class BuildUser(Section):
 
 class Build(Section):
     """What is done to a version's image when it is built. virt-sysprep does it, or virt-customize where there are no
-    operations, where kvmstate runs."""
+    operations, where kvmstate runs, or on a host that is reached by ssh."""
 
     bare = True
     operations: list[Name] | None = field(
@@ -75,13 +76,14 @@ class Build(Section):
                 each["digest"] = _digest(path)
         return said
 
-    def commands(self, scripts: Path) -> list[str]:
-        """The lines of a file for `--commands-from-file`; what they name is written into the folder `scripts`."""
+    def commands(self, scripts: Path, there: Path) -> list[str]:
+        """The lines of a file for `--commands-from-file`; what they name is written into the folder `scripts`, which is
+        `there` where they are run."""
 
         def script(text: str) -> Path:
             path = scripts / f"script-{len([*scripts.iterdir()])}"
             path.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}\n", encoding="utf-8")
-            return path
+            return there / path.name
 
         lines = [f"hostname {self.hostname}"] if self.hostname else []
         lines += ["update"] if self.update else []
@@ -96,11 +98,13 @@ class Build(Section):
             lines += [f"ssh-inject {user.name}:string:{_line(key)}" for key in user.ssh_authorized_keys]
         lines += [f"ssh-inject root:string:{_line(key)}" for key in self.ssh_authorized_keys]
         for each in self.files:
-            source = Path(each.file) if each.file else scripts / f"file-{len([*scripts.iterdir()])}"
-            if each.content is not None:
-                source.write_text(each.content, encoding="utf-8")
+            source = scripts / f"file-{len([*scripts.iterdir()])}"
+            if each.file:
+                shutil.copyfile(each.file, source)
+            else:
+                source.write_text(each.content or "", encoding="utf-8")
             lines.append(f"mkdir {Path(each.path).parent}")
-            lines.append(f"upload {source}:{each.path}")
+            lines.append(f"upload {there / source.name}:{each.path}")
             lines += [f"chmod {each.mode.rjust(4, '0')}:{each.path}"] if each.mode else []
         lines += [f"run {script(text)}" for text in self.run_commands]
         lines += [f"firstboot {script(text)}" for text in self.first_boot]

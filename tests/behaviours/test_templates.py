@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import libvirt
 import pytest
-from harness import Project, Run, idle, kvmstate, pool, resource
+from harness import Project, Run, idle, kvmstate, pool, resource, until
+from ssh_server import OverSsh, Server
 from test_uploads import MIB
 
 from kvmstate.kinds import BY_NAME
+from kvmstate.kinds.volume import guestfs
 
 pytestmark = pytest.mark.real
 
@@ -312,3 +315,57 @@ def test_a_domain_of_a_template_is_there_to_be_found_and_does_not_run(
     assert project.todo("--prune") == {"delete": 1}, project.plan("--prune")
     project.converge(options=("--prune",))
     assert "tiny" not in {each.name() for each in connection.listAllDomains()}
+
+
+def test_an_image_is_built_on_a_host_that_has_the_tools(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, bin_ = Server(project.host, tmp_path), tmp_path / "bin"
+    bin_.mkdir()
+    with (tmp_path / "sshd_config").open("a") as file:
+        file.write(f"SetEnv PATH={bin_}:/usr/bin:/bin\n")
+    # whatever this machine, which is the host, has
+    installed = shutil.which("virt-sysprep")
+    monkeypatch.setattr(guestfs.shutil, "which", lambda name: None)
+    project = Project(OverSsh(**vars(project.host), reached=server.uri()), tmp_path / "far")
+    (project.folder / "note").write_text("from here")
+    build = {"compress": False, "operations": ["machine-id"], "files": [{"path": "/etc/note", "file": "note"}]}
+    of_file = template(project, build=build, format="raw")
+    of_volume = {**template(project, build=build, format="raw", source={"volume": "images/tiny-v1"})}
+    of_volume["metadata"] = {"name": "other"}
+    project.write(pool(), of_file, of_volume)
+    lacks = "there is no virt-sysprep here, and no virt-sysprep on the host, where the image is to be built"
+    assert installed or lacks in project.plan().out
+
+    # it writes what it was told to upload over the image's first bytes
+    (bin_ / "virt-sysprep").write_text(
+        "#!/bin/sh\n"
+        "[ $1 = --format ] && image=$4 && eval commands=\\$$#\n"
+        'echo "[   1.0] Customizing ${image##*/}"\n'
+        "dd if=\"$(sed -n 's/^upload \\(.*\\):.*/\\1/p' $commands)\" of=$image conv=notrunc 2>/dev/null\n"
+    )
+    (bin_ / "virt-sysprep").chmod(0o755)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    project.converge(pool(), of_file, of_volume)
+    for volume in ("tiny-v1", "other-v1"):
+        assert project.path(f"images/{volume}").read_bytes() == b"from here" + IMAGE[9:]
+        log = tmp_path / "state" / "kvmstate" / "builds" / f"images_{volume}.log"
+        assert f"[   1.0] Customizing {volume}\n" in log.read_text()
+
+    # what is interrupted ends there as well
+    (bin_ / "virt-sysprep").write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n")
+    of_file["spec"]["version"] = 2
+    project.write(pool(), of_file, of_volume)
+    process = project.start_apply(first="import shutil; shutil.which = lambda name: None")
+    until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "it builds")
+    process.kill()
+    process.wait()
+    pid = int((tmp_path / "pid").read_text())
+    until(lambda: not Path(f"/proc/{pid}").exists(), "it has ended")
+
+    # what fails is told, and begun again
+    (bin_ / "virt-sysprep").write_text(
+        "#!/bin/sh\necho 'virt-sysprep: error: no operating systems were found'\nexit 1\n"
+    )
+    assert "virt-sysprep: no operating systems were found" in project.apply().err
+    assert not [*Path("/var/tmp").glob(f"kvmstate-{16 * '[0-9a-f]'}")]

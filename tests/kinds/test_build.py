@@ -19,7 +19,7 @@ def test_what_the_tools_are_told(tmp_path: Path) -> None:
             "firstBoot": ["#!/bin/bash\necho once\n"],
         }
     )
-    lines = [line.replace(str(tmp_path), "DIR") for line in build.commands(tmp_path)]
+    lines = [line.replace(str(tmp_path), "DIR") for line in build.commands(tmp_path, tmp_path)]
     assert lines == [
         "install nginx,curl",
         "run-command id ops >/dev/null 2>&1 || useradd -m -s /bin/bash -G adm ops",
@@ -38,7 +38,7 @@ def test_what_the_tools_are_told(tmp_path: Path) -> None:
     assert (tmp_path / "script-1").read_text() == "#!/bin/sh\ntrue\nfalse\n"
     assert (tmp_path / "script-2").read_text() == "#!/bin/bash\necho once\n"
     kept = Build.model_validate({"operations": ["logfiles"]})
-    assert kept.commands(tmp_path) == []
+    assert kept.commands(tmp_path, tmp_path) == []
 
 
 def test_another_local_file_is_another_build(tmp_path: Path) -> None:

@@ -1,43 +1,64 @@
-"""An image is built by the tools of libguestfs, which look into it in a machine of their own.
+"""An image is built by the tools of libguestfs, which look into it in a machine of their own; here, or on the host.
 
 https://libguestfs.org/virt-sysprep.1.html, https://libguestfs.org/virt-sparsify.1.html
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import select
+import shlex
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from kvmstate.errors import HostError
+from kvmstate.host import Host, ssh
 from kvmstate.host.volumes import QCOW2_V3
 from kvmstate.kind.build import Build
 from kvmstate.kind.steps import Progress
 from kvmstate.kinds.volume import scratch
+from kvmstate.kinds.volume.spec import VolumeSpec
 from kvmstate.model.stopping import stopping
 
 SYSPREP, CUSTOMIZE, SPARSIFY, CONVERT = "virt-sysprep", "virt-customize", "virt-sparsify", "qemu-img"
 _INSTALL = "Debian: libguestfs-tools, Fedora: guestfs-tools"
+# On another machine: a command that ends when who has started it does, which ends its input
+_WATCHED = (
+    'exec 3<&0; LC_ALL=C "$@" </dev/null 3<&- & pid=$!; { cat <&3; kill $pid; } >/dev/null 2>&1 & exec 3<&-; wait $pid'
+)
 # As the tools tell what they do: seconds since their start, and what it is
 _TOLD = re.compile(rb"^\[ *[\d.]+\] (.*)$")
 
 
-def missing(build: Build) -> HostError | None:
-    """Why nothing can be built here, if nothing can."""
-    lacking = [name for name in _programs(build) if not shutil.which(name)]
-    if not lacking:
-        return None
-    return HostError(
-        f"there is no {' and no '.join(lacking)} here, where the image is to be built",
-        f"install it where kvmstate runs ({_INSTALL}), or take `build` out",
+def way(host: Host, spec: VolumeSpec) -> list[str]:
+    """The ssh command that leads to where a volume's content is built; empty where that is here. The copy of a volume
+    is built on the host, where that has the tools; a file, where they are missing here. What is encrypted has to be
+    built before. Raises HostError where neither can."""
+    assert spec.build
+    programs = _programs(spec.build)
+    here = [name for name in programs if not shutil.which(name)]
+    there: list[str] = []
+    is_there = bool(spec.content and spec.content.volume)
+    if ssh.is_ssh(host.address) and (is_there or here) and not spec.encryption:
+        there = host.sight.lacking(programs)
+        if not there:
+            return ssh.words(host.address, "-T", "-o", "BatchMode=yes", "-e", "none")
+    if not here:
+        return []
+    beyond = f", and no {' and no '.join(there)} on the host" if there else ""
+    raise HostError(
+        f"there is no {' and no '.join(here)} here{beyond}, where the image is to be built",
+        f"install it {'on one of them' if there else 'where kvmstate runs'} ({_INSTALL}), or take `build` out",
     )
 
 
@@ -75,13 +96,11 @@ def built(chunks: Iterable[bytes | int], build: Build, format_: str, name: str, 
                     file.write(chunk)
             file.truncate()
         with _log(name) as (log, said), tempfile.TemporaryDirectory(prefix="kvmstate-build-") as scripts:
-            words = _words(build, format_, path, Path(scripts))
-            steps = _Steps(progress, 8 + len(build.commands(Path(scripts))), said)
-            for each in words:
+            steps = _Steps(progress, said)
+            for each in _words(build, format_, path, Path(scripts), Path(scripts), steps):
                 _run(each, steps, log)
             if build.compress and format_ == "qcow2":
-                convert = [CONVERT, "convert", "-c", "-O", format_, "-o", f"compat={QCOW2_V3}"]
-                _run([*convert, "-f", format_, str(path), str(smaller)], steps, log)
+                _run(_smaller(path, smaller), steps, log)
                 os.replace(smaller, path)
             steps.end()
         return path.open("rb")
@@ -95,13 +114,42 @@ def built(chunks: Iterable[bytes | int], build: Build, format_: str, name: str, 
                 left.unlink()
 
 
-def _words(build: Build, format_: str, image: Path, scripts: Path) -> Iterator[list[str]]:
-    lines = build.commands(scripts)
+def build_there(way: list[str], path: str, build: Build, format_: str, name: str, progress: Progress) -> None:
+    """Have the image at this path of the host built, where it is. Raises HostError."""
+    with _log(name) as (log, said), tempfile.TemporaryDirectory(prefix="kvmstate-build-") as scripts:
+        # the same one each time: what a build that was killed has left goes with the next
+        folder, image = Path(f"/var/tmp/kvmstate-{hashlib.sha256(path.encode()).hexdigest()[:16]}"), Path(path)
+        steps, smaller = _Steps(progress, said), folder / "smaller"
+        words = [*_words(build, format_, image, Path(scripts), folder, steps)]
+        if build.compress and format_ == "qcow2":
+            # into the same file: another one would be another volume
+            words += [_smaller(image, smaller), ["cp", "--", str(smaller), path]]
+        packed = BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(scripts, ".")
+        unpack = f"umask 077 && rm -rf {folder} && mkdir {folder} && tar -C {folder} --no-same-owner -x"
+        sent = subprocess.run([*way, unpack], input=packed.getvalue(), capture_output=True, check=False)
+        try:
+            if sent.returncode:
+                why = sent.stderr.decode(errors="replace").strip()
+                raise HostError(
+                    f"nothing can be written to /var/tmp on the host: {why}", "log in once with ssh by hand"
+                )
+            for each in words:
+                _run(each, steps, log, way)
+            steps.end()
+        finally:
+            subprocess.run([*way, f"rm -rf {folder}"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+def _words(build: Build, format_: str, image: Path, scripts: Path, there: Path, steps: _Steps) -> Iterator[list[str]]:
+    lines = build.commands(scripts, there)
+    steps.expect(8 + len(lines))
     more = []
     if lines:
         commands = scripts / "commands"
         commands.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        more = ["--commands-from-file", str(commands)]
+        more = ["--commands-from-file", str(there / commands.name)]
     where = ["--format", format_, "-a", str(image)]
     if build.operations == []:
         if more:
@@ -113,11 +161,19 @@ def _words(build: Build, format_: str, image: Path, scripts: Path) -> Iterator[l
         yield [SPARSIFY, "--in-place", "--format", format_, str(image)]
 
 
+def _smaller(image: Path, into: Path) -> list[str]:
+    of = ["-f", "qcow2", "-O", "qcow2", "-o", f"compat={QCOW2_V3}"]
+    return [CONVERT, "convert", "-c", *of, str(image), str(into)]
+
+
 class _Steps:
     """How far it is: of so many steps, which are guessed."""
 
-    def __init__(self, progress: Progress, all_: int, log: IO[bytes]) -> None:
-        self._progress, self._all, self._done, self._log = progress, all_, 0, log
+    def __init__(self, progress: Progress, log: IO[bytes]) -> None:
+        self._progress, self._all, self._done, self._log = progress, 1, 0, log
+
+    def expect(self, all_: int) -> None:
+        self._all = all_
 
     def told(self, line: bytes) -> None:
         self._log.write(line + b"\n")
@@ -130,13 +186,12 @@ class _Steps:
         self._progress(self._all, self._all)
 
 
-def _run(words: list[str], steps: _Steps, log: Path) -> None:
-    """Raises HostError when it fails, and soon after this process is to stop."""
+def _run(words: list[str], steps: _Steps, log: Path, way: list[str] | None = None) -> None:
+    """Here, or where `way` leads. Raises HostError when it fails, and soon after this process is to stop."""
     steps.told(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {words[0]}".encode())
-    shown = {**os.environ, "LC_ALL": "C"}
-    with subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=shown
-    ) as process:
+    whole = [*way, shlex.join(["sh", "-c", _WATCHED, "sh", *words])] if way else words
+    shown, stdin = {**os.environ, "LC_ALL": "C"}, subprocess.PIPE if way else subprocess.DEVNULL
+    with subprocess.Popen(whole, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=shown) as process:
         last = b""
         try:
             for line in _lines(process):

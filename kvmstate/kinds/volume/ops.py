@@ -183,6 +183,11 @@ def steps(change: Change, at: Context) -> list[Step]:
     todo: list[Step] = []
     source: Source | None = None
     original: Original | None = None
+    way: list[str] = []
+    if spec.build:
+        from kvmstate.kinds.volume import guestfs  # few images are built
+
+        way = guestfs.way(host, spec)
     # before anything is deleted or made
     if moving:
         look = moving.look
@@ -206,7 +211,7 @@ def steps(change: Change, at: Context) -> list[Step]:
                 )
 
         todo.append(Step(f"look at {source.name}", prepare, looks=True))
-        if spec.build:
+        if spec.build and not way:
             run = partial(given.build, spec.build, spec.format, spec.capacity, change.id.name)
             todo.append(Step("build", run, looks=True))
         if how := spec.encryption:
@@ -270,6 +275,13 @@ def steps(change: Change, at: Context) -> list[Step]:
         if spec.capacity and not spec.encryption:
             grow(host, change.id, volumes.find(pool(), name), spec.capacity, at.gate.filling(change))
 
+    def build_there(progress: Progress) -> None:
+        assert spec.build is not None
+        volume = volumes.find(pool(), name)
+        at.gate.filling(change).check(volume)
+        guestfs.build_there(way, volume.path, spec.build, spec.format, change.id.name, progress)
+        pools.refresh(pool())
+
     def build_copy(progress: Progress) -> None:
         assert source is not None
         assert spec.build is not None
@@ -309,13 +321,15 @@ def steps(change: Change, at: Context) -> list[Step]:
     todo.append(Step(f"copy {original.name}" if original else "create", create))
     if moving:
         todo += [Step(f"copy {moving.old}", moving.copy), simple("move machines to it", moving.switch)]
-    if original and spec.build:
+    if original and spec.build and not way:
         from kvmstate.kinds.volume.content import Source
 
         source = Source(Content.model_construct(), name=original.name)
         todo.append(Step("build", build_copy))
     if source:
         todo.append(Step(f"upload {source.name}", upload))
+    if way:
+        todo.append(Step("build on the host", build_there))
     return todo
 
 

@@ -80,10 +80,12 @@ def _content(host: Host, change: Change) -> Fault | None:
     nor a volume before it is there."""
     content, spec = change.spec.content, change.spec
     if spec.build:
-        from kvmstate.kinds.volume.guestfs import missing
+        from kvmstate.kinds.volume.guestfs import way
 
-        if why := missing(spec.build):
-            return Fault(("build",), why.message, why.hint)
+        try:
+            way(host, spec)
+        except HostError as error:
+            return Fault(("build",), error.message, error.hint)
     try:
         if content and content.volume:
             with suppress(NotFound):
