@@ -230,6 +230,19 @@ def test_no_data_is_taken_for_a_seed(project: Project, connection: libvirt.virCo
     assert project.path("images/web-data").read_bytes() == project.path("images/foreign.iso").read_bytes() == held
 
 
+def test_a_seed_is_known_again_when_the_record_is_lost(project: Project, connection: libvirt.virConnect) -> None:
+    project.converge(pool(), NETWORK, web())
+    image = project.path("images/web-cloud-init.iso").read_bytes()
+    for secret in connection.listAllSecrets():
+        secret.undefine()
+    project.write(pool(), NETWORK, web(told={"hostname": "shop"}))
+    assert "what is there is not known to be a seed" in project.plan().out
+    project.write(pool(), NETWORK, web())
+    assert project.kvmstate("adopt", "--auto-approve").code == 0
+    project.converge()
+    assert project.path("images/web-cloud-init.iso").read_bytes() == image
+
+
 def test_a_machine_that_is_made_again_reads_the_newest_seed(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(pool(), NETWORK, web())
     connection.lookupByName("web").undefine()

@@ -23,7 +23,7 @@ EXTENDED_L2 = (8, 0, 0)
 
 def checked(host: Host, change: Change, entry: Entry | None) -> Change:
     """Said before anything is done."""
-    if (guarded := reseed.guarded(change, entry)) is not change:
+    if (guarded := reseed.guarded(host, change, entry)) is not change:
         return guarded
     why = None
     if change.action in (Action.CREATE, Action.REPLACE, Action.DELETE):

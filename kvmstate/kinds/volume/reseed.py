@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from kvmstate.host import Host, pools, volumes
 from kvmstate.kind import Scene
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry
-from kvmstate.model.resource import ResourceId
+from kvmstate.model.resource import Observed, ResourceId
 
 STAYS = "the seed stays as it is: it is read at the first boot alone"
 
@@ -21,14 +22,27 @@ def _is_of_machine(change: Change) -> bool:
     return bool(content and content.seed)
 
 
-def guarded(change: Change, entry: Entry | None) -> Change:
+def guarded(host: Host, change: Change, entry: Entry | None) -> Change:
     """Blocked, where what is there is not known to be a seed: that of a machine may be replaced at any time, and goes
-    with it, which data must not."""
+    with it, which data must not. Where nothing is on record, one that says what the manifest says is the seed."""
     if change.observed is None or not _is_of_machine(change) or any(map(_is_seed, entry.specs if entry else ())):
+        return change
+    if entry is None and _is_there(host, change, change.observed):
         return change
     why = "what is there is not known to be a seed, and may be data"
     hint = "give the seed another name: `name` in cloudInit"
     return replace(change, action=Action.REPLACE, blocked=why, hint=hint)
+
+
+def _is_there(host: Host, change: Change, seen: Observed) -> bool:
+    from kvmstate.kinds.volume.seed import iso  # few records are lost
+
+    assert change.desired
+    image, (pool, _, name) = iso(change.desired.spec.content.seed), change.id.name.partition("/")
+    if seen.config.capacity != len(image):
+        return False
+    pieces = volumes.download(host.connection, volumes.find(pools.find(host.connection, pool), name))
+    return b"".join(bytes(piece) for piece in pieces) == image
 
 
 def _is_seed(spec: Mapping[str, Any]) -> bool:
