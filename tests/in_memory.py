@@ -25,6 +25,7 @@ CAPABILITIES = """
 """
 _NOT_THERE = {
     "domain": libvirt.VIR_ERR_NO_DOMAIN,
+    "interface": libvirt.VIR_ERR_NO_INTERFACE,
     "network": libvirt.VIR_ERR_NO_NETWORK,
     "nwfilter": libvirt.VIR_ERR_NO_NWFILTER,
     "pool": libvirt.VIR_ERR_NO_STORAGE_POOL,
@@ -33,6 +34,7 @@ _NOT_THERE = {
 }
 _XML_INACTIVE = {
     "domain": libvirt.VIR_DOMAIN_XML_INACTIVE,
+    "interface": libvirt.VIR_INTERFACE_XML_INACTIVE,
     "network": libvirt.VIR_NETWORK_XML_INACTIVE,
     "nwfilter": 0,
     "pool": libvirt.VIR_STORAGE_XML_INACTIVE,
@@ -48,8 +50,14 @@ class NotThere(libvirt.libvirtError):
         self.err = (_NOT_THERE[kind], libvirt.VIR_FROM_NONE, f"there is no {kind} {name}", 0, "", "", "", 0, 0)
 
 
+class Malformed(libvirt.libvirtError):
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.err = (libvirt.VIR_ERR_XML_ERROR, libvirt.VIR_FROM_INTERFACE, message, 0, "", "", "", 0, 0)
+
+
 class Thing:
-    """A domain, network, network filter, pool or volume, as its methods in libvirt-python have it."""
+    """A domain, host interface, network, network filter, pool or volume, as its methods in libvirt-python have it."""
 
     def __init__(self, connection: Connection, text: str, active: str | None = None) -> None:
         self._connection = connection
@@ -112,6 +120,14 @@ class Thing:
     def listAllPorts(self, flags: int) -> list[Any]:
         """No machine's interface has one here: they are found by what machines say."""
         return []
+
+    # of an interface
+
+    def create(self, flags: int) -> None:
+        self.active = self.text
+
+    def destroy(self, flags: int) -> None:
+        self.active = None
 
     # of a volume
 
@@ -225,6 +241,22 @@ class Connection:
     def networkDefineXML(self, text: str) -> Thing:
         return self.define(text)
 
+    def changeBegin(self, flags: int) -> None:
+        """Nothing fails here that would be taken back."""
+
+    changeCommit = changeBegin
+
+    def listAllInterfaces(self, flags: int) -> list[Thing]:
+        return self.all("interface")
+
+    def interfaceLookupByName(self, name: str) -> Thing:
+        return self.find("interface", name)
+
+    def interfaceDefineXML(self, text: str, flags: int) -> Thing:
+        if "type" not in document(text).attrib:
+            raise Malformed("missing required attribute 'type'")
+        return self.define(text)
+
     def numOfNWFilters(self) -> int:
         return len(self.all("nwfilter"))
 
@@ -248,14 +280,17 @@ class Connection:
 
 
 class MemoryHost(Host):
-    """A host of these objects; those that are of use only when they run do: networks, and pools. Nobody can look at its
-    files past libvirt."""
+    """A host of these objects; those that are of use only when they run do: networks, pools and interfaces. Nobody can
+    look at its files past libvirt."""
 
     def __init__(self, *texts: str) -> None:
         super().__init__(Connection(), "qemu+tls://memory/system")
         self.library_version = (9, 0, 0)
         for text in texts:
             self.add(text, text)
+
+    def reach_again(self) -> None:
+        """It is in this process."""
 
     def add(self, text: str, active: str | None = None) -> Thing:
         thing: Thing = self.connection.add(text, active)

@@ -26,6 +26,8 @@ def resource(address: str, lifecycle: dict[str, Any] | None = None, **spec: Any)
         spec = {"pool": name.partition("/")[0], "capacity": "1MiB", **spec}
     if kind == "pool":
         spec = {"type": "dir", "target": {"path": f"/pools/{name}"}, **spec}
+    if kind == "interface":
+        spec = {"type": "ethernet", **spec}
     if kind == "secret":
         spec = {"usage": "ceph", "value": {"from": "key", "data": "c2VjcmV0"}, **spec}
     if kind == "domain":
@@ -44,6 +46,8 @@ def entry(resource: Resource, uuid: str = "", **more: Any) -> Entry:
 
 
 def uuid_of(id: ResourceId) -> str:
+    if id.kind == "interface":
+        return ""
     if id.kind == "volume":
         return f"key:/pools/{id.name}"
     return f"00000000-0000-4000-8000-{sum(map(ord, str(id))):012d}"
@@ -62,6 +66,8 @@ def xml(address: str, inner: str = "") -> str:
         inner = inner or "<target><path>PATH</path><format type='qcow2'/></target>"
         sized = f"<capacity unit='bytes'>{1 << 20}</capacity>"
         return f"<volume>{head}{sized}{inner}</volume>".replace("PATH", f"/pools/{name}")
+    if kind == "interface":
+        return f"<interface type='ethernet' name='{name}'>{inner}</interface>"
     uuid = f"<uuid>{uuid_of(id_(address))}</uuid>"
     if kind == "nwfilter":
         return f"<filter name='{name}' chain='root'>{uuid}{inner}</filter>"
@@ -79,12 +85,12 @@ def xml(address: str, inner: str = "") -> str:
 
 
 def host(*addresses: str, off: tuple[str, ...] = (), **texts: str) -> MemoryHost:
-    """A host that has these; networks and pools are active, but those that are `off`; machines are off, but those that
-    end in `!`, which run. `texts` is what is in the XML of some, by their names."""
+    """A host that has these; interfaces, networks and pools are active, but those that are `off`; machines are off, but
+    those that end in `!`, which run. `texts` is what is in the XML of some, by their names."""
     made = MemoryHost()
     for address in addresses:
         text = xml(address.rstrip("!"), texts.get(id_(address.rstrip("!")).name.rpartition("/")[2], ""))
-        runs = address.endswith("!") or (address.startswith(("network/", "pool/")) and address not in off)
+        runs = address.endswith("!") or (address.startswith(("interface/", "network/", "pool/")) and address not in off)
         made.add(text, text if runs else None)
     return made
 

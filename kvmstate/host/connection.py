@@ -129,6 +129,11 @@ class Host:
         with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
             return [answer for answers in pool.map(run, shares) for answer in answers]
 
+    def reach_again(self) -> None:
+        """Connect once more, as this connection was made, to see that it can be done. Raises ConnectionFailed."""
+        with open_host(self.address):
+            pass
+
     def know(self, known: dict[VolumeRef | str, str | None]) -> None:
         """Say which volumes manifests and the record name; see HostLookup."""
         if known != self.known:

@@ -31,6 +31,7 @@ _NOT_FOUND = {
     libvirt.VIR_ERR_NO_DOMAIN,
     libvirt.VIR_ERR_NO_NETWORK,
     libvirt.VIR_ERR_NO_NWFILTER,
+    libvirt.VIR_ERR_NO_INTERFACE,
     libvirt.VIR_ERR_NO_STORAGE_POOL,
     libvirt.VIR_ERR_NO_STORAGE_VOL,
     libvirt.VIR_ERR_NO_SECRET,

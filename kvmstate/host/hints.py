@@ -189,6 +189,11 @@ HINTS = (
         "one in an apply before this one; a security group has no variables but IP and MAC",
     ),
     (
+        r"there is another transaction running",
+        "somebody changes the host's interfaces at this moment, or was cut off: `virsh iface-rollback` there ends "
+        "that, and brings back what was before it",
+    ),
+    (
         r"is not active",
         "start it first, or let its manifest say active: true",
     ),

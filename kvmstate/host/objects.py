@@ -83,6 +83,18 @@ class NetworkFilter(Handle):
     word = "network filter"
 
 
+class HostInterface(Handle):
+    """https://libvirt.org/html/libvirt-libvirt-interface.html
+
+    It has no UUID: a host has one of a name. `raw` is libvirt's, or what another driver has of that kind, see
+    `kvmstate.host.host_interfaces`.
+    """
+
+    type = "interface"
+    word = "host interface"
+    uuid = ""
+
+
 class Pool(Handle):
     """https://libvirt.org/html/libvirt-libvirt-storage.html"""
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lxml import etree
 
 from kvmstate.errors import ConnectionFailed, HostError, NotFound, Unseen
-from kvmstate.host import domains, managed_secrets, network_filters, networks, objects, pools, volumes
+from kvmstate.host import domains, host_interfaces, managed_secrets, network_filters, networks, objects, pools, volumes
 from kvmstate.host.connection import LASTING
 from kvmstate.host.faults import faults
 from kvmstate.host.files import File, Files, below, normal, read
@@ -248,6 +248,23 @@ class Uses:
                 if through & named.networks or bridges & named.bridges
             }
 
+    def of_interface(self, name: str) -> set[User]:
+        """Machines and networks that an interface of the host is in the way of, and interfaces that are on it."""
+        with self._lock:
+            self._look()
+            through = {each.name for each in self._networks if name in each.through}
+            found = {
+                User(ResourceId("domain", named.name))
+                for named in self._domains.values()
+                if name in named.bridges or through & named.networks
+            }
+            above = {
+                User(ResourceId(each.type, each.name))
+                for each in host_interfaces.all_interfaces(self._host)
+                if each.name != name and name in below_interface(host_interfaces.xml(each))
+            }
+            return found | above | {User(ResourceId(Network.type, each)) for each in through}
+
     def of_filter(self, name: str) -> set[User]:
         """Machines with an interface that a network filter is for, and other filters that refer to it."""
         with self._lock:
@@ -313,6 +330,8 @@ class Uses:
                 self._layers[at].discard(layer)
         if any(id_.kind == NetworkFilter.type for id_ in changed):
             self._holds["filters"] = -math.inf
+        if any(id_.kind == Network.type for id_ in changed):
+            self._read_networks()
         if any(id_.kind == Pool.type for id_ in changed):
             self._holds["pools"] = -math.inf
         if names := {id_.name for id_ in changed if id_.kind == "domain"}:
@@ -368,7 +387,7 @@ class Uses:
         # of those that this run has deleted nothing is kept
         kept = domains.kept_states(host.connection, names) if listed else {}
         if names is None:
-            self._networks = host.each(_network, networks.all_networks(host.connection))
+            self._read_networks()
         glimpse = self._glimpse("domain") if names is None else {}
 
         def read(domain: Domain) -> Named | None:
@@ -403,6 +422,9 @@ class Uses:
         if glimpse is None or time.monotonic() >= glimpse.until:
             return {}
         return {name: texts for name, texts in glimpse.texts.items() if ResourceId(type_, name) not in self._changed}
+
+    def _read_networks(self) -> None:
+        self._networks = self._host.each(_network, networks.all_networks(self._host.connection))
 
     def _read_filters(self) -> float:
         self._filters = dict(self._host.each(_filter, network_filters.all_filters(self._host.connection)))
@@ -580,6 +602,11 @@ def _network(network: Network) -> _Network:
     bridge = next((each.get("name", "") for each in root.iterfind("bridge")), "")
     devices = {each.get("dev", "") for path in ("forward", "forward/interface") for each in root.iterfind(path)}
     return _Network(network.name, bridge, {bridge, *devices})
+
+
+def below_interface(text: str) -> set[str]:
+    """The interfaces that one of the host is made of."""
+    return {each.get("name", "") for each in document(text).iterfind(".//interface")}
 
 
 def _filter(each: NetworkFilter) -> tuple[ResourceId, set[str]]:

@@ -59,7 +59,9 @@ class Kind:
     its XML keeps what others write into it. `cannot_rename`: why, and what people can do instead. `folder` is that of
     imported manifests, `shape` and `brackets` are how Graphviz and Mermaid draw it, `also` is what other tools call it.
     Of the fields `decided` a plan is out of date when their value on the host has changed since. Of a kind that
-    `rolls_out`, such as machines, no more are down at a time than the project's file lets be. A kind that is not
+    `rolls_out`, such as machines, no more are down at a time than the project's file lets be. Of a kind that is
+    `of_host` the host has more than anybody declares: others may name one that is nowhere declared, and `import --all`
+    leaves them alone. A kind that is not
     `on_host` lives in manifests alone: it has no object there and no `ops`, and plans leave it out. Either it
     `is_policy`, with a module `policy`, or it may `expand`: its document yields other resources. What is wrong with
     those is said at the document; a ValueError says why there are none. A document of a kind that `inherits` may name,
@@ -86,6 +88,7 @@ class Kind:
     inherits: str = ""
     inherited_by: str = ""
     rolls_out: bool = False
+    of_host: bool = False
     expand: Callable[[Resource], Iterable[Resource]] | None = None
 
     @cached_property

@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 
 ALL_KINDS = (
     Kind(
+        "HostInterface",
+        "interface",
+        "A bridge, VLAN, bond or card of the host.",
+        "kvmstate.kinds.host_interface",
+        "interfaces",
+        has_uuid=False,
+        of_host=True,
+        cannot_rename=(
+            "an interface's name is what its kernel and all that use it know it by",
+            "declare it under both names, have all refer to the new one, and take the old one out then",
+        ),
+        shape="trapezium",
+        brackets=("[/", "\\]"),
+        also=("iface", "nic", "bond", "vlan", "hostbridge", "nodenetworkconfigurationpolicy"),
+    ),
+    Kind(
         "Network",
         "network",
         "A virtual network: NAT, routed, open, isolated, or a host bridge.",

@@ -426,7 +426,7 @@ def _dangling(
         for id_, resource in desired.items()
         if id_ in scope
         for ref in references(resource.spec)
-        if ref.target not in desired
+        if ref.target not in desired and not BY_WORD[ref.target.kind].of_host
     ]
     present, unseen = look(host, {ref.target for _, ref in missing})
     problems: Problems = {}

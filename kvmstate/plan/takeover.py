@@ -38,7 +38,8 @@ _OWN = re.compile(
 
 def everything(host: Host) -> list[ResourceId]:
     """What `kvmstate import --all` takes."""
-    return [ResourceId(kind.word, name) for kind in ON_HOST for name in sorted(kind.ops.names(host) - kind.says.given)]
+    kinds = (kind for kind in ON_HOST if not kind.of_host)
+    return [ResourceId(kind.word, name) for kind in kinds for name in sorted(kind.ops.names(host) - kind.says.given)]
 
 
 class Takeovers:

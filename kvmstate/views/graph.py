@@ -15,11 +15,16 @@ from kvmstate.views.formats.markdown import framed
 def _edges(resources: Iterable[Resource]) -> Iterator[tuple[ResourceId, ResourceId]]:
     seen = set()
     resources = list(resources)
+    declared = {resource.id for resource in resources}
     selected = {
         policy.resource.id: [each.id for each in resources if policy.selects(each)] for policy in policies(resources)
     }
     for resource in resources:
-        targets = [ref.target for ref in references(resource.spec)]
+        targets = [
+            ref.target
+            for ref in references(resource.spec)
+            if ref.target in declared or not BY_WORD[ref.target.kind].of_host
+        ]
         for target in [*targets, *selected.get(resource.id, ())]:
             if (edge := (resource.id, target)) not in seen:
                 seen.add(edge)

@@ -35,6 +35,9 @@ CALLS = {
     ("domains", "tried", "undefineFlags"): TRIED,
     ("domains", "remove_trials", "undefineFlags"): TRIED,
     ("domains", "rename", "rename"): "keeps everything; libvirt refuses a name that is taken",
+    ("host_interfaces", "_can_define", "interfaceDefineXML"): "a document that every driver refuses",
+    ("host_interfaces", "apply", "interfaceDefineXML"): OVER,
+    ("host_interfaces", "remove", "undefine"): PERMIT,
     ("migrations", "send", "migrate3"): NEW,
     ("migrations", "send", "migrateToURI3"): NEW,
     ("networks", "define", "networkDefineXML"): OVER,
@@ -77,6 +80,7 @@ CALLS = {
 }
 # The functions of this package, which the names above are also names of
 PACKAGED = {
+    "host_interfaces",
     "networks",
     "network_filters",
     "pools",
@@ -132,7 +136,7 @@ def test_a_permit_is_asked_right_before_the_call() -> None:
 
 def test_what_is_defined_over_something_says_over_what() -> None:
     """`define` is for what is not there; outside of `host` it is called where nothing was observed only."""
-    modules = ("domains", "networks", "network_filters", "pools")
+    modules = ("domains", "host_interfaces", "networks", "network_filters", "pools")
     for module in modules:
         every = dict(functions(PACKAGE / "host" / f"{module}.py"))
         assert "check" in {call.func.attr for call in ast.walk(every["redefine"]) if is_method(call)}  # type: ignore[attr-defined]
@@ -144,6 +148,7 @@ def test_what_is_defined_over_something_says_over_what() -> None:
         if is_method(call) and ast.unparse(call.func) in {f"{m}.define" for m in modules}  # type: ignore[attr-defined]
     }
     assert defining == {
+        "kinds/host_interface/ops.py",
         "kinds/network/ops.py",
         "kinds/network/restart.py",
         "kinds/network_filter/ops.py",

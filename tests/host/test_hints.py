@@ -63,6 +63,7 @@ MESSAGES = [
     ("operation failed: Storage source conflict with pool: 'pp'", "pool pp has the same folder"),
     ("internal error: missing backend for pool type 9 (rbd)", "libvirt-daemon-driver-storage-rbd"),
     ("internal error: referenced filter 'nofilter' is missing", "nwfilter-list"),
+    ("Requested operation is not valid: there is another transaction running.", "virsh iface-rollback"),
     ("Cannot instantiate filter due to unresolvable variables or unavailable list elements: PORT", "value to PORT"),
     (
         "internal error: Failed to apply firewall rules /usr/sbin/iptables -w --table filter --list-rules: libvirt:  "

@@ -41,7 +41,7 @@ CALLS = {"state", "active", "autostart"}
 # Of these libvirt tells nothing; who hears of what they are in looks at them too
 UNHEARD = {"volume": "pool"}
 # and of these nobody hears: the daemon's regular look finds what has changed
-UNTOLD = {"nwfilter"}
+UNTOLD = {"nwfilter", "interface"}
 # of which there is nothing to start: each is there, or is not
 STATELESS = {"volume", "nwfilter", "secret"}
 # The parameters of a kind's functions, see kvmstate.kinds

@@ -46,7 +46,7 @@ class Nat(Section):
 
 
 class Interface(Section):
-    dev: str = xml("@dev", required=True, doc="A device of the host.")
+    dev: str = xml("@dev", required=True, ref="interface", doc="A device of the host.")
 
 
 class Forward(Section):
@@ -56,7 +56,7 @@ class Forward(Section):
         doc="nat, route, open (routed, without firewall rules); bridge (an existing host bridge, or macvtap over "
         "interfaces); private, vepa, passthrough (macvtap); hostdev (virtual functions of a network card).",
     )
-    dev: str | None = xml("@dev", doc="Forward through this host interface only.")
+    dev: str | None = xml("@dev", ref="interface", doc="Forward through this host interface only.")
     nat: Nat | None = xml("nat", whole=True, doc="Of mode nat: to which addresses and ports.")
     interfaces: list[Interface] = xml_list(
         "interface", key="dev", whole=True, effect=Effect.LIVE, doc="The pool that guests get one of, of macvtap modes."

@@ -20,7 +20,7 @@ from kvmstate.xmlbind.path import parse_path
 
 
 class Bridge(Section):
-    name: str | None = xml("@name", max_length=15, doc="The bridge device on the host.")
+    name: str | None = xml("@name", max_length=15, ref="interface", doc="The bridge device on the host.")
     stp: bool | None = xml("@stp", ON_OFF, doc="Spanning tree.")
     delay: int | None = xml("@delay", ge=0, doc="Seconds until a new port forwards, with the spanning tree.")
     mac_table_manager: Literal["kernel", "libvirt"] | None = xml(

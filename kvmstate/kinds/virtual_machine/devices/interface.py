@@ -122,14 +122,18 @@ class Interface(Device):
         doc="Unique in this machine. Default: the network's name (then NETWORK-2, …).",
     )
     network: str | None = xml("source", _source("network"), ref="network", effect=Effect.LIVE, doc="A virtual network.")
-    bridge: str | None = xml("source", _source("bridge"), effect=Effect.LIVE, doc="Instead: a bridge of the host.")
+    bridge: str | None = xml(
+        "source", _source("bridge"), effect=Effect.LIVE, ref="interface", doc="Instead: a bridge of the host."
+    )
     type: Type | None = xml(
         ".",
         Element(_read_type, _write_type),
         doc="Instead of both: user (QEMU's own network), direct (macvtap on a device of the host's), ethernet (a tap "
         "device), hostdev (a network card), vhostuser, vdpa, or sockets to other guests.",
     )
-    device: str | None = xml("source/@dev", pattern=r"^[A-Za-z0-9_./:-]+$", doc="The host's, of direct and vdpa.")
+    device: str | None = xml(
+        "source/@dev", ref="interface", pattern=r"^[A-Za-z0-9_./:-]+$", doc="The host's, of direct and vdpa."
+    )
     mode: Literal["vepa", "bridge", "private", "passthrough", "server", "client"] | None = xml(
         "source/@mode", lasting=True, doc="Of direct, how guests on one device see each other; of vhostuser, who calls."
     )
