@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import click
@@ -19,9 +20,6 @@ from kvmstate.cli.formats import asked
 from kvmstate.errors import KvmstateError, UsageError
 from kvmstate.model.printable import harmless, one_line
 from kvmstate.views.formats import Output
-
-# pydantic would look through all installed packages for plugins of its own with every start
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 # As --help lists them. A command is a module of its name, which has `command`; MODULES names the others.
 GROUPS = {
@@ -136,8 +134,6 @@ def main(args: list[str] | None = None) -> None:
     # a command is over before its garbage matters: looking for it takes a sixth of a large plan's time, and taking
     # everything apart at the end a tenth
     gc.disable()
-    # it would look for them in every package that is installed
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     args = sys.argv[1:] if args is None else args
     code = run(args)
     if why := output.lost():
@@ -145,6 +141,15 @@ def main(args: list[str] | None = None) -> None:
         code = code if acts(args) else 1
     output.lost()
     os._exit(code)
+
+
+def _without_plugins() -> None:
+    """Have pydantic look for no plugins of its own: it would in every package that is installed, and even to be told
+    not to it loads the standard library's e-mail, which takes longer than all manifests of a small project."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    nothing = ModuleType("pydantic.plugin._loader")
+    nothing.get_plugins = tuple  # type: ignore[attr-defined]
+    sys.modules.setdefault(nothing.__name__, nothing)
 
 
 def _interrupted(number: int, frame: object) -> None:
@@ -171,6 +176,7 @@ def acts(args: Sequence[str]) -> bool:
 def run(args: list[str] | None = None) -> int:
     """The exit code of a command; errors have been printed."""
     args = sys.argv[1:] if args is None else args
+    _without_plugins()
     if _is_stream(args):
         from kvmstate.views.apply_json import say_version
 

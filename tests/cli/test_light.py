@@ -24,6 +24,7 @@ HEAVY = {
     "watchdog",
     "structlog",
     "http.server",
+    "importlib.metadata",
 }
 
 
