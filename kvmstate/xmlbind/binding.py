@@ -227,8 +227,7 @@ class Binding:
     @property
     def is_looked_for(self) -> bool:
         """Whether the tags on the way to it do not tell which element it is."""
-        alone = not self.repeated and self._picks
-        return bool(self._tags) or alone or not all(step.is_plain for step in self.path.steps)
+        return bool(self._tags) or not all(step.is_plain for step in self.path.steps)
 
     @cached_property
     def _picks(self) -> bool:

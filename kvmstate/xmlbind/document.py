@@ -136,7 +136,8 @@ def _take(
                 if (value := convert(text)) is not None:
                     values[name] = value
         for b in place.whole:
-            if (value := read(b, node, lookup, fields)) is not None:
+            one = node if b.picks(node) else next(filter(b.picks, node.itersiblings(node.tag)), None)
+            if one is not None and (value := read(b, one, lookup, fields)) is not None:
                 values[b.name] = value
     for b in place.items:
         if b.picks(node) and (value := read(b, node, lookup, fields)) is not None:
