@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from kvmstate.host import domains
 from kvmstate.host.connection import Host
-from kvmstate.host.uses import User
+from kvmstate.host.named import User
 
 
 def busy(host: Host, users: Iterable[User]) -> list[User]:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     # libvirt is loaded when a host is first talked to
     from kvmstate.host import Host
     from kvmstate.host.clients import Client
+    from kvmstate.host.named import User
     from kvmstate.host.objects import Handle
     from kvmstate.host.permit import Permit
-    from kvmstate.host.uses import User
     from kvmstate.kind.policy import Policy
     from kvmstate.kind.steps import Step
     from kvmstate.model.inventory import Entry, Inventory

@@ -12,7 +12,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
 
 if TYPE_CHECKING:
-    from kvmstate.host.uses import User
+    from kvmstate.host.named import User
 
 
 def by(change: Change) -> ResourceId | None:

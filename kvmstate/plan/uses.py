@@ -15,7 +15,7 @@ from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import remade
 
 if TYPE_CHECKING:
-    from kvmstate.host.uses import User
+    from kvmstate.host.named import User
 
 
 def users(host: Host, change: Change) -> set[User]:

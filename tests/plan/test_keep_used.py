@@ -9,7 +9,7 @@ import pytest
 from scene import change, host, id_, resource, seen
 
 from kvmstate.errors import ConnectionFailed, HostError
-from kvmstate.host.uses import User
+from kvmstate.host.named import User
 from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.effect import Effect
 from kvmstate.model.resource import Lifecycle, Resource, ResourceId

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import Host
-from kvmstate.host.uses import User
+from kvmstate.host.named import User
 from kvmstate.kind import Fault
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry

@@ -40,7 +40,7 @@ from kvmstate.xmlbind import document, owning, parse, patch, to_text
 from kvmstate.xmlbind.path import parse_path
 
 if TYPE_CHECKING:
-    from kvmstate.host.uses import User
+    from kvmstate.host.named import User
     from kvmstate.kinds.volume.content import Source
 
 # libvirt makes an image with tables of at most so many bytes
