@@ -24,7 +24,11 @@ class Watchdog(Device):
 
     @classmethod
     def settle(cls, root: etree._Element) -> None:
-        """The others are on no bus where they would have an address."""
-        for place in root.findall("devices/watchdog/address"):
-            if (watchdog := place.getparent()) is not None and watchdog.get("model") in ("ib700", "diag288"):
-                drop(place)
+        """The others are on no bus where they would have an address, and libvirt wants one action of all of them."""
+        for watchdog in root.findall("devices/watchdog"):
+            if watchdog.get("model") in ("ib700", "diag288"):
+                for place in watchdog.findall("address"):
+                    drop(place)
+            if watchdog.get("model") != "itco":
+                for chipset in root.findall("devices/watchdog[@model='itco']"):
+                    chipset.set("action", watchdog.get("action", "reset"))
