@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from lxml import etree
 
 from kvmstate.host import Host, acceleration
@@ -40,6 +42,14 @@ def obvious(node: etree._Element) -> None:
             drop(os)
 
 
+def _leave_free(devices: etree._Element, named: set[int]) -> None:
+    """Have no port at the places of controllers that the manifest names."""
+    if named:
+        free = (index for index in count() if index not in named)
+        for controller, index in zip(devices, free, strict=False):
+            controller.set("index", str(index))
+
+
 def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
     """The document that a new domain's spec is written into."""
     if spec.remainder:
@@ -63,4 +73,5 @@ def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
         # without any, all are libvirt's
         for model in ("pcie-root", *["pcie-root-port"] * ports) if ports else ():
             etree.SubElement(devices, "controller", type="pci", model=model)
+        _leave_free(devices, {each.index for each in spec.controllers if each.type == "pci"})
     return node

@@ -78,9 +78,14 @@ class Controller(Device):
     def type(self) -> str:
         return _NAME.fullmatch(self.name)[1]  # type: ignore[index]
 
+    @property
+    def index(self) -> int:
+        return int(_NAME.fullmatch(self.name)[2])  # type: ignore[index]
+
     @classmethod
     def is_one(cls, node: etree._Element) -> bool:
         if node.get("model") not in _ROOTS or node.find("pcihole64") is not None:
             return True
         target = node.find("target")
-        return target is not None and ("hotplug" in target.attrib or target.find("node") is not None)
+        said = {"hotplug", "memReserve"}
+        return target is not None and (not said.isdisjoint(target.attrib) or target.find("node") is not None)
