@@ -29,6 +29,7 @@ from kvmstate.kinds.virtual_machine.devices.base import Owner, item_named, items
 from kvmstate.kinds.virtual_machine.devices.interface import named_interfaces
 from kvmstate.kinds.virtual_machine.portable import portable, secrets
 from kvmstate.kinds.virtual_machine.rebuild import rebuild
+from kvmstate.kinds.virtual_machine.refusals import refuse_disk_weights
 from kvmstate.kinds.virtual_machine.removed import removed
 from kvmstate.kinds.virtual_machine.settings import Cpu
 from kvmstate.kinds.virtual_machine.settle import settle
@@ -384,7 +385,7 @@ def judge(at: Scene) -> None:
 def judged(host: Host, change: Change, entry: Entry | None) -> Change:
     """What a revert that was cut off has left off, is not started on disks that nobody chose."""
     change = keep_what_was_written_elsewhere(host, keep_what_lies_above(host, change, entry), entry)
-    change, seen = keep_layers_elsewhere(host, change), change.observed
+    change, seen = refuse_disk_weights(host, keep_layers_elsewhere(host, change)), change.observed
     if seen and installation.read(seen.xml):
         from kvmstate.kinds.virtual_machine import install  # few machines are installed
 
