@@ -57,11 +57,16 @@ def pool(name: str = "images") -> dict[str, Any]:
     return resource("StoragePool", name, type="dir", target={"path": f"/var/lib/libvirt/behaviours/{name}"})
 
 
-def until(holds: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    """What `holds` gives as soon as it is true; fails with `what` when it never is."""
+# how many times longer than usual a test waits, where much else runs
+PATIENCE = float(os.environ.get("KVMSTATE_PATIENCE", "1"))
+
+
+def until(holds: Callable[[], Any], what: str | Callable[[], str], seconds: float = 60) -> Any:
+    """What `holds` gives as soon as it is true; fails with `what`, as it is then, when it never is."""
+    seconds *= PATIENCE
     end = time.monotonic() + seconds
     while not (value := holds()):
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what if isinstance(what, str) else what()}"
         time.sleep(0.02)
     return value
 
@@ -218,7 +223,7 @@ class Guest:
             lines = [line for line in self.said().split("\n")[:-1] if line.startswith("guest: up")]
             return re.search(pattern, lines[-1]) if lines else None
 
-        match: re.Match[str] = until(last, f"{pattern!r} on the console, which says:\n{self.said()[-1000:]}")
+        match: re.Match[str] = until(last, lambda: f"{pattern!r} on the console, which says:\n{self.said()[-1000:]}")
         return match
 
     def boot(self) -> str:

@@ -126,6 +126,7 @@ def test_random_edits_of_a_running_machine(
             for place, mac in zip(wanted, _in_order(web), strict=True):
                 assert known.setdefault(place, mac) == mac, at
         assert tiny.boot() == boot, at
+        print(at)
         web.destroy()
         web.create()
         until(lambda boot=boot: tiny.boot() != boot, "it boots again")  # type: ignore[misc]
