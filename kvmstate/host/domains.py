@@ -31,6 +31,8 @@ UNSUPPORTED = {
     libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,
     libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
 }
+# The same of what it has just defined
+NOT_LIVE = UNSUPPORTED | {libvirt.VIR_ERR_CONFIG_UNSUPPORTED}
 # So many are looked up one by one; for more it is quicker to list all
 FEW = 5
 

@@ -26,7 +26,7 @@ from kvmstate.xmlbind.path import NAMESPACES, parse_path
 Handler = Callable[[Domain, Fields], None]
 Path = Sequence[str]
 # What others need comes first, and goes last
-_NEEDED = ("iothreads", "iothreadids", "controllers")
+_NEEDED = ("iothreads", "iothreadids", "throttleGroups", "controllers")
 
 
 def steps(host: Host, change: Change, fields: Iterable[FieldChange]) -> list[Step]:
@@ -46,7 +46,7 @@ def _step(host: Host, change: Change, handler: Handler, fields: Fields) -> Step:
         except NotLive as error:
             raise NotLive(error.message, error.hint, tuple(f.where for f in fields)) from error
         except HostError as error:
-            if error.code in domains.UNSUPPORTED:
+            if error.code in domains.NOT_LIVE:
                 raise NotLive(error.message, "", tuple(f.where for f in fields)) from error
             raise
 

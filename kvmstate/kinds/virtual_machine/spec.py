@@ -86,7 +86,7 @@ from kvmstate.kinds.virtual_machine.settings import (
 from kvmstate.kinds.virtual_machine.settings.names import MachineName
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model import resource as resources
-from kvmstate.model.effect import Effect, Scaling, Where
+from kvmstate.model.effect import Effect, Given, Scaling, Where
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
 from kvmstate.model.reference import Lookup, VolumeRef
@@ -357,7 +357,10 @@ class VirtualMachineSpec(Spec):
     )
     default_iothread: DefaultIoThread | None = xml("defaultiothread", doc="QEMU's main loop, where it serves disks.")
     throttle_groups: list[ThrottleGroup] = xml_list(
-        "throttlegroups/throttlegroup", key="name", doc="Limits that disks share, by their `throttleFilters`."
+        "throttlegroups/throttlegroup",
+        key="name",
+        effect=Given(Effect.LIVE, unset=Effect.RESTART),
+        doc="Limits that disks share, by their `throttleFilters`.",
     )
     cputune: Cputune | None = xml("cputune", in_parts=True, doc="Where its CPUs run, and how much.")
     numatune: Numatune | None = xml("numatune", in_parts=True, doc="From where in the host its memory comes.")

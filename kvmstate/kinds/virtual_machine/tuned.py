@@ -20,6 +20,10 @@ from kvmstate.xmlbind import document, parse
 Fields = Sequence[FieldChange]
 # How libvirt calls those that it does not call as its XML does
 _SCHEDULER = {"shares": "cpu_shares", "period": "vcpu_period", "quota": "vcpu_quota"}
+_IOTHREAD = {
+    **{name: name for name in ("thread_pool_min", "thread_pool_max", "poll_grow", "poll_shrink")},
+    "poll_max": "poll_max_ns",
+}
 
 
 def running(domain: Domain) -> VirtualMachineSpec:
@@ -83,7 +87,7 @@ def block_devices(domain: Domain, fields: Fields) -> None:
             old, new = (
                 getattr(value, name, None) if len(field.path) == 3 else value for value in (field.old, field.new)
             )
-            if old != new:
+            if old != new and (new or name != "weight"):
                 found.setdefault(f"device_{name}", []).append(f"{path},{new or 0}")
     if found:
         tuning.set_block_weights(domain, {name: ",".join(pairs) for name, pairs in found.items()})
@@ -94,6 +98,17 @@ def disk_limits(domain: Domain, fields: Fields) -> None:
     named = {"group": "group_name"}
     limits = {named.get(name, name): f.new or 0 for f in fields for name in (to_snake(f.path[-1]),)}
     tuning.set_disk_limits(domain, disk.target, limits)
+
+
+def throttle_groups(domain: Domain, fields: Fields) -> None:
+    """Give groups all that is defined of them by now: 0 takes a limit away, and a burst lasts a second at least."""
+    changed = {str(field.path[1]) for field in fields}
+    for group in parse(VirtualMachineSpec, document(domains.xml(domain))).throttle_groups:
+        if group.name in changed:
+            limits = group.model_dump(exclude={"name"})
+            tuning.set_throttle_group(
+                domain, group.name, {name: value or int(name.endswith("_length")) for name, value in limits.items()}
+            )
 
 
 def perf_events(domain: Domain, fields: Fields) -> None:
@@ -115,7 +130,7 @@ def iothreads(domain: Domain, fields: Fields) -> None:
         tuning.add_iothread(domain, number)
     defined = parse(VirtualMachineSpec, document(domains.xml(domain))).iothreadids
     for each in defined:
-        told = {name: getattr(each, name) for name in ("thread_pool_min", "thread_pool_max")}
+        told = {named: getattr(each, name) for name, named in _IOTHREAD.items()}
         changed = each.id not in have or any(str(each.id) == f.path[1] for f in fields if len(f.path) > 2)
         if changed and (told := {name: value for name, value in told.items() if value is not None}):
             tuning.set_iothread(domain, each.id, told)
@@ -141,5 +156,6 @@ HANDLERS: dict[str, Callable[[Domain, Fields], None]] = {
     "iothreads": iothreads,
     "iothreadids": iothreads,
     "memballoon.statsPeriod": balloon_period,
+    "throttleGroups": throttle_groups,
     "disks[].iotune": disk_limits,
 }

@@ -59,34 +59,11 @@ class IoThread(Section):
     id: int = xml("@id", required=True, ge=1)
     thread_pool_min: int | None = xml("@thread_pool_min", effect=SETTABLE, ge=0)
     thread_pool_max: int | None = xml("@thread_pool_max", effect=SETTABLE, ge=0)
-    poll_max: int | None = xml("poll/@max", ge=0, doc="Nanoseconds that it polls at most before it sleeps.")
-    poll_grow: int | None = xml("poll/@grow", ge=0, doc="By how much that grows; 0: QEMU's own.")
-    poll_shrink: int | None = xml("poll/@shrink", ge=0, doc="By how much that shrinks; 0: at once.")
-
-
-class ThrottleGroup(Section):
-    """Limits that disks share, each beside its own: see `throttleFilters` of disks."""
-
-    name: str = xml("group_name", required=True, pattern=r"^[A-Za-z0-9_.-]+$")
-    total_bytes_sec: int | None = xml("total_bytes_sec", ge=1)
-    read_bytes_sec: int | None = xml("read_bytes_sec", ge=1)
-    write_bytes_sec: int | None = xml("write_bytes_sec", ge=1)
-    total_iops_sec: int | None = xml("total_iops_sec", ge=1)
-    read_iops_sec: int | None = xml("read_iops_sec", ge=1)
-    write_iops_sec: int | None = xml("write_iops_sec", ge=1)
-    total_bytes_sec_max: int | None = xml("total_bytes_sec_max", ge=1, doc="For a while.")
-    read_bytes_sec_max: int | None = xml("read_bytes_sec_max", ge=1)
-    write_bytes_sec_max: int | None = xml("write_bytes_sec_max", ge=1)
-    total_iops_sec_max: int | None = xml("total_iops_sec_max", ge=1)
-    read_iops_sec_max: int | None = xml("read_iops_sec_max", ge=1)
-    write_iops_sec_max: int | None = xml("write_iops_sec_max", ge=1)
-    total_bytes_sec_max_length: int | None = xml("total_bytes_sec_max_length", ge=1, lasting=True, doc="In seconds.")
-    read_bytes_sec_max_length: int | None = xml("read_bytes_sec_max_length", ge=1, lasting=True, doc="In seconds.")
-    write_bytes_sec_max_length: int | None = xml("write_bytes_sec_max_length", ge=1, lasting=True, doc="In seconds.")
-    total_iops_sec_max_length: int | None = xml("total_iops_sec_max_length", ge=1, lasting=True, doc="In seconds.")
-    read_iops_sec_max_length: int | None = xml("read_iops_sec_max_length", ge=1, lasting=True, doc="In seconds.")
-    write_iops_sec_max_length: int | None = xml("write_iops_sec_max_length", ge=1, lasting=True, doc="In seconds.")
-    size_iops_sec: int | None = xml("size_iops_sec", ge=1, doc="Bytes that count as one operation.")
+    poll_max: int | None = xml(
+        "poll/@max", effect=SETTABLE, ge=0, doc="Nanoseconds that it polls at most before it sleeps."
+    )
+    poll_grow: int | None = xml("poll/@grow", effect=SETTABLE, ge=0, doc="By how much that grows; 0: QEMU's own.")
+    poll_shrink: int | None = xml("poll/@shrink", effect=SETTABLE, ge=0, doc="By how much that shrinks; 0: at once.")
 
 
 class DefaultIoThread(Section):
@@ -253,7 +230,7 @@ class BlkioDevice(Section):
     """Limits on one of the host's disks."""
 
     path: str = xml("path", required=True, pattern="^/", doc="A block device of the host.")
-    weight: int | None = xml("weight", effect=Effect.LIVE, ge=1, le=1000)
+    weight: int | None = xml("weight", effect=SETTABLE, ge=1, le=1000, doc="Needs libvirt 11.3.")
     read_bytes_sec: int | None = xml("read_bytes_sec", effect=Effect.LIVE, ge=1)
     write_bytes_sec: int | None = xml("write_bytes_sec", effect=Effect.LIVE, ge=1)
     read_iops_sec: int | None = xml("read_iops_sec", effect=Effect.LIVE, ge=1)
