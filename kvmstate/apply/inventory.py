@@ -146,13 +146,17 @@ class Store:
         self._flush_if_due()
 
     def orphan(self, id_: ResourceId) -> None:
-        """It is not owned any more, and stays on the host. What was not whole is not worth knowing again."""
+        """It is not owned any more, and stays on the host. What was not whole is worth knowing again only where that
+        can be told of it."""
         with self._lock:
             if entry := self._entries.pop(id_, None):
                 self._dirty.add(self._place[id_])
-                if not entry.incomplete:
+                if not entry.incomplete or (entry.uuid and BY_WORD[id_.kind].holds_data):
                     self._orphans[id_] = Entry(
-                        *(id_, entry.uuid, entry.specs[:1], entry.lifecycle), orphaned=True, moved_to=entry.moved_to
+                        *(id_, entry.uuid, entry.specs[:1], entry.lifecycle),
+                        incomplete=entry.incomplete,
+                        orphaned=True,
+                        moved_to=entry.moved_to,
                     )
         self._flush_if_due()
 

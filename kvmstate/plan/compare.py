@@ -107,7 +107,8 @@ def compare(
             blocked=why if entry else stranger(kind, None, observed),
             hint=f"`kvmstate adopt` takes ownership, or choose another name for {resource.id}",
         )
-    if entry.incomplete and kind.holds_data and spec.filling():
+    # also where its manifest has given up what was to come into it
+    if entry.incomplete and kind.holds_data and any(each.filling() for each in (spec, *last)):
         again = Change(**common, action=Action.REPLACE, reason="its upload was interrupted", interrupted=True)
         if not resource.lifecycle.prevent_destroy:
             return again

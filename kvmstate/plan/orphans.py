@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from kvmstate.host import Host
@@ -11,12 +11,17 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry, Inventory
-from kvmstate.model.resource import Observed, ResourceId
+from kvmstate.model.resource import Observed, Resource, ResourceId
 
 
-def declared(inventory: Inventory, ids: Collection[ResourceId]) -> dict[ResourceId, Entry]:
-    """The orphans that these manifests want, as if they were owned."""
-    return {id_: replace(entry, orphaned=False) for id_, entry in inventory.orphans.items() if id_ in ids}
+def declared(inventory: Inventory, wanted: Mapping[ResourceId, Resource]) -> dict[ResourceId, Entry]:
+    """The orphans that these manifests want, as if they were owned. One whose upload was cut off is wanted where it is
+    to be filled again."""
+    return {
+        id_: replace(entry, orphaned=False)
+        for id_, entry in inventory.orphans.items()
+        if id_ in wanted and (not entry.incomplete or wanted[id_].spec.filling())
+    }
 
 
 def found(wanted: Mapping[ResourceId, Entry], observed: Mapping[ResourceId, Observed]) -> dict[ResourceId, Entry]:
@@ -37,7 +42,7 @@ def returned(change: Change) -> Change:
     """The change of what is owned again by it. What was left shall not be deleted in the same breath."""
     if change.suspended or change.blocked:
         return change
-    if change.action is Action.REPLACE:
+    if change.action is Action.REPLACE and not change.interrupted:
         names = ", ".join(f.where for f in change.fields if f.effect is Effect.REPLACE)
         why = f"it was left on the host, and {names} would replace it"
         return replace(change, blocked=why, hint="apply it as it was before, so that it is owned again; then change it")

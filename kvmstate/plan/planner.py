@@ -97,7 +97,7 @@ def make_plan(
         names = {name for move in options.moves for name in (move.old, move.new) if {move.old, move.new} & {*only}}
         twins = {id_ for pair in relocate.pairs(desired, inventory).items() if {*pair} & {*only} for id_ in pair}
         scope &= {*only, *names, *twins}
-    orphaned = orphans.declared(inventory, scope & {*desired})
+    orphaned = orphans.declared(inventory, {id_: r for id_, r in desired.items() if id_ in scope})
     host.know(known(desired, replace(inventory, entries={**orphaned, **inventory.entries})))
     comes, leaves = desired.keys() - inventory.entries.keys(), inventory.entries.keys() - desired.keys()
     host.asks_uses = bool(scope & comes) or (options.prune and bool(scope & leaves))

@@ -132,6 +132,28 @@ def test_an_upload_that_was_killed_is_redone(project: Project) -> None:
     assert target.read_bytes() == IMAGE
 
 
+@pytest.mark.parametrize("released", [False, True])
+def test_what_came_of_an_image_is_not_taken_for_a_volume(project: Project, released: bool) -> None:
+    """Also when its manifest goes, or gives up what was to come into it."""
+    with web_server(IMAGE[::-1]) as url:
+        project.write(pool(), volume(content={"url": url, "checksum": sha256(IMAGE)}))
+        assert project.apply().code == 1
+    target = project.path("images/base")
+    assert any(target.read_bytes())
+    if released:
+        project.write(pool())
+        assert project.apply("--prune").code == 0
+        # what somebody has made of it since is not the project's
+        project.write(pool(), volume(capacity="1MiB"))
+        assert "this project does not own it" in project.plan().out
+        with web_server(IMAGE) as url:
+            project.converge(pool(), volume(content={"url": url, "checksum": sha256(IMAGE)}))
+        assert target.read_bytes() == IMAGE
+    else:
+        project.converge(pool(), volume(capacity="1MiB"))
+        assert target.read_bytes() == bytes(MIB)
+
+
 def test_holes_stay_holes(project: Project, tmp_path: Path) -> None:
     sparse = tmp_path / "sparse.img"
     with sparse.open("wb") as file:
