@@ -16,6 +16,7 @@ from kvmstate.kinds import BY_WORD, ON_HOST, parent_of
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
+from kvmstate.model.pool_types import Can
 from kvmstate.model.resource import Lifecycle, Move, Observed, Resource, ResourceId
 from kvmstate.model.rollout import Rollout
 from kvmstate.plan import agreement, inner, moves, orphans, relocate, remade, sharing, targeted, versions
@@ -429,21 +430,34 @@ def _dangling(
         if ref.target not in desired and not BY_WORD[ref.target.kind].of_host
     ]
     present, unseen = look(host, {ref.target for _, ref in missing})
+    coming = _in_new_pools(host, desired, {ref.target for _, ref in missing} - present.keys() - unseen)
     problems: Problems = {}
     hidden: Problems = {}
     for resource, ref in missing:
         target = ref.target
-        if target in unseen:
+        if target in unseen or target in coming:
             pool = parent_of(target)
             assert pool is not None
             message = f"{target} cannot be seen: {pool} is not active"
-            problem = _problem(resource, ref.path, message, f"start it: `virsh pool-start {pool.name}`", locate)
+            hint = "apply again when it is" if target in coming else f"start it: `virsh pool-start {pool.name}`"
+            problem = _problem(resource, ref.path, message, hint, locate)
             hidden.setdefault(resource.id, []).append(problem)
         elif target not in present or target in gone:
             message = f"there is no {target}, neither in the manifests nor on the host"
             hint = f"declare a {BY_WORD[target.kind].name} named {target.name}, or correct the name"
             problems.setdefault(resource.id, []).append(_problem(resource, ref.path, message, hint, locate))
     return problems, hidden
+
+
+def _in_new_pools(
+    host: Host, desired: Mapping[ResourceId, Resource], ids: Collection[ResourceId]
+) -> set[ResourceId]:
+    """Those that a pool will show which is not on the host yet, and whose volumes only its storage makes."""
+    places = {id_: pool for id_ in ids if (pool := parent_of(id_)) and pool in desired}
+    kept = {pool: desired[pool].spec.keeps() for pool in {*places.values()}}
+    given = {pool for pool, type_ in kept.items() if type_ and Can.CREATE not in type_.can}
+    new = given - look(host, given)[0].keys()
+    return {id_ for id_, pool in places.items() if pool in new}
 
 
 def _problem(

@@ -15,7 +15,7 @@ from scene import PROJECT, resource, seen
 
 from kvmstate.errors import HostError
 from kvmstate.host import open_host
-from kvmstate.kind import Context
+from kvmstate.kind import Context, Scene
 from kvmstate.kinds import BY_WORD
 from kvmstate.kinds.storage_pool.spec import MEMBERS, SECTIONS
 from kvmstate.kinds.storage_pool.types.disk import LabelType
@@ -23,6 +23,7 @@ from kvmstate.kinds.storage_pool.types.fs import FileSystemType
 from kvmstate.kinds.storage_pool.types.netfs import NetFileSystemType
 from kvmstate.kinds.volume.spec import volume_images
 from kvmstate.model.change import Action, Change
+from kvmstate.model.inventory import Inventory
 from kvmstate.model.pool_types import IMAGES, PARTITIONS, TYPES, Can, Volumes, pool_type
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Metadata, Resource, ResourceId
@@ -120,6 +121,21 @@ def test_what_cannot_be_made_in_a_pool_that_the_plan_did_not_know_is_told_in_wor
     [create] = BY_WORD["volume"].ops.steps(made, Context(host, PROJECT, AnyPermit()))
     with pytest.raises(HostError, match="libvirt makes no volume in a pool of type iscsi"):
         create.run(lambda done, total: None)
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_a_machine_says_where_an_image_of_a_server_is(declared: bool) -> None:
+    """libvirt: "using 'rbd' pools for backing 'volume' disks isn't yet supported"."""
+    text = "<pool type='rbd'><name>vms</name><source><name>rbd</name></source></pool>"
+    host = MemoryHost(*([] if declared else [text]))
+    spec = BY_WORD["pool"].adapter.validate_python({"type": "rbd", "source": {"name": "rbd"}})
+    pool = Resource(ResourceId("pool", "vms"), spec, Metadata(name="vms"))
+    machine = resource("domain/web", memory="64MiB", disks=[{"name": "root", "volume": "vms/web-1"}])
+    changes = {machine.id: Change(machine.id, Action.CREATE, desired=machine, spec=machine.spec)}
+    desired = {each.id: each for each in (machine, *([pool] if declared else []))}
+    BY_WORD["domain"].ops.judge(Scene(host, changes, desired, Inventory(PROJECT)))
+    assert "disk root: libvirt finds no volume of a pool of type rbd" in changes[machine.id].blocked
+    assert "{protocol: rbd, name: CEPH-POOL/web-1, hosts: [{name: MONITOR}]}" in changes[machine.id].hint
 
 
 CHAP = {"username": "host", "secret": {"usage": "nas"}}

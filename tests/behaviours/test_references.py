@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import libvirt
 import pytest
@@ -73,6 +74,19 @@ def test_a_reference_into_a_pool_that_is_off_says_so(project: Project, connectio
     assert planned.code == 2
     assert "blocked: volume/images/root cannot be seen: pool/images is not active" in planned.out
     assert "hint: start it: `virsh pool-start images`" in planned.out
+
+
+def test_a_reference_into_a_pool_that_comes_with_its_volumes_holds_up_nothing_else(project: Project) -> None:
+    """What is in it, such as the LUNs of a target, is seen when it has been made and started."""
+    source = {"host": "127.0.0.1", "device": "iqn.2026-01.example.nas:disks"}
+    luns = resource("StoragePool", "luns", type="iscsi", source=source, target={"path": "/dev/disk/by-path"})
+    disks = [{"name": "root", "volume": "luns/unit:0:0:1"}]
+    project.write(luns, resource("VirtualMachine", "web", memory="32MiB", disks=disks))
+    planned = project.plan()
+    assert planned.code == 2, planned
+    assert re.search(r"\+ pool/luns +will be created", planned.out), planned
+    assert "blocked: volume/luns/unit:0:0:1 cannot be seen: pool/luns is not active" in planned.out
+    assert "hint: apply again when it is" in planned.out
 
 
 def test_a_reference_into_a_pool_that_is_off_holds_up_nothing_else(

@@ -18,7 +18,7 @@ from kvmstate.kind import Context, Ops, Scene, referring
 from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp_element, stamping
 from kvmstate.kind.steps import Step, simple
-from kvmstate.kinds.virtual_machine import checked
+from kvmstate.kinds.virtual_machine import checked, served
 from kvmstate.kinds.virtual_machine.above import (
     keep_layers_elsewhere,
     keep_what_lies_above,
@@ -373,6 +373,7 @@ def adopted(change: Change, at: Context) -> list[Step]:
 
 
 def judge(at: Scene) -> None:
+    served.judge(at)
     if any(
         change.action is Action.CREATE and change.id.kind == "domain" and change.spec.install
         for change in at.changes.values()
