@@ -449,9 +449,7 @@ def _dangling(
     return problems, hidden
 
 
-def _in_new_pools(
-    host: Host, desired: Mapping[ResourceId, Resource], ids: Collection[ResourceId]
-) -> set[ResourceId]:
+def _in_new_pools(host: Host, desired: Mapping[ResourceId, Resource], ids: Collection[ResourceId]) -> set[ResourceId]:
     """Those that a pool will show which is not on the host yet, and whose volumes only its storage makes."""
     places = {id_: pool for id_ in ids if (pool := parent_of(id_)) and pool in desired}
     kept = {pool: desired[pool].spec.keeps() for pool in {*places.values()}}
