@@ -19,7 +19,7 @@ from trouble import inside, loop_devices, programs
 pytestmark = pytest.mark.real
 
 HERE = "/var/lib/libvirt/behaviours"
-SIZE = 32 << 20
+SIZE = 16 << 20
 FREE = {"replace": "allow"}
 # LVM sees those of all that run on this machine
 GROUP = f"kvmbuilds{os.getpid()}"
