@@ -7,6 +7,7 @@ import copy
 import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -366,8 +367,9 @@ def _edited(
             del holder[last]
         return spec
 
-    rounds = (value, written, GONE, written, value, GONE, written)
-    for new in (each for each in rounds if each is not GONE or path not in REQUIRED):
+    # from each of the three to each other, once
+    rounds = [each for each in (value, GONE, written, GONE, value, written) if each is not GONE or path not in REQUIRED]
+    for new, _ in groupby(rounds):
         taken.converge(with_(new), path)
         now = taken.pieces()
         changed = tags(before - now) | tags(now - before)
