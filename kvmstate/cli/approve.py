@@ -52,8 +52,8 @@ def carry_out(
         approve(question, fmt)
     with _interrupts() as stop, view:
         result = at.session.apply(plan, at.options, view, parallelism, stop, exact)
-    if plan.todo or fmt.structured:
-        view.outcome(result)
+    if plan.todo or plan.blocked or fmt.structured:
+        view.outcome(result, len(plan.blocked))
     if not result.ok and stop.number:
         return 128 + stop.number
     return 0 if result.ok and not result.left and not plan.blocked else 1

@@ -87,8 +87,8 @@ class Lines:
     def plan(self, plan: Plan) -> None:
         click.echo(self._fmt.whole(output(plan, None)), color=self._colour)
 
-    def outcome(self, result: Result) -> None:
-        said = Output(lambda: None, lambda: outcome(result, self._verb))
+    def outcome(self, result: Result, blocked: int = 0) -> None:
+        said = Output(lambda: None, lambda: outcome(result, self._verb, blocked))
         click.echo("\n" + self._fmt.whole(said))
 
     def __call__(self, event: Event) -> None:
@@ -158,7 +158,7 @@ class Lines:
             click.echo(text, err=True)
 
 
-def outcome(result: Result, verb: str = "Apply") -> str:
+def outcome(result: Result, verb: str = "Apply", blocked: int = 0) -> str:
     """The last lines: what failed and why, what was skipped, what did not take effect, and the count."""
     lines: list[str] = []
     for change, error in result.failed:
@@ -171,7 +171,7 @@ def outcome(result: Result, verb: str = "Apply") -> str:
         lines += [f"  hint: {late.hint}"] if late.hint else []
     for error, address in not_kept(result):
         lines += _told(error, address)
-    return "\n".join(map(harmless, [*lines, headline(result, verb)]))
+    return "\n".join(map(harmless, [*lines, headline(result, verb, blocked)]))
 
 
 def _told(error: KvmstateError, address: str) -> list[str]:
@@ -189,11 +189,17 @@ def not_kept(result: Result) -> list[tuple[KvmstateError, str]]:
     return found
 
 
-def headline(result: Result, verb: str = "Apply") -> str:
+def headline(result: Result, verb: str = "Apply", blocked: int = 0) -> str:
+    """`blocked`: how many changes the plan has that nothing was tried for."""
     added, changed, destroyed = counts(result)
-    head = f"{verb} complete!" if result.ok and not result.left else f"{verb} incomplete."
+    head = f"{verb} complete!" if result.ok and not result.left and not blocked else f"{verb} incomplete."
     done = Counter(change.action for change in result.done)
     more = "".join(f", {done[a]} {a.value.tally[1]}" for a in Action if a.value.tally and done[a])
+    more += "".join(
+        f", {number} {what}"
+        for what, number in (("failed", len(result.failed)), ("skipped", len(result.skipped)), ("blocked", blocked))
+        if number
+    )
     return f"{head} Resources: {added} added, {changed} changed, {destroyed} destroyed{more}."
 
 

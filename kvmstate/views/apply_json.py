@@ -81,15 +81,15 @@ class Stream:
         text = f"{id_}: {event.kind.value}{': ' + event.text if event.text else ''}"
         _say(self._fmt, _TYPES[event.kind], text, "error" if event.kind is EventKind.FAILED else "info", hook=hook)
 
-    def outcome(self, result: Result) -> None:
+    def outcome(self, result: Result, blocked: int = 0) -> None:
         for change, error in result.failed:
             say_error(self._fmt, error, str(change.id))
         for error, address in apply.not_kept(result):
             say_error(self._fmt, error, address)
         added, changed, destroyed = apply.counts(result)
         totals = {"add": added, "change": changed, "destroy": destroyed, "failed": len(result.failed)}
-        totals |= {"skipped": len(result.skipped)}
-        text = apply.headline(result, self._verb)
+        totals |= {"skipped": len(result.skipped), "blocked": blocked}
+        text = apply.headline(result, self._verb, blocked)
         _say(self._fmt, "change_summary", text, changes={**totals, "operation": "apply"})
 
 

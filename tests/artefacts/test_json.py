@@ -138,7 +138,7 @@ def test_apply_tells_its_story_line_by_line(kvmstate: Project) -> None:
     assert types.count("apply_start") == types.count("apply_complete") == 3
     assert types[-1] == "change_summary"
     assert done.lines[-1]["changes"] == {
-        "add": 3, "change": 0, "destroy": 0, "failed": 0, "skipped": 0, "operation": "apply"
+        "add": 3, "change": 0, "destroy": 0, "failed": 0, "skipped": 0, "blocked": 0, "operation": "apply"
     }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def test_a_failure_skips_its_dependents_and_nothing_else(project: Project, conne
     assert "error: network/lan: " in applied.out
     assert "dnsmasq: bad option" in applied.out
     assert "skipped: domain/web: network/lan failed" in applied.out
-    assert "Apply incomplete. Resources: 2 added, 0 changed, 0 destroyed." in applied.out
+    assert "Apply incomplete. Resources: 2 added, 0 changed, 0 destroyed, 1 failed, 1 skipped." in applied.out
     assert [domain.name() for domain in connection.listAllDomains()] == ["db"]
     project.converge(network("lan", "192.168.90.1/24"), backend, *machines)
     assert connection.lookupByName("web").isActive()

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from kvmstate.apply import Event, EventKind
+from kvmstate.apply import Event, EventKind, Result
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
-from kvmstate.views.apply import Lines
+from kvmstate.views.apply import Lines, headline
 
 CHANGE = Change(ResourceId("domain", "web"), Action.UPDATE)
 
@@ -28,6 +28,14 @@ def test_what_takes_long_is_told_until_it_is_done(capsys: pytest.CaptureFixture[
     assert said.startswith("domain/web: Still working... [shut down, 0s elapsed]\n")
     # how long it took is up to the machine
     assert re.search(r"domain/web: Modifications complete after \d+\.\ds\n$", after)
+
+
+def test_the_last_line_says_what_became_of_all() -> None:
+    complete, blocked = (headline(Result(), blocked=count) for count in (0, 2))
+    assert complete == "Apply complete! Resources: 0 added, 0 changed, 0 destroyed."
+    assert blocked == "Apply incomplete. Resources: 0 added, 0 changed, 0 destroyed, 2 blocked."
+    skipped = headline(Result(skipped=[(CHANGE, "interrupted")]))
+    assert skipped == "Apply incomplete. Resources: 0 added, 0 changed, 0 destroyed, 1 skipped."
 
 
 def test_an_upload_tells_bytes_rate_and_the_time_left(
