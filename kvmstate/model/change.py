@@ -173,6 +173,14 @@ class Change:
     remade: bool = False
 
     @property
+    def will(self) -> str:
+        """What happens to it, in words."""
+        said: str = self.action.value.will
+        gone = self.action is Action.FORGET and self.observed is None
+        # nothing stays of what is not there
+        return said.partition(";")[0] if gone else said
+
+    @property
     def disrupts(self) -> bool:
         """Whether a running guest is stopped for this, or something is deleted, or formatted whatever it holds."""
         if self.destroys or self.shrinks or self.restarts or self.builds == "overwrite":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from kvmstate.kind.references import references
 from kvmstate.model.change import Action, Change, FieldChange, Key
 from kvmstate.model.effect import Effect
 from kvmstate.model.printable import one_line
@@ -46,10 +47,22 @@ def row(change: Change, field: FieldChange, cost: str | None = None, lines: bool
         return Row(symbol, name, SENSITIVE, cost, effect)
     old_lines, new_lines = as_lines(field.old), as_lines(field.new)
     if is_long(old_lines) or is_long(new_lines):
-        return Row(symbol, name, "", cost, effect, tuple(difference(old_lines, new_lines)) if lines else ())
+        told = _folded(change, field) or difference(old_lines, new_lines) if lines else ()
+        return Row(symbol, name, "", cost, effect, tuple(told))
     key = field.path[-1] if isinstance(field.path[-1], Key) else None
     old, new = shown(field.old, key), shown(field.new, key)
     return Row(symbol, name, {"+": new, "-": old}.get(symbol, f"{old} -> {new}"), cost, effect)
+
+
+def _folded(change: Change, field: FieldChange) -> list[str]:
+    """A list of what another resource's manifest makes: what that names, and how much is always there besides."""
+    if not (change.action is Action.CREATE and change.desired and change.desired.origin.by):
+        return []
+    if not isinstance(field.new, list):
+        return []
+    named = [item for item in field.new if any(references(item))]
+    count = len(field.new) - len(named)
+    return [*(f"+ {shown(item)}" for item in named), f"... {count} {field.path[-1]} that are always there"]
 
 
 def effect_here(change: Change, field: FieldChange) -> Effect:
@@ -87,7 +100,7 @@ def planned(change: Change, fields: Sequence[FieldChange] = ()) -> Planned | Non
 def brief(change: Change) -> str:
     """A change in one line, such as `cpus: 1 -> 2 (live), disks[data]: + …`; of many fields the first ones."""
     if change.action not in (Action.UPDATE, Action.ADOPT, Action.NOOP):
-        what: str = change.action.value.will
+        what: str = change.will
         return what.removeprefix("will be ") + (f": {change.reason}" if change.reason else "")
     rows = [row(change, f, lines=False) for f in change.shown]
     told = [f"{r.name}: {r.text or '...'}" + (f" ({r.cost})" if r.cost else "") for r in rows[:MOST_FIELDS]]

@@ -37,7 +37,7 @@ def items(plan: Plan, waiting: bool = True) -> list[Item]:
 def _item(change: Change, waits: bool) -> Item | None:
     if change.action is Action.NOOP and not (change.blocked or change.reason or waits):
         return None
-    verb = "blocked" if change.blocked else change.action.value.will
+    verb = "blocked" if change.blocked else change.will
     rows: tuple[Row, ...] = ()
     if change.action is Action.NOOP:
         rows = tuple(row(change, f, "restart required") for f in change.waiting)

@@ -224,6 +224,8 @@ def test_what_left_the_manifests(
     on = host("pool/images", address)
     found = removal(BY_WORD[owned.id.kind], entry(owned), seen(on, address) if there else None, prune)
     assert (found.action, bool(found.blocked)) == (action, blocked)
+    # what is not there does not stay
+    assert there or found.will == "will be released"
 
 
 @pytest.mark.parametrize(
