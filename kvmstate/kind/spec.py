@@ -166,6 +166,10 @@ class Declaration(Model):
         """What would not work of another resource that refers to this one, in this field."""
         return None
 
+    def variables(self) -> frozenset[str]:
+        """What of it stands for a value that who refers to it gives."""
+        return frozenset()
+
     def misfits(self, place: PoolType) -> Iterable[Fault]:
         """What would not work of it in what it is in, which keeps it so."""
         return ()

@@ -13,6 +13,7 @@ from kvmstate.kinds import BY_WORD
 from kvmstate.manifest import rules
 from kvmstate.manifest.manifests import Loaded
 from kvmstate.manifest.reach import HINT, Reach
+from kvmstate.manifest.variables import Unvalued
 from kvmstate.model.field import LocalFile
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.xmlbind import Binding, Later, Section, bindings, owned
@@ -31,6 +32,7 @@ def check(
     problems += _cycles(known, outgoing)
     problems += _refused(known, outgoing)
     problems += _macs(known.values())
+    problems += Unvalued(known, outgoing).problems()
     problems += rules.check(known.values())
     for item in loaded:
         section = type(item.resource.spec)

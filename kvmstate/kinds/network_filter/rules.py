@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kvmstate.kind import Fault
 from kvmstate.kinds.network_filter.values import PROTOCOLS, known
+from kvmstate.xmlbind import Section
 
 if TYPE_CHECKING:
     from kvmstate.kinds.network_filter.protocols import Protocol
@@ -47,6 +49,20 @@ def faults(spec: NetworkFilterSpec) -> Iterator[Fault]:
                 yield from _incomplete(at, protocol, said)
                 yield from _turned(at, protocol)
                 yield from _ports(at, protocol)
+
+
+def variables(said: object) -> Iterator[str]:
+    """Those in values: `$PORT`, `$IP[@1]`."""
+    if isinstance(said, dict):
+        for value in said.values():
+            yield from variables(value)
+    elif isinstance(said, list):
+        for value in said:
+            yield from variables(value)
+    elif isinstance(said, Section):
+        yield from variables(said.model_dump(exclude={"comment"}, exclude_unset=True))
+    elif isinstance(said, str) and (found := re.match(r"\$(\w+)", said)):
+        yield found[1]
 
 
 def _alias(protocol: Protocol, name: str) -> str:

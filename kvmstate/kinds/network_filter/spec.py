@@ -129,6 +129,9 @@ class NetworkFilterSpec(Spec):
         )
         return {each.family for each in said if each.family}
 
+    def variables(self) -> frozenset[str]:
+        return frozenset(rules.variables([rule.protocols for rule in self.rules if isinstance(rule, Rule)]))
+
     def faults(self) -> Iterable[Fault]:
         return rules.faults(self)
 
