@@ -58,7 +58,7 @@ def inherited(
             said = suggest.hint(named, names, "templates") if names else "declare one: kind: Template"
             reader.report(f"there is no template {named}", at.line, at.column, said, f"spec.{kind.inherits}")
         else:
-            heir = Heir(document, template.resource.spec.layers(own), kind.inherits)
+            heir = Heir(document, template, kind.inherits)
             heir.data["spec"]["inherited"] = heir.inherited
             if (made := resource(heir, source.label, reader.report)) is not None:
                 made = Resource(made.id, made.spec, made.metadata, made.lifecycle, made.origin, own)
@@ -100,14 +100,24 @@ def _named(items: object) -> bool:
 class Heir(Document):
     """A document with what it inherits. What is written nowhere in it is at the place where it names the template."""
 
-    def __init__(self, own: Document, layers: Sequence[Mapping[str, Any]], field: str) -> None:
+    def __init__(self, own: Document, template: Loaded, field: str) -> None:
         given: Mapping[str, Any] = {}
-        for layer in layers:
+        for layer in template.resource.spec.layers(own.data["spec"]):
             given = over(given, layer)
         spec = over(given, own.data["spec"])
-        self.own, self.field = own, field
+        self.own, self.template, self.field = own, template, field
         self.inherited = sorted(_inherited(given, own.data["spec"]))
         super().__init__(own.line, own.column, {**own.data, "spec": spec}, own.source, own.raw)
+
+    def of_template(self, path: tuple[str | int, ...]) -> bool:
+        """Whether its template says this field of its spec, and it says nothing of it."""
+        said = self.own.data["spec"]
+        for step in path:
+            try:
+                said = said[step]
+            except (KeyError, IndexError, TypeError):
+                return True
+        return False
 
     @cached_property
     def node(self) -> Node:

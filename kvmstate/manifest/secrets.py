@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from kvmstate.errors import Problem
-from kvmstate.kind.secrets import Password, Value, passwords, target
+from kvmstate.kind.secrets import Password, Path, Value, passwords, target
+from kvmstate.manifest.inherit import Heir
 from kvmstate.manifest.manifests import Loaded
 from kvmstate.manifest.providers import NotGiven, Providers
 from kvmstate.model.resource import ResourceId
@@ -33,12 +34,24 @@ def give(loaded: Sequence[Loaded], providers: Providers | None, problems: list[P
                 _know(item, value, providers.read(name), problems)
             except NotGiven as why:
                 problems.append(item.problem(f"the value {name} cannot be read: {why}", ("value", "from")))
+    told: set[str] = set()
     for item in loaded:
         for at, password in passwords(item.resource.spec):
+            teller, path = _written(item, at)
             if password.clear is not None:
-                yield f"{item.address((*at, 'clear'))}: {_CLEAR}; say secret, and declare a Secret"
-            elif problem := _given(item, at, password, holders):
+                # of all machines that have it from one template there is one place
+                if (place := teller.address((*path, "clear"))) not in told:
+                    told.add(place)
+                    yield f"{place}: {_CLEAR}; say secret, and declare a Secret"
+            elif (problem := _given(teller, path, password, holders)) and problem not in problems:
                 problems.append(problem)
+
+
+def _written(item: Loaded, at: Path) -> tuple[Loaded, Path]:
+    """Whose manifest says a field of a spec, and where: its own, or its template's."""
+    if isinstance(item.document, Heir) and item.document.of_template(at):
+        return item.document.template, ("defaults", *at)
+    return item, at
 
 
 def _know(item: Loaded, value: Value, found: bytes, problems: list[Problem]) -> None:
