@@ -217,8 +217,9 @@ class Interface(Device):
     )
     security_groups: list[FilterName] | None = field(
         ref="nwfilter",
+        effect=Effect.LIVE,
         doc="Network filters whose rules say what may reach it: all else is dropped, but answers to the guest's own "
-        "connections; of an empty list all. They become a network filter of the machine's own. A change is live.",
+        "connections; of an empty list all. They become a network filter of the machine's own.",
         examples=[["web", "ssh"]],
     )
     addresses: list[IpInterface] = field(
