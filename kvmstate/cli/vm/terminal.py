@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from kvmstate.cli.session import seconds
 from kvmstate.cli.vm.options import machine_options, opened_one
 from kvmstate.errors import HostError, KvmstateError, UsageError
 
@@ -165,6 +166,14 @@ class _Size:
 @click.option("--user", "-l", metavar="NAME", help="Who logs in. Also: USER@NAME.")
 @click.option("--port", "-p", type=click.IntRange(1, 65535), metavar="N", help="Default: ssh's own.")
 @click.option("--identity", "-i", metavar="FILE", help="The key to log in with.")
+@click.option(
+    "--connect-timeout",
+    metavar="DURATION",
+    default="10s",
+    show_default=True,
+    callback=seconds,
+    help="How long it waits for an answer.",
+)
 @click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="As ssh(1) -o. Repeatable.")
 @click.option("--print", "only_print", is_flag=True, help="Print the command, and do not run it.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -173,6 +182,7 @@ def ssh(
     user: str | None,
     port: int | None,
     identity: str | None,
+    connect_timeout: int,
     options: tuple[str, ...],
     only_print: bool,
     command: tuple[str, ...],
@@ -201,6 +211,8 @@ def ssh(
                 f"no address of {name} is known",
                 f"`kvmstate vm wait {name} --for address` waits; `kvmstate vm console {name}` needs none",
             )
+    # of two, ssh takes the first
+    options = (*options, f"ConnectTimeout={connect_timeout}")
     words = ["ssh", *(part for option in options for part in ("-o", option))]
     words += ["-p", str(port)] if port else []
     words += ["-l", user] if user else []
