@@ -41,7 +41,7 @@ class _Protection:
 
     @property
     def before(self) -> Step:
-        return simple(f"take a snapshot for {self.run.policy.id}", self._take)
+        return simple(f"create a snapshot for {self.run.policy.id}", self._take)
 
     @property
     def after(self) -> list[Step]:
