@@ -215,6 +215,16 @@ def test_the_way_to_a_host(uri: str, words: list[str]) -> None:
     assert ssh.words(uri, "-W", "x") == words
 
 
+@pytest.mark.parametrize(
+    ("options", "seconds"), [((), 10), (("--connect-timeout", "1m"), 60), (("-o", "ConnectTimeout=3"), 3)]
+)
+def test_who_does_not_answer_is_not_waited_for(options: tuple[str, ...], seconds: int) -> None:
+    words = kvmstate("vm", "ssh", "ann@test", *options, "--print", "-c", "test:///default").out.split()
+    # of two, ssh takes the first
+    assert next(word for word in words if "ConnectTimeout" in word) == f"ConnectTimeout={seconds}"
+    assert words[-3:-1] == ["-l", "ann"]
+
+
 def test_a_screen_here_is_shown_by_what_libvirt_hands_the_connection_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
