@@ -85,6 +85,8 @@ _NAMED = re.compile(
 def readable(message: str) -> str:
     for pattern, instead in _WRAPPING:
         message = re.sub(pattern, instead, message)
+    # of a program's output; a tab would be shown as \t
+    message = message.replace("\t", " ")
     return _NAMED.sub(rf"\1{HIDDEN}", without_secrets(message)).strip()
 
 

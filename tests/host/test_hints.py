@@ -132,6 +132,7 @@ def test_what_libvirt_wraps_around_qemus_words_is_taken_off() -> None:
         == "QEMU did not start: Could not open '/a/b.img': Permission denied"
     )
     assert readable("internal error: Unknown CPU model X") == "Unknown CPU model X"
+    assert readable("rpcinfo:\tno such host") == "rpcinfo: no such host"
 
 
 def test_unknown_words_stay_as_they_are_without_a_hint() -> None:
