@@ -75,7 +75,7 @@ def _leaves(
     user: User, used: ResourceId, changes: Mapping[ResourceId, Change], desired: Mapping[ResourceId, Resource]
 ) -> bool:
     """Whether the user is gone, or uses it no more, when the plan comes to it."""
-    change = changes.get(user.id)
+    change = changes.get(user.id) or next((c for c in changes.values() if c.moved_from == user.id), None)
     if change is None or change.blocked or change.suspended:
         return False
     if change.action is Action.DELETE:

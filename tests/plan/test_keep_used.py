@@ -117,6 +117,12 @@ def test_who_goes_with_the_same_plan_or_lets_go_is_no_reason(user: Change, block
     assert (NET in judged([delete(NET), user], net={web()})) is blocked
 
 
+def test_who_is_renamed_and_lets_go_is_no_reason() -> None:
+    for networks, blocked in ((("wan",), False), (("wan", "lan"), True)):
+        new = updated("domain/db", networks=networks, moved_from=id_("domain/web"))
+        assert (NET in judged([delete(NET), new], net={web()})) is blocked
+
+
 def test_what_runs_lets_go_with_its_next_start_only() -> None:
     waits = (FieldChange(("interfaces",), 1, 2, Effect.RESTART),)
     running = updated("domain/db", networks=("wan",), active_fields=waits)
