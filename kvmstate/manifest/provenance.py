@@ -55,6 +55,8 @@ class Provenance:
 
     def __init__(self, manifests: Manifests, wanted: Resource, said: Any, complete: Any, whole: Any) -> None:
         self._manifests, self._said, self._complete, self._whole = manifests, said, complete, whole
+        # with the secrets that the values to be shown are without
+        self._wanted = wanted.spec.model_dump(mode="json", exclude_unset=True)
         self._file = wanted.origin.file
         document = manifests.documents.get(wanted.id)
         self._prefix: Path = ()
@@ -100,10 +102,16 @@ class Provenance:
         id_ = ResourceId(kind.word, self._template.partition("@")[0])
         document, template = self._manifests.documents.get(id_), self._manifests.get(id_)
         says = self._now.spec.model_dump(mode="json", exclude_unset=True) if self._now else {}
-        if not (document and template) or (self._now and _at(says, path) != _at(self._said, path)):
+        if not (document and template) or (self._now and _at(says, path) != _at(self._wanted, path)):
             return Source(Word.INHERITED, by=str(id_), kept=True)
         spec = document.node.get("spec") or document.node
         node, steps = _deepest(spec.get("defaults"), here)
+        if self._prefix and steps < len(here):
+            # of a disk that a machine has without a word: its pool, and how it begins
+            if self._own and (own := self._own.get(here[-1])):
+                return Source(Word.DERIVED, self._file, own.line)
+            node = spec.get(here[-1]) or node
+            steps = steps or len(here)
         line = node.line if node and steps else spec.line
         return Source(Word.INHERITED, template.origin.file, line, str(id_))
 

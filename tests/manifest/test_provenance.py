@@ -1,0 +1,61 @@
+"""Where `explain --resolved` says that values come from which a machine has from its template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kvmstate.manifest import load
+from kvmstate.manifest.provenance import Provenance, Source, Word
+from kvmstate.model.resource import ResourceId
+from kvmstate.views.values import plain
+
+TEXT = """apiVersion: kvmstate/v1
+kind: Template
+metadata: {name: golden}
+spec:
+  pool: images
+  source: {volume: images/debian}
+  clone: linked
+  defaults:
+    memory: 1GiB
+    graphics: [{type: vnc, password: {clear: hush}}]
+    disks: [{name: root, bus: sata}]
+---
+apiVersion: kvmstate/v1
+kind: VirtualMachine
+metadata: {name: web}
+spec:
+  template: golden
+  clone: full
+---
+apiVersion: kvmstate/v1
+kind: VirtualMachine
+metadata: {name: db}
+spec: {template: golden}
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "path", "word", "line"),
+    [
+        ("domain/web", "memory", Word.INHERITED, 9),
+        ("domain/web", "graphics.0.password.clear", Word.INHERITED, 10),
+        ("volume/images/web-root.qcow2", "pool", Word.INHERITED, 5),
+        ("volume/images/web-root.qcow2", "clone", Word.DERIVED, 18),
+        ("volume/images/db-root.qcow2", "clone", Word.INHERITED, 7),
+    ],
+)
+def test_of_a_template(tmp_path: Path, address: str, path: str, word: Word, line: int) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(TEXT)
+    manifests = load([file])
+    wanted = manifests.get(ResourceId.parse(address))
+    assert wanted, [str(each.id) for each in manifests.resources]
+    said = plain(wanted.spec)[0]
+    found = {
+        ".".join(map(str, each.path)): each.source for each in Provenance(manifests, wanted, said, said, said).values()
+    }
+    by = "template/golden" if word is Word.INHERITED else ""
+    assert found[path] == Source(word, str(file), line, by), found
