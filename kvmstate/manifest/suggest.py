@@ -9,6 +9,8 @@ from functools import cache
 
 from kvmstate.kinds import ALL_KINDS
 
+# More than any kind has fields; and how many are shown of so many
+_MANY, _SOME = 150, 20
 # What other tools say, to what is said here; only taken when it is a known word at that place.
 _SYNONYMS = {
     "vcpu": ("cpus",),
@@ -92,12 +94,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def hint(word: object, known: Iterable[str], what: str) -> str:
-    """`did you mean X?`, or what is known."""
+    """`did you mean X?`, or what is known; some of it where that fills a screen, as with all addresses of a project."""
     choices = sorted(known) if what else list(known)
     guess = nearest(str(word), choices)
     if guess:
         return f"did you mean {guess}?"
-    return f"{what}: {', '.join(choices)}" if what and choices else ""
+    shown = choices if len(choices) <= _MANY else [*choices[:_SOME], f"and {len(choices) - _SOME} more"]
+    return f"{what}: {', '.join(shown)}" if what and choices else ""
 
 
 def _plain(word: str) -> str:
