@@ -20,6 +20,9 @@ from kvmstate.plan.known import known
 from kvmstate.plan.planner import look_again, observe
 from kvmstate.plan.takeover import Takeovers, everything
 
+# So many are held at a time as what their XML says
+BATCH = 100
+
 
 @dataclass
 class Existing:
@@ -61,10 +64,12 @@ def existing(host: Host, store: Store, ids: Iterable[ResourceId] | None = None) 
 
 def _taken(host: Host, entry: Entry | None, seen: Observed, taking: Takeovers) -> Change:
     """Ownership to be taken of what was observed; what its lifecycle was applied with last, stays."""
-    resource = taking.resource(BY_WORD[seen.id.kind], seen)
+    # a host has many, and what was read of each takes ten times its XML: a copy keeps it, and goes
+    read = replace(seen)
+    resource = taking.resource(BY_WORD[seen.id.kind], read)
     lifecycle = entry.lifecycle if entry else Lifecycle()
     resource = replace(resource, lifecycle=lifecycle)
-    secret = BY_WORD[seen.id.kind].ops.secrets(seen, host)
+    secret = BY_WORD[seen.id.kind].ops.secrets(read, host)
     return Change(
         seen.id,
         Action.ADOPT,
@@ -86,6 +91,9 @@ def own(host: Host, store: Store, changes: Iterable[Change]) -> Result:
         desired = {change.id: change.desired for change in plan.changes if change.desired}
         # what paths mean is told by the manifests too, by now
         host.know(known(desired, store.inventory))
-        seen = {change.id: replace(change.observed) for change in plan.changes if change.observed}
-        note_agreement(look_again(host, desired.values(), store.inventory, seen), store, host)
+        for first in range(0, len(plan.changes), BATCH):
+            some = plan.changes[first : first + BATCH]
+            seen = {change.id: replace(change.observed) for change in some if change.observed}
+            wanted = [change.desired for change in some if change.desired]
+            note_agreement(look_again(host, wanted, store.inventory, seen), store, host)
     return result

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,10 @@ from kvmstate.cli.session import lock_option
 from kvmstate.errors import HostError, UsageError
 from kvmstate.model.printable import harmless
 from kvmstate.views.formats import Format
+
+if TYPE_CHECKING:
+    from kvmstate.model.change import Change
+    from kvmstate.model.resource import Resource, ResourceId
 
 
 @click.command("import")
@@ -89,15 +94,8 @@ def command(
         folder.write(output, files, force)
         for path in files:
             tell(f"wrote {output / path}", file=str(output / path))
-        # what is owned and not in the manifests counts as to be deleted: be sure that it is there before it is owned
-        there = load_project(output, allowed=allowed_here()).load()
-        if lost := next((c.id for c in changes if there.get(c.id) is None), None):
-            raise UsageError(
-                f"{output} is not among the manifests of its project: {lost} and what else was written is not owned",
-                "add the folder to `manifests` in kvmstate.yaml, then `kvmstate adopt`",
-            )
+        written = _read_back(output, changes)
         # what is recorded is what they say, to the letter; it stays as it was found
-        written = {c.id: said for c in changes if (said := there.get(c.id))}
         changes = [replace(c, desired=replace(written[c.id], origin=FOUND), spec=written[c.id].spec) for c in changes]
         result = None if no_adopt else own(session.host, session.store, changes)
         for change in changes:
@@ -110,6 +108,20 @@ def command(
                 complain(HostError(f"{id_}: {error.message}", error.hint))
         tell(f"\nImport complete! Resources: {len(changes)} imported, {len(found.refused)} refused.")
     return 0 if not found.refused and (result is None or result.ok) else 1
+
+
+def _read_back(output: Path, changes: Sequence[Change]) -> dict[ResourceId, Resource]:
+    """The resources that were written, as the manifests say them. Raises UsageError where one is not among them: what
+    is owned and not in the manifests counts as to be deleted."""
+    from kvmstate.manifest.project import load_project
+
+    there = load_project(output, allowed=allowed_here()).load()
+    if lost := next((c.id for c in changes if there.get(c.id) is None), None):
+        raise UsageError(
+            f"{output} is not among the manifests of its project: {lost} and what else was written is not owned",
+            "add the folder to `manifests` in kvmstate.yaml, then `kvmstate adopt`",
+        )
+    return {c.id: said for c in changes if (said := there.get(c.id))}
 
 
 def _for_a_file(uri: str) -> str | None:
