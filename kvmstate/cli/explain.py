@@ -50,8 +50,8 @@ def command(what: str | None, recursive: bool, costs: bool, resolved: bool, fmt:
     too: explain kvmstate.yaml.environments. Without KIND: what kinds there are.
 
     With --resolved: what a resource of the manifests has in the end, and what it declares itself, such as the volumes
-    of its disks: explain --resolved domain/web-1. The host is asked for what was applied, and for what libvirt has
-    added. PATH... are the manifests.
+    of its disks: explain --resolved domain/web-1, or 'domain/*'. The host is asked for what was applied, and for what
+    libvirt has added. PATH... are the manifests.
     """
     from kvmstate.kinds import ALL_KINDS
 
@@ -87,19 +87,21 @@ def command(what: str | None, recursive: bool, costs: bool, resolved: bool, fmt:
 
 def _resolved(what: str | None, fmt: Format, given: dict[str, Any]) -> int:
     from kvmstate.manifest import suggest
-    from kvmstate.model.resource import ResourceId
+    from kvmstate.plan.select import matching
     from kvmstate.views import resolved
 
     with opened(**given, claimed=False) as at:
         assert at.manifests
         manifests = at.manifests
-        id_ = ResourceId.parse(what or "")
-        if manifests.get(id_) is None:
-            said = suggest.hint(str(id_), [str(r.id) for r in manifests.resources], "addresses")
+        declared = {r.id: r.origin.by or str(r.id) for r in manifests.resources}
+        if not (meant := matching(declared, what or "")):
+            said = suggest.hint(what or "", [*map(str, declared)], "addresses")
             raise UsageError(f"no manifest declares {what or 'it'}", said or "such as domain/web-1")
-        only = {id_, *(r.id for r in manifests.resources if r.origin.by == str(id_))}
+        only = meant | {id_ for id_, by in declared.items() if by in {*map(str, meant)}}
         plan = at.session.plan(replace(at.options, lenient=True), only)
-    changes = sorted((c for c in plan.changes if c.desired and c.id in only), key=lambda c: c.id != id_)
+    # each before what it declares itself
+    found = (change for change in plan.changes if change.desired and change.id in only)
+    changes = sorted(found, key=lambda change: (declared[change.id], declared[change.id] != str(change.id)))
     show(fmt, resolved.output([resolved.of(manifests, change, plan.project) for change in changes]))
     return 0
 

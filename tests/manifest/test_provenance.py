@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from harness import kvmstate
 
 from kvmstate.manifest import load
 from kvmstate.manifest.provenance import Provenance, Source, Word
@@ -59,3 +60,15 @@ def test_of_a_template(tmp_path: Path, address: str, path: str, word: Word, line
     }
     by = "template/golden" if word is Word.INHERITED else ""
     assert found[path] == Source(word, str(file), line, by), found
+
+
+def test_a_pattern_names_several(tmp_path: Path) -> None:
+    network = "apiVersion: kvmstate/v1\nkind: Network\nmetadata: {name: NAME}\nspec: {}\n"
+    (tmp_path / "m.yaml").write_text("---\n".join(network.replace("NAME", name) for name in ("lan-1", "lan-2", "wan")))
+    for pattern, found in (("network/lan-*", ["network/lan-1", "network/lan-2"]), ("Network/wan", ["network/wan"])):
+        said = kvmstate("explain", "--resolved", pattern, str(tmp_path), "-c", "test:///default").out
+        assert [line[2:] for line in said.splitlines() if line.startswith("# network/")] == found
+    assert (
+        "did you mean network/lan-1?"
+        in kvmstate("explain", "--resolved", "network/lan1", str(tmp_path), "-c", "test:///default").err
+    )
