@@ -346,7 +346,9 @@ def _begun(change: Change, desired: Resource, entry: Entry | None) -> Entry:
 
 
 def _undone(change: Change, before: Entry | None, store: Store) -> None:
-    if before is not None:
-        store.put(before)
-    if change.desired is not None and (before is None or before.id != change.id):
-        store.drop(change.id)
+    # of what has cut the connection the record cannot tell that: the next plan finds all as it was
+    with suppress(ConnectionFailed):
+        if before is not None:
+            store.put(before)
+        if change.desired is not None and (before is None or before.id != change.id):
+            store.drop(change.id)

@@ -15,14 +15,17 @@ from typing import Any, Protocol
 import libvirt
 
 from kvmstate.errors import HostError, NotFound, Reverted
+from kvmstate.host import way_back
 from kvmstate.host.connection import Host, once
 from kvmstate.host.faults import described, faults
+from kvmstate.host.kernel_links import Link
+from kvmstate.host.network_manager import NetworkManager
 from kvmstate.host.objects import HostInterface
+from kvmstate.host.on_host import runner
 from kvmstate.host.permit import Configuration, Permit
 
 # a host has one transaction at a time
 _ONE = threading.Lock()
-PACKAGES = "network-manager"
 
 
 class Driver(Protocol):
@@ -107,7 +110,10 @@ class Libvirt:
 @once
 def driver(host: Host) -> Driver | None:
     """Who configures this host's interfaces; None where nobody does that kvmstate knows and reaches."""
-    return Libvirt(host.raw) if _can_define(host.raw) else None
+    if _can_define(host.raw):
+        return Libvirt(host.raw)
+    run = runner(host)
+    return NetworkManager(run) if run and NetworkManager.runs(run) else None
 
 
 def _can_define(connection: Any) -> bool:
@@ -121,8 +127,20 @@ def _can_define(connection: Any) -> bool:
 
 def lacking(host: Host) -> tuple[str, str]:
     """Why there is no driver, and what to do."""
-    why = "libvirt's interface driver on this host only tells what there is, and defines nothing"
-    return why, "configure its interfaces there, or use a libvirt that was built with netcf"
+    why = "libvirt on this host defines no interfaces"
+    if runner(host) is None:
+        return f"{why}, and nothing else there is reached", "run kvmstate on that host, or connect by ssh (qemu+ssh://)"
+    return f"{why}, and NetworkManager does not run there", "install and start it there (package network-manager)"
+
+
+def carrying(host: Host) -> tuple[list[Link], set[str]]:
+    """The links of the host's kernel, and those of them that whoever is logged in came in by; none where nobody can
+    look."""
+    run = runner(host)
+    if run is None:
+        return [], set()
+    found = way_back.links(run)
+    return found, way_back.carrying(found, way_back.session(run))
 
 
 def all_interfaces(host: Host) -> list[HostInterface]:
@@ -179,12 +197,15 @@ def _driver(host: Host) -> Driver:
 def transaction(host: Host) -> Iterator[None]:
     """What is done inside is kept when all of it was done and the host is reached again after it, by a connection of
     its own; else all is brought back as it was. Raises Reverted then."""
-    found = _driver(host)
+    found, run = _driver(host), runner(host)
+    came = way_back.session(run) if run else way_back.Session()
     with _ONE:
         found.begin()
         try:
             yield
             host.reach_again()
+            if run:
+                way_back.check(run, came)
             found.commit()
         except HostError as error:
             raise _reverted(found, error) from error

@@ -11,6 +11,8 @@ import pytest
 from harness import Project, kvmstate, resource
 from lxml import etree
 
+from kvmstate.sandbox import Sandbox
+
 YES = "--auto-approve"
 NOW = {"restart": "now"}
 
@@ -185,3 +187,13 @@ def test_what_no_host_can_have(project: Project, spec: dict[str, Any], said: str
     refused = project.kvmstate("validate")
     assert refused.code == 1
     assert said in refused.out + refused.err
+
+
+@pytest.mark.real
+def test_where_nobody_configures_the_host_the_plan_says_what_to_install(host: Sandbox, tmp_path: Path) -> None:
+    """libvirt's driver there tells only what there is."""
+    project = Project(host, tmp_path / "real")
+    project.write(bond())
+    planned = project.plan()
+    assert "blocked: libvirt on this host defines no interfaces, and NetworkManager does not run there" in planned.out
+    assert "package network-manager" in planned.out

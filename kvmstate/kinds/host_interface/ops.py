@@ -9,7 +9,7 @@ from lxml import etree
 
 from kvmstate.host import Host, host_interfaces
 from kvmstate.host.objects import HostInterface
-from kvmstate.kind import Context, Ops
+from kvmstate.kind import Context, Ops, Scene
 from kvmstate.kind.compose import written
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.host_interface.spec import HostInterfaceSpec
@@ -19,6 +19,7 @@ from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.xmlbind import document, parse, to_text
 
 BASE = "<interface/>"
+_TOUCHES = (Action.CREATE, Action.UPDATE, Action.REPLACE, Action.DELETE)
 
 
 def names(host: Host) -> set[str]:
@@ -59,6 +60,29 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
         why = f"{fields} would take it down for a moment"
         return replace(change, blocked=why, hint="lifecycle.restart: now allows it")
     return change
+
+
+def judge(at: Scene) -> None:
+    """Say of what a change touches where somebody came in by it, and what is taken from others for it."""
+    todo = [
+        c for id_, c in at.changes.items() if id_.kind == HostInterface.type and c.action in _TOUCHES and not c.blocked
+    ]
+    links, carrying = host_interfaces.carrying(at.host) if todo else ([], set())
+    known = {each.name: each for each in links}
+    for change in todo:
+        had = {*change.observed.config.ports} if change.observed else set()
+        has = {*change.spec.ports} if change.spec else set()
+        told = []
+        if through := sorted({change.id.name, *had, *has} & carrying):
+            told.append(f"you are connected through {' and '.join(through)}")
+        for name in sorted(has - had):
+            link = known.get(name)
+            if link and link.master not in ("", change.id.name):
+                told.append(f"takes {name} from {link.master}")
+            elif link and link.addresses:
+                told.append(f"takes {name}, which has {' and '.join(link.addresses)}")
+        if told:
+            at.changes[change.id] = replace(change, reason="; ".join(filter(None, (change.reason, *told))))
 
 
 def steps(change: Change, at: Context) -> list[Step]:
@@ -105,5 +129,6 @@ OPS = Ops(
     steps,
     users=lambda host, change: host.uses.of_interface(change.id.name),
     checked=checked,
+    judge=judge,
     begun=lambda host, spec: document(BASE),
 )

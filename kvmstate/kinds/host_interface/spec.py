@@ -122,8 +122,12 @@ class Bond(Section):
 class Port(Section):
     """A card, or a bond or VLAN that is there for the bridge alone, and has no address of its own."""
 
+    made_with: ClassVar = {"@type": "ethernet"}
+
     name: str = xml("@name", required=True, ref="interface", pattern=NAME, max_length=LONGEST, doc="The port.")
-    type: Literal["ethernet", "bond", "vlan"] = xml("@type", default="ethernet", doc="What it is.")
+    type: Literal["ethernet", "bond", "vlan"] | None = xml(
+        "@type", doc="What it is. Default: a card, or an interface that is there."
+    )
     bond: Bond | None = xml("bond", doc="Of type bond.")
     vlan: Vlan | None = xml("vlan", doc="Of type vlan.")
 
@@ -175,7 +179,7 @@ class HostInterfaceSpec(Spec):
     def faults(self) -> Iterable[Fault]:
         yield from _misplaced(self, (), self.type)
         for index, port in enumerate(self.bridge.ports if self.bridge else ()):
-            yield from _misplaced(port, ("bridge", "ports", index), port.type)
+            yield from _misplaced(port, ("bridge", "ports", index), port.type or "ethernet")
 
 
 def _misplaced(said: HostInterfaceSpec | Port, at: tuple[str | int, ...], type_: str) -> Iterator[Fault]:
