@@ -103,7 +103,33 @@ def domain(spec: Spec, chance: random.Random) -> None:
     spec["domain"] = {"name": f"{chance.choice(NAMES)}.example", "localOnly": chance.random() < 0.5}
 
 
-CHANGES = (ranges, hosts, names, texts, services, groups, mtu, domain)
+def forward(spec: Spec, chance: random.Random) -> None:
+    first = chance.randrange(1024, 2048)
+    ports = {"mode": "nat", "nat": {"port": {"start": first, "end": first + chance.randrange(1, 999)}}}
+    spec["forward"] = chance.choice([{"mode": "nat"}, ports, {"mode": "route"}, {"mode": "open"}])
+
+
+def ipv6(spec: Spec, chance: random.Random) -> None:
+    """A second address, which leases some, or not."""
+    del spec["ips"][1:]
+    if chance.random() < 0.8:
+        leased = {"ranges": [{"start": "fd00:94::100", "end": f"fd00:94::{chance.randrange(200, 300)}"}]}
+        fixed = {"hosts": [{"ip": "fd00:94::5", "name": chance.choice(NAMES)}]}
+        dhcp = chance.choice([{}, {"dhcp": leased}, {"dhcp": {**leased, **fixed}}])
+        spec["ips"].append({"address": "fd00:94::1/64", **dhcp})
+
+
+def routes(spec: Spec, chance: random.Random) -> None:
+    spec["routes"] = some(chance, lambda number: {"to": f"10.94.{number}.0/24", "gateway": "192.168.94.2"})
+
+
+def forwarders(spec: Spec, chance: random.Random) -> None:
+    spec.setdefault("dns", {})["forwarders"] = some(chance, lambda number: {"addr": f"127.0.0.{50 + number}"})
+
+
+LIVE = (ranges, hosts, names, texts, services, groups)
+# what is for a restart of the network is rarer
+CHANGES = (*LIVE, *LIVE, mtu, domain, forward, ipv6, routes, forwarders)
 
 
 def rules(chance: random.Random) -> list[Any]:
@@ -113,59 +139,89 @@ def rules(chance: random.Random) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + SEQUENCES))
+@pytest.mark.parametrize("seed", range(1000 * SEED, 1000 * SEED + SEQUENCES))
 def test_nothing_is_left_after_each_edit_and_all_agree(
     project: Project, connection: libvirt.virConnect, seed: int
 ) -> None:
     chance = random.Random(seed)
-    spec, filters = base(), rules(chance)
+    spec, filters, other = base(), rules(chance), "stopped"
     number = None
     for _ in range(EDITS):
         for change in chance.sample(CHANGES, chance.randrange(1, 4)):
             change(spec, chance)
         if chance.random() < 0.4:
             filters = rules(chance)
+        if chance.random() < 0.3:
+            other = chance.choice(("running", "stopped"))
         if not any(spec["ips"][0].get("dhcp", {}).values()):
             spec["ips"][0].pop("dhcp", None)
         project.converge(
             resource("Network", "lan", {"restart": "now"}, **spec),
             resource("NetworkFilter", "web", rules=filters),
             idle("one", interfaces=[{"network": "lan", "filterref": {"filter": "web"}}]),
+            idle("two", state=other, interfaces=[{"network": "lan"}]),
         )
         number = number or connection.lookupByName("one").ID()
-        agree(project, connection, spec, filters)
+        agree(project, connection, spec, filters, 1 + (other == "running"))
         assert connection.lookupByName("one").ID() == number
 
 
-def agree(project: Project, connection: libvirt.virConnect, spec: Spec, filters: list[Any]) -> None:
+def agree(project: Project, connection: libvirt.virConnect, spec: Spec, filters: list[Any], machines: int) -> None:
     network = connection.networkLookupByName("lan")
     wanted = NetworkSpec.model_validate(spec)
     for flags in (0, libvirt.VIR_NETWORK_XML_INACTIVE):
         seen = parse(NetworkSpec, document(network.XMLDesc(flags)))
-        for part in ("ips", "dns", "port_groups", "mtu", "domain"):
+        for part in ("ips", "routes", "dns", "port_groups", "mtu", "domain"):
             assert said(getattr(seen, part)) == said(getattr(wanted, part)), (part, flags)
-    folder = project.host.directory / "lib" / "dnsmasq"
+        assert mode(seen) == mode(wanted), flags
+    told(project.host.directory / "lib" / "dnsmasq", wanted)
+    carried_out(project, wanted, {rule["tcp"]["dstPortStart"] for rule in filters}, machines)
+
+
+def told(folder: Path, wanted: NetworkSpec) -> None:
+    """What dnsmasq was told."""
     config = read(folder / "lan.conf")
-    dhcp = wanted.ips[0].dhcp
-    assert re.findall(r"^dhcp-range=([\d.]+),([\d.]+)", config, re.MULTILINE) == [
-        (each.start, each.end) for each in (dhcp.ranges if dhcp else ())
-    ]
-    leases = re.findall(r"192\.168\.94\.\d+", read(folder / "lan.hostsfile"))
-    assert sorted(leases) == sorted(each.ip for each in (dhcp.hosts if dhcp else ()))
+    dhcp = [ip.dhcp for ip in wanted.ips if ip.dhcp]
     dns = wanted.dns
-    told = {line.split()[0]: line.split()[1:] for line in read(folder / "lan.addnhosts").splitlines() if line.strip()}
+    assert sorted(re.findall(r"^dhcp-range=([\da-f.:]+),([\da-f.:]+),", config, re.MULTILINE)) == sorted(
+        (each.start, each.end) for of in dhcp for each in of.ranges
+    )
+    leases = re.findall(r"192\.168\.94\.\d+|fd00:94::\d+", read(folder / "lan.hostsfile"))
+    assert sorted(leases) == sorted(each.ip for of in dhcp for each in of.hosts)
+    names = {line.split()[0]: line.split()[1:] for line in read(folder / "lan.addnhosts").splitlines() if line.strip()}
     declared = {each.ip: each.hostnames for each in (dns.hosts if dns else ())}
-    assert {ip: names for ip, names in told.items() if ip in declared or not dhcp or ip not in leases} == declared
+    assert {ip: found for ip, found in names.items() if ip in declared or ip not in leases} == declared
     assert sorted(re.findall(r"^txt-record=(\w+),\"?(\w+)", config, re.MULTILINE)) == sorted(
         (each.name, each.value) for each in (dns.txt if dns else ())
     )
     assert len(re.findall(r"^srv-host=", config, re.MULTILINE)) == len(dns.srv if dns else ())
-    firewall = project.host.directory / "firewall"
-    inside(project.host, f"iptables-save >{firewall}; ls /sys/class/net/kvseq0/brif >>{firewall}")
-    ports = set(map(int, re.findall(r"--dport (20\d\d) ", firewall.read_text())))
-    assert ports == {rule["tcp"]["dstPortStart"] for rule in filters}
+    assert sorted(re.findall(r"^server=(127\.0\.0\.5\d)$", config, re.MULTILINE)) == sorted(
+        each.addr or "" for each in (dns.forwarders if dns else ())
+    )
+
+
+def carried_out(project: Project, wanted: NetworkSpec, ports: set[int], machines: int) -> None:
+    """What the host's firewall, addresses, routes and bridge are."""
+    said = project.host.directory / "said"
+
+    def ask(command: str) -> str:
+        inside(project.host, f"{{ {command}; }} >{said} 2>/dev/null")
+        return said.read_text()
+
+    firewall = ask("iptables-save; nft list table ip libvirt_network || true")
+    assert ports == set(map(int, re.findall(r"--dport (20\d\d) ", firewall)))
+    assert bool(re.search("masquerade", firewall, re.IGNORECASE)) == (mode(wanted) == "nat")
+    if wanted.forward and (nat := wanted.forward.nat) and nat.port:
+        assert f"{nat.port.start}-{nat.port.end}" in firewall
     # plugged in also after a restart
-    assert "vnet" in firewall.read_text().rpartition("COMMIT")[2]
+    assert len(ask("ls /sys/class/net/kvseq0/brif").split()) == machines
+    found = set(re.findall(r"inet6? (192[\d./]+|fd00[\da-f:/]+)", ask("ip address show dev kvseq0")))
+    assert found == {ip.address for ip in wanted.ips}
+    assert set(re.findall(r"10\.94[\d./]+", ask("ip route"))) == {route.to for route in wanted.routes}
+
+
+def mode(network: NetworkSpec) -> str | None:
+    return network.forward.mode if network.forward else None
 
 
 def said(value: Any) -> Any:
