@@ -92,7 +92,8 @@ class Section(Model):
     others of that tag are something else, and are left alone.
     Members of a list's union may be elements of several tags, which keep their order among each other: each has its
     own `xml_tag`, and the list's path that of any of them.
-    Items of a list that are `exact` are what their fields say and no more: what is not said is not there either.
+    Items of a list that are `exact` are what their fields say and no more: what is not said is not there either. Items
+    without a key that are not `ordered` mean the same in any order.
     """
 
     xml_by: ClassVar[str] = "@type"
@@ -102,6 +103,7 @@ class Section(Model):
     only: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     xml_tag: ClassVar[str | None] = None
     exact: ClassVar[bool] = False
+    ordered: ClassVar[bool] = True
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy as pydantic does, without a look for what sections do not have: a plan copies some for each object."""

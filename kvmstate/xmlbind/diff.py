@@ -134,13 +134,21 @@ def _diff_places(
 
 
 def _same_items(new: list[Section], old: list[Section]) -> bool:
-    """Of items without a key, in their order."""
-    return len(new) == len(old) and all(
-        says_the_same(want, seen)
-        if want.exact
-        else all(getattr(want, name) == getattr(seen, name) for name in want.model_fields_set)
-        for want, seen in zip(new, old, strict=True)
-    )
+    """Of items without a key: each has its own among those there, in their order where that counts."""
+    left = [*old]
+    for want in new:
+        among = left[:1] if want.ordered else left
+        found = next((index for index, seen in enumerate(among) if _same_item(want, seen)), None)
+        if found is None:
+            return False
+        del left[found]
+    return not left
+
+
+def _same_item(want: Section, seen: Section) -> bool:
+    if want.exact:
+        return says_the_same(want, seen)
+    return all(getattr(want, name) == getattr(seen, name) for name in want.model_fields_set)
 
 
 def _in_words_of(new: list[Section] | None, old: list[Section] | None) -> list[Section] | None:

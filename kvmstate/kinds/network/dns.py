@@ -1,5 +1,7 @@
 """Names that a network's dnsmasq answers: https://libvirt.org/formatnetwork.html#addressing"""
 
+from typing import ClassVar
+
 from kvmstate.model.address import IpAddress
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import Section, xml, xml_list
@@ -27,6 +29,9 @@ class Txt(Section):
 
 class Srv(Section):
     """Where a service is."""
+
+    # libvirt puts what is added while the network runs behind all others
+    ordered: ClassVar[bool] = False
 
     service: str = xml("@service", required=True, pattern=r"^\S+$", doc="Without an underscore: ldap.")
     protocol: str = xml("@protocol", required=True, pattern=r"^\S+$", doc="tcp or udp, without an underscore.")

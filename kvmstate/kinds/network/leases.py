@@ -1,6 +1,6 @@
 """What a network's dnsmasq gives out: https://libvirt.org/formatnetwork.html#addressing"""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from lxml import etree
 from pydantic import Field, PlainSerializer
@@ -53,6 +53,9 @@ def lease(**told: Any) -> Any:
 
 
 class DhcpRange(Section):
+    # libvirt puts what is added while the network runs behind all others
+    ordered: ClassVar[bool] = False
+
     start: IpAddress = xml("@start", required=True, doc="The first address.")
     end: IpAddress = xml("@end", required=True, doc="The last address.")
     lease: Lease | None = lease()
