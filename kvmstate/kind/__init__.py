@@ -8,9 +8,24 @@ libvirt's XML, what a change costs) and `ops.py` works on a host. The model is l
 from kvmstate.kind.contract import Context, Form, Gate, Kind, Ops, Room, Scene, Space
 from kvmstate.kind.members import Members
 from kvmstate.kind.references import Reference, references, referring
-from kvmstate.kind.spec import Claim, Cloned, Declaration, Fault, Filling, Image, Inlining, Inner, Plug, Spec, Unclear
+from kvmstate.kind.spec import (
+    UUID,
+    Claim,
+    Cloned,
+    Declaration,
+    Fault,
+    Filling,
+    Image,
+    Inlining,
+    Inner,
+    Plug,
+    Spec,
+    Unclear,
+    identity,
+)
 
 __all__ = [
+    "UUID",
     "Claim",
     "Cloned",
     "Context",
@@ -32,6 +47,7 @@ __all__ = [
     "Space",
     "Spec",
     "Unclear",
+    "identity",
     "references",
     "referring",
 ]

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 from lxml import etree
 from pydantic import field_validator
 
+from kvmstate.model.effect import Effect
 from kvmstate.model.pool_types import PoolType
 from kvmstate.model.reference import VolumeRef
 from kvmstate.model.resource import Model, Resource
-from kvmstate.xmlbind import Overrides, Remainder, Section, document
+from kvmstate.xmlbind import Overrides, Remainder, Section, document, xml
+from kvmstate.xmlbind.codecs import same_case
 from kvmstate.xmlbind.remainder import tag
 from kvmstate.xmlbind.spelling import spelled
 
@@ -104,6 +106,7 @@ class Inner(NamedTuple):
     resource: Resource
 
 
+UUID = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 # stands in a remainder that `import` writes
 PARTS = re.compile(r"<\?kvmstate parts of ([\w.]+(?:, [\w.]+)*)\?>")
 
@@ -253,6 +256,12 @@ class Declaration(Model):
         return False
 
 
+def identity() -> Any:
+    """Declare the UUID of an object, which libvirt never changes."""
+    doc = "By which libvirt knows it. Default: chosen when it is made."
+    return xml("uuid", same=same_case, lasting=True, effect=Effect.REFUSED, pattern=UUID, doc=doc)
+
+
 class Spec(Section, Declaration):
     """The spec of a kind with objects on hosts: the model of libvirt's document element, whose name is at `named`."""
 
@@ -287,7 +296,7 @@ class Spec(Section, Declaration):
     def own_uuid(self) -> str:
         """The UUID that it says of the object."""
         rest = self.rest
-        return (rest.findtext("uuid") if rest is not None else "") or ""
+        return getattr(self, "uuid", None) or (rest.findtext("uuid") if rest is not None else "") or ""
 
     @property
     def rest(self) -> etree._Element | None:

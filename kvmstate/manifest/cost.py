@@ -16,6 +16,7 @@ _SENTENCES = {
     Effect.LIVE: "A change is made live.",
     Effect.RESTART: "A change takes effect at the next restart.",
     Effect.REPLACE: "A change replaces the object: only when lifecycle.replace allows it.",
+    Effect.REFUSED: "A change is refused.",
 }
 _SHRINK = {
     Effect.NONE: "changes nothing",

@@ -244,7 +244,14 @@ def _judged(kind: Kind, change: Change) -> Change:
     lifecycle, cost = change.lifecycle, change.effect
     if cost is Effect.REFUSED:
         names = ", ".join(f.where for f in change.fields if f.effect is Effect.REFUSED)
-        return _but(change, Action.UPDATE, f"{names} cannot shrink: data would be lost", "make a smaller one beside it")
+        if kind.has_uuid:
+            why, hint = (
+                "cannot change: it is what libvirt knows it by",
+                "take it out of the manifest",
+            )
+        else:
+            why, hint = "cannot shrink: data would be lost", "make a smaller one beside it"
+        return _but(change, Action.UPDATE, f"{names} {why}", hint)
     if cost is Effect.REPLACE:
         names = ", ".join(f.where for f in change.fields if f.effect is Effect.REPLACE)
         if lifecycle.replace != "allow":

@@ -153,6 +153,9 @@ class _Takeover:
             sole: Spec = self.kind.read(_values(spec))
         except ValidationError:
             return None
+        if any(sole.faults()):
+            # of what has a remainder more is taken as it is
+            return None
         completed: Spec = self.kind.complete(self._resource(sole), None, self.project)
         return sole if self._comes_back(completed, begun(self.host, completed), self.observed.uuid) else None
 

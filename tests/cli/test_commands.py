@@ -299,7 +299,8 @@ def test_explain_says_what_every_field_costs(capsys: pytest.CaptureFixture[str])
     rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert rows["cpus"] == "grow: live up to maxCpus, shrink: restart"
     assert rows["disks[].volume"] == "live with device cdrom, else restart"
-    assert rows["uuid"] == "replace"
+    assert rows["uuid"] == "refused"
+    assert rows["arch"] == "replace"
     assert len(rows) > 900
     assert run(["explain", "VirtualMachine.interfaces", "--costs"]) == 0
     assert {line.partition(".")[0].strip() for line in capsys.readouterr().out.splitlines()} >= {"interfaces[]"}

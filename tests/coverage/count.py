@@ -1,7 +1,8 @@
-"""How much of what machines say has a field: `python tests/coverage/count.py [--names] [FOLDER…]` prints a table.
+"""How much of what objects say has a field: `python tests/coverage/count.py [--names] [FOLDER…]` prints a table.
 
-Of every document (tests/corpus/domain, or each FOLDER, and what virt-install writes, see virt_install.py) a machine
-is defined on a throw-away host. A leaf (an attribute, a text, an element that says nothing more) is essential where
+Of every document (tests/corpus/domain, or each FOLDER, and of machines what virt-install writes, see virt_install.py)
+an object is defined on a throw-away host: a network of folders called network, a filter of those called nwfilter, else
+a machine. A leaf (an attribute, a text, an element that says nothing more) is essential where
 libvirt does not bring it back by itself: found by leaving it out and defining again. What is essential is typed where a
 field says it, and left where the remainder of the imported manifest does. UUIDs count as all else.
 
@@ -16,16 +17,17 @@ import os
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import libvirt
 from lxml import etree
 
 from kvmstate.errors import KvmstateError
 from kvmstate.host import open_host
-from kvmstate.kinds import BY_NAME
+from kvmstate.kinds import BY_WORD
 from kvmstate.model.resource import ResourceId
 from kvmstate.plan.planner import observe
 from kvmstate.plan.takeover import Takeovers
@@ -34,16 +36,35 @@ from kvmstate.xmlbind import document, meaning, patch
 from kvmstate.xmlbind.remainder import _paired, groups
 
 HERE = Path(__file__).parent
-KIND, NAME = BY_NAME["VirtualMachine"], "coverage"
+NAME = "coverage"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kvmstate-coverage"
 KEEP = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
+
+
+class Made(NamedTuple):
+    """How an object is defined, shown and undefined again."""
+
+    define: Callable[[libvirt.virConnect, str], Any]
+    flags: int
+    undefine: Callable[[Any], object]
+
+
+KINDS = {
+    "domain": Made(
+        lambda connection, text: connection.defineXMLFlags(text, 0),
+        libvirt.VIR_DOMAIN_XML_INACTIVE,
+        lambda made: made.undefineFlags(KEEP),
+    ),
+    "network": Made(libvirt.virConnect.networkDefineXML, libvirt.VIR_NETWORK_XML_INACTIVE, libvirt.virNetwork.undefine),
+    "nwfilter": Made(libvirt.virConnect.nwfilterDefineXML, 0, libvirt.virNWFilter.undefine),
+}
 # an element by the numbers of its children, and an attribute of it, or "" for what it says itself
 Leaf = tuple[tuple[int, ...], str]
 
 
 @dataclass
 class Counted:
-    machines: int = 0
+    objects: int = 0
     refused: list[str] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
     typed: int = 0
@@ -55,11 +76,13 @@ class Counted:
         return 100 * self.typed / max(1, self.typed + self.left.total())
 
 
-def documents(folders: Iterable[Path]) -> Iterator[tuple[str, str, str]]:
+def documents(folders: list[Path]) -> Iterator[tuple[str, str, str]]:
     """Each as its group, its name and its text."""
     for folder in folders:
         for path in sorted(folder.glob("*.xml")):
             yield folder.name, path.stem, path.read_text()
+    if all(folder.name in KINDS and folder.name != "domain" for folder in folders):
+        return
     for node in etree.parse(HERE / "virt_install.xml").getroot():
         yield "virt-install", node.findtext("name", ""), etree.tostring(node, encoding="unicode")
 
@@ -114,39 +137,42 @@ class Trial:
                 known.add(name)
                 self.connection.networkDefineXML(f"<network><name>{name}</name></network>")
 
-    def taken(self, text: str) -> tuple[etree._Element, object]:
+    def taken(self, kind: str, text: str) -> tuple[etree._Element, object]:
         """The document as libvirt has it, and what is imported of it; once more where that has ended libvirtd."""
-        self.connect(text)
-        made = self.connection.defineXMLFlags(with_uuid(text), 0)
+        if kind == "domain":
+            self.connect(text)
+        how = KINDS[kind]
+        made = how.define(self.connection, with_uuid(text))
         try:
-            whole = document(made.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-            id_ = ResourceId("domain", made.name())
+            whole = document(made.XMLDesc(how.flags))
+            id_ = ResourceId(kind, made.name())
             with open_host(self.sandbox.uri) as host:
-                return whole, Takeovers(host, "coverage").resource(KIND, observe(host, [id_])[id_]).spec
+                return whole, Takeovers(host, "coverage").resource(BY_WORD[kind], observe(host, [id_])[id_]).spec
         except KvmstateError:
             if self.connection.isAlive():
                 raise
         finally:
             if self.connection.isAlive():
-                made.undefineFlags(KEEP)
+                how.undefine(made)
         self.revive()
-        return self.taken(text)
+        return self.taken(kind, text)
 
-    def shown(self, text: str) -> etree._Element:
-        made = self.connection.defineXMLFlags(text, 0)
+    def shown(self, kind: str, text: str) -> etree._Element:
+        how = KINDS[kind]
+        made = how.define(self.connection, text)
         try:
-            return document(made.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+            return document(made.XMLDesc(how.flags))
         finally:
-            made.undefineFlags(KEEP)
+            how.undefine(made)
 
-    def comes_back(self, node: etree._Element, target: object) -> bool:
+    def comes_back(self, kind: str, node: etree._Element, target: object) -> bool:
         try:
-            return unordered(self.shown(etree.tostring(node, encoding="unicode"))) == target
+            return unordered(self.shown(kind, etree.tostring(node, encoding="unicode"))) == target
         except libvirt.libvirtError:
             self.revive()
             return False
 
-    def essential(self, whole: etree._Element) -> set[Leaf]:
+    def essential(self, kind: str, whole: etree._Element) -> set[Leaf]:
         """What libvirt does not bring back by itself: whole elements are tried first, then what is in them."""
         target = unordered(whole)
         node = document(etree.tostring(whole, encoding="unicode"))
@@ -156,16 +182,16 @@ class Trial:
             for child in reversed(list(parent)):
                 number = parent.index(child)
                 parent.remove(child)
-                if not self.comes_back(node, target):
+                if not self.comes_back(kind, node, target):
                     parent.insert(number, child)
                     visit(child)
             for name, value in list(parent.attrib.items()):
                 del parent.attrib[name]
-                if not self.comes_back(node, target):
+                if not self.comes_back(kind, node, target):
                     parent.set(name, value)
             if (parent.text or "").strip():
                 text, parent.text = parent.text, None
-                if not self.comes_back(node, target):
+                if not self.comes_back(kind, node, target):
                     parent.text = text
 
         visit(node)
@@ -202,41 +228,42 @@ def said(part: etree._Element, whole: etree._Element, at: tuple[int, ...] = ()) 
                 yield from said(child, found, (*at, whole.index(found)))
 
 
-def count(trial: Trial, folders: Iterable[Path]) -> dict[str, Counted]:
+def count(trial: Trial, folders: list[Path]) -> dict[str, Counted]:
     found: dict[str, Counted] = {}
     for group, name, text in documents(folders):
         counted = found.setdefault(group, Counted())
+        kind = group if group in KINDS else "domain"
         try:
-            taken = trial.taken(text)
+            taken = trial.taken(kind, text)
         except libvirt.libvirtError as error:
             counted.refused.append(f"{name}: {error}")
             trial.revive()
             continue
         whole, spec = taken
-        add(counted, name, whole, spec, remembered(trial, trial.connection.getLibVersion(), whole))
+        add(counted, name, whole, spec, remembered(trial, kind, trial.connection.getLibVersion(), whole))
     return found
 
 
-def remembered(trial: Trial, version: int, whole: etree._Element) -> set[Leaf]:
+def remembered(trial: Trial, kind: str, version: int, whole: etree._Element) -> set[Leaf]:
     text = etree.tostring(whole)
     path = CACHE / f"{version}-{hashlib.sha256(text).hexdigest()}.json"
     if path.exists():
         return {(tuple(at), name) for at, name in json.loads(path.read_text())}
-    essential = trial.essential(whole)
+    essential = trial.essential(kind, whole)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(sorted(essential)))
     return essential
 
 
 def add(counted: Counted, name: str, whole: etree._Element, spec: object, essential: set[Leaf]) -> None:
-    counted.machines += 1
+    counted.objects += 1
     rest = spec.rest  # type: ignore[attr-defined]
     if rest is None:
         counted.bare.append(name)
-    fields = set(said(patch(etree.Element("domain"), spec, Paths()), whole))
+    fields = set(said(patch(etree.Element(whole.tag), spec, Paths()), whole))
     left = (set(said(rest, whole)) if rest is not None else set()) - fields
     # its name is the manifest's
-    essential = {leaf for leaf in essential if place(whole, leaf) not in ("name", "")}
+    essential = {leaf for leaf in essential if place(whole, leaf) not in ("name", "@name", "")}
     counted.typed += len(essential - left)
     names = [place(whole, leaf) for leaf in essential & left]
     counted.left.update(names)
@@ -263,11 +290,11 @@ class Paths:
 
 def report(found: dict[str, Counted], names: bool) -> Iterator[str]:
     for group, counted in found.items():
-        yield f"{group}: {counted.machines} machines ({len(counted.refused)} documents refused by the host)"
+        yield f"{group}: {counted.objects} objects ({len(counted.refused)} documents refused by the host)"
         yield from (f"    {each}" for each in counted.refused if names)
         yield f"  leaves that libvirt does not bring back: {counted.typed + counted.left.total()}"
         yield f"  typed: {counted.share():.1f}%"
-        yield f"  without any remainder: {len(counted.bare)} of {counted.machines}"
+        yield f"  without any remainder: {len(counted.bare)} of {counted.objects}"
     left, documents_ = Counter[str](), Counter[str]()
     for counted in found.values():
         left += counted.left

@@ -1,13 +1,14 @@
 """Addresses of the host on a network: https://libvirt.org/formatnetwork.html#addressing"""
 
 import ipaddress
-from typing import Self
+from typing import Any, Self
 
 from lxml import etree
 from pydantic import model_validator
 
 from kvmstate.kinds.network import Dhcp
 from kvmstate.model.address import IpAddress, IpInterface
+from kvmstate.model.effect import Effect
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, Section, xml
 from kvmstate.xmlbind.codecs import YES_NO
@@ -39,13 +40,31 @@ def _write_ip(node: etree._Element, value: str | None, lookup: Lookup) -> None:
     node.set("prefix", str(interface.network.prefixlen))
 
 
+def _read_netmask(node: etree._Element, lookup: Lookup) -> bool | None:
+    return True if node.get("netmask") and not node.get("prefix") else None
+
+
+def _write_netmask(node: etree._Element, value: bool | None, lookup: Lookup) -> None:
+    if value and (prefix := node.get("prefix")):
+        del node.attrib["prefix"]
+        node.set("netmask", str(ipaddress.ip_network(f"0.0.0.0/{prefix}").netmask))
+
+
 ADDRESS = Element(_read_ip, _write_ip)
+NETMASK = Element(_read_netmask, _write_netmask)
+
+
+def netmask() -> Any:
+    """Declare, behind the address, how libvirt's XML says the prefix of it."""
+    doc = "Whether libvirt's XML says the length of an IPv4 prefix as a netmask. It means the same."
+    return xml(".", NETMASK, same=lambda want, seen: True, lasting=True, effect=Effect.NONE, doc=doc)
 
 
 class Ip(Section):
     """An address of the host on this network, with the network's prefix length."""
 
     address: IpInterface = xml(".", ADDRESS, required=True, doc="192.168.150.1/24")
+    netmask: bool | None = netmask()
     dhcp: Dhcp | None = xml("dhcp", whole=True, by_parts=True, doc="Leases that libvirt's dnsmasq gives out.")
     tftp: str | None = xml("tftp/@root", pattern="^/", doc="A folder of the host that dnsmasq serves to guests.")
     local_ptr: bool | None = xml(
@@ -70,5 +89,6 @@ class Route(Section):
     """Where the host sends what is for another network behind a guest."""
 
     to: IpInterface = xml(".", ADDRESS, required=True, doc="192.168.222.0/24")
+    netmask: bool | None = netmask()
     gateway: IpAddress = xml("@gateway", required=True, doc="The guest's address on this network.")
     metric: int | None = xml("@metric", ge=1, doc="Of several ways, that with the smallest is taken.")

@@ -184,4 +184,5 @@ OPS = Ops(
     checked=checked,
     judge=judge,
     clients=lambda host, seen: clients(host, _find(host, seen.id.name)),
+    begun=lambda host, spec: document(spec.remainder or BASE),
 )

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kind import Claim, Fault, Form, Spec
+from kvmstate.kind import Claim, Fault, Form, Spec, identity
 from kvmstate.kinds.network import Bandwidth, Dns, Domain, Forward, Forwarded, PortGroup, VirtualPort, Vlan, rules
 from kvmstate.kinds.network.addresses import Ip, Route
 from kvmstate.kinds.network.rules import ROUTED
@@ -40,6 +40,7 @@ class NetworkSpec(Spec):
     description: str | None = xml("description", effect=Effect.NONE, doc="For people. libvirt has it from 9.7 on.")
     active: bool = field(True, effect=Effect.LIVE, doc="Whether the network is started.")
     autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
+    uuid: str | None = identity()
     ipv6: bool | None = xml(
         "@ipv6", YES_NO, doc="Whether guests reach each other by IPv6 where the host has no address of it."
     )

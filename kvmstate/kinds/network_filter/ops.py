@@ -99,4 +99,5 @@ OPS = Ops(
     users=lambda host, change: host.uses.of_filter(change.id.name),
     checked=checked,
     judge=judge,
+    begun=lambda host, spec: document(spec.remainder or BASE),
 )

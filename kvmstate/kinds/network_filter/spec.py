@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Tag, model_validator
 
-from kvmstate.kind import Fault, Form, Spec
+from kvmstate.kind import Fault, Form, Spec, identity
 from kvmstate.kind.filterref import UNWRITABLE, FilterRef
 from kvmstate.kinds.network_filter import protocols as p
 from kvmstate.kinds.network_filter import rules
@@ -106,6 +106,7 @@ class NetworkFilterSpec(Spec):
     element: ClassVar[str] = "filter"
     named: ClassVar[str] = "@name"
 
+    uuid: str | None = identity()
     chain: str = xml(
         "@chain",
         default="root",

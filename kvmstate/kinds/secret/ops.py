@@ -159,5 +159,5 @@ OPS = Ops(
     users=lambda host, change: host.uses.of_secret(change.id.name),
     checked=checked,
     removed=removed,
-    begun=lambda host, spec: document(BASE),
+    begun=lambda host, spec: document(spec.remainder or BASE),
 )

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from kvmstate.kind import Form, Spec
+from kvmstate.kind import Form, Spec, identity
 from kvmstate.kind.secrets import Value
 from kvmstate.model.effect import Effect, When
 from kvmstate.xmlbind import xml
@@ -21,6 +21,7 @@ class SecretSpec(Spec):
     usage: Literal["volume", "ceph", "iscsi", "tls", "vtpm"] = xml(
         "usage/@type", required=True, effect=Effect.REPLACE, doc="volume is for encrypted images."
     )
+    uuid: str | None = identity()
     description: str | None = xml("description", effect=Effect.LIVE, doc="For people.")
     ephemeral: bool | None = xml(
         "@ephemeral",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kvmstate.kind import Claim, Fault, Spec
+from kvmstate.kind import Claim, Fault, Spec, identity
 from kvmstate.model.effect import Effect
 from kvmstate.model.field import field
 from kvmstate.model.pool_types import PoolType, pool_type
@@ -57,6 +57,7 @@ class PoolSpec(Spec):
     builds: ClassVar[tuple[str, ...]] = ("never",)
     active: bool = field(True, effect=Effect.LIVE, doc="Whether the pool is started.")
     autostart: bool | None = field(effect=Effect.LIVE, doc="Started when the host boots.")
+    uuid: str | None = identity()
     build: Literal["mkdir", "ifEmpty", "overwrite", "never"] | None = field(
         effect=Effect.NONE,
         doc="What is made, once, with the pool. mkdir: a folder that is missing, or a mount point; ifEmpty: a file "

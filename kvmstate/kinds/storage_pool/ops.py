@@ -167,4 +167,5 @@ OPS = Ops(
     checked=checked,
     space=space,
     offers=offers,
+    begun=lambda host, spec: document(spec.remainder or BASE),
 )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kind import Claim, Fault, Form, Image, Inlining, Inner, Plug, Spec
+from kvmstate.kind import UUID, Claim, Fault, Form, Image, Inlining, Inner, Plug, Spec, identity
 from kvmstate.kind.health import HealthCheck
 from kvmstate.kinds.virtual_machine import fw_cfg, possible
 from kvmstate.kinds.virtual_machine.cmdline import harmless_cmdline
@@ -186,7 +186,6 @@ def _write_max_cpus(node: etree._Element, value: int | None, lookup: Lookup) -> 
 ROOT = parse_path("controller[@model='pcie-root']")
 PCIE_PORTS = Element(_read_ports, _write_ports)
 TEMPLATE = "^[^@/]+(@[1-9][0-9]*)?$"
-UUID = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 CPUSET = r"^\^?[0-9]+(-[0-9]+)?(,\^?[0-9]+(-[0-9]+)?)*$"
 BootDevice = Literal["hd", "cdrom", "network", "fd"]
 OnPoweroff = Literal["destroy", "restart", "preserve", "rename-restart"]
@@ -290,14 +289,7 @@ class VirtualMachineSpec(Spec):
     emulator: str | None = xml(
         "devices/emulator", same=same_path, lasting=True, pattern="^/", doc="Which QEMU. Default: libvirt's choice."
     )
-    uuid: str | None = xml(
-        "uuid",
-        same=same_case,
-        lasting=True,
-        effect=Effect.REPLACE,
-        pattern=UUID,
-        doc="By which libvirt knows it. Default: chosen when it is made.",
-    )
+    uuid: str | None = identity()
     genid: str | None = xml("genid", same=same_case, lasting=True, pattern=UUID, doc="By which Windows knows a copy.")
     osinfo: str | None = xml(
         "metadata/libosinfo:libosinfo/libosinfo:os/@id",
@@ -481,10 +473,6 @@ class VirtualMachineSpec(Spec):
             # libvirt says nothing of none at all
             node.remove(features)
         return settle(node)
-
-    @property
-    def own_uuid(self) -> str:
-        return self.uuid or super().own_uuid
 
     def status(self) -> str:
         return "stopped" if self.state == "saved" else self.state

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from kvmstate.kind import UUID
 from kvmstate.kind.secrets import Named, secret_reference
 from kvmstate.model.effect import Effect
 from kvmstate.xmlbind import Section, xml
@@ -15,7 +16,7 @@ Name = Annotated[str, Field(pattern=r"^[^\s/][^\x00-\x1f/]*$")]
 QualifiedName = Annotated[str, Field(pattern=r"^(iqn|eui|naa)\.[^\s]+$", examples=["iqn.2026-01.example.nas:images"])]
 
 
-Uuid = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
+Uuid = Annotated[str, Field(pattern=UUID)]
 
 
 def server(path: str = "host/@name") -> Any:
