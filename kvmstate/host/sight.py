@@ -76,8 +76,8 @@ class Sight(Protocol):
         """The names by which this process may open a file of the host's; which of them leads to it is to be
         proven."""
 
-    def lacking(self, programs: Collection[str]) -> list[str]:
-        """The programs that who logs in to the host by ssh cannot run there; all, where nobody can be asked."""
+    def lacking(self, programs: Collection[str]) -> list[str] | None:
+        """The programs that who logs in to the host by ssh cannot run there; None where nobody answers."""
 
     def daemons(self) -> set[int]:
         """Processes of this machine that work for libvirt there; none where it is another machine."""
@@ -105,8 +105,8 @@ class Blind:
     def ways(self, path: str) -> list[str]:
         return []
 
-    def lacking(self, programs: Collection[str]) -> list[str]:
-        return [*programs]
+    def lacking(self, programs: Collection[str]) -> list[str] | None:
+        return None
 
     def daemons(self) -> set[int]:
         return set()
@@ -272,12 +272,13 @@ class Ssh(Blind):
                     return Device(not unequal, bool(busy))
         return None
 
-    def lacking(self, programs: Collection[str]) -> list[str]:
+    def lacking(self, programs: Collection[str]) -> list[str] | None:
         with self._lock, suppress(OSError, ValueError):
             if shell := self._opened():
-                said = self._say(shell, [f"command -v {shlex.quote(each)} || echo" for each in programs])
-                return [each for each, path in zip(programs, said, strict=True) if not path]
-        return [*programs]
+                said = self._say(shell, [f"command -v {shlex.quote(each)} || echo -" for each in programs])
+                if all(said):
+                    return [each for each, path in zip(programs, said, strict=True) if path == "-"]
+        return None
 
     def close(self) -> None:
         if self._shell:

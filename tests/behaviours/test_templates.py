@@ -15,6 +15,7 @@ from harness import Project, Run, idle, kvmstate, pool, resource, until
 from ssh_server import OverSsh, Server
 from test_uploads import MIB
 
+from kvmstate.host import sight
 from kvmstate.kinds import BY_NAME
 from kvmstate.kinds.volume import guestfs
 
@@ -327,6 +328,7 @@ def test_an_image_is_built_on_a_host_that_has_the_tools(
     # whatever this machine, which is the host, has
     installed = shutil.which("virt-sysprep")
     monkeypatch.setattr(guestfs.shutil, "which", lambda name: None)
+    monkeypatch.setattr(sight, "_ANSWER_SECONDS", 300)
     project = Project(OverSsh(**vars(project.host), reached=server.uri()), tmp_path / "far")
     (project.folder / "note").write_text("from here")
     build = {"compress": False, "operations": ["machine-id"], "files": [{"path": "/etc/note", "file": "note"}]}

@@ -47,18 +47,18 @@ def way(host: Host, spec: VolumeSpec) -> list[str]:
     assert spec.build
     programs = _programs(spec.build)
     here = [name for name in programs if not shutil.which(name)]
-    there: list[str] = []
+    beyond = ""
     is_there = bool(spec.content and spec.content.volume)
     if ssh.is_ssh(host.address) and (is_there or here) and not spec.encryption:
         there = host.sight.lacking(programs)
-        if not there:
+        if there == []:
             return ssh.words(host.address, "-T", "-o", "BatchMode=yes", "-e", "none")
+        beyond = f", and no {' and no '.join(there)} on the host" if there else ", and no shell on the host answers"
     if not here:
         return []
-    beyond = f", and no {' and no '.join(there)} on the host" if there else ""
     raise HostError(
         f"there is no {' and no '.join(here)} here{beyond}, where the image is to be built",
-        f"install it {'on one of them' if there else 'where kvmstate runs'} ({_INSTALL}), or take `build` out",
+        f"install it {'on one of them' if beyond else 'where kvmstate runs'} ({_INSTALL}), or take `build` out",
     )
 
 
