@@ -26,6 +26,16 @@ from kvmstate import sandbox
 pytest.register_assert_rewrite("daemons")
 
 ROOT = Path(__file__).parents[1]
+# where there is nothing else to boot, firmware asks the network for half a minute, and does not sleep: ROMs of the same
+# size, as a migration compares them, that no firmware runs
+NO_NETWORK_BOOT = """
+mkdir -p /run/roms
+for rom in /usr/lib/ipxe/qemu/*.rom /usr/share/ipxe/qemu/*.rom; do
+  [ -e "$rom" ] || continue
+  truncate --reference="$rom" "/run/roms/${rom##*/}"
+  mount --bind "/run/roms/${rom##*/}" "$rom"
+done
+"""
 # a shell that starts the suite in the background has it ignored, by all that the tests start as well
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # people's commands do not compile every module at each start
@@ -96,6 +106,7 @@ def host(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     name = f"test-{os.getpid()}-{worker_id}"
     started = sandbox.start(name, Path(tree) if tree else None)
     try:
+        sandbox.execute(started, ["sh", "-c", NO_NETWORK_BOOT])
         if os.environ.get("KVMSTATE_TEST_SSH"):
             uri = Server(started, tmp_path_factory.mktemp("ssh")).uri()
             yield OverSsh(started.name, started.directory, started.pid, started.started, uri)
