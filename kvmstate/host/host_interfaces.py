@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import libvirt
@@ -136,11 +136,11 @@ def lacking(host: Host) -> tuple[str, str]:
 def carrying(host: Host) -> tuple[list[Link], set[str]]:
     """The links of the host's kernel, and those of them that whoever is logged in came in by; none where nobody can
     look."""
-    run = runner(host)
-    if run is None:
-        return [], set()
-    found = way_back.links(run)
-    return found, way_back.carrying(found, way_back.session(run))
+    with suppress(HostError):
+        if run := runner(host):
+            found = way_back.links(run)
+            return found, way_back.carrying(found, way_back.session(run))
+    return [], set()
 
 
 def all_interfaces(host: Host) -> list[HostInterface]:
@@ -198,7 +198,10 @@ def transaction(host: Host) -> Iterator[None]:
     """What is done inside is kept when all of it was done and the host is reached again after it, by a connection of
     its own; else all is brought back as it was. Raises Reverted then."""
     found, run = _driver(host), runner(host)
-    came = way_back.session(run) if run else way_back.Session()
+    came = way_back.Session()
+    with suppress(HostError):
+        # who cannot log in beside libvirt, as ssh asks for a password, is not looked for
+        came = way_back.session(run) if run else came
     with _ONE:
         found.begin()
         try:
