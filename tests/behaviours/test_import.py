@@ -512,6 +512,6 @@ def test_what_cannot_be_imported_is_named_and_the_rest_is_imported(
 
 def test_names_that_are_wrong_are_explained(taken: Takeover) -> None:
     assert "there is no domain/nowhere on the host\nhint:" in taken.take("domain/nowhere").err
-    assert "'web' is not an address\nhint: write network/NAME" in taken.take("web").err
+    assert "'web' is not an address\nhint: write interface/NAME, network/NAME" in taken.take("web").err
     assert "say what to import\nhint: --all, or addresses" in taken.take().err
     assert not taken.folder.exists()
