@@ -358,7 +358,8 @@ def test_an_image_is_built_on_a_host_that_has_the_tools(
     (bin_ / "virt-sysprep").write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n")
     of_file["spec"]["version"] = 2
     project.write(pool(), of_file, of_volume)
-    process = project.start_apply(first="import shutil; shutil.which = lambda name: None")
+    slow = "from kvmstate.host import sight; sight._ANSWER_SECONDS = 300"
+    process = project.start_apply(first=f"{slow}; import shutil; shutil.which = lambda name: None")
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "it builds")
     process.kill()
     process.wait()
