@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import libvirt
 
-from kvmstate.errors import HostError, NotLive
+from kvmstate.errors import HostError
 from kvmstate.host.faults import faults
 from kvmstate.host.objects import Domain
 
@@ -56,14 +56,6 @@ def set_disk_limits(domain: Domain, target: str, parameters: Parameters) -> None
     """Limit the disk with this target; 0 takes a limit away, and others stay."""
     with faults():
         domain.raw.setBlockIoTune(target, {**parameters}, _LIVE)
-
-
-def set_throttle_group(domain: Domain, name: str, parameters: Parameters) -> None:
-    """Set limits of a group of disks, which it makes where there is none; 0 takes a limit away, and others stay."""
-    if not hasattr(domain.raw, "setThrottleGroup"):
-        raise NotLive("limits of groups need libvirt 11.2, and the libvirt-python of this machine is of an older one")
-    with faults():
-        domain.raw.setThrottleGroup(name, {**parameters}, _LIVE)
 
 
 def set_perf_events(domain: Domain, events: Mapping[str, bool]) -> None:

@@ -48,7 +48,6 @@ SEEN, API = ({row: n for n, step in enumerate(TABLE["steps"]) for row in step.ge
 THERE = {
     "cgroups": sandbox.has_cgroups(),
     "newer libvirt": TREE is not None,
-    "newer libvirt-python": TREE is not None and hasattr(libvirt.virDomain, "setThrottleGroup"),
 }
 LAB = {row: n for n, step in enumerate(IN_THE_LAB["steps"]) for row in step.get("lab", ())}
 
@@ -171,7 +170,7 @@ def test_it_is_changed_in_a_running_guest(row: str, evidence: Evidence) -> None:
         pytest.skip("see test_live_in_the_lab.py")
     number = {**API, **SEEN}[row]
     if number not in evidence.took:
-        pytest.skip("it needs control groups, a newer libvirt (KVMSTATE_TEST_TREE), or a newer libvirt-python")
+        pytest.skip("it needs control groups, or a newer libvirt (KVMSTATE_TEST_TREE)")
     assert evidence.failed.get(number, "") == ""
 
 

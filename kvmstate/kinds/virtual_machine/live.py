@@ -26,7 +26,7 @@ from kvmstate.xmlbind.path import NAMESPACES, parse_path
 Handler = Callable[[Domain, Fields], None]
 Path = Sequence[str]
 # What others need comes first, and goes last
-_NEEDED = ("iothreads", "iothreadids", "throttleGroups", "controllers")
+_NEEDED = ("iothreads", "iothreadids", "controllers")
 
 
 def steps(host: Host, change: Change, fields: Iterable[FieldChange]) -> list[Step]:

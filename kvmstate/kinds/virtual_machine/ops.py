@@ -131,6 +131,10 @@ def _settled(
         update["cpu"] = config.cpu
     elif config.cpu and active.cpu:
         update["cpu"] = _as_defined(config.cpu, active.cpu)
+    if config.iothreadids and not active.iothreadids:
+        # it was started without any said of them: libvirt numbers them, and lists none
+        thread = type(config.iothreadids[0])
+        update["iothreadids"] = [thread(id=number + 1) for number in range(active.iothreads or 0)]
     # what changes on its own may be left out of what is read
     memory: int | None = active.memory
     if memory is None or memory > config.memory:

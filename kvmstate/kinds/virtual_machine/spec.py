@@ -86,7 +86,7 @@ from kvmstate.kinds.virtual_machine.settings import (
 from kvmstate.kinds.virtual_machine.settings.names import MachineName
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.model import resource as resources
-from kvmstate.model.effect import Effect, Given, Scaling, Where
+from kvmstate.model.effect import Effect, Scaling, Where
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size
 from kvmstate.model.reference import Lookup, VolumeRef
@@ -348,11 +348,9 @@ class VirtualMachineSpec(Spec):
         "iothreadids/iothread", key="id", effect=Effect.LIVE, doc="These threads, one by one."
     )
     default_iothread: DefaultIoThread | None = xml("defaultiothread", doc="QEMU's main loop, where it serves disks.")
+    # not live, though libvirt has calls for it: libvirtd 11.3 ends when a group that one of them has added is changed
     throttle_groups: list[ThrottleGroup] = xml_list(
-        "throttlegroups/throttlegroup",
-        key="name",
-        effect=Given(Effect.LIVE, unset=Effect.RESTART),
-        doc="Limits that disks share, by their `throttleFilters`.",
+        "throttlegroups/throttlegroup", key="name", doc="Limits that disks share, by their `throttleFilters`."
     )
     cputune: Cputune | None = xml("cputune", in_parts=True, doc="Where its CPUs run, and how much.")
     numatune: Numatune | None = xml("numatune", in_parts=True, doc="From where in the host its memory comes.")

@@ -100,17 +100,6 @@ def disk_limits(domain: Domain, fields: Fields) -> None:
     tuning.set_disk_limits(domain, disk.target, limits)
 
 
-def throttle_groups(domain: Domain, fields: Fields) -> None:
-    """Give groups all that is defined of them by now: 0 takes a limit away, and a burst lasts a second at least."""
-    changed = {str(field.path[1]) for field in fields}
-    for group in parse(VirtualMachineSpec, document(domains.xml(domain))).throttle_groups:
-        if group.name in changed:
-            limits = group.model_dump(exclude={"name"})
-            tuning.set_throttle_group(
-                domain, group.name, {name: value or int(name.endswith("_length")) for name, value in limits.items()}
-            )
-
-
 def perf_events(domain: Domain, fields: Fields) -> None:
     tuning.set_perf_events(
         domain, {str(f.path[2]): bool(f.new if len(f.path) > 3 else f.new and f.new.enabled) for f in fields}
@@ -156,6 +145,5 @@ HANDLERS: dict[str, Callable[[Domain, Fields], None]] = {
     "iothreads": iothreads,
     "iothreadids": iothreads,
     "memballoon.statsPeriod": balloon_period,
-    "throttleGroups": throttle_groups,
     "disks[].iotune": disk_limits,
 }

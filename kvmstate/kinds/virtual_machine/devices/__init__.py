@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.devices.network_disk import Auth as Auth
     from kvmstate.kinds.virtual_machine.devices.network_disk import DiskEncryption as DiskEncryption
     from kvmstate.kinds.virtual_machine.devices.network_disk import Geometry as Geometry
+    from kvmstate.kinds.virtual_machine.devices.network_disk import Iotune as Iotune
     from kvmstate.kinds.virtual_machine.devices.network_disk import NetworkSource as NetworkSource
     from kvmstate.kinds.virtual_machine.devices.nic import Bandwidth as Bandwidth
     from kvmstate.kinds.virtual_machine.devices.nic import GuestIp as GuestIp
@@ -109,7 +110,7 @@ else:
             *("Bandwidth", "GuestIp", "GuestRoute", "NicDriver"),
             *("PortForward", "Rom", "Teaming", "VirtualPort", "Vlan"),
         ),
-        "network_disk": ("Auth", "DiskEncryption", "Geometry", "NetworkSource"),
+        "network_disk": ("Auth", "DiskEncryption", "Geometry", "Iotune", "NetworkSource"),
         "local_disk": ("NvmeSource", "Reservations", "Slice", "VhostUserSource"),
         "label": ("Label",),
         "backend_source": ("Reconnect", "Source"),

@@ -13,6 +13,7 @@ from kvmstate.kinds.virtual_machine.devices import (
     Auth,
     DiskEncryption,
     Geometry,
+    Iotune,
     Label,
     NetworkSource,
     NvmeSource,
@@ -34,7 +35,6 @@ from kvmstate.kinds.virtual_machine.devices.base import (
     parent_of,
     placing,
 )
-from kvmstate.kinds.virtual_machine.settings import Iotune
 from kvmstate.model.effect import Effect, When
 from kvmstate.model.field import field
 from kvmstate.model.quantity import Size

@@ -1,11 +1,12 @@
 """What disks may say that most do not: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms"""
 
-from typing import Literal
+from typing import Any, Literal
 
 from lxml import etree
 
 from kvmstate.kind.secrets import Named, secret_reference
 from kvmstate.kinds.virtual_machine.devices.base import parent_of
+from kvmstate.model.effect import Effect, Given
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, Section, Sensitive, xml, xml_list
 from kvmstate.xmlbind.codecs import same_path
@@ -75,6 +76,48 @@ class NetworkSource(Section):
     username: str | None = xml("identity/@username", doc="Of ssh.")
     user: str | None = xml("identity/@user", doc="Of nfs.")
     group: str | None = xml("identity/@group", doc="Of nfs.")
+
+
+def _limit(name: str, doc: str = "") -> Any:
+    return xml(name, effect=Effect.LIVE, ge=1, doc=doc)
+
+
+def _length(name: str) -> Any:
+    return xml(name, same=_same_length, effect=Effect.LIVE, ge=1, doc="In seconds. Default: 1.")
+
+
+def _same_length(want: int | None, seen: int | None) -> bool:
+    return (want or 1) == (seen or 1)
+
+
+class Iotune(Section):
+    """Limits; those of all replace those of reads and writes."""
+
+    total_bytes_sec: int | None = _limit("total_bytes_sec")
+    read_bytes_sec: int | None = _limit("read_bytes_sec")
+    write_bytes_sec: int | None = _limit("write_bytes_sec")
+    total_iops_sec: int | None = _limit("total_iops_sec")
+    read_iops_sec: int | None = _limit("read_iops_sec")
+    write_iops_sec: int | None = _limit("write_iops_sec")
+    total_bytes_sec_max: int | None = _limit("total_bytes_sec_max", "For a while.")
+    read_bytes_sec_max: int | None = _limit("read_bytes_sec_max")
+    write_bytes_sec_max: int | None = _limit("write_bytes_sec_max")
+    total_iops_sec_max: int | None = _limit("total_iops_sec_max")
+    read_iops_sec_max: int | None = _limit("read_iops_sec_max")
+    write_iops_sec_max: int | None = _limit("write_iops_sec_max")
+    total_bytes_sec_max_length: int | None = _length("total_bytes_sec_max_length")
+    read_bytes_sec_max_length: int | None = _length("read_bytes_sec_max_length")
+    write_bytes_sec_max_length: int | None = _length("write_bytes_sec_max_length")
+    total_iops_sec_max_length: int | None = _length("total_iops_sec_max_length")
+    read_iops_sec_max_length: int | None = _length("read_iops_sec_max_length")
+    write_iops_sec_max_length: int | None = _length("write_iops_sec_max_length")
+    size_iops_sec: int | None = _limit("size_iops_sec", "Bytes that count as one operation.")
+    group: str | None = xml(
+        "group_name",
+        effect=Given(Effect.LIVE, unset=Effect.RESTART),
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        doc="Disks of one group share their limits.",
+    )
 
 
 class Geometry(Section):

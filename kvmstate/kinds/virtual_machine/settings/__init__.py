@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.settings.ignition import Combustion as Combustion
     from kvmstate.kinds.virtual_machine.settings.ignition import Ignition as Ignition
     from kvmstate.kinds.virtual_machine.settings.install import Install as Install
-    from kvmstate.kinds.virtual_machine.settings.limits import Iotune as Iotune
-    from kvmstate.kinds.virtual_machine.settings.limits import ThrottleGroup as ThrottleGroup
     from kvmstate.kinds.virtual_machine.settings.memory import MemoryBacking as MemoryBacking
     from kvmstate.kinds.virtual_machine.settings.memory import MemoryHotplug as MemoryHotplug
     from kvmstate.kinds.virtual_machine.settings.numa import Numa as Numa
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from kvmstate.kinds.virtual_machine.settings.tuning import Numatune as Numatune
     from kvmstate.kinds.virtual_machine.settings.tuning import Perf as Perf
     from kvmstate.kinds.virtual_machine.settings.tuning import Resource as Resource
+    from kvmstate.kinds.virtual_machine.settings.tuning import ThrottleGroup as ThrottleGroup
     from kvmstate.kinds.virtual_machine.settings.tuning import Vcpu as Vcpu
 else:
     from kvmstate.xmlbind import later
@@ -59,7 +58,6 @@ else:
         "idmap": ("IdMaps",),
         "ignition": ("Combustion", "Ignition"),
         "install": ("Install",),
-        "limits": ("Iotune", "ThrottleGroup"),
         "memory": ("MemoryBacking", "MemoryHotplug"),
         "numa": ("Numa",),
         "power": ("Power",),
@@ -75,6 +73,7 @@ else:
             "Numatune",
             "Perf",
             "Resource",
+            "ThrottleGroup",
             "Vcpu",
         ),
     }.items():

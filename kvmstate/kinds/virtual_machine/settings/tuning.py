@@ -66,6 +66,31 @@ class IoThread(Section):
     poll_shrink: int | None = xml("poll/@shrink", effect=SETTABLE, ge=0, doc="By how much that shrinks; 0: at once.")
 
 
+class ThrottleGroup(Section):
+    """Limits that disks share, each beside its own: see `throttleFilters` of disks."""
+
+    name: str = xml("group_name", required=True, pattern=r"^[A-Za-z0-9_.-]+$")
+    total_bytes_sec: int | None = xml("total_bytes_sec", ge=1)
+    read_bytes_sec: int | None = xml("read_bytes_sec", ge=1)
+    write_bytes_sec: int | None = xml("write_bytes_sec", ge=1)
+    total_iops_sec: int | None = xml("total_iops_sec", ge=1)
+    read_iops_sec: int | None = xml("read_iops_sec", ge=1)
+    write_iops_sec: int | None = xml("write_iops_sec", ge=1)
+    total_bytes_sec_max: int | None = xml("total_bytes_sec_max", ge=1, doc="For a while.")
+    read_bytes_sec_max: int | None = xml("read_bytes_sec_max", ge=1)
+    write_bytes_sec_max: int | None = xml("write_bytes_sec_max", ge=1)
+    total_iops_sec_max: int | None = xml("total_iops_sec_max", ge=1)
+    read_iops_sec_max: int | None = xml("read_iops_sec_max", ge=1)
+    write_iops_sec_max: int | None = xml("write_iops_sec_max", ge=1)
+    total_bytes_sec_max_length: int | None = xml("total_bytes_sec_max_length", ge=1, lasting=True, doc="In seconds.")
+    read_bytes_sec_max_length: int | None = xml("read_bytes_sec_max_length", ge=1, lasting=True, doc="In seconds.")
+    write_bytes_sec_max_length: int | None = xml("write_bytes_sec_max_length", ge=1, lasting=True, doc="In seconds.")
+    total_iops_sec_max_length: int | None = xml("total_iops_sec_max_length", ge=1, lasting=True, doc="In seconds.")
+    read_iops_sec_max_length: int | None = xml("read_iops_sec_max_length", ge=1, lasting=True, doc="In seconds.")
+    write_iops_sec_max_length: int | None = xml("write_iops_sec_max_length", ge=1, lasting=True, doc="In seconds.")
+    size_iops_sec: int | None = xml("size_iops_sec", ge=1, doc="Bytes that count as one operation.")
+
+
 class DefaultIoThread(Section):
     """QEMU's main loop, where it serves disks."""
 
