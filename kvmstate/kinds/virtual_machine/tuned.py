@@ -120,7 +120,7 @@ def iothreads(domain: Domain, fields: Fields) -> None:
     defined = parse(VirtualMachineSpec, document(domains.xml(domain))).iothreadids
     for each in defined:
         told = {named: getattr(each, name) for name, named in _IOTHREAD.items()}
-        changed = each.id not in have or any(str(each.id) == f.path[1] for f in fields if len(f.path) > 2)
+        changed = each.id not in have or any(str(each.id) == f.path[1] for f in fields if len(f.path) > 1)
         if changed and (told := {name: value for name, value in told.items() if value is not None}):
             tuning.set_iothread(domain, each.id, told)
 
