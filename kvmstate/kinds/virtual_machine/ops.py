@@ -18,7 +18,7 @@ from kvmstate.kind import Context, Ops, Scene, referring
 from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp_element, stamping
 from kvmstate.kind.steps import Step, simple
-from kvmstate.kinds.virtual_machine import checked, served
+from kvmstate.kinds.virtual_machine import checked, restart, served
 from kvmstate.kinds.virtual_machine.above import (
     keep_layers_elsewhere,
     keep_what_lies_above,
@@ -253,7 +253,7 @@ def _refuse_unknown_formats(node: etree._Element) -> None:
 
 def steps(change: Change, at: Context) -> list[Step]:
     name, spec, stop = change.id.name, change.spec, change.lifecycle.stop
-    host = at.host
+    host, former = at.host, list[str]()
 
     def find() -> Domain:
         return domains.find(host.connection, name)
@@ -262,6 +262,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         _refuse_what_snapshots_need(host, spec, change.observed)
         before = domains.configuration(find()) if change.observed else None
         if before:
+            former.append(before.text)
             now = _as_it_is(change, before.text, host)
             node = written(now, document(before.text), host.lookup, at.project)
         else:
@@ -339,6 +340,8 @@ def steps(change: Change, at: Context) -> list[Step]:
     if runs and not stays:
         todo.append(simple("save its memory", save) if spec.state == "saved" else simple("shut down", shut_down))
     if wanted and not stays:
+        if change.running:
+            start = simple("start", lambda: restart.start(find, spec.state == "paused", former))
         todo += [start, *awaited]
     elif stays and change.running and change.observed and spec.state != change.observed.config.state:
         switch = domains.suspend if spec.state == "paused" else domains.resume
