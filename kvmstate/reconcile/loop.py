@@ -84,11 +84,13 @@ class Loop:
         if Task.EVERYTHING in due and self._source.stamp() != self._stamp:
             # not every change of a file is told, such as another machine's on a network file system
             due.add(Task.MANIFESTS)
-        for task, do in self._do.items():
-            if task in due:
-                self._guarded(task, do)
-                # what this has added is done in the same turn
-                due |= self.queue.drain()
+        todo = {*due}
+        while (task := next((each for each in self._do if each in todo), None)) is not None:
+            todo.remove(task)
+            self._guarded(task, self._do[task])
+            # what was added meanwhile is done in the same turn, also the same once more: a reload may come during one
+            todo |= (added := self.queue.drain())
+            due |= added
         if Task.UNLOCKED in due:
             due |= self._reconciler.locked_out()
         ids = {key for key in due if isinstance(key, ResourceId)} & self._reconciler.wanted()
