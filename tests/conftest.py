@@ -116,6 +116,15 @@ def host(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         sandbox.stop(name)
 
 
+@pytest.fixture
+def network_boot(host: sandbox.Sandbox) -> Iterator[None]:
+    """Machines that have nothing else to boot ask the network."""
+    roms = "/usr/lib/ipxe/qemu/*.rom /usr/share/ipxe/qemu/*.rom"
+    sandbox.execute(host, ["sh", "-c", f'for rom in {roms}; do umount "$rom" || true; done'])
+    yield
+    sandbox.execute(host, ["sh", "-c", NO_NETWORK_BOOT])
+
+
 @pytest.fixture(scope="session")
 def guest() -> Guest:
     folder = ROOT / ".cache" / "guest"

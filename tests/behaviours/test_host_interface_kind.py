@@ -21,10 +21,14 @@ NOW = {"restart": "now"}
 def connection() -> Iterator[libvirt.virConnect]:
     """The test driver's host lives as long as somebody is connected."""
     opened = libvirt.open("test:///default")
+    # of tests before, whose host lives on
     for each in opened.listAllInterfaces(0):
         if each.name() != "eth1":
-            # of a test before, whose host lives on
             each.undefine()
+    for machine in opened.listAllDomains():
+        if machine.name() != "test":
+            machine.isActive() and machine.destroy()
+            machine.undefine()
     yield opened
     opened.close()
 

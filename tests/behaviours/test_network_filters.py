@@ -154,10 +154,14 @@ def test_what_it_drops_is_dropped(project: Project, tiny: Guest) -> None:
 def test_one_that_a_running_machine_cannot_follow_changes_nothing(
     project: Project, connection: libvirt.virConnect
 ) -> None:
-    """It has a variable that the machine's interface gives no value."""
+    """It comes to refer to a filter of the host's, with a variable that the machine's interface gives no value."""
+    rule = "<rule action='accept' direction='in'><tcp dstportstart='$PORT'/></rule>"
+    connection.nwfilterDefineXML(f"<filter name='theirs'>{rule}</filter>")
+    theirs = web(80)
+    theirs["spec"]["rules"].insert(0, {"filter": "theirs"})
     project.converge(LAN, web(80), idle("one", interfaces=[nic("web")]))
     before, text = firewall(project), connection.nwfilterLookupByName("web").XMLDesc()
-    project.write(LAN, web("$PORT"), idle("one", interfaces=[nic("web")]))
+    project.write(LAN, theirs, idle("one", interfaces=[nic("web")]))
     failed = project.apply()
     assert failed.code == 1
     assert "PORT" in failed.out

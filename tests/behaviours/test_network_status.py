@@ -16,6 +16,7 @@ MAC = "52:54:00:00:90:01"
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("network_boot")
 def test_who_is_on_a_network(project: Project) -> None:
     hosts = [{"ip": "192.168.90.7", "mac": MAC, "name": "web-1"}]
     ranges = [{"start": "192.168.90.9", "end": "192.168.90.99"}]

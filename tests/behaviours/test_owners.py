@@ -135,4 +135,4 @@ def test_a_quiet_apply_tells_what_is_blocked(project: Project, connection: libvi
     assert "network/lan" in applied.out
     assert "kvmstate adopt" in applied.out
     assert "network/other" not in applied.out + applied.err
-    assert "Resources: 1 added, 0 changed, 0 destroyed." in applied.out
+    assert "Resources: 1 added, 0 changed, 0 destroyed, 1 blocked." in applied.out

@@ -261,7 +261,7 @@ def test_another_partition_of_the_name_is_not_deleted(
     device = loop()
     name = f"{os.path.basename(device)}p1"
     disk = pool("disk", device, "never", active=True)
-    data = resource("Volume", name, {"deletion": "delete"}, pool="disk", format="raw", capacity="8MiB")
+    data = resource("Volume", name, {"deletion": "delete"}, pool="disk", format="raw", capacity="4MiB")
 
     def part(*commands: str) -> None:
         """As udev does not run here, its node is made by hand."""
@@ -270,13 +270,13 @@ def test_another_partition_of_the_name_is_not_deleted(
         numbers = Path(f"/sys/class/block/{name}/dev").read_text().strip().replace(":", " ")
         inside(project.host, f"rm -f /dev/{name} && mknod /dev/{name} b {numbers}")
 
-    part("mklabel gpt", "mkpart data 4MiB 12MiB")
+    part("mklabel gpt", "mkpart data 2MiB 6MiB")
     project.converge(disk)
     project.write(disk, data)
     assert project.kvmstate("adopt", "--auto-approve").code == 0
     project.converge()
     # somebody gives its number to another one, somewhere else
-    part("rm 1", "mkpart other 20MiB 28MiB")
+    part("rm 1", "mkpart other 10MiB 14MiB")
     connection.storagePoolLookupByName("disk").refresh()
     assert "it is not the object that this project made" in project.plan().out
     project.write(disk)

@@ -24,6 +24,7 @@ JOBS = ROOT / "docs" / "jobs"
 ASKING = ("apply", "destroy", "adopt", "snapshot revert", "snapshot merge", "snapshot delete")
 # Where a recipe is shown that is not typed here, and what runs it instead
 ELSEWHERE = {
+    "kvmstate import interface/": "tests/behaviours/test_host_interface_kind.py",
     "kvmstate inventory": "tests/behaviours/test_first_boot.py",
     "kvmstate init shop --cloud-image": "script/demo",
     "kvmstate vm migrate": "tests/migration/test_migrate.py",

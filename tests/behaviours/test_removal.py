@@ -137,7 +137,7 @@ def test_a_machine_that_will_not_stop_keeps_what_it_uses(project: Project, conne
     destroyed = project.kvmstate("destroy", "--auto-approve")
     assert destroyed.code == 1
     assert "error: domain/web: the guest did not shut down within 1 s" in destroyed.out
-    assert "Resources: 0 added, 0 changed, 1 destroyed." in destroyed.out
+    assert "Resources: 0 added, 0 changed, 1 destroyed, 1 failed, 3 skipped." in destroyed.out
     assert names(connection) == {"lan"}
     assert [pool.name() for pool in connection.listAllStoragePools()] == ["images"]
     assert project.todo() == {"create": 1}
