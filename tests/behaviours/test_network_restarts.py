@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import subprocess
+import sys
+import time
 from contextlib import suppress
 from typing import Any
 
 import libvirt
 import pytest
 from flaky import Flaky, Fuse, Killed
-from harness import Guest, Project, idle, resource
+from harness import MAIN, Guest, Project, idle, resource
 from lxml import etree
 from trouble import inside
 
@@ -30,6 +35,8 @@ OTHER = "<network><name>other</name><bridge name='kvother0'/></network>"
 NOW = {"restart": "now"}
 STAFF = {"xml": {"./portgroup/@name": "staff"}}
 AGAIN = "the running machines own, theirs are plugged in again"
+SEED = int(os.environ.get("KVMSTATE_SEED", "1"))
+KILLS = int(os.environ.get("KVMSTATE_RESTART_KILLS", "1"))
 
 # with which dnsmasq does not start
 NONE = "no-such-option"
@@ -225,6 +232,35 @@ def test_a_run_that_is_killed_anywhere_in_a_restart_is_finished_by_the_next(
         assert all_plugged(project, connection), at
         assert {network.name() for network in connection.listAllNetworks()} == {"lan", "other"}, at
     assert kills > 10
+
+
+@pytest.mark.timeout(300 + 60 * KILLS)
+def test_after_kill_9_at_any_moment_of_a_restart_the_next_apply_plugs_all_in(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    """Every other restart is one that fails, and would bring the old network back."""
+    with_foreign(project, connection)
+    chance, killed, turn, took = random.Random(SEED), 0, 0, 0.0
+    command = [sys.executable, "-c", MAIN, "apply", str(project.folder), "--auto-approve"]
+    while killed < KILLS:
+        turn += 1
+        broken = {"dnsmasqOptions": [NONE]} if turn % 2 else {}
+        project.write(lan(NOW, mtu=1400 + turn, **broken), own())
+        began = time.monotonic()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            # nothing happens while Python starts
+            process.wait(chance.uniform(took / 4, took) if took else None)
+            took = time.monotonic() - began
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+        at = f"turn {turn} of seed {SEED}"
+        project.converge(lan(NOW, mtu=1400 + turn), own())
+        assert len(in_bridge(project)) == 3, at
+        assert all_plugged(project, connection), at
+        assert {network.name() for network in connection.listAllNetworks()} == {"lan", "other"}, at
 
 
 def test_stopping_a_network_that_machines_run_on_wants_to_be_meant(
