@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,16 +77,6 @@ def _said(words: list[str]) -> bytes:
     return subprocess.run(words, capture_output=True, check=True, timeout=_SECONDS).stdout
 
 
-def way_in(host: Host) -> tuple[int, list[str]] | None:
-    """A process that works for libvirt on the host, and the beginning of a command that is to see its network. None
-    where nobody can look."""
-    for pid in sorted(host.sight.daemons()):
-        # a daemon may have been restarted
-        with suppress(OSError):
-            return pid, entering(pid)
-    return None
-
-
 def entering(pid: int) -> list[str]:
     """The beginning of a command that is to see the network of this process. Raises OSError, for who may not see it."""
     try:
@@ -97,6 +88,16 @@ def entering(pid: int) -> list[str]:
             return []
         raise
     return ["nsenter", f"--net=/proc/{pid}/ns/net"]
+
+
+def way_in(host: Host, enter: Callable[[int], list[str]] = entering) -> tuple[int, list[str]] | None:
+    """A process that works for libvirt on the host, and the beginning of a command that is to see what it sees, as
+    `enter` says: its network. None where nobody can look."""
+    for pid in sorted(host.sight.daemons()):
+        # a daemon may have been restarted
+        with suppress(OSError):
+            return pid, enter(pid)
+    return None
 
 
 def _devices(pid: int | str) -> set[str]:

@@ -6,11 +6,11 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import ssh
+from kvmstate.host.kernel_links import way_in
 
 if TYPE_CHECKING:
     from kvmstate.host.connection import Host
@@ -26,15 +26,12 @@ _UNREACHED = 255
 def runner(host: Host) -> Run | None:
     """None where nobody but libvirt leads to the host."""
     if ssh.is_ssh(host.address):
-        options = ("-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_SECONDS // 2}", "-e", "none")
-        login = ssh.words(host.address, *options)
+        login = ssh.unattended(host.address, "-o", f"ConnectTimeout={_SECONDS // 2}")
         return lambda *words: _run([*login, f"LC_ALL=C {shlex.join(words)}"], remote=True)
-    for pid in sorted(host.sight.daemons()):
-        # a daemon may have been restarted, or is not to be seen
-        with suppress(OSError):
-            inside = _inside(pid)
-            return lambda *words: _run([*inside, *words])
-    return None
+    if (found := way_in(host, _inside)) is None:
+        return None
+    _, inside = found
+    return lambda *words: _run([*inside, *words])
 
 
 def _inside(pid: int) -> list[str]:

@@ -287,7 +287,7 @@ class Ssh(Blind):
             self._shell = None
 
     def _start(self) -> subprocess.Popen[str]:
-        words = ssh.words(self._address, "-T", "-o", "BatchMode=yes", "-e", "none")
+        words = ssh.unattended(self._address)
         return subprocess.Popen(
             [*words, "LC_ALL=C TZ=UTC exec sh"],
             stdin=subprocess.PIPE,

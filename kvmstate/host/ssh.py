@@ -23,6 +23,11 @@ def words(address: str, *options: str) -> list[str]:
     return [*found, *options, "--", parts.hostname or ""]
 
 
+def unattended(address: str, *options: str) -> list[str]:
+    """The same for commands that nobody sits at: no terminal, and no question about a password."""
+    return words(address, "-T", "-o", "BatchMode=yes", "-e", "none", *options)
+
+
 def proxy(address: str) -> str:
     """A ProxyCommand (ssh_config(5)) that leads through the host to what only it can reach."""
     return shlex.join(words(address, "-W", "%h:%p"))

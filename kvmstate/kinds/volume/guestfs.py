@@ -52,7 +52,7 @@ def way(host: Host, spec: VolumeSpec) -> list[str]:
     if ssh.is_ssh(host.address) and (is_there or here) and not spec.encryption:
         there = host.sight.lacking(programs)
         if there == []:
-            return ssh.words(host.address, "-T", "-o", "BatchMode=yes", "-e", "none")
+            return ssh.unattended(host.address)
         beyond = f", and no {' and no '.join(there)} on the host" if there else ", and no shell on the host answers"
     if not here:
         return []
