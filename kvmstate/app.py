@@ -25,7 +25,7 @@ from kvmstate.model.change import Action, Change
 from kvmstate.model.identity import Claim
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
-from kvmstate.plan import Options, make_drift, make_plan
+from kvmstate.plan import Options, make_drift, make_plan, versions
 from kvmstate.plan.dependants import with_dependants
 from kvmstate.plan.planner import Locate, Seen, check_references, look_ahead
 from kvmstate.plan.saved import SavedPlan, restored, saved
@@ -61,6 +61,10 @@ class Session:
         if not inventory.entries and (note := lost(self.host, inventory.project)):
             notes.append(note)
         return replace(plan, notes=tuple(notes)) if notes else plan
+
+    def wanted(self, options: Options) -> list[Resource]:
+        """What the manifests declare, with the volumes and domains that their templates have."""
+        return versions.resolved(self.host, self.resources, self.store.inventory, options.moves)[0]
 
     def addresses(self, plan: Plan) -> dict[ResourceId, list[str]]:
         """The IP addresses of the guests among what a plan has seen to run."""

@@ -93,7 +93,7 @@ def _resolved(what: str | None, fmt: Format, given: dict[str, Any]) -> int:
     with opened(**given, claimed=False) as at:
         assert at.manifests
         manifests = at.manifests
-        declared = {r.id: r.origin.by or str(r.id) for r in manifests.resources}
+        declared = {r.id: r.origin.by or str(r.id) for r in at.session.wanted(at.options)}
         if not (meant := matching(declared, what or "")):
             said = suggest.hint(what or "", [*map(str, declared)], "addresses")
             raise UsageError(f"no manifest declares {what or 'it'}", said or "such as domain/web-1")

@@ -64,6 +64,8 @@ class Provenance:
             self._prefix, document = _named(document.whole.node, document.inside), document.whole
         own = document.own if isinstance(document, Heir) else document
         self._own = own.node.get("spec") if own else None
+        # what a template has itself, such as the volumes of its versions, is declared nowhere
+        self._maker = wanted.origin.by if document is None else ""
         self._template, self._inherited = "", frozenset[str]()
         self._now = manifests.get(wanted.id) if not self._prefix else None
         if isinstance(document, Heir):
@@ -91,6 +93,12 @@ class Provenance:
             return Source(Word.MANIFEST, self._file, node.line)
         if _at(self._said, path, places) is None:
             return Source(Word.DEFAULT if _at(self._complete, path) is not None else Word.LIBVIRT)
+        if maker := self._manifests.documents.get(ResourceId.parse(self._maker)):
+            spec = maker.node.get("spec") or maker.node
+            node, steps = _deepest(spec.get("defaults"), path, places)
+            if node and steps == len(path):
+                return Source(Word.INHERITED, self._file, node.line, self._maker)
+            return Source(Word.DERIVED, self._file, (spec.get(path[0]) or spec).line)
         if self._template and {str(here[0]), "{}[{}]".format(*here[:2]) if here[1:] else ""} & self._inherited:
             return self._of_template(path, here)
         if node is None or not steps or isinstance(node.value, list):

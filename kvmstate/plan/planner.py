@@ -86,6 +86,7 @@ def make_plan(
     Raises ManifestErrors for references to nothing, PlanError for a plan that must not be.
     """
     resources, inventory = versions.resolved(host, resources, inventory, options.moves)
+    renamed = versions.with_kept(options.moves, resources)
     of_versions = () if only is not None or options.targets else tuple(versions.notes(host, resources, inventory))
     if only is None and not seen.asked and (plan := _near(host, resources, inventory, options, locate)):
         return plan
@@ -95,7 +96,7 @@ def make_plan(
     scope = {*desired, *inventory.entries}
     if only is not None:
         # what has moved is looked at under both names
-        names = {name for move in options.moves for name in (move.old, move.new) if {move.old, move.new} & {*only}}
+        names = {name for move in renamed for name in (move.old, move.new) if {move.old, move.new} & {*only}}
         twins = {id_ for pair in relocate.pairs(desired, inventory).items() if {*pair} & {*only} for id_ in pair}
         scope &= {*only, *names, *twins}
     orphaned = orphans.declared(inventory, {id_: r for id_, r in desired.items() if id_ in scope})
@@ -114,7 +115,7 @@ def make_plan(
     unseen |= _left_in_lost_pools(host, orphaned, observed)
     back = orphans.found(orphaned, observed)
     inventory = replace(inventory, entries={**inventory.entries, **back})
-    moved = moves.follow(options.moves, desired, inventory, observed)
+    moved = moves.follow(renamed, desired, inventory, observed)
     inventory = moved.inventory
     desired |= {r.id: r for r in moves.followers(desired.values(), moved)}
     missing, hidden = _dangling(host, desired, scope, locate, moved.origins.values())
@@ -126,7 +127,7 @@ def make_plan(
     for new, old in moved.origins.items():
         if new in changes:
             changes[new] = moves.judge(changes[new], old)
-    moves.left(options.moves, changes, inventory)
+    moves.left(renamed, changes, inventory)
     if not options.nameless:
         moves.hints(changes, inventory, lambda resource: recorded(host, resource))
     relocate.judge(host, changes, inventory, relocate.pairs(desired, inventory))

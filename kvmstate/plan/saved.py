@@ -128,7 +128,8 @@ def saved(
         "uuids": {str(c.id): c.uuid for c in plan.changes if c.uuid and c.observed is None},
         "changes": {str(c.id): _digest(c, hide) for c in plan.changes},
         "left_out": [str(id_) for id_ in plan.left_out],
-        "moved": {str(c.moved_from): str(c.id) for c in plan.changes if c.moved_from},
+        "moved": {str(move.old): str(move.new) for move in versions.renames(options.moves)}
+        | {str(c.moved_from): str(c.id) for c in plan.changes if c.moved_from},
         "uploads": {str(c.id): noted for c in plan.changes if (noted := uploads.noted(c))},
     }
 
@@ -194,6 +195,7 @@ def restored(
         {id_: entry for id_, entry in part.items() if id_ in named} for part in (inventory.entries, inventory.orphans)
     )
     owned, hide = Inventory(plan.project, entries, orphans), host.sealing.hide
+    owned = versions.renamed(owned, plan.moves, {move.new for move in plan.moves})
     made = make_plan(host, plan.resources, owned, plan.options)
     if _without_secrets(made):
         # what templates make of them as well

@@ -145,13 +145,18 @@ def _found(host: Host, template: Resource, find: Finder) -> dict[int, Version]:
     return versions
 
 
-def _renamed(inventory: Inventory, moves: Iterable[Move], declared: Collection[ResourceId]) -> Inventory:
+def renames(moves: Iterable[Move]) -> list[Move]:
+    """Those of templates."""
+    return [move for move in moves if BY_WORD[move.old.kind].inherited_by]
+
+
+def renamed(inventory: Inventory, moves: Iterable[Move], declared: Collection[ResourceId]) -> Inventory:
     """The record as if templates that have another name by now had had it always."""
     there = recorded(inventory)
     onward = {
         move.old.name: move.new.name
-        for move in moves
-        if BY_WORD[move.old.kind].inherited_by and move.new in declared and move.old not in declared
+        for move in renames(moves)
+        if move.new in declared and move.old not in declared
         if move.old.name in there and move.new.name not in there
     }
     if not onward:
@@ -174,6 +179,14 @@ def _renamed(inventory: Inventory, moves: Iterable[Move], declared: Collection[R
     return replace(inventory, entries=entries)
 
 
+def with_kept(moves: Collection[Move], resources: Iterable[Resource]) -> tuple[Move, ...]:
+    """The moves, and those of the domains that are kept of templates which have moved."""
+    renamed = [move for move in moves if BY_WORD[move.old.kind].inherited_by]
+    words = {each.id.kind for each in resources if each.origin.by and DOMAIN in each.written} if renamed else set()
+    own = (Move(ResourceId(word, move.old.name), ResourceId(word, move.new.name)) for word in words for move in renamed)
+    return (*moves, *own)
+
+
 def resolved(
     host: Host, resources: Iterable[Resource], inventory: Inventory, moves: Iterable[Move] = ()
 ) -> tuple[list[Resource], Inventory]:
@@ -184,7 +197,7 @@ def resolved(
     templates = {each.metadata.name: each for each in every.values() if each.spec.recipe()}
     if not templates and not any(each.spec.cloned() for each in every.values()):
         return [*every.values()], inventory
-    inventory = _renamed(inventory, moves, every.keys())
+    inventory = renamed(inventory, moves, every.keys())
     known = recorded(inventory)
     current: dict[str, Version] = {}
     find, problems = _finder(host, every), list[Problem]()

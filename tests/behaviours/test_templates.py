@@ -13,6 +13,7 @@ import libvirt
 import pytest
 from harness import Project, Run, idle, kvmstate, pool, resource, until
 from ssh_server import OverSsh, Server
+from test_renames import moved
 from test_uploads import MIB
 
 from kvmstate.host import sight
@@ -307,15 +308,26 @@ def test_a_domain_of_a_template_is_there_to_be_found_and_does_not_run(
     project.converge(pool(), image, clone("web-1"))
     assert not kept.isActive()
 
-    # it has the disks of the version in force, and goes with the template
+    # it has the disks of the version in force, gets another name with the template, and goes with it
     image["spec"]["version"] = 2
     project.converge(pool(), image, clone("web-1"))
     assert "tiny-v2.qcow2" in kept.XMLDesc()
+    image["metadata"]["name"] = "small"
+    moved(project, ("template/tiny", "template/small"))
+    project.write(pool(), image, clone("web-1", template="small"))
+    assert "domain/tiny has moved to domain/small" in project.plan("--prune").out
+    file = str(project.folder / "saved")
+    assert project.plan("--prune", "--out", file).code == 2
+    assert kvmstate("apply", file, str(project.folder)).code == 0
+    project.converge(options=("--prune",))
+    assert connection.lookupByUUIDString(kept.UUIDString()).name() == "small"
+    told = json.loads(templates(project, "list", "--json").out)["versions"]
+    assert [each["domain"] for each in told] == [None, "domain/small"]
     del image["spec"]["keepDomain"], image["lifecycle"]
-    project.write(pool(), image, clone("web-1"))
+    project.write(pool(), image, clone("web-1", template="small"))
     assert project.todo("--prune") == {"delete": 1}, project.plan("--prune")
     project.converge(options=("--prune",))
-    assert "tiny" not in {each.name() for each in connection.listAllDomains()}
+    assert {each.name() for each in connection.listAllDomains()} == {"web-1"}
 
 
 def test_an_image_is_built_on_a_host_that_has_the_tools(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,37 @@ def test_of_a_template(tmp_path: Path, address: str, path: str, word: Word, line
     }
     by = "template/golden" if word is Word.INHERITED else ""
     assert found[path] == Source(word, str(file), line, by), found
+
+
+def test_what_a_template_has_itself(tmp_path: Path) -> None:
+    """Its domain, and the volumes of its versions."""
+    (tmp_path / "image.raw").write_bytes(bytes(4096))
+    network = "interfaces: [{name: lan, bridge: br0}]"
+    text = TEXT.replace("volume: images/debian", "file: image.raw").replace("clone: linked", "keepDomain: true")
+    (tmp_path / "m.yaml").write_text(text.replace("disks:", f"{network}\n    disks:").partition("---")[0])
+    words = ("explain", "--resolved", "--json", str(tmp_path), "-c", "test:///default")
+    found = {}
+    for pattern in ("template/golden", "domain/golden", "volume/images/*"):
+        done = kvmstate(*words[:2], pattern, *words[2:])
+        assert done.code == 0, done
+        told = json.loads(done.out)["resources"]
+        found[pattern] = {
+            each["address"]: {
+                ".".join(map(str, value["path"])): (value["source"], value["line"], value["by"])
+                for value in each["values"]
+            }
+            for each in told
+        }
+    whole = found["template/golden"]
+    assert found["domain/golden"] | found["volume/images/*"] == whole
+    assert whole.keys() == {"domain/golden", "volume/images/golden-v1.qcow2"}
+    domain, volume = whole["domain/golden"], whole["volume/images/golden-v1.qcow2"]
+    assert domain["memory"] == ("inherited", 9, "template/golden")
+    assert domain["interfaces.lan.bridge"] == ("inherited", 11, "template/golden")
+    assert domain["disks.root.bus"] == ("inherited", 12, "template/golden")
+    assert domain["disks.root.readOnly"] == ("derived", 5, "")
+    assert domain["interfaces.lan.model"] == ("default", 0, "")
+    assert volume["pool"] == ("derived", 5, "")
 
 
 def test_a_pattern_names_several(tmp_path: Path) -> None:
