@@ -99,11 +99,11 @@ class _Block(_Dumper):
 _Block.add_representer(dict, lambda dumper, value: dumper.represent_mapping("tag:yaml.org,2002:map", value.items()))
 
 
-def entry(key: str, value: object) -> str:
+def entry(key: str, value: object, width: int = WIDTH) -> str:
     """A value under its key, on lines of their own."""
     flow = False if not isinstance(value, list | dict) else None
     return str(
         yaml.dump(
-            {key: value}, Dumper=_Block, sort_keys=False, allow_unicode=True, width=WIDTH, default_flow_style=flow
+            {key: value}, Dumper=_Block, sort_keys=False, allow_unicode=True, width=width, default_flow_style=flow
         )
     )

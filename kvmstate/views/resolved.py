@@ -13,13 +13,16 @@ from kvmstate.manifest.write import entry
 from kvmstate.model.change import Change
 from kvmstate.model.resource import ResourceId
 from kvmstate.views.formats import Output
+from kvmstate.views.text import terminal_width
 from kvmstate.views.values import overlaid, plain
 
 FORMAT_VERSION = "1.0"
-# A longer value has its comment above it
-_LONG = 70
-# Between a value and its comment, until these are aligned
-_MARK = "\0"
+# Columns where nobody has a terminal
+_WIDTH = 80
+# YAML's lines end with the first word that is too long for them
+_WORD = 12
+# Between a value and its comment, until these are aligned; and after the first line of a value that has several
+_MARK, _ABOVE = "\0", "\1"
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,10 @@ def of(manifests: Manifests, change: Change, project: str) -> Resolved:
 
 def output(found: Sequence[Resolved]) -> Output:
     """What `kvmstate explain --resolved` prints."""
+    width = terminal_width() or _WIDTH
     return Output(
         lambda: {"format_version": FORMAT_VERSION, "resources": [_data(each) for each in found]},
-        lambda: "\n".join(_aligned(line for each in found for line in _lines(each, each is found[0]))),
+        lambda: "\n".join(_aligned((line for each in found for line in _lines(each, each is found[0], width)), width)),
     )
 
 
@@ -70,45 +74,47 @@ def _data(each: Resolved) -> dict[str, Any]:
     }
 
 
-def _lines(each: Resolved, first: bool) -> Iterator[str]:
+def _lines(each: Resolved, first: bool, width: int) -> Iterator[str]:
     if not first:
         yield "---"
     yield f"# {each.id}"
     if not each.there:
         yield "# not on the host yet: libvirt adds more when it is made"
     sources = {value.path: value.source for value in each.values}
-    yield from _drawn(each.whole, (), sources)
+    yield from _drawn(each.whole, (), sources, width)
 
 
-def _drawn(fields: Any, at: Path, sources: Mapping[Path, Source]) -> Iterator[str]:
+def _drawn(fields: Any, at: Path, sources: Mapping[Path, Source], width: int) -> Iterator[str]:
     for key, value in fields.items():
         path = (*at, key)
         if source := sources.get(path):
-            yield from _commented(entry(key, value).rstrip().split("\n"), told(source))
+            first, *more = entry(key, value, width - _WORD).rstrip().split("\n")
+            yield f"{first}{_ABOVE if more else _MARK}{told(source)}"
+            yield from more
             continue
         yield f"{key}:"
         if isinstance(value, dict):
-            yield from (f"  {line}" for line in _drawn(value, path, sources))
+            yield from (f"  {line}" for line in _drawn(value, path, sources, width - 2))
             continue
         for number, item in enumerate(value):
-            lines = _drawn(item, (*path, item_key(item, number)), sources)
+            lines = _drawn(item, (*path, item_key(item, number)), sources, width - 4)
             yield from (f"  {'  ' if n else '- '}{line}" for n, line in enumerate(lines))
 
 
-def _commented(lines: list[str], text: str) -> Iterator[str]:
-    """The comment stands behind one line, and above several."""
-    if len(lines) == 1 and len(lines[0]) < _LONG:
-        yield f"{lines[0]}{_MARK}{text}"
-    else:
-        yield f"# {text}:"
-        yield from lines
-
-
-def _aligned(lines: Iterable[str]) -> Iterator[str]:
-    split = [line.partition(_MARK) for line in lines]
-    width = max((len(value) for value, mark, _ in split if mark), default=0)
-    for value, mark, text in split:
-        yield f"{value:<{width}}  # {text}" if mark else value
+def _aligned(lines: Iterable[str], width: int) -> Iterator[str]:
+    """A comment stands behind a value where both fit into a line, else above it."""
+    split = [(*line.partition(_MARK), *line.partition(_ABOVE)) for line in lines]
+    column = max((len(value) for value, mark, *_ in split if mark and len(value) <= width // 2), default=0)
+    for value, mark, text, first, above, comment in split:
+        room = width - len(f"  # {text}")
+        if above or (mark and len(value) > room):
+            value, text = (first, comment) if above else (value, text)
+            yield f"{' ' * (len(value) - len(value.lstrip()))}# {text}:"
+            yield value
+        elif mark:
+            yield f"{value:<{min(column, room)}}  # {text}"
+        else:
+            yield value
 
 
 def told(source: Source) -> str:

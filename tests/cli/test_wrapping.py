@@ -52,6 +52,17 @@ def test_a_plan_fits_the_terminal(tmp_path: Path) -> None:
     assert any(line.startswith(" " * begins + "part") for line in lines)
 
 
+def test_where_values_come_from_fits_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(MANIFEST)
+    words = ("explain", "--resolved", "domain/web", "m.yaml", "-c", "test:///default")
+    for columns in (80, 120):
+        lines = on_a_terminal(tmp_path, columns, *words)
+        assert [line for line in lines if len(line) > columns] == []
+        # behind short values in one column, and above what has no room beside it
+        assert len({line.index("#") for line in lines if line.startswith(("memory:", "cpus:", "state:"))}) == 1
+        assert "# m.yaml:4:" in lines[: next(index for index, line in enumerate(lines) if "word0" in line)]
+
+
 def test_what_is_not_a_terminal_gets_whole_lines() -> None:
     assert hanging("a: ", TEXT, None) == [f"a: {TEXT}"]
     assert aligned([("a", "b"), ("cc", TEXT)]) == ["a   b", f"cc  {TEXT}"]
