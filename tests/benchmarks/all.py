@@ -16,6 +16,7 @@ def main(count: str) -> int:
     programs = [
         ["thousand.py", count],
         ["thousand.py", "--latency", "10", "--runs", "1", "--only", "plan", count],
+        ["running.py", count],
         ["uploads.py"],
         ["daemon.py", "30"],
         ["startup.py"],

@@ -45,6 +45,8 @@ def examine(connection: libvirt.virConnect, count: int) -> None:
 def read(connection: libvirt.virConnect, count: int) -> None:
     for domain in connection.listAllDomains():
         domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        if domain.ID() != -1:
+            domain.XMLDesc(0)
     for network in connection.listAllNetworks():
         network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE)
     for pool in connection.listAllStoragePools():
@@ -80,9 +82,13 @@ def destroy(connection: libvirt.virConnect, count: int) -> None:
     """All of it, each looked at before."""
     for domain in connection.listAllDomains():
         domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        if domain.ID() != -1:
+            domain.destroy()
         domain.undefine()
     for network in connection.listAllNetworks():
         network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE)
+        if network.isActive():
+            network.destroy()
         network.undefine()
     for pool in connection.listAllStoragePools():
         pool.XMLDesc(0)

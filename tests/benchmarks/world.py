@@ -3,6 +3,7 @@ them in one of two ways; and whole processes, with what they took."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -57,6 +58,37 @@ spec:
     - {{port: 0}}
   guestAgent: true
 """
+
+
+def rich(n: int, state: str) -> str:
+    """A machine of which some forty fields are said, all of them fields from the beginning; as YAML, which JSON is."""
+    disk = {
+        "bus": "virtio",
+        "target": "vda",
+        "cache": "writeback",
+        "io": "threads",
+        "discard": "unmap",
+        "serial": "s-1",
+    }
+    nic = {"network": "lan", "model": "virtio", "link": "up", "mtu": 1400}
+    last = f"{n >> 8:02x}:{n & 255:02x}"
+    spec = {
+        **{"state": state, "type": "qemu", "title": f"Machine {n}", "description": "One of many", "machine": "q35"},
+        **{"cpus": 1, "maxCpus": 2, "memory": "48MiB", "maxMemory": "64MiB", "clock": "localtime", "rng": {}},
+        **{"cpu": {"mode": "custom", "model": "qemu64", "topology": {"sockets": 1, "cores": 2}}, "guestAgent": True},
+        "disks": [
+            {"name": "root", "volume": f"images/vm-{n:04}.raw", **disk},
+            {"name": "cd", "device": "cdrom", "bus": "sata", "target": "sda"},
+        ],
+        "interfaces": [
+            {"name": name, "mac": f"52:54:00:{number:02x}:{last}", **nic}
+            for number, name in enumerate(("front", "back"))
+        ],
+        **{"serials": [{"port": 0}], "graphics": [{"type": "vnc"}]},
+    }
+    stop = {"stop": {"timeout": "1s", "onTimeout": "destroy"}}
+    head = {"apiVersion": "kvmstate/v1", "kind": "VirtualMachine", "metadata": {"name": f"vm-{n:04}"}}
+    return json.dumps({**head, "lifecycle": stop, "spec": spec})
 
 
 @dataclass(frozen=True)
@@ -150,15 +182,19 @@ class Applied(World):
     """Its manifests were written, and applied."""
 
     name = "applied"
+    head: ClassVar[str] = HEAD
 
     def come(self) -> Took:
         self.folder.mkdir()
         (self.folder / "kvmstate.yaml").write_text("project: thousand\n")
-        (self.folder / "head.yaml").write_text(HEAD)
+        (self.folder / "head.yaml").write_text(self.head)
         (self.folder / "volumes.yaml").write_text("---".join(VOLUME.format(n=n) for n in range(self.count)))
         for n in range(self.count):
-            self.machine(n).write_text(MACHINE.format(n=n, memory=128))
+            self.machine(n).write_text(self.manifest(n))
         return self.kvmstate("apply", "--auto-approve")
+
+    def manifest(self, number: int) -> str:
+        return MACHINE.format(n=number, memory=128)
 
     def machine(self, number: int) -> Path:
         return self.folder / f"vm-{number:04}.yaml"
@@ -168,6 +204,17 @@ class Applied(World):
 
     def allow_deletion(self) -> None:
         """Its manifests say so from the beginning."""
+
+
+class Running(Applied):
+    """Its machines say more, and these run: paused, as what a guest does is not measured."""
+
+    name = "running"
+    head = HEAD.replace("  active: false\n", "")
+    running: ClassVar[int] = 50
+
+    def manifest(self, number: int) -> str:
+        return rich(number, "paused" if number < self.running else "stopped")
 
 
 class Imported(World):
