@@ -300,6 +300,30 @@ def test_fields_say_what_a_new_machine_has_and_an_imported_one_has_not(
     assert objects.shown("plain") == before
 
 
+def test_only_an_interface_whose_network_is_gone_is_left_to_the_remainder(
+    taken: Takeover, connection: libvirt.virConnect
+) -> None:
+    connection.networkDefineXML("<network><name>there</name></network>")
+    devices = "".join(
+        f"<interface type='network'><mac address='52:54:00:00:00:0{number}'/><source network='{name}'/>"
+        "<model type='e1000'/></interface>"
+        for number, name in enumerate(("there", "gone", "there"))
+    )
+    small(connection, devices=devices, more="")
+    objects = Objects(connection, "domain")
+    before = objects.shown("small")
+    assert (imported := taken.take("domain/small", "network/there")).code == 0, imported
+    spec = taken.manifest("machines/small")["spec"]
+    first, second, third = spec["interfaces"]
+    assert first["network"] == third["network"] == "there"
+    assert "network" not in second
+    assert re.findall("network='(.*?)'", spec["remainder"].replace('"', "'")) == ["gone"]
+    assert (planned := taken.plan()).code == 0, planned
+    objects.remove("small")
+    assert (made := taken.apply()).code == 0, made
+    assert objects.shown("small") == before
+
+
 def test_a_guest_is_taken_over_while_it_runs(
     taken: Takeover, project: Project, connection: libvirt.virConnect, tiny: Guest
 ) -> None:

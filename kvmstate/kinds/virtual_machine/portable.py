@@ -12,6 +12,7 @@ from kvmstate.host.connection import once
 from kvmstate.kind.stamps import unstamp
 from kvmstate.kinds.virtual_machine.defaults import given
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
+from kvmstate.kinds.virtual_machine.devices.interface import Interface
 from kvmstate.kinds.virtual_machine.implied import omitted, reduced, utc_clock
 from kvmstate.kinds.virtual_machine.spec import DEVICES, PCIE_PORTS, VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
@@ -51,7 +52,7 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
         _drop_added(node, host)
     _hide_passwords(node, observed)
     if any(i.network and i.network not in _networks(host) for i in spec.interfaces):
-        spec = owning(spec, *(spec.model_fields_set - {"interfaces"}))
+        spec = spec.model_copy(update={"interfaces": [_plugged_in(i, host) for i in spec.interfaces]})
     if absent := {tag: False for tag in given() if parse_path(f"features/{tag}").find(node) is None}:
         # a new machine would have them; loaded where one is needed
         from kvmstate.kinds.virtual_machine.settings.features import Features
@@ -64,6 +65,12 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
         listed = DEVICES["disks"][0].find_all(node)
         spec = spec.model_copy(update={"disks": list(_disks(listed, spec.disks, host))})
     return spec, node
+
+
+def _plugged_in(interface: Interface, host: Host) -> Interface:
+    """Where there is no such network, the remainder says which: no manifest refers to what is not there."""
+    gone = interface.network is not None and interface.network not in _networks(host)
+    return owning(interface, *(interface.model_fields_set - {"network"})) if gone else interface
 
 
 @once

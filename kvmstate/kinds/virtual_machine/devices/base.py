@@ -13,6 +13,7 @@ from kvmstate.kinds.virtual_machine.devices.plug import PLUG
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Binding, Element, Later, Section, bindings, xml, xml_list
 from kvmstate.xmlbind.codecs import same_case
+from kvmstate.xmlbind.document import read
 from kvmstate.xmlbind.fields import Place
 from kvmstate.xmlbind.path import parse_path
 
@@ -144,6 +145,17 @@ def placed(spec: object, devices: Devices) -> Iterator[tuple[Device, tuple[str |
 def spelled(at: tuple[str | int, ...]) -> str:
     """Such a path, for people: `disks[0]`, or `tpm`."""
     return f"{at[0]}[{at[1]}]" if at[1:] else str(at[0])
+
+
+def in_remainder(machine: Any, at: tuple[str | int, ...]) -> bool:
+    """Whether the remainder has a part of this device, of those that are told apart by a key."""
+    if machine.rest is None:
+        return False
+    alias, index = at
+    spec: type[Section] = type(machine)
+    b = next(b for b in bindings(spec) if b.alias == alias)
+    key = b.item_key(getattr(machine, b.name)[index])
+    return any(b.item_key(read(b, node)) == key for node in b.find_all(machine.rest))
 
 
 def items(spec: object, binding: Binding) -> list[Any]:

@@ -29,6 +29,7 @@ from kvmstate.kinds.virtual_machine.devices.base import (
     Device,
     DeviceName,
     Owner,
+    in_remainder,
     item_named,
     named,
     of_type,
@@ -254,12 +255,8 @@ class Disk(Device):
     def _one_source(self) -> Self:
         if self.create and self.volume:
             raise ValueError("a disk has either create or volume, not both")
-        others = (self.network, self.nvme, self.vhost_user, self.vdpa, self.folder)
-        sources = sum(source is not None for source in (self.volume, self.create, self.file, *others))
-        if sources > 1:
+        if len(self._sources()) > 1:
             raise ValueError("a disk has either volume or file, not both")
-        if self.device in ("disk", "lun") and not sources:
-            raise ValueError("a disk needs a volume or a file")
         if self.shareable and self.read_only:
             raise ValueError("a disk is either shareable or readOnly, not both")
         if self.shareable and self.format not in ("raw", None):
@@ -267,6 +264,10 @@ class Disk(Device):
         if self.target and self.bus and not self.target.startswith(BUS_PREFIX[self.bus]):
             raise ValueError(f"a target on bus {self.bus} starts with {BUS_PREFIX[self.bus]}, unlike {self.target}")
         return self
+
+    def _sources(self) -> list[object]:
+        others = (self.network, self.nvme, self.vhost_user, self.vdpa, self.folder)
+        return [source for source in (self.volume, self.create, self.file, *others) if source is not None]
 
     def apart(self, machine: Resource) -> tuple[Self, Resource]:
         """The disk as one of the volume that it declares, and that."""
@@ -278,6 +279,8 @@ class Disk(Device):
         return disk, volume
 
     def faults(self, machine: Any, at: tuple[str | int, ...]) -> Iterator[Fault]:
+        if self.device in ("disk", "lun") and not self._sources() and not in_remainder(machine, at):
+            yield Fault(at, "a disk needs a volume or a file")
         if self.bus == "ide" and "q35" in (machine.machine or ""):
             yield Fault(
                 (*at, "bus"),

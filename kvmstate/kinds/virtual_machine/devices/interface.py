@@ -26,6 +26,7 @@ from kvmstate.kinds.virtual_machine.devices.base import (
     Device,
     DeviceName,
     Owner,
+    in_remainder,
     item_named,
     named,
     parent_of,
@@ -234,8 +235,8 @@ class Interface(Device):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(source is not None for source in (self.network, self.bridge, self.type)) != 1:
-            raise ValueError("an interface needs either network or bridge")
+        if sum(source is not None for source in (self.network, self.bridge, self.type)) > 1:
+            raise ValueError("an interface has either network or bridge, not both")
         if self.security_groups is not None and (self.filterref or self.type):
             beside = "either filterref or securityGroups" if self.filterref else "network or bridge with securityGroups"
             raise ValueError(f"an interface has {beside}")
@@ -248,6 +249,8 @@ class Interface(Device):
         return self
 
     def faults(self, machine: Any, at: tuple[str | int, ...]) -> Iterator[Fault]:
+        if not (self.network or self.bridge or self.type or in_remainder(machine, at)):
+            yield Fault(at, "an interface needs either network or bridge")
         if self.addresses and not machine.cloud_init:
             why = "nobody tells the guest its addresses: the machine has no cloudInit"
             yield Fault((*at, "addresses"), why, "write cloudInit: {}, or set them in the guest")
