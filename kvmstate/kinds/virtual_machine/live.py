@@ -131,6 +131,7 @@ def _update(domain: Domain, fields: Fields) -> None:
     assert running is not None
     assert wanted is not None
     section = DEVICES[path[0]][1]
+    chosen = [(at, found) for at in map(parse_path, section.chosen) if (found := at.find(running)) is not None]
     for place in {*section.swaps, *(name for f in fields for name in _said(section, f.path[len(_place(path)) :]))}:
         if place.startswith("@"):
             running.attrib.pop(place[1:], "")
@@ -141,6 +142,9 @@ def _update(domain: Domain, fields: Fields) -> None:
             running.remove(old)
         for new in wanted.findall(place):
             running.append(new)
+    for at, found in chosen:
+        if at.find(running) is None:
+            at.parent().ensure(running).append(found)
     if kind := wanted.get("type"):
         running.set("type", kind)
     for leftover in running.findall("backingStore"):

@@ -39,7 +39,8 @@ class Device(Section):
 
     `tag` is its name there (plug.py says what it costs to attach or detach one), and `key` the field that tells several
     apart (without one, their place does). One that changes in a running machine is exchanged in what its fields say,
-    and in its `swaps`: children that go with any of that.
+    and in its `swaps`: children that go with any of that; what libvirt has `chosen` for it, elements by their paths,
+    stays.
     `volatile` are XPaths, from its element, of what a running machine's XML says again with every start.
     """
 
@@ -47,6 +48,7 @@ class Device(Section):
     tag: ClassVar[str]
     key: ClassVar[str] = "name"
     swaps: ClassVar[tuple[str, ...]] = ()
+    chosen: ClassVar[tuple[str, ...]] = ()
     volatile: ClassVar[tuple[str, ...]] = ()
 
     address: str | None = xml(

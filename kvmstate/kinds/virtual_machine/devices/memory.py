@@ -15,6 +15,8 @@ class MemoryDevice(Device):
 
     tag = "memory"
     key = ""
+    # where the guest sees it
+    chosen = ("target/address",)
 
     model: Literal["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"] = xml("@model", required=True)
     size: Size = xml("target/size", amount("KiB"), required=True, gt=0, multiple_of=1024)
