@@ -466,6 +466,9 @@ class VirtualMachineSpec(Spec):
     def settled(self, node: etree._Element) -> etree._Element:
         for section in DEVICES.loaded():
             section.settle(node)
+        for alias, b in DEVICES.bindings.items():
+            if b.name in self.model_fields_set and getattr(self, b.name) is None:
+                DEVICES[alias][1].left(node)
         features = node.find("features")
         if self.remainder is None and features is not None and not len(features):
             # libvirt says nothing of none at all

@@ -82,6 +82,10 @@ class Device(Section):
         """Take out of a machine's XML what depended on devices that were changed, for libvirt to choose again."""
 
     @classmethod
+    def left(cls, root: etree._Element) -> None:
+        """Give back in a machine's XML what others have had of one that its manifest no longer names."""
+
+    @classmethod
     def omit(cls, root: etree._Element) -> None:
         """Take out of a machine's XML what libvirt adds again of its own accord."""
 

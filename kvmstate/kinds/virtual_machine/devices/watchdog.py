@@ -32,3 +32,9 @@ class Watchdog(Device):
             if watchdog.get("model") != "itco":
                 for chipset in root.findall("devices/watchdog[@model='itco']"):
                     chipset.set("action", watchdog.get("action", "reset"))
+
+    @classmethod
+    def left(cls, root: etree._Element) -> None:
+        """The chipset's has libvirt's own action again."""
+        for chipset in root.findall("devices/watchdog[@model='itco']"):
+            chipset.set("action", "reset")
