@@ -6,10 +6,10 @@ that is a policy does is a `Policy` in its module `policy`, see `kvmstate.kind.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from kvmstate.kind import Kind
+from kvmstate.kind import Kind, Reference
 from kvmstate.model.resource import Resource, ResourceId
 
 if TYPE_CHECKING:
@@ -147,3 +147,9 @@ def parent_of(id_: ResourceId) -> ResourceId | None:
 def policies(resources: Iterable[Resource]) -> tuple[Policy, ...]:
     """Those of the resources that are policies, ready to work."""
     return tuple(kind.policy(each) for each in resources if (kind := BY_WORD[each.id.kind]).is_policy)
+
+
+def undeclared(refs: Iterable[Reference], declared: Container[ResourceId]) -> Iterator[Reference]:
+    """Those whose target nobody declares, and which must be on the host therefore. Of what is `of_host` that is no
+    question: the host has more of it than anybody declares."""
+    return (ref for ref in refs if ref.target not in declared and not BY_WORD[ref.target.kind].of_host)

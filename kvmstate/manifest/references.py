@@ -9,7 +9,7 @@ from functools import cache
 
 from kvmstate.errors import Problem
 from kvmstate.kind import Reference, references
-from kvmstate.kinds import BY_WORD
+from kvmstate.kinds import undeclared
 from kvmstate.manifest import rules
 from kvmstate.manifest.manifests import Loaded
 from kvmstate.manifest.reach import HINT, Reach
@@ -38,12 +38,7 @@ def check(
         section = type(item.resource.spec)
         if issubclass(section, Section) and _names_files(section):
             problems += _files(item, reach)
-    return tuple(
-        (known[id].resource, ref)
-        for id, refs in outgoing.items()
-        for ref in refs
-        if ref.target not in known and not BY_WORD[ref.target.kind].of_host
-    )
+    return tuple((known[id].resource, ref) for id, refs in outgoing.items() for ref in undeclared(refs, known))
 
 
 def _twice(item: Loaded, first: Loaded) -> Problem:

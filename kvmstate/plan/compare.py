@@ -243,15 +243,12 @@ def _judged(kind: Kind, change: Change) -> Change:
     """The action, and whether the lifecycle allows it."""
     lifecycle, cost = change.lifecycle, change.effect
     if cost is Effect.REFUSED:
-        names = ", ".join(f.where for f in change.fields if f.effect is Effect.REFUSED)
-        if kind.has_uuid:
-            why, hint = (
-                "cannot change: it is what libvirt knows it by",
-                "take it out of the manifest",
-            )
-        else:
+        refused = [f for f in change.fields if f.effect is Effect.REFUSED]
+        if all(isinstance(f.old, int) for f in refused):
             why, hint = "cannot shrink: data would be lost", "make a smaller one beside it"
-        return _but(change, Action.UPDATE, f"{names} {why}", hint)
+        else:
+            why, hint = "cannot change: it is what libvirt knows it by", "take it out of the manifest"
+        return _but(change, Action.UPDATE, f"{', '.join(f.where for f in refused)} {why}", hint)
     if cost is Effect.REPLACE:
         names = ", ".join(f.where for f in change.fields if f.effect is Effect.REPLACE)
         if lifecycle.replace != "allow":

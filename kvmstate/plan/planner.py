@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from kvmstate.errors import ManifestErrors, PlanError, Problem, Unseen
 from kvmstate.host import Host, faults
 from kvmstate.kind import Kind, Reference, Scene, references
-from kvmstate.kinds import BY_WORD, ON_HOST, parent_of
+from kvmstate.kinds import BY_WORD, ON_HOST, parent_of, undeclared
 from kvmstate.model.change import Action, Change
 from kvmstate.model.inventory import Entry, Inventory
 from kvmstate.model.plan import Plan
@@ -427,8 +427,7 @@ def _dangling(
         (resource, ref)
         for id_, resource in desired.items()
         if id_ in scope
-        for ref in references(resource.spec)
-        if ref.target not in desired and not BY_WORD[ref.target.kind].of_host
+        for ref in undeclared(references(resource.spec), desired)
     ]
     present, unseen = look(host, {ref.target for _, ref in missing})
     coming = _in_new_pools(host, desired, {ref.target for _, ref in missing} - present.keys() - unseen)
