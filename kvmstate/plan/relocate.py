@@ -72,6 +72,10 @@ def judge(host: Host, changes: dict[ResourceId, Change], inventory: Inventory, m
             why = f"it has moved to {entry.moved_to}, and what it holds here is older"
             hint = f"delete it first (`virsh vol-delete`), and the next apply copies {entry.moved_to} back"
             changes[id_] = replace(change, action=_acts(change), blocked=why, hint=hint)
+            for user, its in list(changes.items()):
+                if not its.blocked and _comes_onto(its, id_):
+                    why = f"{id_} has moved to {entry.moved_to}, and what it holds is older"
+                    changes[user] = replace(its, action=_acts(its), blocked=why, hint=hint)
         elif change.desired is None and entry.incomplete and entry.copied_from:
             _keep_users(host, changes, change, entry)
 
@@ -191,6 +195,14 @@ def _strangers(host: Host, source: Change, changes: Mapping[ResourceId, Change],
 
 def _refers(resource: Resource, id_: ResourceId) -> bool:
     return any(ref.target == id_ for ref in references(resource.spec))
+
+
+def _comes_onto(change: Change, id_: ResourceId) -> bool:
+    """Whether it is to use what it does not use by now."""
+    if change.desired is None or change.suspended or not _refers(change.desired, id_):
+        return False
+    seen = change.observed.config if change.observed else None
+    return all(ref.target != id_ for ref in references(seen))
 
 
 def _following(change: Change, old: ResourceId, new: ResourceId) -> Change:

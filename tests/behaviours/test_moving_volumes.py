@@ -71,11 +71,12 @@ def test_a_volume_moves_with_the_machine_that_runs_on_it_and_back(
     assert held(project, "fast") == held(project, "images") == DATA
     # back: what is there is older by now, and is not taken for the same
     fill(project, "fast", b"newer" * 100)
-    project.write(*POOLS, web("images"))
-    refused = project.plan()
-    assert "blocked: it has moved to volume/fast/web-data, and what it holds here is older" in refused.out, refused
-    assert project.apply().code == 1
-    assert both(connection) == ("fast/web-data", "fast/web-data")
+    for restart in ("never", "whenOff"):
+        project.write(*POOLS, web("images", restart=restart))
+        refused = project.plan()
+        assert "blocked: it has moved to volume/fast/web-data, and what it holds here is older" in refused.out, refused
+        assert project.apply().code == 1
+        assert both(connection) == ("fast/web-data", "fast/web-data")
     connection.storagePoolLookupByName("images").storageVolLookupByName("web-data").delete()
     project.converge(*POOLS, web("images"))
     assert both(connection) == ("images/web-data", "images/web-data")
