@@ -19,7 +19,7 @@ from kvmstate.apply.size import without_the_too_large
 from kvmstate.errors import KvmstateError
 from kvmstate.host import Host, domains, installation, open_host
 from kvmstate.host.clients import Client
-from kvmstate.kinds import BY_WORD
+from kvmstate.kinds import BY_WORD, ON_HOST
 from kvmstate.migration.record import Side
 from kvmstate.model.change import Action, Change
 from kvmstate.model.identity import Claim
@@ -123,12 +123,19 @@ class Session:
                 emit(event)
 
             result = self._apply(plan, options, told, parallelism, stop, exact)
+            if result.done:
+                self._settle()
             if result.ok:
                 return replace(result, left=recheck.left(), states=recheck.states)
             with suppress(KvmstateError):
                 # what became of those that were done counts the next time
                 recheck.left()
             return replace(result, states=recheck.states)
+
+    def _settle(self) -> None:
+        for kind in ON_HOST:
+            if mine := [resource for resource in self.resources if resource.id.kind == kind.word]:
+                kind.ops.settled(self.host, mine)
 
     def _forget_marks(self, plan: Plan) -> None:
         """Somebody has started these machines after a revert, or an installation, of them was cut off: they are in use

@@ -244,6 +244,7 @@ class Ops:
     obvious    takes out of a remainder what every object has, and `begun` adds
     copying    why what holds data cannot be copied from where it is to its new place now, with machines on it
     followed   the resource, when what it refers to has moved: gets what is observed, and the old addresses by new ones
+    settled    does what is due when a run has done its changes; gets the resources of this kind; raises HostError
     """
 
     names: Callable[[Host], set[str]]
@@ -274,6 +275,7 @@ class Ops:
     followed: Callable[[Resource, Observed | None, Mapping[ResourceId, ResourceId]], Resource] = (
         lambda resource, observed, origins: resource
     )
+    settled: Callable[[Host, Sequence[Resource]], None] = lambda host, resources: None
 
 
 class Gate(Protocol):

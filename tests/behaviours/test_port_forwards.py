@@ -74,7 +74,11 @@ def test_a_port_of_the_host_leads_to_a_machine(own: Project, tiny: Guest) -> Non
     # changed and taken out while both run
     own.converge(lan({**forward, "host": 8081}), web)
     assert (reached(own, 8081, 20), reached(own, 8080)) == (True, False)
+    # and while the machine goes and comes, of which no hook tells
+    own.converge(lan(forward), web | {"spec": {**web["spec"], "state": "stopped"}})
+    assert "dnat to 192.168.91.7:80" not in rules(own)
     own.converge(lan(forward), web)
+    assert "dnat to 192.168.91.7:80" in rules(own)
 
     # a start of the network makes libvirt's rules again, before which ours come
     folder = own.folder / "root"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 
 from lxml import etree
@@ -93,6 +93,12 @@ def _opens(change: Change) -> bool:
 
 def _open(host: Host) -> Step:
     return simple("open and close ports of the host", lambda: forwards.refresh(host))
+
+
+def settled(host: Host, resources: Sequence[Resource]) -> None:
+    """Machines may have been started after their network was changed, and libvirt need not have the hooks."""
+    if any(resource.spec.port_forwards for resource in resources) and forwards.may(host):
+        forwards.refresh(host)
 
 
 def _told_of_ports(host: Host) -> Iterator[str]:
@@ -185,4 +191,5 @@ OPS = Ops(
     judge=judge,
     clients=lambda host, seen: clients(host, _find(host, seen.id.name)),
     begun=lambda host, spec: document(spec.remainder or BASE),
+    settled=settled,
 )
