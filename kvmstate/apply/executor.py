@@ -22,9 +22,8 @@ from kvmstate.apply.inventory import Store
 from kvmstate.apply.rollout import Restarts
 from kvmstate.apply.still import Gone, still
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, NotLive, Reverted
-from kvmstate.host import Host, faults
+from kvmstate.host import Host, faults, identity
 from kvmstate.host.access import explained
-from kvmstate.host.identity import UNKNOWN
 from kvmstate.kind import Context
 from kvmstate.kind.steps import Precaution
 from kvmstate.kinds import BY_WORD
@@ -316,10 +315,10 @@ def _carry_out(
 
 def _uuid(change: Change, known: Entry | None) -> str:
     """Which object it is. Of a volume that is known when it has been made, or looked at, and not with every plan."""
-    told = known.uuid if known else ""
+    recorded = known.uuid if known else ""
     if not BY_WORD[change.id.kind].has_uuid and change.action in MAKES:
-        return told or change.uuid
-    return told if change.uuid in ("", UNKNOWN) and told else change.uuid
+        return recorded or change.uuid
+    return identity.told(recorded, change.uuid)
 
 
 def _has_begun(change: Change, store: Store) -> bool:

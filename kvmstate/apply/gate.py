@@ -14,7 +14,7 @@ from kvmstate.apply.inventory import Store
 from kvmstate.apply.owners import Owners
 from kvmstate.errors import HostError
 from kvmstate.host import Host
-from kvmstate.host.identity import UNKNOWN
+from kvmstate.host.identity import UNKNOWN, same
 from kvmstate.host.objects import Handle
 from kvmstate.host.permit import Permit
 from kvmstate.host.resting import busy
@@ -25,14 +25,15 @@ from kvmstate.model.resource import ResourceId
 from kvmstate.plan import remade
 from kvmstate.plan.uses import users
 
-_NOT_TOLD = "whether it is the object that this project's record means cannot be told over this connection"
+_NOT_TOLD = "whether it is the object that this project's record means cannot be told"
+_TOLD_BY = "the storage's own tool tells it, which is missing on the host or does not answer: rbd (ceph-common), zfs"
 
 
 def only(made: str, told: Callable[[Handle], str]) -> Permit:
     """For the very object that a run has made, and nobody has used: to fill it, or to delete it."""
 
     def check(thing: Handle) -> None:
-        if (seen := told(thing)) not in (made, UNKNOWN) or not made:
+        if same(made, seen := told(thing)) is False or not made:
             why = f"it is {seen}, and {made or 'nothing'} is on record"
             raise HostError(f"{thing.type} {thing.name} is not the one that was made for this move", why)
 
@@ -101,7 +102,7 @@ class Gate:
 
     def filling(self, change: Change) -> Permit:
         def check(thing: Handle) -> None:
-            if (made := self._made.get(change.id)) is None or self._told(change, thing) not in (made, UNKNOWN):
+            if (made := self._made.get(change.id)) is None or same(made, self._told(change, thing)) is False:
                 raise HostError(f"{change.id} is not the volume that was just made", "plan again")
 
         return Permit(check)
@@ -176,15 +177,14 @@ class Gate:
         """Raises HostError for another object of this name; when nobody can tell, unless `unknown` ones are meant."""
         entry = self._store.get(change.moved_from or change.id)
         told, recorded = self._told(change, thing), entry.uuid if entry else ""
-        if UNKNOWN in (told, recorded):
-            if unknown:
-                return
-            raise HostError(
-                f"{change.id} is left alone: {_NOT_TOLD}", "run kvmstate on the host, or reach it by qemu+ssh://"
-            )
         seen = change.observed.uuid if change.observed else ""
-        if seen not in (told, UNKNOWN) or recorded not in (told, ""):
+        matches = {same(recorded or told, told), seen == UNKNOWN or same(seen, told)}
+        if False in matches:
             raise HostError(f"{change.id} is not the object it was when the plan was made", "plan again")
+        if None in matches and not unknown:
+            far = told == UNKNOWN
+            why = f"{change.id} is left alone: {_NOT_TOLD}{' over this connection' if far else ''}"
+            raise HostError(why, "run kvmstate on the host, or reach it by qemu+ssh://" if far else _TOLD_BY)
 
     def _told(self, change: Change, thing: Handle) -> str:
         return BY_WORD[change.id.kind].ops.identity(self._host, change.id, thing)

@@ -13,7 +13,7 @@ from kvmstate.apply.records import records
 from kvmstate.errors import NotFound, Unseen
 from kvmstate.host import Host, domains, networks
 from kvmstate.host.files import normal
-from kvmstate.host.identity import UNKNOWN
+from kvmstate.host.identity import UNKNOWN, by_libvirt, same
 from kvmstate.kind.stamps import stamped_by
 from kvmstate.kinds import BY_WORD, parent_of
 from kvmstate.model.change import Action, Change
@@ -116,8 +116,12 @@ class Owners:
         return found
 
     @cached_property
-    def _by_uuid(self) -> dict[str, tuple[str, Entry]]:
-        return {entry.uuid: (other, entry) for other, entry in self._entries if entry.uuid not in ("", UNKNOWN)}
+    def _by_uuid(self) -> dict[str, list[tuple[str, Entry]]]:
+        found: dict[str, list[tuple[str, Entry]]] = {}
+        for other, entry in self._entries:
+            if entry.uuid not in ("", UNKNOWN):
+                found.setdefault(by_libvirt(entry.uuid), []).append((other, entry))
+        return found
 
     @cached_property
     def _by_path(self) -> dict[str, tuple[str, Entry]]:
@@ -141,7 +145,10 @@ class Owners:
         if seen is None:
             return None
         path = document(seen.xml).findtext("target/path") if BY_WORD[change.id.kind].parent else None
-        return self._by_uuid.get(seen.uuid) or (self._by_path.get(normal(path)) if path else None)
+        for other, entry in self._by_uuid.get(by_libvirt(seen.uuid), ()):
+            if same(entry.uuid, seen.uuid) is not False:
+                return other, entry
+        return self._by_path.get(normal(path)) if path else None
 
     def of_removed(self, change: Change) -> str:
         """Why a deletion would take something from another project; empty when it does not."""

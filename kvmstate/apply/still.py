@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from kvmstate.errors import HostError
 from kvmstate.host import Host
+from kvmstate.host.identity import same
 from kvmstate.kind import Kind
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change, FieldChange
@@ -49,7 +50,7 @@ def still(change: Change, host: Host, entry: Entry | None, project: str) -> Chan
             # its pool has been replaced before it
             return change
         raise HostError(f"{change.id} has gone since the plan was made", "plan again")
-    if seen.uuid != change.observed.uuid:
+    if seen.uuid != change.observed.uuid and not same(change.observed.uuid, seen.uuid):
         raise HostError(f"{change.id} is not the object it was when the plan was made", "plan again")
     if seen.steady == change.observed.steady:
         return change

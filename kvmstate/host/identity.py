@@ -1,7 +1,8 @@
 """Which file a volume is: what tells it from another one of the same name, and no guest can write.
 
 libvirt tells paths, and a path is reused. A file is told by its inode and by when it was made, as the host's own
-kernel knows them; volumes that are not files, by the key that libvirt has of them, as their pool's type says.
+kernel knows them; volumes that are not files, by the key that libvirt has of them, as their pool's type says. Of those
+of which libvirt knows the name alone, the storage's own tool tells more, where it can be asked (see `own_ids`).
 """
 
 from __future__ import annotations
@@ -20,15 +21,50 @@ from kvmstate.xmlbind.document import document
 # The identity of what cannot be told: it equals nothing
 UNKNOWN = "?"
 _TRIES = 3
+# What the storage's own tool told of it, before what libvirt knows
+_OWN = "id:"
 
 
-def identity(sight: Sight, kind: PoolType | None, key: str, text: str, again: Callable[[], str]) -> str:
+def same(one: str, other: str) -> bool | None:
+    """Whether two identities are of one object; None where that cannot be told. What was told of `one` by its name
+    alone is told of the `other` by its name."""
+    if UNKNOWN in (one, other):
+        return None
+    first, second = _parts(one), _parts(other)
+    if first[1] != second[1]:
+        return False
+    if first[0] and not second[0]:
+        return None
+    return first[0] in ("", second[0])
+
+
+def told(recorded: str, seen: str) -> str:
+    """What is to be recorded of an object that was seen: no less than is."""
+    if seen and (recorded in ("", UNKNOWN) or same(recorded, seen) is not None):
+        return seen
+    return recorded
+
+
+def by_libvirt(identity: str) -> str:
+    """The part of it that libvirt alone tells."""
+    return _parts(identity)[1]
+
+
+def _parts(identity: str) -> tuple[str, str]:
+    own, _, rest = identity.partition(" ")
+    return (own, rest) if identity.startswith(_OWN) else ("", identity)
+
+
+def identity(
+    sight: Sight, kind: PoolType | None, key: str, text: str, again: Callable[[], str], own: str | None = None
+) -> str:
     """Tell the identity of the volume with this XML, in a pool of this type, which `again` rereads; UNKNOWN when it
-    cannot be told."""
+    cannot be told. `own` is what the storage's own tool tells of it."""
     if kind is None or kind.identity == "key":
         return f"key:{key}"
-    if kind.identity == "path":
-        return f"key:{document(text).findtext('target/path') or key}"
+    if kind.identity in ("path", "own"):
+        named = f"key:{document(text).findtext('target/path') or key}"
+        return f"{_OWN}{own} {named}" if own else named
     if kind.identity == "extent":
         return _extent(document(text), key)
     changed, path = _changed(text)

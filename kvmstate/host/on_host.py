@@ -15,8 +15,8 @@ from kvmstate.host.kernel_links import way_in
 if TYPE_CHECKING:
     from kvmstate.host.connection import Host
 
-# What a command says on its standard output. Raises HostError for one that fails, ConnectionFailed where the host is
-# not reached
+# What a command says on its standard output, and is `given` on its standard input. Raises HostError for one that fails,
+# ConnectionFailed where the host is not reached
 Run = Callable[..., str]
 _SECONDS = 20
 # ssh's own failures; https://man.openbsd.org/ssh#EXIT_STATUS
@@ -27,11 +27,11 @@ def runner(host: Host) -> Run | None:
     """None where nobody but libvirt leads to the host."""
     if ssh.is_ssh(host.address):
         login = ssh.unattended(host.address, "-o", f"ConnectTimeout={_SECONDS // 2}")
-        return lambda *words: _run([*login, f"LC_ALL=C {shlex.join(words)}"], remote=True)
+        return lambda *words, given="": _run([*login, f"LC_ALL=C {shlex.join(words)}"], given, remote=True)
     if (found := way_in(host, _inside)) is None:
         return None
     _, inside = found
-    return lambda *words: _run([*inside, *words])
+    return lambda *words, given="": _run([*inside, *words], given)
 
 
 def _inside(pid: int) -> list[str]:
@@ -45,11 +45,11 @@ def _inside(pid: int) -> list[str]:
     return ["nsenter", f"--target={pid}", *others] if others else []
 
 
-def _run(words: list[str], remote: bool = False) -> str:
+def _run(words: list[str], given: str, remote: bool = False) -> str:
     try:
         done = subprocess.run(
             words,
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             errors="replace",

@@ -35,8 +35,9 @@ class Can(enum.Flag):
 
 
 # What tells a volume from another one of the same name: the file's inode and time of birth, a key that libvirt has from
-# the storage itself (such as an LV's UUID), where on a disk it is, or nothing but the path
-Identity = Literal["inode", "key", "extent", "path"]
+# the storage itself (such as an LV's UUID), where on a disk it is, what the storage's own tool tells (see
+# `kvmstate.host.own_ids`), or nothing but the path
+Identity = Literal["inode", "key", "extent", "own", "path"]
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,13 @@ TYPES = {
         # cylinders of up to 255 * 63 sectors, where the label is dos
         PoolType("disk", _DEVICES, _MADE | Can.WIPE | Can.COPY, unit=8 << 20, identity="extent"),
         # its key is the path until the pool is refreshed, and another one then
-        PoolType("zfs", _DEVICES, _MADE, unit=16 << 10, identity="path", sparse=True),
+        PoolType("zfs", _DEVICES, _MADE, unit=16 << 10, identity="own", sparse=True),
         PoolType("iscsi", _DEVICES, Can.UPLOAD | Can.WIPE),
         PoolType("scsi", _DEVICES, Can.UPLOAD | Can.WIPE),
         PoolType("mpath", _DEVICES, Can.UPLOAD | Can.WIPE),
         PoolType("iscsi-direct", _NETWORK, Can.WIPE),
         PoolType("gluster", _NETWORK, Can.DELETE, IMAGES),
-        PoolType("rbd", _NETWORK, _SERVED | Can.WIPE, ("raw",), identity="path", sparse=True),
+        PoolType("rbd", _NETWORK, _SERVED | Can.WIPE, ("raw",), identity="own", sparse=True),
         PoolType("sheepdog", _NETWORK, _SERVED, ("raw",), identity="path", sparse=True),
     )
 }  # fmt: skip

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from kvmstate.host.identity import same
 from kvmstate.kind import references
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
@@ -40,7 +41,7 @@ def follow(
         entry, there = inventory.get(old), observed.get(old) or observed.get(new)
         if old in desired or new not in desired or (old in observed and new in observed) or not entry or not there:
             continue
-        if there.uuid == entry.uuid or not entry.uuid:
+        if there.uuid == entry.uuid or not entry.uuid or same(entry.uuid, there.uuid):
             # without its digest: it is compared whatever was agreed on
             entries[new] = replace(entries.pop(old), id=new, digest="")
             seen.pop(old, None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kvmstate.host import Host
-from kvmstate.host.identity import UNKNOWN
+from kvmstate.host.identity import same
 from kvmstate.kinds import BY_WORD
 from kvmstate.model.change import Action, Change
 from kvmstate.model.effect import Effect
@@ -26,8 +26,7 @@ def declared(inventory: Inventory, wanted: Mapping[ResourceId, Resource]) -> dic
 
 def found(wanted: Mapping[ResourceId, Entry], observed: Mapping[ResourceId, Observed]) -> dict[ResourceId, Entry]:
     """Those that are on the host, and not another object of their name."""
-    same = {id_ for id_, seen in observed.items() if seen.uuid != UNKNOWN}
-    return {id_: entry for id_, entry in wanted.items() if id_ in same and observed[id_].uuid == entry.uuid}
+    return {id_: entry for id_, entry in wanted.items() if id_ in observed and same(entry.uuid, observed[id_].uuid)}
 
 
 def uuid(host: Host, inventory: Inventory, id_: ResourceId) -> str:

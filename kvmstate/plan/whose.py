@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmstate.host.identity import UNKNOWN
+from kvmstate.host.identity import same
 from kvmstate.kind import Kind
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed
@@ -16,7 +16,7 @@ def stranger(kind: Kind, entry: Entry | None, seen: Observed) -> str:
     """
     if entry is None:
         return "it exists on the host, and this project does not own it"
-    if seen.uuid == entry.uuid or UNKNOWN in (seen.uuid, entry.uuid):
+    if same(entry.uuid, seen.uuid) is not False:
         return ""
     if not kind.holds_data:
         return "" if not entry.uuid else "another object of this name has taken its place"

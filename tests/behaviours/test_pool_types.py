@@ -34,6 +34,7 @@ KNOWN_BY = {
     "inode": "inode and time of birth",
     "key": "the storage's own key",
     "extent": "where on its disk it is",
+    "own": "its id, by the storage's own tool",
     "path": "its path alone",
 }
 VERBS = {

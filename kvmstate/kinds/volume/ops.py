@@ -82,7 +82,8 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
             listed = pools.listed(pool, wanted)
             host.lookup.remember(pool_name, listed)
             kind = host.lookup.files.type_of(pool_name)
-            looked = host.each(lambda v: _look(host, pool_name, kind, v), listed)  # noqa: B023
+            own = _own_ids(host, kind, pool, wanted) if host.sight.near or host.closely else {}
+            looked = host.each(lambda v: _look(host, pool_name, kind, v, own.get(v.name)), listed)  # noqa: B023
             found |= {seen.id.name: seen for seen in looked}
             if glimpse:
                 glimpse.end({seen.id.name: (seen.xml, None) for seen in looked})
@@ -94,7 +95,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
     return found
 
 
-def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume) -> Observed:
+def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume, own: str | None) -> Observed:
     """Raises NotFound when the volume has gone."""
 
     def read(seen: Observed) -> tuple[VolumeSpec, None]:
@@ -109,7 +110,7 @@ def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume) -> Obser
     id_, text = ResourceId("volume", f"{pool}/{volume.name}"), volumes.xml(volume)
     told = UNKNOWN
     if host.sight.near or host.closely:
-        told = identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume))
+        told = identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume), own)
     return Observed(id_, told, text, None, {"pool": pool}, read, VOLATILE)
 
 
@@ -364,7 +365,16 @@ def users(host: Host, change: Change) -> set[User]:
 def _identity(host: Host, pool: str, volume: Handle) -> str:
     assert isinstance(volume, Volume)
     kind, text = host.lookup.files.type_of(pool), volumes.xml(volume)
-    return identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume))
+    own = _own_ids(host, kind, pools.find(host.connection, pool), {volume.name}).get(volume.name)
+    return identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume), own)
+
+
+def _own_ids(host: Host, kind: PoolType | None, pool: Pool, names: Set[str]) -> dict[str, str]:
+    if kind is None or kind.identity != "own" or not names:
+        return {}
+    from kvmstate.host.own_ids import own_ids  # few pools have any
+
+    return own_ids(host, pool, names)
 
 
 def _set_name_and_size(node: Any, name: str, spec: VolumeSpec, source: Source | Original | None, host: Host) -> None:
