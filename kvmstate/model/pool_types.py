@@ -31,7 +31,9 @@ class Can(enum.Flag):
     DELETE = enum.auto()
     LAYER = enum.auto()
     COPY = enum.auto()
-    ALL = CREATE | RESIZE | UPLOAD | WIPE | DELETE | LAYER | COPY
+    # a way to wipe
+    TRIM = enum.auto()
+    ALL = CREATE | RESIZE | UPLOAD | WIPE | DELETE | LAYER | COPY | TRIM
 
 
 # What tells a volume from another one of the same name: the file's inode and time of birth, a key that libvirt has from
@@ -68,14 +70,15 @@ IMAGES = ("raw", "qcow2", "iso")
 _FILES, _DEVICES, _NETWORK = Volumes
 _MADE = Can.CREATE | Can.UPLOAD | Can.DELETE
 _SERVED = Can.CREATE | Can.RESIZE | Can.DELETE
+_OF_FILES = Can.ALL & ~Can.TRIM
 
 TYPES = {
     row.name: row
     for row in (
-        PoolType("dir", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True, makes_folder=True, deletes=True),
-        PoolType("fs", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True, makes_folder=True, deletes=True),
-        PoolType("netfs", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True, makes_folder=True, deletes=True),
-        PoolType("vstorage", _FILES, Can.ALL, IMAGES, identity="inode", sparse=True),
+        PoolType("dir", _FILES, _OF_FILES, IMAGES, identity="inode", sparse=True, makes_folder=True, deletes=True),
+        PoolType("fs", _FILES, _OF_FILES, IMAGES, identity="inode", sparse=True, makes_folder=True, deletes=True),
+        PoolType("netfs", _FILES, _OF_FILES, IMAGES, identity="inode", sparse=True, makes_folder=True, deletes=True),
+        PoolType("vstorage", _FILES, _OF_FILES, IMAGES, identity="inode", sparse=True),
         # extents of 4 MiB, unless the group was made with others
         PoolType("logical", _DEVICES, _MADE | Can.WIPE | Can.COPY, unit=4 << 20, deletes=True),
         # cylinders of up to 255 * 63 sectors, where the label is dos
@@ -87,7 +90,7 @@ TYPES = {
         PoolType("mpath", _DEVICES, Can.UPLOAD | Can.WIPE),
         PoolType("iscsi-direct", _NETWORK, Can.WIPE),
         PoolType("gluster", _NETWORK, Can.DELETE, IMAGES),
-        PoolType("rbd", _NETWORK, _SERVED | Can.WIPE, ("raw",), identity="own", sparse=True),
+        PoolType("rbd", _NETWORK, _SERVED | Can.WIPE | Can.TRIM, ("raw",), identity="own", sparse=True),
         PoolType("sheepdog", _NETWORK, _SERVED, ("raw",), identity="path", sparse=True),
     )
 }  # fmt: skip

@@ -27,7 +27,11 @@ def test_extended_l2_entries_need_libvirt_8() -> None:
         ("rbd", "trim", ""),
         ("zfs", "zero", "libvirt wipes no volume in a pool of type zfs"),
         ("rbd", "dod", "in a pool of type rbd libvirt wipes with zero and trim only"),
+        ("iscsi-direct", "zero", ""),
+        ("iscsi-direct", "dod", "in a pool of type iscsi-direct libvirt wipes with zero only"),
+        ("iscsi-direct", "trim", "libvirt trims no volume in a pool of type iscsi-direct"),
         ("logical", "trim", "libvirt trims no volume in a pool of type logical"),
+        ("dir", "trim", "libvirt trims no volume in a pool of type dir"),
     ],
 )
 def test_what_wipes_where(type_: str, algorithm: str, why: str) -> None:

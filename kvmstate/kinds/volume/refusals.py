@@ -110,10 +110,11 @@ def unwiped(algorithm: str, place: PoolType) -> str:
     """Why libvirt does not wipe so in a pool of this type; empty where it does."""
     if Can.WIPE not in place.can:
         return f"libvirt wipes no volume in a pool of type {place.name}"
-    if place.volumes is Volumes.NETWORK and algorithm not in ("zero", "trim"):
-        return f"in a pool of type {place.name} libvirt wipes with zero and trim only"
-    if place.volumes is not Volumes.NETWORK and algorithm == "trim":
+    if algorithm == "trim" and Can.TRIM not in place.can:
         return f"libvirt trims no volume in a pool of type {place.name}"
+    if place.volumes is Volumes.NETWORK and algorithm not in ("zero", "trim"):
+        known = "zero and trim" if Can.TRIM in place.can else "zero"
+        return f"in a pool of type {place.name} libvirt wipes with {known} only"
     return ""
 
 
