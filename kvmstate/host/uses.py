@@ -25,6 +25,7 @@ from kvmstate.host.faults import faults
 from kvmstate.host.files import File, Files, below, normal, read
 from kvmstate.host.named import Named, User, names_of
 from kvmstate.host.objects import Domain, Network, NetworkFilter, Pool, Volume
+from kvmstate.host.own_ids import Own, own_ids
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind.document import document
 
@@ -370,6 +371,7 @@ class Uses:
         self._strange = {what: why for what, why in self._strange.items() if what in self._domains}
         listed = []
         glimpsed: dict[str, tuple[str, str | None]] = {}
+        images: dict[str, dict[str, Own]] = {}
         for pool in pools.all_pools(host.connection):
             # one that has gone meanwhile
             with suppress(NotFound), faults():
@@ -384,14 +386,19 @@ class Uses:
                     listed += [(pool.name, volume) for volume in pools.listed(pool)]
                 except Unseen:
                     stopped.add(pool.name)
+                if (kind := self._files.type_of(pool.name)) and kind.own_layers and pool.active:
+                    images[pool.name] = own_ids(host, pool)
 
         def look(each: tuple[str, Volume]) -> File | None:
             known = glimpsed.get(f"{each[0]}/{each[1].name}")
             try:
-                return read(known[0] if known else volumes.xml(each[1]), pool=each[0])
+                file = read(known[0] if known else volumes.xml(each[1]), pool=each[0])
             except Unseen:
                 stopped.add(each[0])
                 return None
+            # libvirt does not tell
+            own = images.get(each[0], {}).get(each[1].name)
+            return replace(file, backing=own.below, backing_format="raw") if own and own.below else file
 
         self._known = {file.path: file for file in host.each(look, listed) if file and file.path}
         off = {folder: name for name in stopped if (folder := self._files.folder_of(name))}

@@ -33,7 +33,9 @@ class Can(enum.Flag):
     COPY = enum.auto()
     # a way to wipe
     TRIM = enum.auto()
-    ALL = CREATE | RESIZE | UPLOAD | WIPE | DELETE | LAYER | COPY | TRIM
+    # of a volume a layer over it in the same pool, which the storage itself makes
+    CHILD = enum.auto()
+    ALL = CREATE | RESIZE | UPLOAD | WIPE | DELETE | LAYER | COPY | TRIM | CHILD
 
 
 # What tells a volume from another one of the same name: the file's inode and time of birth, a key that libvirt has from
@@ -61,6 +63,11 @@ class PoolType:
     makes_folder: bool = False
     deletes: bool = False
 
+    @property
+    def own_layers(self) -> bool:
+        """Whether a layer is of the storage's own, and no image of QEMU's."""
+        return Can.CHILD in self.can and Can.LAYER not in self.can
+
     def knows(self, format_: str) -> bool:
         """Whether a volume may have this format."""
         return format_ in (self.formats or ("raw",))
@@ -70,7 +77,7 @@ IMAGES = ("raw", "qcow2", "iso")
 _FILES, _DEVICES, _NETWORK = Volumes
 _MADE = Can.CREATE | Can.UPLOAD | Can.DELETE
 _SERVED = Can.CREATE | Can.RESIZE | Can.DELETE
-_OF_FILES = Can.ALL & ~Can.TRIM
+_OF_FILES = Can.ALL & ~(Can.TRIM | Can.CHILD)
 
 TYPES = {
     row.name: row
@@ -90,7 +97,7 @@ TYPES = {
         PoolType("mpath", _DEVICES, Can.UPLOAD | Can.WIPE),
         PoolType("iscsi-direct", _NETWORK, Can.WIPE),
         PoolType("gluster", _NETWORK, Can.DELETE, IMAGES),
-        PoolType("rbd", _NETWORK, _SERVED | Can.WIPE | Can.TRIM, ("raw",), identity="own", sparse=True),
+        PoolType("rbd", _NETWORK, _SERVED | Can.WIPE | Can.TRIM | Can.CHILD, ("raw",), identity="own", sparse=True),
         PoolType("sheepdog", _NETWORK, _SERVED, ("raw",), identity="path", sparse=True),
     )
 }  # fmt: skip

@@ -62,7 +62,7 @@ def table() -> Iterator[str]:
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
     for name, row in sorted(TYPES.items()):
-        formats = ", ".join(row.formats or ("raw",)) + (", layers" if Can.LAYER in row.can else "")
+        formats = ", ".join(row.formats or ("raw",)) + (", layers" if row.can & (Can.LAYER | Can.CHILD) else "")
         unit = f"{row.unit >> 20} MiB" if row.unit >> 20 else f"{row.unit >> 10} KiB" if row.unit >> 10 else "512 bytes"
         flags = [name in SECTIONS, *(verb in row.can for verb in VERBS.values()), row.sparse]
         fields, *can = ["yes" if flag else "" for flag in flags]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,11 @@ from scene import entry, resource
 
 from kvmstate.apply.gate import Gate
 from kvmstate.errors import HostError
-from kvmstate.host import on_host, pools
+from kvmstate.host import on_host, pools, rbd
 from kvmstate.host.identity import UNKNOWN, by_libvirt, same, told
 from kvmstate.host.objects import Volume
 from kvmstate.host.own_ids import ASKED, own_ids
+from kvmstate.host.permit import Permit
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.pool_types import TYPES
@@ -55,7 +57,7 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
 
 def asked(host: MemoryHost, *names: str) -> dict[str, str]:
     [pool] = pools.all_pools(host.connection)
-    return own_ids(host, pool, set(names))
+    return {name: own.id for name, own in own_ids(host, pool, set(names)).items()}
 
 
 def test_images_of_a_pool_are_told_by_one_process(tool: Tool) -> None:
@@ -68,8 +70,8 @@ def test_images_of_a_pool_are_told_by_one_process(tool: Tool) -> None:
     # the key is on no command line
     assert environment == "--key=AHNlY3JldA=="
     assert words == (
-        "--conf /dev/null --client-mount-timeout 10 --format json --mon-host mon-1.example,[::1]:6789 --id kvm "
-        "ls --long rbd"
+        "--conf /dev/null --client-mount-timeout 10 --mon-host mon-1.example,[::1]:6789 --id kvm "
+        "ls --long rbd --format json"
     )
 
 
@@ -80,14 +82,49 @@ def test_one_image_is_asked_for_alone(tool: Tool) -> None:
     assert asked(host, "one") == {"one": "10ab"}
     # libvirt does not tell the key: Ceph looks for one
     assert log.read_text().startswith("|--conf")
-    assert log.read_text().endswith("--id kvm info --pool rbd --image one\n")
+    assert log.read_text().endswith("--id kvm info --pool rbd --image one --format json\n")
+
+
+def test_an_image_tells_what_it_is_a_layer_over(tool: Tool) -> None:
+    over = {"pool": "rbd", "image": "one", "snapshot": "libvirt-1"}
+    layer = {"image": "layer", "id": "10ef", "parent": over}
+    far = {"image": "far", "id": "10fa", "parent": {**over, "pool": "other"}}
+    tool("rbd", json.dumps([*IMAGES, layer, far]))
+    host = MemoryHost(RBD.replace("AUTH", ""))
+    told = own_ids(host, pools.find(host.connection, "vms"))
+    assert {name: own.below for name, own in told.items()} == {"one": "", "two": "", "layer": "one", "far": ""}
+    tool("rbd", json.dumps({"name": "layer", "id": "10ef", "parent": over}))
+    assert own_ids(host, pools.find(host.connection, "vms"), {"layer"})["layer"].below == "one"
+
+
+@pytest.mark.parametrize(
+    ("there", "done", "why"),
+    [
+        ([], [], ""),
+        (["libvirt-7", "libvirt--12"], ["snap unprotect", "snap rm", "snap unprotect", "snap rm"], ""),
+        (["libvirt-7", "mine"], [], "volume one has snapshot mine, which is not kvmstate's"),
+        (["libvirt-old"], [], "volume one has snapshot libvirt-old, which is not kvmstate's"),
+    ],
+)
+def test_only_snapshots_of_libvirts_go_with_an_image(tool: Tool, there: list[str], done: list[str], why: str) -> None:
+    log = tool("rbd", json.dumps([{"id": 4, "name": name, "protected": "true"} for name in there]))
+    host, deleted, asked_for = MemoryHost(RBD.replace("AUTH", "")), [], []
+    raw: Any = SimpleNamespace(name=lambda: "one", delete=deleted.append)
+    permit = Permit(lambda thing: asked_for.append(thing.name))
+    with pytest.raises(HostError, match=why) if why else nullcontext():
+        rbd.delete(host, pools.find(host.connection, "vms"), Volume(raw), permit)
+    words = [line.partition("none ")[2] for line in log.read_text().splitlines()]
+    assert words[0] == "snap ls --pool rbd --image one --format json"
+    assert [" ".join(line.split()[:2]) for line in words[1:]] == done
+    assert [line.rpartition("@")[2] for line in words[1:]] == [name for name in there for _ in done[:2]]
+    assert (deleted, bool(asked_for)) == ([] if why else [0], True)
 
 
 def test_zvols_of_a_pool_are_told_by_one_process(tool: Tool) -> None:
     log = tool("zfs", ZVOLS)
     assert asked(MemoryHost(ZFS), "one", "two", "three") == {"one": "1234", "two": "5678"}
     assert asked(MemoryHost(ZFS), "one") == {"one": "1234"}
-    words = "|get -H -p -o name,value -t volume guid"
+    words = "|get -H -p -o name,value -tvolume guid"
     assert log.read_text().splitlines() == [f"{words} -r tank/vms", f"{words} tank/vms/one"]
 
 

@@ -13,7 +13,8 @@ from lab_host import Lab
 
 pytestmark = pytest.mark.timeout(900)
 SECRET = resource("Secret", "ceph", usage="ceph", value={"from": "key", "encoding": "base64"})
-SOURCE = {"name": "rbd", "hosts": [{"name": "127.0.0.1"}], "auth": {"username": "libvirt", "secret": {"secret": "ceph"}}}
+AUTH = {"username": "libvirt", "secret": {"secret": "ceph"}}
+SOURCE = {"name": "rbd", "hosts": [{"name": "127.0.0.1"}], "auth": AUTH}
 POOL = resource("StoragePool", "vms", type="rbd", source=SOURCE)
 
 # layers first
@@ -69,5 +70,34 @@ def test_an_image_that_cannot_be_told_any_more_stays(lab: Lab, lab_project: Proj
     assert failed.code == 1, failed
     assert "whether it is the object that this project's record means cannot be told" in failed.err, failed
     assert lab.run("rbd ls") == "one"
+    lab_project.converge(SECRET, POOL, options=("--prune", *options))
+    assert lab.run("rbd ls") == ""
+
+
+def test_a_layer_keeps_its_base_and_the_base_goes_after_it(
+    lab: Lab, lab_project: Project, options: tuple[str, ...]
+) -> None:
+    base, layer = image("base", capacity="8MiB"), image("layer", backing="vms/base", capacity="16MiB")
+    lab_project.converge(SECRET, POOL, base, layer, options=options)
+    said = lab.run("rbd info layer")
+    assert "parent: rbd/base@libvirt-" in said
+    assert "size 16 MiB" in said
+    lab_project.write(SECRET, POOL, layer)
+    planned = lab_project.plan("--prune", *options)
+    assert "in use by volume/vms/layer, which the manifests declare" in planned.out, planned
+    # somebody else lays one over it
+    lab.run("virsh vol-clone --pool vms base theirs && rbd snap create --no-progress base@mine")
+    lab_project.write(SECRET, POOL)
+    planned = lab_project.plan("--prune", *options)
+    assert "in use by volume vms/theirs" in planned.out, planned
+    assert lab_project.apply("--prune", *options).code == 1
+    assert lab.run("rbd ls") == "base\ntheirs"
+    lab.run("rbd rm --no-progress theirs")
+    failed = lab_project.apply("--prune", *options)
+    assert failed.code == 1, failed
+    assert "volume base has snapshot mine, which is not kvmstate's" in failed.err, failed
+    assert lab.run("rbd ls") == "base"
+    assert "mine" in lab.run("rbd snap ls base")
+    lab.run("rbd snap rm --no-progress base@mine")
     lab_project.converge(SECRET, POOL, options=("--prune", *options))
     assert lab.run("rbd ls") == ""

@@ -145,8 +145,11 @@ class Journey:
             self.lab.run(f"cmp {IMAGE} /srv/lab/read")
 
     def link(self) -> None:
-        self.apply(layer=self.volume(self.names[3], format="qcow2", backing=f"store/{self.bootable}"))
-        assert "backingStore" in self.virsh(f"vol-dumpxml --pool store {self.names[3]}")
+        kind, base = POOL_TYPES[self.said["pool"]["type"]], self.said.get("base", self.bootable)
+        format_ = "raw" if kind.own_layers else "qcow2"
+        self.apply(layer=self.volume(self.names[3], format=format_, backing=f"store/{base}"))
+        linked = self.said.get("linked", f"virsh vol-dumpxml --pool store {self.names[3]}")
+        assert re.search("backingStore|parent: ", self.lab.run(linked))
 
     def boot(self) -> None:
         if self.lacks("upload"):

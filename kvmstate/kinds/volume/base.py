@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from kvmstate.errors import ConnectionFailed, HostError
-from kvmstate.host import Host
+from kvmstate.host import Host, pools, volumes
 from kvmstate.host.named import User
 from kvmstate.kind import Fault
 from kvmstate.model.change import Action, Change
@@ -40,6 +41,18 @@ def unlayered(place: PoolType) -> str:
     if place.volumes is not Volumes.NETWORK:
         return ""
     return f"a layer lies on a file or a block device of the host, and a pool of type {place.name} has neither"
+
+
+def larger(host: Host, change: Change) -> Fault | None:
+    """Why a layer of the storage's own cannot have its capacity: it begins with that of its base."""
+    ref, wanted = change.spec.backing, change.spec.capacity
+    with suppress(HostError):
+        text = volumes.xml(volumes.find(pools.find(host.connection, ref.pool), ref.name))
+        least = int(document(text).findtext("capacity") or 0)
+        if wanted and wanted < least:
+            why = f"capacity is less than that of volume {ref} ({least} bytes)"
+            return Fault(("capacity",), why, "raise capacity or leave it out")
+    return None
 
 
 def refused(host: Host, change: Change) -> Fault | None:

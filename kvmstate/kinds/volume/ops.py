@@ -41,6 +41,7 @@ from kvmstate.xmlbind.path import parse_path
 
 if TYPE_CHECKING:
     from kvmstate.host.named import User
+    from kvmstate.host.own_ids import Own
     from kvmstate.kinds.volume.content import Source
 
 # libvirt makes an image with tables of at most so many bytes
@@ -84,7 +85,7 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
             listed = pools.listed(pool, wanted)
             host.lookup.remember(pool_name, listed)
             kind = host.lookup.files.type_of(pool_name)
-            own = _own_ids(host, kind, pool, wanted) if host.sight.near or host.closely else {}
+            own = _own(host, kind, pool, wanted) if host.sight.near or host.closely else {}
             looked = host.each(lambda v: _look(host, pool_name, kind, v, own.get(v.name)), listed)  # noqa: B023
             if any(_unseen_image(host, kind, seen.xml) for seen in looked) and pools.refreshed(pool):
                 looked = host.each(lambda v: _look(host, pool_name, kind, v, own.get(v.name)), listed)  # noqa: B023
@@ -105,7 +106,7 @@ def _unseen_image(host: Host, kind: PoolType | None, text: str) -> bool:
     return files and host.library_version >= TOLD and "<format type='qcow2'/>" in text and "<clusterSize" not in text
 
 
-def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume, own: str | None) -> Observed:
+def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume, own: Own | None) -> Observed:
     """Raises NotFound when the volume has gone."""
 
     def read(seen: Observed) -> tuple[VolumeSpec, None]:
@@ -120,7 +121,7 @@ def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume, own: str
     id_, text = ResourceId("volume", f"{pool}/{volume.name}"), volumes.xml(volume)
     told = UNKNOWN
     if host.sight.near or host.closely:
-        told = identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume), own)
+        told = identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume), own.id if own else None)
     return Observed(id_, told, text, None, {"pool": pool}, read, VOLATILE)
 
 
@@ -178,7 +179,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         permit = at.gate.removal(change)
         return [
             *wiped(change, pool, permit),
-            simple("delete", lambda: volumes.delete(volumes.find(pool(), name), permit)),
+            simple("delete", lambda: _delete(host, pool(), volumes.find(pool(), name), permit)),
         ]
     moving = move.Move(change, at) if change.copies else None
     if change.action is Action.UPDATE and moving:
@@ -241,7 +242,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         def delete() -> None:
             # of a pool that has been moved meanwhile, the volumes are not in it
             with suppress(NotFound):
-                volumes.delete(volumes.find(pool(), name), permit)
+                _delete(host, pool(), volumes.find(pool(), name), permit)
 
         todo += [*wiped(change, pool, permit), simple("delete", delete)]
 
@@ -251,7 +252,10 @@ def steps(change: Change, at: Context) -> list[Step]:
 
     def create(progress: Progress) -> None:
         # what tells one volume from another (`Change.uuid`) is not for its XML, which has no UUID
-        node = written(replace(change, uuid=""), document(spec.remainder or BASE), host.lookup)
+        kept = host.lookup.files.type_of(pool_name) or spec.kept
+        base = spec.backing if kept.own_layers else None
+        bare = replace(change, uuid="", spec=spec.model_copy(update={"backing": None}) if base else spec)
+        node = written(bare, document(spec.remainder or BASE), host.lookup)
         if spec.format == "qcow2" and not spec.remainder and not spec.compat:
             # libvirt's own default is version 2, which has no bitmaps and discards nothing into layers
             parse_path("target/compat").set(node, QCOW2_V3)
@@ -261,7 +265,6 @@ def steps(change: Change, at: Context) -> list[Step]:
         if spec.content and spec.content.seed:
             # else libvirt has qemu-img make it, which writes a block: it would not look as if nobody had written to it
             parse_path("target/format/@type").set(node, "raw")
-        kept = host.lookup.files.type_of(pool_name) or spec.kept
         # the plan could not tell, where the pool has been made since
         for why in refused(replace(change, action=Action.CREATE), kept):
             raise HostError(why.message, why.hint)
@@ -275,7 +278,10 @@ def steps(change: Change, at: Context) -> list[Step]:
         if spec.preallocation == "falloc":
             parse_path("allocation").set(node, node.findtext("capacity") or "0")
         if original is None:
-            made(volumes.create(pool(), to_text(node), preallocated=spec.preallocation is not None))
+            below = volumes.find(pool(), base.name) if base else None
+            made(volumes.create(pool(), to_text(node), below, preallocated=spec.preallocation is not None))
+            if base and spec.capacity:
+                grow(host, change.id, volumes.find(pool(), name), spec.capacity, at.gate.filling(change))
             return
         if original.written_to():
             volume = volumes.create(pool(), to_text(node))
@@ -344,6 +350,15 @@ def steps(change: Change, at: Context) -> list[Step]:
     return todo
 
 
+def _delete(host: Host, pool: Pool, volume: Volume, permit: Permit) -> None:
+    if (kind := host.lookup.files.type_of(pool.name)) and kind.own_layers:
+        from kvmstate.host import rbd
+
+        rbd.delete(host, pool, volume, permit)
+    else:
+        volumes.delete(volume, permit)
+
+
 def wiped(change: Change, pool: Callable[[], Pool], permit: Permit) -> list[Step]:
     """Before it is deleted, where its lifecycle says so."""
     algorithm, name = change.lifecycle.wipe, change.id.name.partition("/")[2]
@@ -375,11 +390,11 @@ def users(host: Host, change: Change) -> set[User]:
 def _identity(host: Host, pool: str, volume: Handle) -> str:
     assert isinstance(volume, Volume)
     kind, text = host.lookup.files.type_of(pool), volumes.xml(volume)
-    own = _own_ids(host, kind, pools.find(host.connection, pool), {volume.name}).get(volume.name)
-    return identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume), own)
+    own = _own(host, kind, pools.find(host.connection, pool), {volume.name}).get(volume.name)
+    return identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume), own.id if own else None)
 
 
-def _own_ids(host: Host, kind: PoolType | None, pool: Pool, names: Set[str]) -> dict[str, str]:
+def _own(host: Host, kind: PoolType | None, pool: Pool, names: Set[str]) -> dict[str, Own]:
     if kind is None or kind.identity != "own" or not names:
         return {}
     from kvmstate.host.own_ids import own_ids  # few pools have any

@@ -55,9 +55,13 @@ def _base(host: Host, change: Change) -> Fault | None:
     if not change.spec.backing:
         return None
     below = host.lookup.files.type_of(change.spec.backing.pool)
-    if below is None or not (why := base.unlayered(below)):
+    if below is None:
         return None
-    return Fault(("backing",), why, "copy it instead: `content: {volume: POOL/NAME}`")
+    if below.own_layers and change.spec.backing.pool == change.spec.pool:
+        return base.larger(host, change)
+    if why := base.unlayered(below):
+        return Fault(("backing",), why, "copy it instead: `content: {volume: POOL/NAME}`")
+    return None
 
 
 def _smaller(change: Change) -> Fault | None:

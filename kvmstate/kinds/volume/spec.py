@@ -163,8 +163,8 @@ class VolumeSpec(Spec):
         ref="volume",
         passing=True,
         effect=Effect.REPLACE,
-        doc="The volume that this one is a copy-on-write layer over (qcow2 only). One that was flattened since, so "
-        "that it stands alone, is not a difference.",
+        doc="The volume that this one is a copy-on-write layer over (format qcow2; raw in an rbd pool). One that was "
+        "flattened since, so that it stands alone, is not a difference.",
     )
     encryption: Encryption | None = xml(
         "target/encryption",
@@ -288,12 +288,18 @@ class VolumeSpec(Spec):
             # what was imported may be as it is
             return
         where = f"a pool of type {place.name}"
-        if self.backing and Can.LAYER not in place.can:
+        if self.backing and not place.can & (Can.LAYER | Can.CHILD):
             yield Fault(("backing",), f"{where} has no layers over other volumes", "take backing out")
         elif not place.knows(self.format):
             yield Fault(("format",), f"{where} has no {self.format} volumes", "write format: raw")
+        elif self.backing and place.own_layers and self.backing.pool != self.pool:
+            yield Fault(("backing",), f"a layer in {where} lies on a volume of the same pool", "choose one of its own")
+        elif self.backing and not place.own_layers and self.format != "qcow2":
+            yield Fault(("format",), "a volume with a backing volume must have format qcow2", "leave format out")
         if self.content and self.content.volume:
-            if Can.COPY not in place.can:
+            if place.own_layers:
+                yield Fault(("content",), f"libvirt makes layers in {where}, and no copies", "write backing instead")
+            elif Can.COPY not in place.can:
                 yield Fault(("content",), f"libvirt copies no volume into {where}", "take it out, and fill it by hand")
         elif self.content and Can.UPLOAD not in place.can:
             yield Fault(("content",), f"libvirt writes no content into {where}", "take it out, and fill it by hand")
@@ -388,8 +394,6 @@ class VolumeSpec(Spec):
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
-        if self.backing and self.format != "qcow2":
-            raise ValueError("a volume with a backing volume must have format qcow2")
         if self.backing and self.content:
             raise ValueError("a volume has either backing or content, not both")
         if self.capacity is None and not self.backing and not self.content and not self.template:
