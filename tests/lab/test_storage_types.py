@@ -161,7 +161,7 @@ class Journey:
         until(lambda: "lab: booted" in self.lab.run(f"cat {LOG}", check=False), "the machine boots", 600)
 
     def snapshot(self) -> None:
-        for command in ("create --name one booted", "delete booted one"):
+        for command in ("create --name one booted", "delete booted one --auto-approve"):
             verb, *words = command.split()
             done = kvmstate("snapshot", verb, "-c", self.project.uri, *words)
             assert done.code == 0, done
