@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -17,6 +18,9 @@ from kvmstate.sandbox.folder import Sandbox
 
 START_TIMEOUT = 60.0
 """Seconds until libvirtd must answer: 2 on a free machine, many more on a busy one."""
+
+TREE = "tree"
+CAPABILITIES = Path("cache", "qemu", "capabilities")
 
 # the daemons' world does not depend on the caller's
 ENVIRONMENT = {"PATH": needs.PATH, "HOME": "/root", "LANG": "C.UTF-8"}
@@ -43,12 +47,16 @@ def launch(
     directory = folder.folder(name)
     needs.check(tree)
     with folder.locked():
-        if any(sandbox.name == name for sandbox in folder.sweep()):
+        others = folder.sweep()
+        if any(sandbox.name == name for sandbox in others):
             raise SandboxError(
                 f"the sandbox {name!r} is running already",
                 f"use it: kvmstate sandbox uri {name}; or end it: kvmstate sandbox stop {name}",
             )
         (directory / "log").mkdir(parents=True)
+        (directory / TREE).write_text(str(tree or ""))
+        for other in others:
+            _share_capabilities(other.directory, directory)
         argv = ["bash", str(folder.SCRIPT), "hold" if held else "start", str(directory), name]
         with open(directory / "log" / "host.log", "wb") as log:
             process = subprocess.Popen(
@@ -74,6 +82,14 @@ def launch(
     with folder.locked(), suppress(SandboxError):
         folder.remove(directory)
     raise failure
+
+
+def _share_capabilities(other: Path, directory: Path) -> None:
+    """Let a new host know what another one has found that QEMU can do, which costs a second. libvirt looks whether that
+    still holds for its QEMU, this kernel and this processor."""
+    with suppress(OSError):
+        if (other / TREE).read_text() == (directory / TREE).read_text():
+            shutil.copytree(other / CAPABILITIES, directory / CAPABILITIES, dirs_exist_ok=True)
 
 
 def stop(name: str = "default") -> None:
