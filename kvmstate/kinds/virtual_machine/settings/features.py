@@ -46,7 +46,7 @@ class Features(Section):
     xen_e820_host: bool | None = switch("xen/e820_host", "The host's memory map (Xen).")
     xen_passthrough: bool | None = switch("xen/passthrough", "Devices of the host's (Xen).")
     xen_passthrough_mode: Literal["sync_pt", "share_pt"] | None = xml("xen/passthrough/@mode", doc="Xen only.")
-    tcg_tb_cache: Size | None = xml("tcg/tb-cache", size("MiB"), gt=0, doc="Translated code that QEMU keeps.")
+    tcg_tb_cache: Size | None = xml("tcg/tb-cache", size("KiB"), gt=0, doc="Translated code that QEMU keeps.")
     async_teardown: bool | None = xml("async-teardown/@enabled", doc="Its memory is given back after it has ended.")
     hpt_resizing: Literal["enabled", "disabled", "required"] | None = xml("hpt/@resizing", doc="POWER only.")
     hpt_max_page_size: Size | None = xml("hpt/maxpagesize", size("KiB"), gt=0, doc="POWER only.")
