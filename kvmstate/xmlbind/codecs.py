@@ -39,6 +39,7 @@ YES_NO = _flag("yes", "no")
 ON_OFF = _flag("on", "off")
 TEXT = Scalar(str, str)
 NUMBER = Scalar(lambda text: int(text, 0), str)
+HEXADECIMAL = Scalar(lambda text: int(text, 0), hex)  # type: ignore[arg-type]
 
 # https://libvirt.org/formatdomain.html#memory-allocation; the same letters serve volumes (formatstorage.html)
 UNITS = {"b": 1, "B": 1, "bytes": 1} | {

@@ -52,10 +52,21 @@ Difference = tuple[tuple[str, ...], str | None, str | None]
 
 
 def meaning(node: etree._Element) -> object:
-    """Equal for documents that say the same: libvirt regards the order of elements among those of one tag only."""
-    children = sorted(((str(child.tag), meaning(child)) for child in node), key=lambda pair: pair[0])
+    """Equal for documents that say the same: libvirt regards the order of elements among those of one tag only, and of
+    some only among those of one type."""
+    children = sorted(((_group(child), meaning(child)) for child in node), key=lambda pair: pair[0])
     tail = node.tail if node.tail and node.tail.strip() else ""
     return (str(node.tag), tuple(sorted(node.attrib.items())), text_of(node), tail, tuple(children))
+
+
+def _group(node: etree._Element) -> tuple[str, int]:
+    """PCI controllers stand in the order of their numbers, wherever that is; forwards of the guest's network have
+    addresses of their own, unlike other channels."""
+    tag = str(node.tag)
+    if tag == "controller" and node.get("type") == "pci":
+        index = node.get("index", "")
+        return tag, int(index) if index.isdecimal() else -1
+    return tag, int(tag == "channel" and node.find("target[@type='guestfwd']") is not None)
 
 
 def contained(want: etree._Element, seen: etree._Element) -> bool:

@@ -62,10 +62,13 @@ def _strip_items(
     node: etree._Element, b: Binding, spec: Section, lookup: Lookup
 ) -> list[tuple[etree._Element, etree._Element]]:
     """Takes the items out of `node`: what is left of each, and its parent."""
-    items, left = getattr(spec, b.name), []
+    items, left, there = getattr(spec, b.name), [], b.find_all(node)
     # among others of their tag they keep their place
     wholly = len(items) == len(b.path.find_all(node))
-    for found, item in zip(b.find_all(node), items, strict=True):
+    if b.xml and b.xml.open:
+        known = {b.item_key(item): item for item in items}
+        there = [found for found in there if b.item_key(read(b, found, lookup)) in known]
+    for found, item in zip(there, items, strict=True):
         parent = found.getparent()
         assert parent is not None
         parent.remove(found)

@@ -65,6 +65,10 @@ class Objects:
             each.remove(each.find("{*}resource"))
             if not len(each):
                 node.remove(each)
+        if (devices := node.find("devices")) is not None:
+            # which libvirt orders by when it has read or added them: where each is, it says itself
+            free = ("controller", "input")
+            devices[:] = sorted(devices, key=lambda each: etree.tostring(each) if each.tag in free else b"")
         etree.indent(node)
         return etree.tostring(node, method="c14n").decode()
 
@@ -280,6 +284,33 @@ def small(
     connection: libvirt.virConnect, name: str = "small", devices: str = "", more: str = NOTES
 ) -> libvirt.virDomain:
     return connection.defineXMLFlags(SMALL.format(name=name, devices=devices, more=more), 0)
+
+
+@pytest.mark.parametrize("name", ["all-virtio", "controllers-mixed-3", "controllers-mixed-4", "cpu-maximum"])
+def test_the_order_of_controllers_is_no_reason_for_a_remainder(
+    name: str, taken: Takeover, connection: libvirt.virConnect
+) -> None:
+    """Nor are those of its own that a machine has among libvirt's."""
+    Objects(connection, "domain").define((CORPUS / "domain" / f"{name}.xml").read_text())
+    assert (imported := taken.take(f"domain/{name}")).code == 0, imported
+    assert "remainder" not in taken.manifest(f"machines/{name}")["spec"]
+    assert (planned := taken.plan()).code == 0, planned
+
+
+def test_a_place_that_libvirt_chooses_is_not_said_beside_one_that_it_does_not(
+    taken: Takeover, connection: libvirt.virConnect
+) -> None:
+    place = "<address type='pci' domain='0' bus='0' slot='{}' function='0'/>"
+    devices = (
+        f"<controller type='usb' model='ich9-ehci1'>{place.format(9)}</controller><video><model type='vga'/></video>"
+    )
+    small(connection, devices=devices + "<rng model='virtio'><backend model='builtin'/></rng>", more="")
+    assert (imported := taken.take("domain/small")).code == 0, imported
+    spec = taken.manifest("machines/small")["spec"]
+    assert spec["controllers"] == [{"name": "usb0", "model": "ich9-ehci1", "address": "pci:0000:00:09.0"}]
+    assert spec["video"] == {"model": "vga"}
+    assert spec["rng"] == {"model": "virtio", "backend": "builtin"}
+    assert (planned := taken.plan()).code == 0, planned
 
 
 def test_fields_say_what_a_new_machine_has_and_an_imported_one_has_not(

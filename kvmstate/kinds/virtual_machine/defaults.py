@@ -70,8 +70,10 @@ def base(host: Host, spec: VirtualMachineSpec) -> etree._Element:
         there = ((len(items(spec, b)), alias) for alias, b in DEVICES.bindings.items())
         occupied = sum(count for count, alias in there if count and DEVICES[alias][1].tag in PORTS)
         ports = SPARE_PCIE_PORTS + occupied if spec.pcie_ports is None else spec.pcie_ports
+        named = {each.index for each in spec.controllers if each.type == "pci"}
+        root = ["pcie-root"] if 0 not in named else []
         # without any, all are libvirt's
-        for model in ("pcie-root", *["pcie-root-port"] * ports) if ports else ():
+        for model in (*root, *["pcie-root-port"] * ports) if ports else ():
             etree.SubElement(devices, "controller", type="pci", model=model)
-        _leave_free(devices, {each.index for each in spec.controllers if each.type == "pci"})
+        _leave_free(devices, named)
     return node

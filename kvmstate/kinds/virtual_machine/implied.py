@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 
 from lxml import etree
@@ -62,6 +62,7 @@ _COMPLETED_DEVICES = (
     "devices/controller/pcihole64/@unit",
     "devices/graphics[@type='vnc']/@socket",
 )
+_UNORDERED = ("controller", "input")
 Change = Callable[[etree._Element], None]
 # A path, a UUID, a MAC address
 _OWN = re.compile(r"(?<=[\">])/[^\"<]*|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -96,17 +97,25 @@ def _shape(whole: etree._Element) -> str:
     return _OWN.sub("*", to_text(whole).replace(f">{whole.findtext('name')}<", ">*<"))
 
 
+def _meant(node: etree._Element) -> object:
+    """What it says, whatever the order of what libvirt puts in an order of its own: each says where it is."""
+    node = copy.deepcopy(node)
+    if (devices := node.find("devices")) is not None:
+        devices[:] = sorted(devices, key=lambda each: etree.tostring(each) if each.tag in _UNORDERED else b"")
+    return meaning(node)
+
+
 class _Trial:
     def __init__(self, host: Host) -> None:
         self.host = host
 
     def ways(self, whole: etree._Element) -> tuple[tuple[Change, ...] | None, bool]:
         """How to leave out of it what comes back, and whether devices are to be `repaired` then."""
-        target = meaning(whole)
+        target = _meant(whole)
 
         def fits(part: etree._Element | None) -> bool:
             try:
-                return part is not None and bool(meaning(self.made(part)) == target)
+                return part is not None and bool(_meant(self.made(part)) == target)
             except ConnectionFailed:
                 raise
             except HostError:
@@ -126,10 +135,11 @@ class _Trial:
             return _WAYS, False
         if fits(self.repaired(whole, bare)):
             return _WAYS, True
-        kept: tuple[Change, ...] = ()
-        for way in (*_WAYS, *map(_controllers_of, ("pci", "usb", "virtio-serial", "scsi", "sata", "ide", "fdc"))):
-            if fits(_without(whole, (*kept, way))):
-                kept = (*kept, way)
+        kept, part = tuple[Change, ...](), whole
+        for way in _one_by_one(whole):
+            less = _without(part, (way,))
+            if meaning(less) != meaning(part) and fits(less):
+                kept, part = (*kept, way), less
         return kept, False
 
     def repaired(self, whole: etree._Element, bare: etree._Element) -> etree._Element | None:
@@ -172,6 +182,45 @@ def _without(whole: etree._Element, ways: Iterable[Change]) -> etree._Element:
     for way in ways:
         way(part)
     return part
+
+
+def _one_by_one(whole: etree._Element) -> Iterator[Change]:
+    """All that may come back of a machine, the large before the small."""
+    yield from _WAYS[: _WAYS.index(_ports)]
+    for tag in dict.fromkeys(str(device.tag) for device in whole.iterfind("devices/*")):
+        yield _paths(f"devices/{tag}/address")
+    yield from (_no_ports, _bridge, _ports, _controllers)
+    yield from map(_controllers_of, ("pci", "usb", "virtio-serial", "scsi", "sata", "ide", "fdc"))
+    for controller in reversed(whole.findall("devices/controller")):
+        for path in (".", "address", "target", "model"):
+            yield _of_controller(_place(controller), path)
+    yield _unnumbered
+
+
+def _place(controller: etree._Element) -> tuple[str | None, ...]:
+    """By which libvirt knows it from others."""
+    master = controller.find("master")
+    return controller.get("type"), controller.get("index"), None if master is None else master.get("startport")
+
+
+def _of_controller(place: tuple[str | None, ...], path: str) -> Change:
+    def leave_out(node: etree._Element) -> None:
+        found = node.findall("devices/controller")
+        ports = any(each.get("model") == "pcie-root-port" and not len(each) for each in found)
+        for controller in found:
+            # a new machine with ports of which only the number counts has their root
+            if _place(controller) == place and not (ports and path == "." and controller.get("model") == "pcie-root"):
+                drop(controller) if path == "." else _leave_out(controller, path)
+
+    return leave_out
+
+
+def _unnumbered(node: etree._Element) -> None:
+    """Ports of which only the number counts, where no other PCI controller is named."""
+    found = node.findall("devices/controller[@type='pci']")
+    if all(_is_port(each) and not len(each) for each in found):
+        for each in found:
+            each.attrib.pop("index", "")
 
 
 def _paths(*paths: str) -> Change:
@@ -239,27 +288,32 @@ def _addresses(node: etree._Element) -> None:
 
 
 def _ports(node: etree._Element) -> None:
-    """PCIe ports of which only the number counts; after USB controllers and before all others, as in a new machine."""
+    """PCIe ports of which only the number counts, before all but the first USB controllers, as in a new machine; beside
+    PCI controllers that are named, they have numbers."""
     devices = node.find("devices")
     if devices is None:
         return
-    usb, front = [], []
-    for controller in devices.findall("controller"):
-        if controller.get("type") == "usb":
-            usb.append(controller)
-        elif controller.get("model") in ("pcie-root", "pcie-root-port") and controller.find("pcihole64") is None:
-            front.append(etree.Element("controller", type="pci", model=controller.get("model", "")))
-        else:
-            continue
+    found = devices.findall("controller")
+    usb = [*takewhile(lambda each: each.get("type") == "usb", (c for c in found if c.get("type") != "pci"))]
+    ports = [each for each in found if _is_port(each)]
+    named = any(each.get("type") == "pci" and each not in ports for each in found)
+    front = []
+    for port in ports:
+        said = ("type", "index", "model") if named else ("type", "model")
+        front.append(etree.Element("controller", {name: port.get(name, "") for name in said}))
+    for controller in (*usb, *ports):
         drop(controller)
     devices[:0] = [*usb, *sorted(front, key=lambda each: each.get("model", ""))]
+
+
+def _is_port(controller: etree._Element) -> bool:
+    return controller.get("model") in ("pcie-root", "pcie-root-port") and controller.find("pcihole64") is None
 
 
 def _no_ports(node: etree._Element) -> None:
     """As many PCIe ports as libvirt gives it by itself, and a bridge where it adds one."""
     for controller in node.findall("devices/controller[@type='pci']"):
-        port = controller.get("model") in ("pcie-root", "pcie-root-port") and controller.find("pcihole64") is None
-        if port or _is_plain_bridge(controller):
+        if _is_port(controller) or _is_plain_bridge(controller):
             drop(controller)
 
 

@@ -14,7 +14,7 @@ from kvmstate.kinds.virtual_machine.defaults import given
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
 from kvmstate.kinds.virtual_machine.devices.interface import Interface
 from kvmstate.kinds.virtual_machine.implied import omitted, reduced, utc_clock
-from kvmstate.kinds.virtual_machine.spec import DEVICES, PCIE_PORTS, VirtualMachineSpec
+from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
 from kvmstate.model.resource import Observed
 from kvmstate.snapshots import chain
@@ -43,10 +43,10 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
     installation.take_out(node)
     unstamp(node)
     if (bare := reduced(host, node)) is not None:
-        # none are its manifest's, where all are libvirt's
-        had, pci = node.find("devices"), bare.find("devices/controller[@type='pci']")
-        ports = {"pcie_ports": 0} if pci is None and had is not None and PCIE_PORTS.read(had, host.lookup) else {}
-        node, spec = bare, parse(VirtualMachineSpec, bare, host.lookup).model_copy(update={**observed.calls, **ports})
+        express = parse_path("devices/controller[@model='pcie-root']").find(node) is not None
+        node, spec = bare, parse(VirtualMachineSpec, bare, host.lookup).model_copy(update=observed.calls)
+        if express:
+            spec = _with_ports(spec, bare)
     else:
         spec = observed.config
         _drop_added(node, host)
@@ -65,6 +65,16 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
         listed = DEVICES["disks"][0].find_all(node)
         spec = spec.model_copy(update={"disks": list(_disks(listed, spec.disks, host))})
     return spec, node
+
+
+def _with_ports(spec: VirtualMachineSpec, node: etree._Element) -> VirtualMachineSpec:
+    """PCIe ports of which only the number counts are not among its controllers; where there are none, all are
+    libvirt's."""
+    named = [each for each in spec.controllers if not each.is_port]
+    ports = len(node.findall("devices/controller[@model='pcie-root-port']"))
+    ports -= sum(each.model == "pcie-root-port" for each in named)
+    spec = spec.model_copy(update={"pcie_ports": ports, "controllers": named})
+    return spec if named else owning(spec, *(spec.model_fields_set - {"controllers"}))
 
 
 def _plugged_in(interface: Interface, host: Host) -> Interface:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from lxml import etree
 
 from kvmstate.kinds.virtual_machine.devices.base import drop
@@ -18,11 +20,13 @@ def settle(node: etree._Element) -> etree._Element:
 
 
 def _controllers(node: etree._Element) -> None:
-    """USB controllers come before PCI's in a new machine, as libvirt has them."""
+    """USB controllers come before PCI's in a new machine, as libvirt has them; in the order that all others have, in
+    which they get their addresses."""
     root = parse_path("devices/controller[@model='pcie-root']").find(node)
     if root is None or root.get("index") is not None:
         return
-    for usb in node.findall("devices/controller[@type='usb']"):
+    others = [each for each in node.findall("devices/controller") if each.get("type") != "pci"]
+    for usb in takewhile(lambda each: each.get("type") == "usb", others):
         root.addprevious(usb)
 
 

@@ -131,9 +131,7 @@ def _write_firmware(node: etree._Element, value: str | None, lookup: Lookup) -> 
 
 def _ports(devices: etree._Element) -> list[etree._Element]:
     """Those that follow the root, of which only the number counts; see `controllers` for others."""
-    root = ROOT.find(devices)
-    if root is None or len(root):
-        # a root that says more is one of `controllers`
+    if ROOT.find(devices) is None:
         return []
     ports = (each for each in devices.iterfind("controller") if each.get("model") == "pcie-root-port")
     return [port for port in ports if port.find("target[@hotplug]") is None]
@@ -374,7 +372,7 @@ class VirtualMachineSpec(Spec):
     pcie_ports: int | None = xml(
         "devices",
         PCIE_PORTS,
-        same=lambda want, seen: seen is not None and want is not None and seen >= want,
+        same=lambda want, seen: want is not None and (seen or 0) >= want,
         lasting=True,
         ge=0,
         le=200,

@@ -8,13 +8,13 @@ from kvmstate.kinds.virtual_machine.devices.base import Device
 from kvmstate.kinds.virtual_machine.devices.virtio import Thread, Virtio
 from kvmstate.model.reference import Lookup
 from kvmstate.xmlbind import Element, xml, xml_list
-from kvmstate.xmlbind.codecs import ON_OFF
+from kvmstate.xmlbind.codecs import HEXADECIMAL, ON_OFF
 from kvmstate.xmlbind.path import parse_path
 
 TYPES = ("ide", "fdc", "scsi", "sata", "usb", "ccid", "virtio-serial", "pci", "xenbus", "isa", "nvme")
 _NAME = re.compile(rf"({'|'.join(TYPES)})\.?(\d+)(?:\+(\d+))?")
-# what all machines of their kind have, and `pciePorts`
-_ROOTS = ("pci-root", "pcie-root", "pcie-root-port")
+# what all machines of their kind have
+_ROOTS = ("pci-root", "pcie-root")
 
 
 def _read_name(node: etree._Element, lookup: Lookup) -> str | None:
@@ -65,7 +65,7 @@ class Controller(Device):
     )
     chassis: int | None = xml("target/@chassis", ge=0, le=255, lasting=True, doc="Of PCIe ports.")
     chassis_nr: int | None = xml("target/@chassisNr", ge=0, le=255, lasting=True, doc="Of PCI bridges.")
-    port: int | None = xml("target/@port", ge=0, le=255, lasting=True, doc="Of PCIe ports.")
+    port: int | None = xml("target/@port", HEXADECIMAL, ge=0, le=255, lasting=True, doc="Of PCIe ports.")
     bus_nr: int | None = xml("target/@busNr", ge=1, le=254, lasting=True, doc="Of expander buses.")
     node: int | None = xml("target/node", ge=0, doc="The guest's NUMA node of an expander bus.")
     hotplug: bool | None = xml("target/@hotplug", ON_OFF, lasting=True, doc="Of PCIe ports.")
@@ -84,8 +84,12 @@ class Controller(Device):
 
     @classmethod
     def is_one(cls, node: etree._Element) -> bool:
-        if node.get("model") not in _ROOTS or node.find("pcihole64") is not None:
-            return True
-        target = node.find("target")
-        said = {"hotplug", "memReserve"}
-        return target is not None and (not said.isdisjoint(target.attrib) or target.find("node") is not None)
+        if node.get("model") == "pcie-root-port":
+            # libvirt numbers all of them; others are for it to number
+            return node.get("index") is not None
+        return node.get("model") not in _ROOTS or node.find("pcihole64") is not None
+
+    @property
+    def is_port(self) -> bool:
+        """Whether it is a PCIe port of which only the number counts."""
+        return self.model == "pcie-root-port" and self.model_fields_set <= {"name", "model"}
