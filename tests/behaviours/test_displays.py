@@ -13,7 +13,7 @@ from pathlib import Path
 import libvirt
 import libvirt_qemu
 import pytest
-from harness import MAIN, Project, kvmstate, until
+from harness import MAIN, Project, idle, kvmstate, until
 from ssh_server import ROOT, Server
 
 pytestmark = pytest.mark.real
@@ -103,3 +103,19 @@ def test_viewers_show_it(
     finally:
         viewer.terminate()
         viewer.wait()
+
+
+def test_a_socket_that_libvirt_names_is_the_same_after_each_start(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    machine = idle("web", type="qemu", graphics=[{"type": "vnc", "ownSocket": True}])
+    project.converge(machine)
+    web = connection.lookupByName("web")
+    first = web.XMLDesc()
+    assert "/vnc.sock'" in first
+    web.destroy()
+    web.create()
+    assert web.XMLDesc() != first
+    project.converge(machine)
+    project.converge(idle("web", {"restart": "now"}, type="qemu", graphics=[{"type": "vnc", "listen": "127.0.0.1"}]))
+    assert ".sock'" not in web.XMLDesc().partition("<graphics")[2].partition("</graphics>")[0]

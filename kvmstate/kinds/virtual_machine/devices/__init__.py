@@ -68,7 +68,10 @@ else:
             "self::*[@type='unix']/source[not(@path) or contains(@path, '/libvirt/qemu/channel/')]",
             "target/@state",
         ),
-        "Graphics": ("self::*[@autoport='yes']/@port", "self::*[@autoport='yes']/@tlsPort", "@websocket"),
+        "Graphics": (
+            *("self::*[@autoport='yes']/@port", "self::*[@autoport='yes']/@tlsPort", "@websocket"),
+            *("@socket[contains(., '/domain-')]", "listen/@socket[contains(., '/domain-')]"),
+        ),
         "Vsock": ("cid[@auto='yes']/@address",),
     }
     for _class, _module, _tag, _key in (

@@ -1,5 +1,6 @@
 """Screens: https://libvirt.org/formatdomain.html#graphical-framebuffers"""
 
+import re
 from typing import Literal, Self
 
 from lxml import etree
@@ -14,6 +15,8 @@ from kvmstate.xmlbind import Element, Section, xml, xml_list
 from kvmstate.xmlbind.codecs import ON_OFF, same_path
 
 PORTS = ("vnc", "spice", "rdp")
+# of a machine that runs
+_OWN_SOCKET = re.compile(r"/domain-\d+-[^/]*/[a-z]+\.sock$")
 
 
 def _read_port(node: etree._Element, lookup: Lookup) -> int | None:
@@ -57,7 +60,7 @@ def _listening(kind: str, attribute: str) -> Element:
 
     def read(node: etree._Element, lookup: Lookup) -> str | None:
         found = node.find("listen")
-        return found.get(attribute) if found is not None and found.get("type") == kind else None
+        return _named(found, attribute) if found is not None and found.get("type") == kind else None
 
     def write(node: etree._Element, value: str | None, lookup: Lookup) -> None:
         for again in node.findall("listen"):
@@ -73,19 +76,29 @@ def _listening(kind: str, attribute: str) -> Element:
     return Element(read, write)
 
 
-def _read_nowhere(node: etree._Element, lookup: Lookup) -> bool | None:
-    found = node.find("listen")
-    return True if found is not None and found.get("type") == "none" else None
+def _unnamed(kind: str) -> Element:
+    """A <listen> of this type that names no place; libvirt gives a socket a name of its own when the machine starts."""
+
+    def read(node: etree._Element, lookup: Lookup) -> bool | None:
+        found = node.find("listen")
+        return True if found is not None and found.get("type") == kind and not _named(found, kind) else None
+
+    def write(node: etree._Element, value: bool | None, lookup: Lookup) -> None:
+        for again in node.findall("listen"):
+            if value or again.get("type") == kind:
+                node.remove(again)
+        if value:
+            for name in ("listen", "port", "autoport", "tlsPort", "socket"):
+                node.attrib.pop(name, "")
+            etree.SubElement(node, "listen", type=kind)
+
+    return Element(read, write)
 
 
-def _write_nowhere(node: etree._Element, value: bool | None, lookup: Lookup) -> None:
-    for again in node.findall("listen"):
-        if value or again.get("type") == "none":
-            node.remove(again)
-    if value:
-        for name in ("listen", "port", "autoport", "tlsPort", "socket"):
-            node.attrib.pop(name, "")
-        etree.SubElement(node, "listen", type="none")
+def _named(listen: etree._Element, attribute: str) -> str | None:
+    """The place that somebody has named, and not libvirt."""
+    said = listen.get(attribute)
+    return None if said and _OWN_SOCKET.search(said) else said
 
 
 PORT = Element(_read_port, _write_port)
@@ -107,7 +120,10 @@ class Graphics(Device):
 
     tag = "graphics"
     key = "type"
-    volatile = ("self::*[@autoport='yes']/@port", "self::*[@autoport='yes']/@tlsPort", "@websocket")
+    volatile = (
+        *("self::*[@autoport='yes']/@port", "self::*[@autoport='yes']/@tlsPort", "@websocket"),
+        *("@socket[contains(., '/domain-')]", "listen/@socket[contains(., '/domain-')]"),
+    )
 
     type: Literal["vnc", "spice", "rdp", "sdl", "egl-headless", "dbus", "desktop"] = xml(
         ".", Element(_read_type, _write_type), required=True, doc="The protocol, or where it is shown."
@@ -119,7 +135,8 @@ class Graphics(Device):
     socket: str | None = xml(
         ".", _listening("socket", "socket"), same=same_path, pattern="^/", doc="Instead: a socket of the host's."
     )
-    unreachable: bool | None = xml(".", Element(_read_nowhere, _write_nowhere), doc="Instead: it listens nowhere.")
+    own_socket: bool | None = xml(".", _unnamed("socket"), doc="Instead: a socket that libvirt names.")
+    unreachable: bool | None = xml(".", _unnamed("none"), doc="Instead: it listens nowhere.")
     port: int | None = xml(".", PORT, ge=1, le=65535, doc="Default: the first that is free, from 5900 on.")
     tls_port: int | None = xml("@tlsPort", ge=-1, le=65535, lasting=True, doc="Encrypted; spice only.")
     websocket: int | None = xml(
@@ -175,7 +192,9 @@ class Graphics(Device):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        places = [name for name in ("listen", "listen_network", "socket", "unreachable") if getattr(self, name)]
+        places = [
+            name for name in ("listen", "listen_network", "socket", "own_socket", "unreachable") if getattr(self, name)
+        ]
         if len(places) > 1:
             raise ValueError(f"a screen listens on one of {', '.join(places)}")
         if self.port and self.type not in PORTS:
