@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from lxml import etree
 
@@ -28,13 +29,15 @@ PATTERN = (
 )
 
 
-def _said(node: etree._Element) -> str | None:
-    """The text of an address that can be written so, and is nothing more."""
-    kind, rest = node.get("type", ""), {str(name): str(value) for name, value in node.items()}
+@lru_cache(maxsize=1 << 10)
+def _said(items: tuple[tuple[str, str], ...]) -> str | None:
+    """The text of an address that can be written so, and is nothing more. Machines have the same ones again and again,
+    as libvirt gives them."""
+    rest = dict(items)
+    kind = rest.pop("type", "")
     names = NAMES.get(kind)
-    if names is None or len(node):
+    if names is None:
         return None
-    rest.pop("type")
     multi = kind == "pci" and rest.pop("multifunction", "")
     optional = names[1:] if kind in ("isa", "dimm") else ()
     if any(name not in rest for name in names if name not in optional) or {*rest} - {*names}:
@@ -49,7 +52,7 @@ def _said(node: etree._Element) -> str | None:
 
 def _read(node: etree._Element, lookup: Lookup) -> str | None:
     place = node.find("address")
-    return _said(place) if place is not None else None
+    return None if place is None or len(place) else _said(tuple(place.items()))
 
 
 def _write(node: etree._Element, value: str | None, lookup: Lookup) -> None:
