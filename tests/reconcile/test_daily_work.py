@@ -108,6 +108,16 @@ def test_a_day(
     ran = binary(project, "exec", "web-1", "--", "sh", "-c", "cat; echo err >&2; exit 3")
     assert (ran.returncode, ran.stderr) == (3, b"err\n")
     assert binary(project, "exec", "-i", "web-1", "--", "cat", stdin=b"in\n").stdout == b"in\n"
+    for result, said in (
+        ("", "cloud-init is not done"),
+        ('{"v1": {"errors": ["no such package"]}}', "cloud-init has failed"),
+        ('{\n "v1": {\n  "datasource": "DataSourceNoCloud",\n  "errors": []\n }\n}', ""),
+    ):
+        told = f"mkdir -p /run/cloud-init; echo '{result}' >/run/cloud-init/result.json" if result else "true"
+        assert binary(project, "exec", "web-1", "--", "sh", "-c", told).returncode == 0
+        waited = vm(project, "wait", "web-1", "--for", "cloud-init", "--timeout", "0s" if said else "60s")
+        assert waited.code == (1 if said else 0), waited
+        assert said in waited.out + waited.err
     data = bytes(range(256)) * 500
     (tmp_path / "here").write_bytes(data)
     assert binary(project, "copy", f"{tmp_path}/here", "web-1:/tmp/").returncode == 0
