@@ -20,7 +20,7 @@ FORMAT_VERSION = "1.0"
 # Columns where nobody has a terminal
 _WIDTH = 80
 # YAML's lines end with the first word that is too long for them
-_WORD = 12
+_WORD = 16
 # Between a value and its comment, until these are aligned; and after the first line of a value that has several
 _MARK, _ABOVE = "\0", "\1"
 
