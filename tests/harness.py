@@ -269,6 +269,7 @@ def clear(host: Sandbox) -> None:
 
 def await_old(host: Sandbox) -> int:
     """The pid of the host's libvirtd, once the sandbox would start it again."""
+    deadline = time.monotonic() + 60 * PATIENCE
     while True:
         for pid in Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split():
             stat = Path(f"/proc/{pid}/stat").read_text()
@@ -276,6 +277,7 @@ def await_old(host: Sandbox) -> int:
             age = uptime - int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
             if "(libvirtd)" in stat and age > YOUNG:
                 return int(pid)
+        assert time.monotonic() < deadline, "the sandbox has given up its libvirtd"
         time.sleep(0.05)
 
 
