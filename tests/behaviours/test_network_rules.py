@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_libvirt_refuses_is_told_before(name: str, project: Project, connection: libvirt.virConnect) -> None:
     spec, xml = REFUSED[name]
-    with pytest.raises(HostError):
+    # which newer ones take; a manifest is for older ones, too
+    refused = name != "too many" or connection.getLibVersion() < 11_000_000
+    with pytest.raises(HostError) if refused else nullcontext():
         start(define(connection, f"<network><name>lan</name>{xml}</network>"))
     project.write(resource("Network", "lan", **spec))
     told = project.kvmstate("validate")
