@@ -41,10 +41,11 @@ from kvmstate.xmlbind import document, to_text
 @dataclass(frozen=True)
 class Loss:
     """What a revert changes besides the disks' contents: overlays whose data goes, what the configuration has now and
-    did not have then (and the other way round), as element names with a distinguishing part."""
+    did not have then (and the other way round), as element names with a distinguishing part, and whether it stays."""
 
     dropped: tuple[str, ...]
     since: tuple[str, ...]
+    stays: bool
 
 
 def loss(host: Host, domain: str, name: str, configuration: bool = False) -> Loss:
@@ -52,7 +53,8 @@ def loss(host: Host, domain: str, name: str, configuration: bool = False) -> Los
     machine = look(host, domain)
     snapshot, images = machine.snapshot(name), Images(host)
     check(host, machine, snapshot, images, configuration)
-    return Loss(tuple(_lost(machine, snapshot, images)), tuple(differences(machine, snapshot)))
+    stays = snapshot.external and not configuration
+    return Loss(tuple(_lost(machine, snapshot, images)), tuple(differences(machine, snapshot)), stays)
 
 
 def revert(
@@ -125,6 +127,8 @@ def revert(
     if snapshot.memory and state != "stopped":
         say(f"restore the memory of {domain}")
         ran = _switched(snapshot.domain, machine.disks, images, paths)
+        if not configuration:
+            _keep_filters(ran, document(domains.xml(machine.domain)))
         snapshots.restore(host.connection, snapshot.memory, to_text(ran), running=state == "running")
     elif state != "stopped":
         say(f"start {domain}")
@@ -228,6 +232,18 @@ def _switched(node: etree._Element, now: tuple[Disk, ...], images: Images, paths
     return node
 
 
+def _keep_filters(ran: etree._Element, now: etree._Element) -> None:
+    """Have interfaces that were in use with the memory use the network filters of now: the host has them, and no guest
+    sees which."""
+    filters = {nic.find("mac").get("address"): nic.find("filterref") for nic in now.iterfind("devices/interface[mac]")}  # type: ignore[union-attr]
+    for nic in ran.iterfind("devices/interface[mac]"):
+        if (mac := nic.find("mac").get("address")) in filters:  # type: ignore[union-attr]
+            for then in nic.findall("filterref"):
+                nic.remove(then)
+            if (found := filters[mac]) is not None:
+                nic.append(found)
+
+
 def _overlays(images: Images, snapshot: Snapshot, tip: Snapshot) -> dict[str, str]:
     """By target: what lies on a snapshot's file on the way to a later one's."""
     return {
@@ -281,7 +297,9 @@ def _device(node: etree._Element) -> str | None:
     target, mac, source = node.find("target"), node.find("mac"), node.find("source")
     if node.tag == "interface" and mac is not None:
         where: dict[Any, object] = dict(source.attrib) if source is not None else {}
-        return f"interface {mac.get('address')} {where.get('network') or where.get('bridge') or ''}".rstrip()
+        said = f"interface {mac.get('address')} {where.get('network') or where.get('bridge') or ''}".rstrip()
+        filterref = node.find("filterref")
+        return said if filterref is None else f"{said}, network filter {filterref.get('filter')}"
     if node.tag == "disk" and target is not None:
         return f"disk {target.get('dev')}"
     return f"{node.tag} {node.get('type') or node.get('model') or ''}".rstrip() if node.tag != "emulator" else None

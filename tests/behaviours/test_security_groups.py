@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import libvirt
 import pytest
-from harness import Guest, Project, idle, kvmstate, resource
+from harness import Guest, Project, idle, kvmstate, pool, resource
 
 from kvmstate import sandbox
 
@@ -163,3 +164,37 @@ def test_what_cannot_be_read_harms_only_itself(project: Project, connection: lib
         theirs.undefine()
         filters.undefine()
     project.converge(LAN, idle("web"), options=ALL)
+
+
+@pytest.mark.real
+def test_a_revert_keeps_the_groups_and_says_so(project: Project, connection: libvirt.virConnect) -> None:
+    """An old snapshot's memory ran with an old filter."""
+    root = resource("Volume", "root.qcow2", pool="images", format="qcow2", capacity="8MiB")
+
+    def machine(**nic: Any) -> dict[str, Any]:
+        disks = [{"name": "root", "volume": "images/root.qcow2"}]
+        return idle("web", disks=disks, interfaces=[{"network": "lan", **nic}])
+
+    def filters() -> set[str]:
+        texts = [connection.lookupByName("web").XMLDesc(flags) for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE)]
+        return {found for text in texts for found in re.findall("<filterref filter='(.*?)'", text)}
+
+    def snapshot(*words: str) -> str:
+        done = kvmstate("snapshot", words[0], "web", *words[1:], "-c", project.uri)
+        assert done.code == 0, done
+        return done.out
+
+    rest = (pool(), root, LAN, group("ssh", 22), group("old", 23))
+    project.converge(*rest, machine(filterref={"filter": "old"}))
+    snapshot("create", "--name", "one", "--memory")
+    project.converge(*rest, machine(securityGroups=["ssh"]))
+    said = snapshot("revert", "one", "--auto-approve")
+    assert re.search(r"- interface \S+ lan, network filter old  \(.*; it stays as it is now\)", said)
+    assert filters() == {"web-lan-groups"}
+    assert project.plan().code == 0
+    # with its configuration it is as it was, until the next apply
+    said = snapshot("revert", "one", "--configuration", "--auto-approve")
+    assert re.search(r"\+ interface \S+ lan, network filter web-lan-groups  \(.*; it will be as it was then\)", said)
+    assert filters() == {"old"}
+    project.converge()
+    assert filters() == {"web-lan-groups"}

@@ -50,7 +50,7 @@ def revert(
         found = loss(host, machine, snapshot, configuration)
         for path in found.dropped:
             tell(f"  - what was written to {one_line(path)} since the latest snapshot is lost")
-        fate = "it will be as it was then" if configuration else "it stays as it is now"
+        fate = "it stays as it is now" if found.stays else "it will be as it was then"
         for line in found.since:
             tell(f"  {one_line(line)}  (configuration changed since the snapshot; {fate})")
         children = doomed(host, machine, snapshot) if delete_children else []
