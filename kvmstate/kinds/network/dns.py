@@ -18,6 +18,8 @@ class DnsHost(Section):
 class Forwarder(Section):
     """Who is asked for names that dnsmasq does not know. Of a domain without an address it knows all itself."""
 
+    exact: ClassVar[bool] = True
+
     addr: IpAddress | None = xml("@addr", doc="The DNS server. Default: those of the host.")
     domain: str | None = xml("@domain", doc="Only for names in it.")
 
@@ -32,6 +34,8 @@ class Srv(Section):
 
     # libvirt puts what is added while the network runs behind all others
     ordered: ClassVar[bool] = False
+    # nothing tells which one was before what is there
+    exact: ClassVar[bool] = True
 
     service: str = xml("@service", required=True, pattern=r"^\S+$", doc="Without an underscore: ldap.")
     protocol: str = xml("@protocol", required=True, pattern=r"^\S+$", doc="tcp or udp, without an underscore.")

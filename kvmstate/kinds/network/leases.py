@@ -55,6 +55,8 @@ def lease(**told: Any) -> Any:
 class DhcpRange(Section):
     # libvirt puts what is added while the network runs behind all others
     ordered: ClassVar[bool] = False
+    # nothing tells which one was before what is there
+    exact: ClassVar[bool] = True
 
     start: IpAddress = xml("@start", required=True, doc="The first address.")
     end: IpAddress = xml("@end", required=True, doc="The last address.")
