@@ -6,11 +6,12 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvmstate.errors import ConnectionFailed, HostError
 from kvmstate.host import ssh
-from kvmstate.host.kernel_links import way_in
+from kvmstate.host.kernel_links import entering, way_in
 
 if TYPE_CHECKING:
     from kvmstate.host.connection import Host
@@ -37,12 +38,22 @@ def runner(host: Host) -> Run | None:
 def _inside(pid: int) -> list[str]:
     """The beginning of a command that sees the files and the network of this process. Raises OSError."""
     kinds = {"net": "--net", "mnt": "--mount"}
-    others = [
-        option
-        for kind, option in kinds.items()
-        if not os.path.samefile(f"/proc/{pid}/ns/{kind}", f"/proc/self/ns/{kind}")
-    ]
+    try:
+        others = [
+            option
+            for kind, option in kinds.items()
+            if not os.path.samefile(f"/proc/{pid}/ns/{kind}", f"/proc/self/ns/{kind}")
+        ]
+    except PermissionError:
+        # who is not root enters nothing, and may be in the same ones
+        if not entering(pid) and _mounts(pid) == _mounts("self"):
+            return []
+        raise
     return ["nsenter", f"--target={pid}", *others] if others else []
+
+
+def _mounts(pid: int | str) -> str:
+    return Path(f"/proc/{pid}/mountinfo").read_text()
 
 
 def _run(words: list[str], given: str, remote: bool = False) -> str:
