@@ -112,8 +112,14 @@ def driver(host: Host) -> Driver | None:
     """Who configures this host's interfaces; None where nobody does that kvmstate knows and reaches."""
     if _can_define(host.raw):
         return Libvirt(host.raw)
-    run = runner(host)
-    return NetworkManager(run) if run and NetworkManager.runs(run) else None
+    if run := runner(host):
+        from kvmstate.host.netplan import Netplan  # it loads YAML, which few hosts need here
+
+        # the first: NetworkManager may run beside it, for other devices
+        for known in (Netplan, NetworkManager):
+            if known.runs(run):
+                return known(run)
+    return None
 
 
 def _can_define(connection: Any) -> bool:
@@ -128,9 +134,12 @@ def _can_define(connection: Any) -> bool:
 def lacking(host: Host) -> tuple[str, str]:
     """Why there is no driver, and what to do."""
     why = "libvirt on this host defines no interfaces"
-    if runner(host) is None:
+    if (run := runner(host)) is None:
         return f"{why}, and nothing else there is reached", "run kvmstate on that host, or connect by ssh (qemu+ssh://)"
-    return f"{why}, and NetworkManager does not run there", "install and start it there (package network-manager)"
+    if run("id", "-u").strip() != "0":
+        return f"{why}, and all else there is for root", "run kvmstate there as root, or connect by ssh as root"
+    hint = "install and start NetworkManager there (package network-manager), or netplan with systemd-networkd"
+    return f"{why}, and neither NetworkManager nor netplan configures them", hint
 
 
 def carrying(host: Host) -> tuple[list[Link], set[str]]:

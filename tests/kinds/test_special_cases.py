@@ -39,6 +39,7 @@ REFERENCE = "the two parts of a volume's name, as a manifest may write them"
 SECRETS = "secrets are what other kinds are given"
 PICTURE = "a picture of networks has a shape for each thing in it, of which some are kinds"
 FILTER = "a word of the filter ipaddr, as Ansible has it"
+NETPLAN = "the element that all of netplan's files are in"
 DEVICE = "a disk's file and its volume are one and the same"
 
 # By file: how many, and why they are there
@@ -52,6 +53,7 @@ KNOWN = {
     "apply/owners.py": (1, MACHINES),
     "guests/order.py": (1, MACHINES),
     "host/events.py": (1, HOST_ROW),
+    "host/netplan_files.py": (1, NETPLAN),
     "host/objects.py": (7, HOST_ROW),
     "host/plugs.py": (1, XML),
     "host/resting.py": (1, HOST_ROW),
