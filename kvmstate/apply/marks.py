@@ -60,7 +60,7 @@ def confirm(store: Store, entries: Iterable[Entry], changes: Iterable[Change]) -
     for entry in entries:
         change = by_id[entry.id]
         if change.suspended:
-            raise UsageError(f"{entry.id} is {change.reason}", f"kvmstate resume {entry.id}")
+            raise UsageError(f"{entry.id} is {change.reason}", f"kvmstate resume {entry.id.typed}")
         if change.desired:
             raise UsageError(
                 f"{entry.id} is declared in {change.desired.origin}, so that its deletion does not wait for anything",

@@ -54,8 +54,8 @@ def _named(change: Change, project: str, owners: Owners) -> Change:
             action=Action.ADOPT,
             owner=owner,
             blocked=f"it is owned by project {owner}{alias}",
-            hint=f"{instead}, {'and' if alias else 'or'} hand it over: `kvmstate transfer {entry.id} --to {project}` "
-            f"in the folder of project {owner}",
+            hint=f"{instead}, {'and' if alias else 'or'} hand it over: "
+            f"`kvmstate transfer {entry.id.typed} --to {project}` in the folder of project {owner}",
         )
     stamp = stamped_by(change.observed.xml)
     if stamp == project and not change.returns:

@@ -50,6 +50,11 @@ class Standing:
         return "" if said == "ignore" else said
 
     @property
+    def kept_of(self) -> str:
+        """The template that this domain, which never runs, is kept of; empty of other machines."""
+        return str(self.entry.specs[-1].get("domainOf") or "") if self.entry and self.entry.specs else ""
+
+    @property
     def lifecycle(self) -> Lifecycle:
         return self.entry.lifecycle if self.entry else Lifecycle()
 
@@ -63,7 +68,7 @@ class Standing:
     def check_start(self) -> None:
         """Refuse to start what never runs, and what is on its way to another host, or has gone there: it may run there.
         Raises HostError."""
-        if self.entry and self.entry.specs and (of := self.entry.specs[-1].get("domainOf")):
+        if of := self.kept_of:
             raise HostError(
                 f"it is kept of {of} to be found, and is never started",
                 f"start a clone: a VirtualMachine with `template: {self.name}`",
@@ -96,6 +101,8 @@ class Standing:
             return f"{says}, and it is suspended ({self.entry.suspended})"
         if self.suspended:
             return f"{says}, and {self.suspended}"
+        if self.kept_of and self.lifecycle.restart != "now":
+            return f"it is kept of {self.kept_of} to be found: `lifecycle.restart: now` lets an apply power it off"
         if self.fights(state):
             return f"{says}, and the daemon {self.daemon} keeps it so"
         return f"{says}: the next apply {_does(self.wanted, state)}"

@@ -40,13 +40,17 @@ class Form:
     """What manifests and XML say of a kind: `spec`, a model or its Members; `volatile`, the XPaths of what libvirt's
     XML changes by itself; `images`, those that a spec, as it was written, names, and the formats
     that it says of them; `given`, the names of those that come with libvirt: everybody may refer to them, and nobody's
-    project has them; `unwritable`, the characters that libvirt writes into XML as they are, which no name may have."""
+    project has them; `unwritable`, the characters that libvirt writes into XML as they are, which no name may have;
+    `names`, a regular expression of those that one may have, and that in words; `named`, what of the host has its name,
+    which nothing else may have then."""
 
     spec: type[Declaration] | Members
     volatile: tuple[str, ...] = ()
     images: Callable[[str, Mapping[str, object]], Iterable[tuple[VolumeRef | str, str | None]]] = lambda name, spec: ()
     given: frozenset[str] = frozenset()
     unwritable: str = ""
+    names: tuple[str, str] | None = None
+    named: Callable[[Any], str] = lambda spec: ""
 
 
 @dataclass(frozen=True)

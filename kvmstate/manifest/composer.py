@@ -130,11 +130,17 @@ class Composer:
     def _pairs(self, depth: int) -> dict[str, tuple[Node, int, int]]:
         pairs: dict[str, tuple[Node, int, int]] = {}
         merged: list[Node] = []
+        merges: tuple[int, int] | None = None
         while type(event := next(self.events)) is not yaml.MappingEndEvent:
             line, column = self.place(event)
             key = self.node(event, depth + 1)
             value = self.node(next(self.events), depth + 1)
             if key.value == "<<" and getattr(event, "implicit", (False,))[0]:
+                if merges:
+                    first, at = merges
+                    hint = "name all in one: <<: [*one, *other]"
+                    self.report(f"duplicate key <<: here and at {first}:{at}", line, column, hint)
+                merges = merges or (line, column)
                 merged += self._merge(event, value)
             elif not isinstance(key.value, str):
                 hint = f'put it in quotes: "{key.raw}"' if key.raw else ""

@@ -76,7 +76,7 @@ def _explained(root: Node, file: str, report: Report) -> Resource | None:
     elif kind:
         spec = validate(kind.adapter, kind.specs, body, ("spec",), report)
     if kind and not kind.on_host and "lifecycle" in root.value and not (spec and spec.has_own()):
-        report(f"a {kind.name} has none: nothing on a host is its own", *root.key("lifecycle"), "", "lifecycle")
+        report(f"this {kind.name} has none: nothing on a host is its own", *root.key("lifecycle"), "", "lifecycle")
     if kind and lifecycle:
         check_ignored(root, kind, spec, lifecycle, report)
     if kind is None or metadata is None or lifecycle is None or spec is None:

@@ -141,7 +141,7 @@ class Loaded:
         """Tell it, with the place of the other field where two do not go together."""
         hint = fault.hint
         if fault.beside:
-            hint = f"{hint}; spec.{spell(fault.beside)} is at {self.address(fault.beside)}"
+            hint = "; ".join(filter(None, [hint, f"spec.{spell(fault.beside)} is at {self.address(fault.beside)}"]))
         return self.problem(fault.message, fault.path, hint)
 
     def address(self, path: tuple[str | int, ...] = ()) -> str:

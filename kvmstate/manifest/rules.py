@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
@@ -27,6 +28,8 @@ def check(items: Iterable[Loaded]) -> Iterator[Problem]:
         if found := sorted({*form.unwritable} & {*id_.name}):
             why = f"{id_} cannot have {' '.join(found)} in its name: libvirt does not escape it"
             yield item.problem(why, (), "give it another name")
+        if form.names and not re.fullmatch(form.names[0], id_.name):
+            yield item.problem(f"{id_} cannot have this name: {form.names[1]}", ())
         for fault in spec.faults():
             yield item.fault(fault)
         above = parent_of(item.resource.id)
@@ -36,6 +39,8 @@ def check(items: Iterable[Loaded]) -> Iterator[Problem]:
         if isinstance(spec, Section):
             yield from _same_keys(item, spec, ())
         claims += ((claim, item) for claim in spec.claims())
+        if what := form.named(spec):
+            claims.append((Claim((), what, id_.name), item))
     yield from _claimed_twice(claims)
 
 

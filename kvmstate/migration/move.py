@@ -136,7 +136,7 @@ class Move:
                 has = "has been" if entry.left else "is being"
                 raise UsageError(f"{self.id} {has} moved to {mark.uri}", "name that host, or the one that it is on")
         elif entry.suspended:
-            raise UsageError(f"{self.id} is suspended {entry.suspended}", f"kvmstate resume {self.id}")
+            raise UsageError(f"{self.id} is suspended {entry.suspended}", f"kvmstate resume {self.id.typed}")
         elif entry.incomplete:
             raise UsageError(f"{self.id} is not whole", "apply first")
         return entry
@@ -171,7 +171,7 @@ class Move:
         if its is None and how is not How.SEEN:
             yield Fault((), f"project {owned.project} does not own {id_}", "`kvmstate adopt`, with a manifest of it")
         if its and its.suspended and not its.migration:
-            yield Fault((), f"{id_} is suspended {its.suspended}", f"kvmstate resume {id_}")
+            yield Fault((), f"{id_} is suspended {its.suspended}", f"kvmstate resume {id_.typed}")
         if taken and its and not taken.migration:
             yield Fault(
                 (), f"project {owned.project} has {id_} on {self.target.host.uri} as well", "rename one of both"

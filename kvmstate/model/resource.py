@@ -1,6 +1,7 @@
 """A resource: one document of a manifest, or one object on a host, under one address."""
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,6 +26,11 @@ class ResourceId(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
+
+    @property
+    def typed(self) -> str:
+        """The address as it is typed in a shell."""
+        return shlex.quote(str(self))
 
     @classmethod
     def parse(cls, address: str) -> Self:

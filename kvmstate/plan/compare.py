@@ -94,7 +94,7 @@ def compare(
                 made,
                 Action.CREATE,
                 "it was there and is gone, with what it held",
-                f"bring it back; `kvmstate recreate {resource.id}` makes a new one, empty or from its content",
+                f"bring it back; `kvmstate recreate {resource.id.typed}` makes a new one, empty or from its content",
             )
         return made
     common["uuid"] = observed.uuid

@@ -79,7 +79,7 @@ def _gate(change: Change, gates: Gates) -> tuple[Change, Sync | None]:
         entry = gates.inventory.get(change.id)
         if not (entry and entry.confirmed):
             why = "removed from the manifests: its deletion waits for confirmation"
-            return replace(change, blocked=why, hint=f"kvmstate confirm {change.id}"), Sync.PENDING
+            return replace(change, blocked=why, hint=f"kvmstate confirm {change.id.typed}"), Sync.PENDING
     if change.disrupts and not settings.may_disrupt(gates.now):
         return _until_window(change, gates)
     return change, None

@@ -21,8 +21,8 @@ from kvmstate.host.forwards import Forwarding, open_ports, translation, wanted
 URI = "https://kvmstate.dev/xmlns/port-forwards/1.0"
 
 
-def lan(*forwards: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    hosts = [{"ip": "192.168.91.7", "name": "web", "mac": "52:54:00:00:91:07"}]
+def lan(*forwards: dict[str, Any], at: str = "192.168.91.7", **spec: Any) -> dict[str, Any]:
+    hosts = [{"ip": at, "name": "web", "mac": "52:54:00:00:91:07"}]
     ips = [{"address": "192.168.91.1/24", "dhcp": {"hosts": hosts}}]
     told = {"portForwards": [*forwards]} if forwards else {}
     return resource(
@@ -79,6 +79,10 @@ def test_a_port_of_the_host_leads_to_a_machine(own: Project, tiny: Guest) -> Non
     assert "dnat to 192.168.91.7:80" not in rules(own)
     own.converge(lan(forward), web)
     assert "dnat to 192.168.91.7:80" in rules(own)
+    # and with the machine's lease
+    own.converge(lan(forward, at="192.168.91.8"), web)
+    assert "dnat to 192.168.91.8:80" in rules(own)
+    own.converge(lan(forward), web)
 
     # a start of the network makes libvirt's rules again, before which ours come
     folder = own.folder / "root"

@@ -304,6 +304,8 @@ def test_a_domain_of_a_template_is_there_to_be_found_and_does_not_run(
     assert project.syncs()["domain/tiny"] != "InSync"
     assert project.apply().code == 1
     assert kept.isActive()
+    listed = kvmstate("vm", "list", "tiny", *at).out
+    assert "it is kept of tiny@1 to be found: `lifecycle.restart: now` lets an apply power it off" in listed
     image["lifecycle"] = {"restart": "now"}
     project.converge(pool(), image, clone("web-1"))
     assert not kept.isActive()

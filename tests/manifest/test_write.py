@@ -115,6 +115,6 @@ def test_volumes_are_in_a_folder_of_their_pool() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 512, 2048, 1000, (1 << 20) - 1, 1 << 20, 1_000_001])
 def test_a_size_of_any_kind_is_read_back_as_the_same(size: int, tmp_path: Path) -> None:
-    made = resource("volume", "a", pool="images", capacity=size)
+    made = resource("volume", "a", pool="images", format="raw", capacity=size)
     (tmp_path / "a.yaml").write_text(manifest([made]))
     assert load([tmp_path]).resources[0].spec.capacity == size

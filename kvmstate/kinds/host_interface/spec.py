@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from lxml import etree
 from pydantic import model_validator
 
-from kvmstate.kind import Fault, Form, Spec
+from kvmstate.kind import Claim, Fault, Form, Spec
 from kvmstate.model.address import IpAddress, IpInterface, Mac
 from kvmstate.model.effect import Effect
 from kvmstate.model.field import field
@@ -176,8 +176,20 @@ class HostInterfaceSpec(Spec):
         inner = [each for port in direct if isinstance(port, Port) and port.bond for each in port.bond.ports]
         return [each.name for each in (*direct, *inner)]
 
+    def claims(self) -> Iterator[Claim]:
+        for part in ("bridge", "bond"):
+            for index, port in enumerate(getattr(getattr(self, part), "ports", ())):
+                yield Claim((part, "ports", index, "name"), "the port", port.name)
+        if self.vlan:
+            yield Claim(("vlan", "tag"), "the VLAN", f"{self.vlan.interface}.{self.vlan.tag}")
+        for family in ("ipv4", "ipv6"):
+            for index, each in enumerate(getattr(getattr(self, family), "addresses", ())):
+                yield Claim((family, "addresses", index), "the address", str(ipaddress.ip_interface(each).ip))
+
     def faults(self) -> Iterable[Fault]:
         yield from _misplaced(self, (), self.type)
+        for family in ("ipv4", "ipv6") if self.remainder is None else ():
+            yield from _unreached(family, getattr(self, family))
         for index, port in enumerate(self.bridge.ports if self.bridge else ()):
             yield from _misplaced(port, ("bridge", "ports", index), port.type or "ethernet")
 
@@ -191,8 +203,28 @@ def _misplaced(said: HostInterfaceSpec | Port, at: tuple[str | int, ...], type_:
             yield Fault((*at, "type"), f"one of type {type_} says {name}")
 
 
+def _unreached(family: str, said: Ipv4 | None) -> Iterator[Fault]:
+    if said is None or said.dhcp or not said.gateway or not said.addresses:
+        return
+    if not any(ipaddress.ip_address(said.gateway) in ipaddress.ip_interface(each).network for each in said.addresses):
+        why = f"{said.gateway} is in no prefix of this interface"
+        yield Fault((family, "gateway"), why, "name one that its addresses reach")
+
+
 def said_by_remainder(said: object) -> bool:
     return bool(getattr(said, "remainder", None))
 
 
-FORM = Form(HostInterfaceSpec, given=frozenset({"lo"}))
+def _is_bridge(spec: HostInterfaceSpec) -> str:
+    return "the host's bridge" if spec.type == "bridge" else ""
+
+
+FORM = Form(
+    HostInterfaceSpec,
+    given=frozenset({"lo"}),
+    names=(
+        rf"[^\s/:]{{1,{LONGEST}}}",
+        f"up to {LONGEST} characters, without space, / and :",
+    ),
+    named=_is_bridge,
+)

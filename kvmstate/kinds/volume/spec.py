@@ -61,6 +61,8 @@ else:
 
 # What names end with that nobody has chosen, by formats
 SUFFIXES = {"qcow2": ".qcow2", "iso": ".iso"}
+# What the offset of a file can be
+LARGEST = (1 << 63) - 1
 CHECKSUM = "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"
 # With a checksum, content is the same wherever it comes from.
 SOURCE = When("checksum", (None,), then=Effect.REPLACE, otherwise=Effect.NONE)
@@ -314,6 +316,10 @@ class VolumeSpec(Spec):
             yield Fault((said,), f"a volume has either template or {said}, not both", "take one of them out")
         if self.build and not self.content:
             yield Fault(("build",), "there is no content that it could be done to", "add content, or take build out")
+        if self.capacity == 0 and self.format == "qcow2":
+            yield Fault(("capacity",), "an image of 0 bytes holds nothing", "say how large it is, such as 20GiB")
+        if (self.capacity or 0) > LARGEST:
+            yield Fault(("capacity",), "no file is larger than 8 EiB less a byte", "look at the unit")
         yield from encryption.faults(self)
         if not self.remainder:
             yield from options.faults(self)
