@@ -26,7 +26,9 @@ GOAL = 1.5
 def main(count: int, runs: int, checkout: str) -> int:
     host = sandbox.start(f"bench-{os.getpid()}")
     if checkout:
-        world.ENV["PYTHONPATH"] = checkout
+        world.ENV["PYTHONPATH"] = str(Path(checkout).resolve())
+        # where a checkout is worked in, its own kvmstate comes first
+        os.chdir("/")
     try:
         with tempfile.TemporaryDirectory() as name:
             there = world.Running(host.uri, Path(name) / "project", count)

@@ -19,7 +19,7 @@ from typing import ClassVar
 PROGRAM = [sys.executable, "-c", "from kvmstate.cli import main; main()"]
 # an installed package has its bytecode
 ENV = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-BARE = Path(__file__).with_name("bare.py")
+BARE = Path(__file__).resolve().with_name("bare.py")
 HEAD = """
 apiVersion: kvmstate/v1
 kind: StoragePool
