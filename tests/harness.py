@@ -71,6 +71,15 @@ def until(holds: Callable[[], Any], what: str | Callable[[], str], seconds: floa
     return value
 
 
+def as_yaml(*documents: object) -> str:
+    """By libyaml, in a tenth of the time that PyYAML's own Python takes."""
+    return str(yaml.dump_all(documents, Dumper=yaml.CSafeDumper, sort_keys=False))
+
+
+def from_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=yaml.CSafeLoader)
+
+
 @dataclass
 class Run:
     """A command that has ended."""
@@ -123,7 +132,7 @@ class Project:
             return ""
 
     def write(self, *documents: dict[str, Any]) -> None:
-        text = yaml.safe_dump_all(documents, sort_keys=False) if documents else "# nothing\n"
+        text = as_yaml(*documents) if documents else "# nothing\n"
         (self.folder / "manifests.yaml").write_text(text)
 
     def kvmstate(self, command: str, *options: str) -> Run:

@@ -12,7 +12,7 @@ from typing import Any
 import libvirt
 import pytest
 import yaml
-from harness import Guest, Project, Run, kvmstate, resource
+from harness import Guest, Project, Run, from_yaml, kvmstate, resource
 from lxml import etree
 
 from kvmstate.host import open_host
@@ -102,7 +102,7 @@ class Takeover:
 
     def manifest(self, name: str) -> dict[str, Any]:
         """The document in a file, such as machines/web."""
-        document: dict[str, Any] = yaml.safe_load((self.folder / f"{name}.yaml").read_text())
+        document: dict[str, Any] = from_yaml((self.folder / f"{name}.yaml").read_text())
         return document
 
     def edit(self, name: str, old: str, new: str) -> None:

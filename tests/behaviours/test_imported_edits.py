@@ -13,8 +13,7 @@ from typing import Any
 
 import libvirt
 import pytest
-import yaml
-from harness import Project, Run, kvmstate
+from harness import Project, Run, as_yaml, from_yaml, kvmstate
 from lxml import etree
 
 pytestmark = pytest.mark.real
@@ -100,10 +99,10 @@ class Imported:
         way = ("-c", self._uri, "-o", str(self.folder), *(["--no-adopt"] if earlier else []))
         assert (taken := kvmstate("import", f"{kind}/rich", *way)).code == 0, taken
         self.file = next(path for path in self.folder.rglob("rich.yaml"))
-        self.document: dict[str, Any] = yaml.safe_load(self.file.read_text())
+        self.document: dict[str, Any] = from_yaml(self.file.read_text())
         if earlier:
             uuid = connection.lookupByName("rich").UUIDString()
-            self.document["spec"] = yaml.safe_load(earlier.replace("UUID", uuid))
+            self.document["spec"] = from_yaml(earlier.replace("UUID", uuid))
             self.write(self.spec)
             assert (taken := kvmstate("adopt", str(self.folder), "--auto-approve")).code == 0, taken
         assert (planned := self.run("plan")).code == 0, planned
@@ -118,7 +117,7 @@ class Imported:
         return kvmstate(command, str(self.folder), *extra)
 
     def write(self, spec: dict[str, Any]) -> None:
-        self.file.write_text(yaml.safe_dump({**self.document, "spec": spec}, sort_keys=False))
+        self.file.write_text(as_yaml({**self.document, "spec": spec}))
 
     def converge(self, spec: dict[str, Any], edited: str = "") -> str:
         """With an `edited` field, another one that does not go with it may be told: it is taken out then."""
@@ -295,12 +294,12 @@ def test_of_a_pool_and_its_volume(project: Project, connection: libvirt.virConne
     folder = str(project.folder.parent / "taken")
     assert (taken := kvmstate("import", "--all", "-c", project.uri, "-o", folder)).code == 0, taken
     files = {each["kind"]: (path, each) for path in Path(folder).rglob("rich*.yaml")
-             for each in [yaml.safe_load(path.read_text())]}  # fmt: skip
+             for each in [from_yaml(path.read_text())]}  # fmt: skip
 
     def converge(kind: str, **spec: Any) -> None:
         path, document = files[kind]
         said = {key: value for key, value in {**document["spec"], **spec}.items() if value is not GONE}
-        path.write_text(yaml.safe_dump({**document, "spec": said}, sort_keys=False))
+        path.write_text(as_yaml({**document, "spec": said}))
         assert (applied := kvmstate("apply", folder, "--auto-approve")).code == 0, applied
         assert (plan := kvmstate("plan", folder, "--detailed-exitcode")).code == 0, f"{applied}\n{plan}"
 
