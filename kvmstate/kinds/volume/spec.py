@@ -316,12 +316,12 @@ class VolumeSpec(Spec):
             yield Fault((said,), f"a volume has either template or {said}, not both", "take one of them out")
         if self.build and not self.content:
             yield Fault(("build",), "there is no content that it could be done to", "add content, or take build out")
-        if self.capacity == 0 and self.format == "qcow2":
-            yield Fault(("capacity",), "an image of 0 bytes holds nothing", "say how large it is, such as 20GiB")
         if (self.capacity or 0) > LARGEST:
             yield Fault(("capacity",), "no file is larger than 8 EiB less a byte", "look at the unit")
         yield from encryption.faults(self)
         if not self.remainder:
+            if self.capacity == 0 and self.format == "qcow2":
+                yield Fault(("capacity",), "an image of 0 bytes holds nothing", "say how large it is, such as 20GiB")
             yield from options.faults(self)
 
     def id_name(self, name: str) -> str:
