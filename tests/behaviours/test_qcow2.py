@@ -82,17 +82,6 @@ def test_an_image_is_made_as_its_manifest_says(project: Project, connection: lib
     assert told == info(project, "tables.qcow2")
 
 
-def test_how_an_image_was_made_is_known_at_once(project: Project) -> None:
-    """libvirt tells it only after it has looked at the image that it has made."""
-
-    def image(**spec: Any) -> dict[str, Any]:
-        return resource("Volume", "new.qcow2", {"replace": "allow"}, pool="images", capacity="8MiB", **spec)
-
-    project.converge(pool(), image(compat=0.1))
-    project.converge(pool(), image(compat=1.1, clusterSize="128KiB"))
-    assert (info(project, "new.qcow2")["cluster-size"], compat(project, "new.qcow2")) == (128 << 10, "1.1")
-
-
 def test_a_machine_with_a_checkpoint_has_snapshots(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(pool(), volume("root.qcow2"), idle("vm", disks=[{"name": "root", "volume": "images/root.qcow2"}]))
     vm = connection.lookupByName("vm")

@@ -49,8 +49,6 @@ _TABLES = 1 << 20
 BASE = "<volume><name/><capacity unit='bytes'>0</capacity></volume>"
 # How an image that is there was made is nothing that its manifest need say
 AS_MADE = ("compat", "cluster_size", "lazy_refcounts", "extended_l2", "nocow", "permissions")
-# libvirt tells of an image how large its clusters are
-TOLD = (7, 4, 0)
 # What a guest changes by reading and writing, and what libvirt tells of an image only after it has looked at its pool
 VOLATILE = re.compile(
     r"<(timestamps|allocation|physical|clusterSize|compat|features)\b.*?</\1>|\s*<secret type='passphrase'[^>]*/>",
@@ -87,8 +85,6 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
             kind = host.lookup.files.type_of(pool_name)
             own = _own(host, kind, pool, wanted) if host.sight.near or host.closely else {}
             looked = host.each(lambda v: _look(host, pool_name, kind, v, own.get(v.name)), listed)  # noqa: B023
-            if any(_unseen_image(host, kind, seen.xml) for seen in looked) and pools.refreshed(pool):
-                looked = host.each(lambda v: _look(host, pool_name, kind, v, own.get(v.name)), listed)  # noqa: B023
             found |= {seen.id.name: seen for seen in looked}
             if glimpse:
                 glimpse.end({seen.id.name: (seen.xml, None) for seen in looked})
@@ -98,12 +94,6 @@ def observe(host: Host, names: Set[str]) -> dict[str, Observed | Unseen]:
         except Unseen as unseen:
             found |= dict.fromkeys((f"{pool_name}/{name}" for name in wanted), unseen)
     return found
-
-
-def _unseen_image(host: Host, kind: PoolType | None, text: str) -> bool:
-    """Whether libvirt has made this image, and not looked at it since: it does not tell how it was made then."""
-    files = kind is not None and kind.volumes is Volumes.FILES
-    return files and host.library_version >= TOLD and "<format type='qcow2'/>" in text and "<clusterSize" not in text
 
 
 def _look(host: Host, pool: str, kind: PoolType | None, volume: Volume, own: Own | None) -> Observed:
