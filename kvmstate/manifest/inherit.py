@@ -42,10 +42,13 @@ def inherited(
 ) -> Iterator[Loaded]:
     """The resources of documents that name templates, of which `loaded` has those that are declared."""
     known = {item.resource.id: item for item in loaded if BY_WORD[item.resource.id.kind].inherited_by}
+    wrong = set()
     for item in known.values():
         reader = Reader(item.source.label, item.source.is_template)
         _check(item, reader)
         problems += reader.problems
+        if reader.problems:
+            wrong.add(item.resource.id)
     for document, source in waiting:
         reader, kind = Reader(source.label, source.is_template), inherits(document)
         assert kind
@@ -53,7 +56,7 @@ def inherited(
         named = own[kind.inherits]
         template = known.get(ResourceId(kind.inherits, named.partition("@")[0]))
         if template is None:
-            at = (document.node.get("spec") or document.node).get(kind.inherits) or document.node
+            at = _naming(document.node, kind.inherits)
             names = sorted(id_.name for id_ in known)
             said = suggest.hint(named, names, "templates") if names else "declare one: kind: Template"
             reader.report(f"there is no template {named}", at.line, at.column, said, f"spec.{kind.inherits}")
@@ -63,6 +66,11 @@ def inherited(
             if (made := resource(heir, source.label, reader.report)) is not None:
                 made = Resource(made.id, made.spec, made.metadata, made.lifecycle, made.origin, own)
                 yield from expanded(Loaded(made, heir, source), project, reader.report, reach)
+        # what is wrong with a template is told there, and not once more of each that names it
+        if template and template.resource.id in wrong and reader.problems:
+            at = _naming(document.node, kind.inherits)
+            told = {(at.line, at.column), (document.node.get("spec") or document.node).key(kind.inherits)}
+            reader.problems = [each for each in reader.problems if (each.line, each.column) not in told]
         problems += reader.problems
 
 
@@ -122,8 +130,12 @@ class Heir(Document):
     @cached_property
     def node(self) -> Node:
         own = self.own.node
-        at = (own.get("spec") or own).get(self.field) or own
-        return _placed(self.data, own, at)
+        return _placed(self.data, own, _naming(own, self.field))
+
+
+def _naming(own: Node, field: str) -> Node:
+    """Where a document names its template."""
+    return (own.get("spec") or own).get(field) or own
 
 
 def _placed(data: Any, own: Node | None, at: Node) -> Node:
