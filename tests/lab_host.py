@@ -14,7 +14,7 @@ class Lab:
 
     uri: str
 
-    def run(self, command: str, check: bool = True) -> str:
+    def run(self, command: str, check: bool = True, timeout: float = 120) -> str:
         """What a shell command says in the lab, as root; of one that fails also its errors. With `check` that fails
         the test."""
         done = subprocess.run(
@@ -22,7 +22,7 @@ class Lab:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=timeout,
         )
         said = (done.stdout + (done.stderr if done.returncode else "")).strip()
         assert done.returncode == 0 or not check, f"{command}: {said}"
