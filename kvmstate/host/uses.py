@@ -25,12 +25,12 @@ from kvmstate.host.faults import faults
 from kvmstate.host.files import File, Files, below, normal, read
 from kvmstate.host.named import Named, User, names_of
 from kvmstate.host.objects import Domain, Network, NetworkFilter, Pool, Volume
-from kvmstate.host.own_ids import Own, own_ids
 from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind.document import document
 
 if TYPE_CHECKING:
     from kvmstate.host.connection import Host
+    from kvmstate.host.own_ids import Own
 
 # Where no image file is, and where looking may wait
 _NO_FILES = ("/proc/", "/sys/")
@@ -387,6 +387,8 @@ class Uses:
                 except Unseen:
                     stopped.add(pool.name)
                 if (kind := self._files.type_of(pool.name)) and kind.own_layers and pool.active:
+                    from kvmstate.host.own_ids import own_ids  # few hosts have such pools
+
                     images[pool.name] = own_ids(host, pool)
 
         def look(each: tuple[str, Volume]) -> File | None:

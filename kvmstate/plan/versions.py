@@ -181,9 +181,11 @@ def renamed(inventory: Inventory, moves: Iterable[Move], declared: Collection[Re
 
 def with_kept(moves: Collection[Move], resources: Iterable[Resource]) -> tuple[Move, ...]:
     """The moves, and those of the domains that are kept of templates which have moved."""
-    renamed = [move for move in moves if BY_WORD[move.old.kind].inherited_by]
-    words = {each.id.kind for each in resources if each.origin.by and DOMAIN in each.written} if renamed else set()
-    own = (Move(ResourceId(word, move.old.name), ResourceId(word, move.new.name)) for word in words for move in renamed)
+    templates = renames(moves)
+    words = {each.id.kind for each in resources if each.origin.by and DOMAIN in each.written} if templates else set()
+    own = (
+        Move(ResourceId(word, move.old.name), ResourceId(word, move.new.name)) for word in words for move in templates
+    )
     return (*moves, *own)
 
 

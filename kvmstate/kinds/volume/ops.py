@@ -380,7 +380,9 @@ def users(host: Host, change: Change) -> set[User]:
 def _identity(host: Host, pool: str, volume: Handle) -> str:
     assert isinstance(volume, Volume)
     kind, text = host.lookup.files.type_of(pool), volumes.xml(volume)
-    own = _own(host, kind, pools.find(host.connection, pool), {volume.name}).get(volume.name)
+    # few pools have a tool of their own to ask, and this is asked before each deed
+    asked = kind is not None and kind.identity == "own"
+    own = _own(host, kind, pools.find(host.connection, pool), {volume.name}).get(volume.name) if asked else None
     return identity(host.sight, kind, volume.key, text, lambda: volumes.xml(volume), own.id if own else None)
 
 
