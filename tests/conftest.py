@@ -40,6 +40,8 @@ done
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # people's commands do not compile every module at each start
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# tests say which host they mean
+os.environ.pop("LIBVIRT_DEFAULT_URI", None)
 # images of tests are beside their projects; tests/hostile does without
 os.environ.setdefault("KVMSTATE_ALLOW_PATH", tempfile.gettempdir())
 
@@ -85,10 +87,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         assert lost == [], "pytest-xdist does not group tests with this pytest: make .venv again (script/setup dev)"
 
 
-def pytest_runtest_teardown() -> None:
-    """A command that has waited for signals in this process, and failed, leaves them blocked, also for what others
-    start."""
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What a test may leave in this process. A command that has waited for signals, and failed, leaves them blocked,
+    also for what others start. A `Project` on a host whose URI no file may name chooses it for the tests of its module.
+    """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if nextitem is None or nextitem.path != item.path:
+        os.environ.pop("LIBVIRT_DEFAULT_URI", None)
 
 
 @dataclass(frozen=True)
