@@ -13,11 +13,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from kvmstate.apply.gate import leaving
-from kvmstate.errors import HostError, KvmstateError, NotFound, PlanError, UsageError
+from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, NotFound, PlanError, UsageError
 from kvmstate.host import domains, migrations, pools, volumes
 from kvmstate.host.migrations import Job, Place, Way
 from kvmstate.host.objects import Domain
@@ -53,7 +53,8 @@ class Moved:
 @dataclass
 class Move:
     """Of one machine. `declared` is what the manifests say. `say` is told each thing that is done, `progress` how far
-    what takes time has come: bytes done and in all, and of what."""
+    what takes time has come: bytes done and in all, and of what. `begun`: by this process, so that what libvirt makes
+    of it has just happened."""
 
     source: Side
     target: Side
@@ -63,6 +64,7 @@ class Move:
     declared: Mapping[ResourceId, Resource] = field(default_factory=dict)
     say: Callable[[str], None] = lambda text: None
     progress: Callable[[int, int, str], None] = lambda done, whole, what: None
+    begun: bool = False
 
     @property
     def id(self) -> ResourceId:
@@ -77,7 +79,7 @@ class Move:
     def run(self) -> Moved:
         """Move it, or finish a move that was cut off. Raises PlanError for what would not work, with all of it;
         HostError, Locked, and KeyboardInterrupt when it was cancelled: it is where it was then, or the error says that
-        nobody can tell."""
+        nobody can tell; ConnectionFailed where a host was lost, see `settled`."""
         self._check_hosts()
         if self._is_there():
             return Moved()
@@ -95,6 +97,7 @@ class Move:
             storage, faults = self._look(domain)
             if faults:
                 raise PlanError(*_told(faults))
+            self.begun = True
             self._begin(entry, domain, storage)
             self._send(domain, storage)
         return self._finish(self._entry())
@@ -310,7 +313,8 @@ class Move:
                 moved = self._ended(error)
             except KvmstateError as unclear:
                 why = f"{error or 'cancelled'}. What has become of {self.id} is not settled: {unclear.message}"
-                raise HostError(why, "run the same command again: it finishes the move, or takes it back") from error
+                kind = ConnectionFailed if isinstance(unclear, ConnectionFailed) else HostError
+                raise kind(why, "run the same command again: it finishes the move, or takes it back") from error
             if not moved:
                 raise
 
@@ -346,6 +350,11 @@ class Move:
             waited = time.monotonic() - since
             if moves:
                 since = time.monotonic()
+            elif there.domain and there.runs and self.begun and self._here(entry).runs:
+                # the other libvirtd was killed at the end of the move, and starts it when it is back; this host's has
+                # not heard that it runs there, and let it go on here at once
+                self.say(f"{self.id} goes on on {self.source.host.uri}: ending the one on {self.target.host.uri}")
+                domains.destroy(there.domain)
             elif (moved := _settled(here, there)) is not None:
                 return moved
             elif there.domain and there.waits and not there.persistent and waited > _FORGOTTEN:
@@ -412,6 +421,20 @@ class Move:
         left = underway(self.source.read(), self.name, LEFT)
         copied = tuple(each.id for each in left if each.migration and each.migration.copied)
         return Moved(left=copied, job=migrations.last_job(there.domain))
+
+
+def settled(
+    move: Move, lost: ConnectionFailed, hosts: Callable[[], AbstractContextManager[tuple[Side, Side]]]
+) -> Moved:
+    """What has become of a move in which a host was `lost`, as soon as both answer again. Raises `lost` where they do
+    not in time."""
+    move.say(f"{lost.message}\nwaiting for both hosts")
+    since = time.monotonic()
+    while time.monotonic() - since < _SETTLES:
+        with suppress(ConnectionFailed), hosts() as (source, target):
+            return replace(move, source=source, target=target).undo()
+        time.sleep(_LOOK)
+    raise lost
 
 
 def _settled(here: Place, there: Place) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 from kvmstate.cli.formats import format_option, telling
 from kvmstate.cli.session import lock_option
 from kvmstate.cli.vm.options import machine_options
-from kvmstate.errors import KvmstateError, UsageError
+from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, UsageError
 from kvmstate.views.formats import Format
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def migrate(
     from kvmstate.cli.session import UNNAMED, writing
     from kvmstate.cli.snapshot.options import Progress, say
     from kvmstate.host.migrations import Way
-    from kvmstate.migration.move import Move
+    from kvmstate.migration.move import Move, settled
 
     name = name.removeprefix("domain/")
     asked = inputs((folder,), env)
@@ -89,29 +90,43 @@ def migrate(
         declared = {each.id: each for each in asked.load(project).manifests.resources}
     # what is recorded in the end waits for others, rather than not being recorded
     writes, told = writing(max(lock_timeout, 60), False), Progress()
-    with (
-        telling(fmt) as tell,
-        moving(connect or project.connection, destination, project.name, name, writes, project.claim()) as sides,
-    ):
-        move = Move(*sides, name, way, copy_storage, declared, say, lambda done, whole, what: told(what, done, whole))
-        facts: dict[str, object] = {"address": str(move.id), "source": sides[0].host.uri, "target": sides[1].host.uri}
-        if check:
-            faults = move.faults()
-            for fault in faults:
-                tell(f"{fault.message}\n  {fault.hint}", error=fault.message, hint=fault.hint, **facts)
-            if not faults:
-                tell(f"nothing stands in the way of moving {move.id}", **facts)
-            return 1 if faults else 0
-        moved = move.undo() if undo else move.run()
+    hosts = partial(moving, connect or project.connection, destination, project.name, name, writes, project.claim())
+    lost: ConnectionFailed | None = None
+    with telling(fmt) as tell:
+        with hosts() as sides:
+            move = Move(
+                *sides, name, way, copy_storage, declared, say, lambda done, whole, what: told(what, done, whole)
+            )
+            facts: dict[str, object] = {
+                "address": str(move.id),
+                "source": sides[0].host.uri,
+                "target": sides[1].host.uri,
+            }
+            if check:
+                faults = move.faults()
+                for fault in faults:
+                    tell(f"{fault.message}\n  {fault.hint}", error=fault.message, hint=fault.hint, **facts)
+                if not faults:
+                    tell(f"nothing stands in the way of moving {move.id}", **facts)
+                return 1 if faults else 0
+            try:
+                moved = move.undo() if undo else move.run()
+            except ConnectionFailed as error:
+                lost = error
+        if lost:
+            # the connections are closed by now
+            moved = settled(move, lost, hosts)
+            if moved.stays and not undo:
+                raise HostError(f"{move.id} stays on {facts['source']}: a host was lost", "run the same command again")
         facts["moved"] = not moved.stays
         if moved.stays:
-            tell(f"{move.id} stays on {sides[0].host.uri}", **facts)
+            tell(f"{move.id} stays on {facts['source']}", **facts)
             return 0
         job = moved.job
         if job and job.downtime:
             facts |= {"downtime_ms": job.downtime, "bytes": job.memory + job.disks}
         took = f", after it stood still for {job.downtime} ms" if job and job.downtime else ""
-        tell(f"{move.id} is on {sides[1].host.uri}{took}", **facts)
+        tell(f"{move.id} is on {facts['target']}{took}", **facts)
         for id_ in moved.left:
-            tell(f"  {id_} is left on {sides[0].host.uri}, as it was then", address=str(id_), left=True)
+            tell(f"  {id_} is left on {facts['source']}, as it was then", address=str(id_), left=True)
     return 0
