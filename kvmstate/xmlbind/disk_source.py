@@ -36,10 +36,13 @@ def read(disk: etree._Element) -> DiskSource | None:
     return DiskSource(kind, path=path, name=source.get("name", ""))
 
 
-def write(disk: etree._Element, kind: str, path: str, format_: str | None) -> None:
-    """Have a <disk> show a file or a block device (`kind`) at this path. What libvirt noted of another chain goes."""
+def write(
+    disk: etree._Element, kind: str, path: str, format_: str | None, by_name: tuple[str, str] | None = None
+) -> None:
+    """Have a <disk> show a file or a block device (`kind`) at this path, said `by_name` as a pool and its volume where
+    that is told. What libvirt noted of another chain goes."""
     old, key = read(disk), copy.deepcopy(encryption(disk, path))
-    disk.set("type", kind)
+    disk.set("type", "volume" if by_name else kind)
     source = disk.find("source")
     if source is None:
         source = etree.SubElement(disk, "source")
@@ -51,7 +54,11 @@ def write(disk: etree._Element, kind: str, path: str, format_: str | None) -> No
             source.append(key)
     for attribute in ("file", "dev", "dir", "pool", "volume", "mode", "index", "name", "protocol"):
         source.attrib.pop(attribute, "")
-    source.set(_PATHS[kind], path)
+    if by_name:
+        source.set("pool", by_name[0])
+        source.set("volume", by_name[1])
+    else:
+        source.set(_PATHS[kind], path)
     for stale in disk.findall("backingStore"):
         disk.remove(stale)
     driver = disk.find("driver")

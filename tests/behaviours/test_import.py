@@ -159,6 +159,53 @@ def test_what_was_imported_is_rebuilt_as_it_was(
     assert (plan := taken.plan()).code == 0, plan
 
 
+def test_a_disk_that_names_its_volume_is_rebuilt_so(
+    taken: Takeover, connection: libvirt.virConnect, corpus_pool: None
+) -> None:
+    """Also where libvirt has the pool, and could say the path; and with another volume it goes on to name that."""
+    objects, pool = Objects(connection, "domain"), connection.storagePoolLookupByName("corpus")
+    for name in ("one.qcow2", "two.qcow2", "seed.iso"):
+        format_ = "qcow2" if name.endswith("qcow2") else "raw"
+        capacity = f"<capacity unit='MiB'>1</capacity><target><format type='{format_}'/></target>"
+        pool.createXML(f"<volume><name>{name}</name>{capacity}</volume>", 0)
+    disk = (
+        "<disk type='volume' device='{device}'><driver name='qemu' type='{format}'/>"
+        "<source pool='corpus' volume='{volume}'/><target dev='{target}' bus='{bus}'/></disk>"
+    )
+    named = disk.format(device="disk", format="qcow2", volume="one.qcow2", target="vda", bus="virtio")
+    drive = disk.format(device="cdrom", format="raw", volume="seed.iso", target="sda", bus="sata")
+    small(connection, devices=named + drive, more="")
+    before = objects.shown("small")
+    assert before.count('type="volume"') == 2
+
+    assert (imported := taken.take("--all")).code == 0, imported
+    said = taken.manifest("machines/small")["spec"]
+    assert [(d["volumeByName"], d["volume"]["name"]) for d in said["disks"]] == [
+        (True, "one.qcow2"),
+        (True, "seed.iso"),
+    ]
+    assert "remainder" not in said
+    assert (planned := taken.plan()).code == 0, planned
+    objects.remove("small")
+    assert (applied := taken.apply()).code == 0, applied
+    assert objects.shown("small") == before
+    assert (planned := taken.plan()).code == 0, planned
+
+    machine = connection.lookupByName("small")
+    machine.create()
+    machine.destroy()
+    taken.edit("machines/small", "name: one.qcow2", "name: two.qcow2")
+    assert (applied := taken.apply()).code == 0, applied
+    assert objects.shown("small") == before.replace("one.qcow2", "two.qcow2")
+    # of both disks
+    taken.edit("machines/small", "volumeByName: true", "volumeByName: false")
+    assert (applied := taken.apply()).code == 0, applied
+    shown = objects.shown("small")
+    assert 'type="volume"' not in shown
+    assert "/var/lib/libvirt/corpus/two.qcow2" in shown
+    assert (planned := taken.plan()).code == 0, planned
+
+
 def test_libvirts_own_filters_are_all_fields(taken: Takeover, connection: libvirt.virConnect) -> None:
     """Of each a copy, as nobody imports or rebuilds what comes with libvirt."""
     filters = Objects(connection, "nwfilter")

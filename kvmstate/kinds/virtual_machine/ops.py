@@ -241,12 +241,13 @@ def _refuse_unknown_formats(node: etree._Element) -> None:
     """A volume whose format nobody says is not given to a guest: its content may be what another guest has written."""
     for disk in node.iterfind("devices/disk"):
         source = disk_source.read(disk)
-        if source and source.type in ("file", "block") and not parse_path("driver/@type").text(disk):
+        if source and source.type in ("file", "block", "volume") and not parse_path("driver/@type").text(disk):
             if disk.get("device") == "cdrom":
                 parse_path("driver/@type").set(disk, "raw")
                 continue
+            what = source.path or f"{source.pool}/{source.volume}"
             raise HostError(
-                f"nobody says the format of {source.path}, and its content may be a guest's doing",
+                f"nobody says the format of {what}, and its content may be a guest's doing",
                 "declare it as a Volume with its format, or write format: on the disk",
             )
 

@@ -18,7 +18,7 @@ from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
 from kvmstate.model.resource import Observed
 from kvmstate.snapshots import chain
-from kvmstate.xmlbind import differences, disk_source, document, owning, parse
+from kvmstate.xmlbind import differences, document, owning, parse
 from kvmstate.xmlbind.path import parse_path
 from kvmstate.xmlbind.remainder import HIDDEN
 
@@ -30,11 +30,6 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
     if not observed.persistent:
         raise HostError("it is transient: it has no configuration that would stay", "make it persistent with `virsh`")
     node = document(observed.xml)
-    for named in node.iterfind("devices/disk[@type='volume']"):
-        source = disk_source.read(named)
-        if source and (place := host.lookup.path_of(source.pool, source.volume)):
-            # as kvmstate writes a volume: not every libvirt starts a machine with disks of this type
-            disk_source.write(named, *place, None)
     for disk in chain.disks(node):
         path, format_ = host.lookup.original(disk.path, disk.format)
         if path != disk.path:
@@ -125,7 +120,7 @@ def _disks(nodes: list[etree._Element], disks: list[Disk], host: Host) -> Iterat
     """By its volume where there is one that is as the XML says, else by its file."""
     for node, disk in zip(nodes, disks, strict=True):
         named = _is_volume(node, disk, host)
-        yield owning(disk, *(disk.model_fields_set - ({"file", "format"} if named else {"volume"})))
+        yield owning(disk, *(disk.model_fields_set - ({"file", "format"} if named else {"volume", "volume_by_name"})))
 
 
 def _is_volume(node: etree._Element, disk: Disk, host: Host) -> bool:
@@ -136,7 +131,8 @@ def _is_volume(node: etree._Element, disk: Disk, host: Host) -> bool:
         host.lookup.learn(disk.volume, format_)
     try:
         source = host.lookup.volume_source(disk.volume)
-        said = VolumeSource(node.get("type", ""), disk.file or "", format_)
+        type_ = source.type if disk.volume_by_name else node.get("type", "")
+        said = VolumeSource(type_, disk.file or "", format_)
         return source == said
     except HostError:
         # there is none, or nobody knows while the pool is not active

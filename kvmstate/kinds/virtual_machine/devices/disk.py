@@ -77,7 +77,7 @@ def _read_volume(node: etree._Element, lookup: Lookup) -> VolumeRef | None:
     if source is None or lookup is None:
         return None
     if source.pool:
-        return VolumeRef(pool=source.pool, name=source.volume)
+        return VolumeRef.model_construct(pool=source.pool, name=source.volume)
     return lookup.volume_at(source.path) if source.path else None
 
 
@@ -85,8 +85,21 @@ def _write_volume(node: etree._Element, value: VolumeRef | None, lookup: Lookup)
     if value is None:
         parent_of(node).remove(node)
         return
-    source = lookup.volume_source(value)
-    disk_source.write(parent_of(node), source.type, source.path, source.format)
+    disk, source = parent_of(node), lookup.volume_source(value)
+    by_name = (value.pool, value.name) if disk.get("type") == "volume" else None
+    disk_source.write(disk, source.type, source.path, source.format, by_name)
+
+
+def _read_by_name(disk: etree._Element, lookup: Lookup) -> bool | None:
+    return disk.get("type") == "volume" or None
+
+
+def _write_by_name(disk: etree._Element, value: bool | None, lookup: Lookup) -> None:
+    """Before the volume is written, which asks for the type."""
+    if value:
+        disk.set("type", "volume")
+    elif (source := disk_source.read(disk)) and source.pool and (place := lookup.path_of(source.pool, source.volume)):
+        disk_source.write(disk, *place, None)
 
 
 def _read_file(node: etree._Element, lookup: Lookup) -> str | None:
@@ -114,6 +127,7 @@ def _write_format(driver: etree._Element, value: str | None, lookup: Lookup) -> 
 VOLUME = Element(_read_volume, _write_volume)
 FILE = Element(_read_file, _write_file)
 FORMAT = Element(_read_format, _write_format)
+BY_NAME = Element(_read_by_name, _write_by_name)
 
 
 class Disk(Device):
@@ -131,6 +145,13 @@ class Disk(Device):
     name: DeviceName = xml(".", named("target/@dev"), required=True)
     device: Literal["disk", "cdrom", "floppy", "lun"] = xml(
         "@device", default="disk", doc="A disk, a drive, or a disk of the host's that the guest talks SCSI with (lun)."
+    )
+    volume_by_name: bool | None = xml(
+        ".",
+        BY_NAME,
+        same=same_flag,
+        doc="Whether libvirt has the volume by its pool and name, and looks for it with each start (type volume), not "
+        "by its path. AppArmor may keep such a machine from starting.",
     )
     volume: VolumeRef | None = xml(
         "source",
@@ -219,7 +240,9 @@ class Disk(Device):
     outer_encryption: DiskEncryption | None = xml("encryption", doc="As encryption, where older documents say it.")
     outer_auth: Auth | None = xml("auth", doc="As network.auth, where older documents say it.")
     volume_mode: Literal["direct", "host"] | None = xml(
-        "source/@mode", lasting=True, doc="Of a volume in an iSCSI pool: whether QEMU logs in, or the host has."
+        "source/@mode",
+        lasting=True,
+        doc="Of a volume in an iSCSI pool, by name: whether QEMU logs in, or the host has.",
     )
     labels: list[Label] = xml_list("source/seclabel", key="model", doc="Its own, instead of the machine's `seclabels`.")
     reservations: Reservations | None = xml("source/reservations", doc="Of device lun.")
@@ -281,6 +304,12 @@ class Disk(Device):
     def faults(self, machine: Any, at: tuple[str | int, ...]) -> Iterator[Fault]:
         if self.device in ("disk", "lun") and not self._sources() and not in_remainder(machine, at):
             yield Fault(at, "a disk needs a volume or a file")
+        if self.volume_by_name and not (self.volume or self.create) and not in_remainder(machine, at):
+            yield Fault((*at, "volumeByName"), "volumeByName needs a volume")
+        if self.volume_mode and not self.volume_by_name and not in_remainder(machine, at):
+            yield Fault(
+                (*at, "volumeMode"), "volumeMode is of volumes that libvirt has by name", "write volumeByName: true"
+            )
         if self.bus == "ide" and "q35" in (machine.machine or ""):
             yield Fault(
                 (*at, "bus"),
