@@ -352,7 +352,7 @@ class Move:
                 since = time.monotonic()
             elif there.domain and there.runs and self.begun and self._here(entry).runs:
                 # the other libvirtd was killed at the end of the move, and starts it when it is back; this host's has
-                # not heard that it runs there, and let it go on here at once
+                # not heard that it runs there, and it went on here at once
                 self.say(f"{self.id} goes on on {self.source.host.uri}: ending the one on {self.target.host.uri}")
                 domains.destroy(there.domain)
             elif (moved := _settled(here, there)) is not None:
