@@ -533,6 +533,8 @@ def order(
                     released.setdefault(target, set()).add(id_)
             elif change.action not in LEAVES:
                 needs[id_].add(target)
+    for first, then in remade.in_turn(changes):
+        needs[then].add(first)
     for id_, change in changes.items():
         if (old := change.copies) and old in changes and changes[old].action in LEAVES:
             needs[old].add(id_)

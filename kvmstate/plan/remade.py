@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from kvmstate.kinds import BY_WORD
@@ -17,8 +18,20 @@ if TYPE_CHECKING:
 
 def by(change: Change) -> ResourceId | None:
     """Who declares what is replaced."""
-    declared = change.desired.origin.by if change.desired and change.action is Action.REPLACE else ""
-    return ResourceId.parse(declared) if declared else None
+    if change.action is not Action.REPLACE or not change.desired or not (declared := change.desired.origin.by):
+        return None
+    return ResourceId.parse(declared)
+
+
+def in_turn(changes: Mapping[ResourceId, Change]) -> Iterator[tuple[ResourceId, ResourceId]]:
+    """What comes before what, of what one machine declares and is made again: by what holds nothing of its own, such as
+    a seed, the next run sees that something is to be made again yet."""
+    found: dict[ResourceId, tuple[list[ResourceId], list[ResourceId]]] = defaultdict(lambda: ([], []))
+    for change in changes.values():
+        if (owner := by(change)) and change.desired:
+            found[owner][change.desired.spec.holds_own()].append(change.id)
+    for last, first in found.values():
+        yield from product(first, last)
 
 
 def keep_together(changes: dict[ResourceId, Change]) -> None:

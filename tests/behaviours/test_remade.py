@@ -114,6 +114,51 @@ def test_another_seed_makes_the_disks_again_that_begin_with_an_image(
     assert project.path("images/web-data").read_bytes().startswith(b"precious")
 
 
+def test_what_an_ignored_edit_said_is_not_what_the_seed_holds(project: Project, connection: libvirt.virConnect) -> None:
+    root = {"name": "root", "create": {"pool": "images", "template": "tiny", "lifecycle": ALLOW}}
+    seed, disk = project.path("images/web-cloud-init.iso"), project.path("images/web-root.qcow2")
+
+    def machine(name: str, on_change: str, root: dict[str, Any] = root) -> dict[str, Any]:
+        told = {"hostname": name, "userData": {"password": "secret"}, "onChange": on_change}
+        return web("now", disks=[root], cloudInit=told)
+
+    def used() -> None:
+        with disk.open("ab") as file:
+            file.write(b"was here")
+
+    project.converge(pool(), template(project), machine("one", "ignore"))
+    running = number(connection)
+    used()
+    project.converge(pool(), template(project), machine("two", "ignore"))
+    # back to what its guest has read
+    project.converge(pool(), template(project), machine("one", "replace"))
+    assert number(connection) == running
+    assert disk.read_bytes().endswith(b"was here")
+
+    # on to what its guest has not read
+    project.converge(pool(), template(project), machine("one", "ignore"))
+    project.converge(pool(), template(project), machine("two", "ignore"))
+    assert number(connection) == running
+    kept = {"name": "root", "create": {"pool": "images", "template": "tiny"}}
+    project.write(pool(), template(project), machine("two", "replace", kept))
+    told = reasons(project)
+    assert "lifecycle.replace" in project.plan().out
+    assert told["volume/images/web-root.qcow2"][2], told
+    assert "it is made again together with" in told["volume/images/web-cloud-init.iso"][2]
+    project.converge(pool(), template(project), machine("two", "replace"))
+    assert b'local-hostname": "two"' in seed.read_bytes()
+    assert not disk.read_bytes().endswith(b"was here")
+    assert number(connection) != running
+
+    # a machine that is made reads what its manifest says by then
+    project.converge(pool(), template(project), machine("three", "ignore"))
+    assert b'local-hostname": "two"' in seed.read_bytes()
+    connection.lookupByName("web").destroy()
+    connection.lookupByName("web").undefine()
+    project.converge(pool(), template(project), machine("three", "ignore"))
+    assert b'local-hostname": "three"' in seed.read_bytes()
+
+
 def test_a_template_that_says_another_seed_makes_nothing_again(project: Project) -> None:
     def of(host: str) -> list[dict[str, Any]]:
         told = {"hostname": host, "onChange": "replace"}

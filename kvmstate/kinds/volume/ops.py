@@ -51,7 +51,8 @@ BASE = "<volume><name/><capacity unit='bytes'>0</capacity></volume>"
 AS_MADE = ("compat", "cluster_size", "lazy_refcounts", "extended_l2", "nocow", "permissions")
 # What a guest changes by reading and writing, and what libvirt tells of an image only after it has looked at its pool
 VOLATILE = re.compile(
-    r"<(timestamps|allocation|physical|clusterSize|compat|features)\b.*?</\1>|\s*<secret type='passphrase'[^>]*/>",
+    r"\s*(?:<(timestamps|allocation|physical|clusterSize|compat|features)\b[^>]*(?:/>|(?<!/)>.*?</\1>)|"
+    r"<secret type='passphrase'[^>]*/>)",
     re.DOTALL,
 )
 
