@@ -1,4 +1,7 @@
-"""The composition root: what a command line asks for, put together from the packages below."""
+"""The composition root: what a command line asks for, put together from the packages below.
+
+What only some commands do is imported where they do it: to plan is asked for most often.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, 
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from kvmstate.apply import Event, EventKind, Recheck, Result, Store, apply_plan, open_lock, open_store
-from kvmstate.apply.keep import open_keep
-from kvmstate.apply.lock import Lock
+from kvmstate.apply import Store, open_lock, open_store
 from kvmstate.apply.owners import lost, with_owners
 from kvmstate.apply.policies import Policies
 from kvmstate.apply.rollout import Restarts, noted
 from kvmstate.apply.size import without_the_too_large
 from kvmstate.errors import KvmstateError
-from kvmstate.host import Host, domains, installation, open_host
-from kvmstate.host.clients import Client
+from kvmstate.host import Host, open_host
 from kvmstate.kinds import BY_WORD, ON_HOST
-from kvmstate.migration.record import Side
 from kvmstate.model.change import Action, Change
 from kvmstate.model.identity import Claim
 from kvmstate.model.plan import Plan
@@ -28,8 +28,12 @@ from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.plan import Options, make_drift, make_plan, versions
 from kvmstate.plan.dependants import with_dependants
 from kvmstate.plan.planner import Locate, Seen, check_references, look_ahead
-from kvmstate.plan.saved import SavedPlan, restored, saved
-from kvmstate.snapshots import underway
+
+if TYPE_CHECKING:
+    from kvmstate.apply import Event, Result
+    from kvmstate.host.clients import Client
+    from kvmstate.migration.record import Side
+    from kvmstate.plan.saved import SavedPlan
 
 
 @dataclass
@@ -91,12 +95,16 @@ class Session:
 
     def saved(self, plan: Plan, options: Options) -> dict[str, object]:
         """The plan as the content of a file; see `kvmstate.plan.saved`."""
+        from kvmstate.plan.saved import saved
+
         whose = (self.store.identity, self.store.recorded)
         return saved(plan, self.host, self.store.inventory, options, [p.resource for p in self.policies.all], whose)
 
     def restored(self, plan: SavedPlan, manifests: Callable[[], Sequence[Resource]] = lambda: ()) -> Plan:
         """Make the plan that was saved again. Raises Stale, or PlanError for the plan of another host, or one whose
         secrets the manifests do not have."""
+        from kvmstate.plan.saved import restored
+
         return restored(plan, self.host, self.store.inventory, self.store.recorded, manifests)
 
     def drift(self, plan: Plan | None = None) -> Plan:
@@ -114,6 +122,8 @@ class Session:
         exact: bool = False,
     ) -> Result:
         """Carry out the plan, then (unless `exact`) what became known on the way; then say what of it is `left`."""
+        from kvmstate.apply import EventKind, Recheck
+
         self._forget_marks(plan)
         with Recheck(self.host, self.store) as recheck:
 
@@ -140,6 +150,9 @@ class Session:
     def _forget_marks(self, plan: Plan) -> None:
         """Somebody has started these machines after a revert, or an installation, of them was cut off: they are in use
         as they are."""
+        from kvmstate.host import domains, installation
+        from kvmstate.snapshots import underway
+
         for change in plan.changes:
             if change.id.kind != "domain" or not (change.running and (seen := change.observed)):
                 continue
@@ -157,6 +170,8 @@ class Session:
         stop: threading.Event | None,
         exact: bool,
     ) -> Result:
+        from kvmstate.apply import Event, EventKind, Result, apply_plan
+
         total, ids, unknown = Result(), {c.id for c in plan.changes}, frozenset[ResourceId]()
         while True:
             before, unknown = unknown, frozenset(c.id for c in plan.changes if c.unknown)
@@ -366,6 +381,9 @@ def moving(
     """The two hosts of a machine's move, and the project's records there, while nobody else moves it. The project's
     locks are held for a moment at a time only: a move may take hours. Raises ConnectionFailed, Locked, HostError,
     PlanError."""
+    from kvmstate.apply.keep import open_keep
+    from kvmstate.apply.lock import Lock
+
     with open_host(uri) as source, open_host(target_uri) as target:
         for host in (source, target):
             claimed(open_store(host, project), claim)
@@ -375,6 +393,8 @@ def moving(
 
 
 def _side(host: Host, project: str, writing: Writing, claim: Claim) -> Side:
+    from kvmstate.migration.record import Side
+
     # what looks at the other one's volumes
     host.closely = True
     return Side(

@@ -96,7 +96,7 @@ class HostLookup:
     def _ref(self, path: str) -> VolumeRef | None:
         folder, name = posixpath.split(normal(path))
         if (pool := self.files.folders.get(folder)) and name:
-            return VolumeRef.model_construct(pool=pool, name=name)
+            return VolumeRef.of(pool, name)
         return self._devices.get(path) if path.startswith("/dev/") else None
 
     @cached_property
@@ -106,7 +106,7 @@ class HostLookup:
         for pool in self.files.of_devices:
             for volume in pools.volumes(pool):
                 with suppress(HostError), faults():
-                    found[volume.path] = VolumeRef.model_construct(pool=pool.name, name=volume.name)
+                    found[volume.path] = VolumeRef.of(pool.name, volume.name)
         return found
 
     def volume_at(self, path: str) -> VolumeRef | None:

@@ -21,6 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 from kvmstate.host import ssh
 
 _AT_FDCWD, _BASIC_AND_BIRTH = -100, 0x7FF | 0x800
+# Of struct statx: the inode's number, and the seconds and nanoseconds of its birth, its change and the last writing
+_INODE = struct.Struct("=32xQ40xqI4xqI4xqI")
 _ANSWER_SECONDS = 20
 # An image's header ends within its first cluster, which is at most so long, and mostly at once
 _HEADER = 65536
@@ -343,6 +345,5 @@ def statx(path: str) -> Inode:
     if libc.statx(_AT_FDCWD, os.fsencode(path), 0, _BASIC_AND_BIRTH, buffer):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
-    (inode,) = struct.unpack_from("=Q", buffer, 32)
-    times = (struct.unpack_from("=qI", buffer, at) for at in (80, 96, 112))
-    return Inode(inode, *(seconds * 10**9 + ns for seconds, ns in times))
+    inode, *times = _INODE.unpack_from(buffer)
+    return Inode(inode, *(seconds * 10**9 + ns for seconds, ns in zip(times[::2], times[1::2], strict=True)))

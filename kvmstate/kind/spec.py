@@ -227,9 +227,9 @@ class Declaration(Model):
         """What it is to be cloned from, as long as nobody has told which volume that is."""
         return None
 
-    def as_applied(self, applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
-        """The spec of what was made from a template, with what it has from that as it was applied; `own` is what its
-        manifest says itself."""
+    def as_applied(self, written: Mapping[str, Any], applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
+        """The spec of what was made from a template, which is `written` so, with what it has from that as it was
+        applied; `own` is what its manifest says itself."""
         return self
 
     def twin(

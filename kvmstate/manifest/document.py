@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -16,7 +17,7 @@ from kvmstate.manifest.scalars import describe
 from kvmstate.manifest.translate import Report, checked, found, validate
 from kvmstate.model.change import field_path
 from kvmstate.model.resource import API_VERSION, Lifecycle, Metadata, Origin, Resource, ResourceId
-from kvmstate.xmlbind import Keyed, OneOrMore
+from kvmstate.xmlbind import Keyed, OneOrMore, Section
 from kvmstate.xmlbind.sealed import secrets
 
 _ENVELOPE = ("apiVersion", "kind", "metadata", "lifecycle", "spec")
@@ -33,9 +34,9 @@ def resource(document: Document, file: str, report: Report) -> Resource | None:
     return _valid(document, file) or _explained(document.node, file, report)
 
 
-def may_hold_secrets(data: Any, kind: Kind) -> bool:
-    """Whether a document says something that is not to be kept in clear."""
-    return bool(secrets(data["spec"], kind.sections))
+def may_hold_secrets(data: Any, specs: Iterable[type[BaseModel]]) -> bool:
+    """Whether a document, whose spec is of one of these models, says something that is not to be kept in clear."""
+    return bool(secrets(data["spec"], tuple(spec for spec in specs if issubclass(spec, Section))))
 
 
 def _valid(document: Document, file: str) -> Resource | None:

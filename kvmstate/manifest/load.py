@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvmstate.errors import ManifestErrors, Problem
-from kvmstate.kinds import BY_WORD
 from kvmstate.manifest import references, rules
 from kvmstate.manifest.cache import Cache
 from kvmstate.manifest.document import may_hold_secrets, resource
@@ -99,14 +98,15 @@ def _resources(
     for document in documents:
         if kind := inherits(document):
             waiting.append((document, source))
-            new.append((document.line, document.column, document.data))
-            secret = secret or may_hold_secrets(document.data, kind)
+            if said is None:
+                new.append((document.line, document.column, document.data))
+                secret = secret or may_hold_secrets(document.data, kind.specs)
             continue
         made = resource(document, source.label, reader.report)
         if made is not None:
             if said is None:
                 new.append((document.line, document.column, document.data))
-                secret = secret or may_hold_secrets(document.data, BY_WORD[made.id.kind])
+                secret = secret or may_hold_secrets(document.data, (type(made.spec),))
             yield from expanded(Loaded(made, document, source), project, reader.report, reach)
     if said is None and not reader.problems and not secret:
         cache.put(raw, new)

@@ -71,4 +71,4 @@ def alarms(host: Host, changes: Iterable[Change]) -> Iterator[str]:
 
 def _ref(name: str) -> VolumeRef:
     pool, _, volume = name.partition("/")
-    return VolumeRef.model_construct(pool=pool, name=volume)
+    return VolumeRef.of(pool, volume)

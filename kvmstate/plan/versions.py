@@ -271,7 +271,7 @@ def _as_applied(every: dict[ResourceId, Resource], inventory: Inventory) -> None
         if entry.incomplete and is_sealed(entry.specs[-1]):
             # what is not whole yet is made of what the record does not have
             continue
-        spec = resource.spec.as_applied(entry.specs[-1], resource.own)
+        spec = resource.spec.as_applied(resource.written, entry.specs[-1], resource.own)
         if spec is resource.spec:
             continue
         every[id_] = replace(resource, spec=spec)
@@ -382,7 +382,7 @@ def _place(host: Host, id_: ResourceId, every: Mapping[ResourceId, Resource]) ->
 
 def _ref(id_: ResourceId) -> VolumeRef:
     pool, _, name = id_.name.partition("/")
-    return VolumeRef(pool=pool, name=name)
+    return VolumeRef.of(pool, name)
 
 
 def _origin(template: Resource) -> Origin:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kvmstate.model.change import Action, Change, FieldChange
 from kvmstate.model.plan import Plan
 from kvmstate.model.printable import one_line
 from kvmstate.plan.reasons import MOST_FIELDS, Row, row
-from kvmstate.plan.saved import Stale
 from kvmstate.plan.texts import SENSITIVE, shown
 from kvmstate.xmlbind import hides
+
+if TYPE_CHECKING:
+    from kvmstate.plan.saved import Stale
 
 
 @dataclass(frozen=True)

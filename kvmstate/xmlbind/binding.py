@@ -1,10 +1,10 @@
 """The declarations: what a Section's fields say about themselves."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from os.path import basename
-from typing import Any, ClassVar, Literal, Self, cast, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast, get_args, get_origin
 
 from lxml import etree
 
@@ -14,6 +14,8 @@ from kvmstate.model.resource import Model
 from kvmstate.xmlbind.codecs import NUMBER, TEXT, YES_NO, Element, Scalar
 from kvmstate.xmlbind.later import Later
 from kvmstate.xmlbind.path import Path, parse_path
+
+S = TypeVar("S", bound="Section")
 
 
 @dataclass(unsafe_hash=True)
@@ -109,9 +111,18 @@ class Section(Model):
         """Copy as pydantic does, without a look for what sections do not have: a plan copies some for each object."""
         if deep:
             return super().model_copy(update=update, deep=True)
-        new, told = object.__new__(type(self)), update or {}
-        object.__setattr__(new, "__dict__", {**self.__dict__, **told})
-        object.__setattr__(new, "__pydantic_fields_set__", {*self.__pydantic_fields_set__, *told})
+        told = update or {}
+        return self._made(type(self), {**self.__dict__, **told}, {*self.__pydantic_fields_set__, *told})
+
+    def without(self, base: type[S], fields: Set[str]) -> S:
+        """What of it is one of `base`, which it extends by these fields."""
+        values = {name: value for name, value in self.__dict__.items() if name not in fields}
+        return self._made(base, values, self.__pydantic_fields_set__ - fields)
+
+    def _made(self, section: type[S], values: dict[str, Any], said: set[str]) -> S:
+        new = object.__new__(section)
+        object.__setattr__(new, "__dict__", values)
+        object.__setattr__(new, "__pydantic_fields_set__", said)
         object.__setattr__(new, "__pydantic_extra__", None)
         own = self.__pydantic_private__
         object.__setattr__(new, "__pydantic_private__", None if own is None else {**own})
@@ -309,17 +320,16 @@ def bindings(cls: type[Section]) -> tuple[Binding, ...]:
     return tuple(found)
 
 
-def owned(spec: Section, fields: Callable[[type[Section]], Iterable[Binding]] = bindings) -> list[Binding]:
+def owned(spec: Section, fields: Callable[[type[Section]], Iterable[Binding]] = bindings) -> tuple[Binding, ...]:
     """Those of its `fields` that a section names, in the order of their declaration: few of all that there are."""
-    places = _in_order(type(spec), fields)
-    return [b for _, b in sorted([places[name] for name in spec.model_fields_set if name in places])]
+    return _named(type(spec), fields, frozenset(spec.model_fields_set))
 
 
-@cache
-def _in_order(
-    section: type[Section], fields: Callable[[type[Section]], Iterable[Binding]]
-) -> dict[str, tuple[int, Binding]]:
-    return {b.name: (number, b) for number, b in enumerate(fields(section))}
+@lru_cache(2048)
+def _named(
+    section: type[Section], fields: Callable[[type[Section]], Iterable[Binding]], names: frozenset[str]
+) -> tuple[Binding, ...]:
+    return tuple(b for b in fields(section) if b.name in names)
 
 
 def _flatten(annotation: object) -> Iterator[object]:

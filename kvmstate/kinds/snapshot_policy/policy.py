@@ -1,5 +1,6 @@
 """A snapshot policy at work: see `kvmstate.kind.policy`. What it selects, and when it is due, is told without libvirt,
-which is loaded with what works on a host."""
+which is loaded with what works on a host. Every plan asks what policies have left: their models are loaded only where
+there are some."""
 
 from __future__ import annotations
 
@@ -10,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from kvmstate.kind.policy import Gauge, Outcome, Told, Work
 from kvmstate.kind.steps import Precaution
-from kvmstate.kinds.snapshot_policy.spec import BeforeChange, SnapshotPolicySpec
 from kvmstate.model.change import Action, Change
 from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Observed, Resource
-from kvmstate.model.schedule import time_zone
 
 if TYPE_CHECKING:
     from kvmstate.host import Host
+    from kvmstate.kinds.snapshot_policy.spec import BeforeChange, SnapshotPolicySpec
 
 
 class Policy:
@@ -33,6 +33,8 @@ class Policy:
     def next_due(self, after: datetime) -> datetime | None:
         if self._spec.suspend:
             return None
+        from kvmstate.model.schedule import time_zone
+
         return self._spec.when.next(after).astimezone(time_zone(self._spec.time_zone))
 
     def run(self, work: Work, target: Resource, observed: Observed | None) -> Outcome:

@@ -104,10 +104,12 @@ def keep_what_was_written_elsewhere(host: Host, change: Change, entry: Entry | N
     copy: what it has written since is in the other one only."""
     if change.blocked or change.observed is None or change.desired is None or entry is None or not entry.specs:
         return change
+    restarts = change.active_fields if change.restarts else ()
+    if not change.fields and not restarts:
+        return change
     listed: Any = entry.specs[0].get("disks") or ()
     before = {said["name"]: _image(said.get("volume"), said.get("file")) for said in listed}
     wanted = {disk.name: _image(disk.volume, disk.file) for disk in change.desired.spec.disks}
-    restarts = change.active_fields if change.restarts else ()
     for field in (*change.fields, *restarts):
         if field.path[0] != "disks" or field.path[2:3] not in (("volume",), ("file",)) or field.where in entry.pending:
             continue

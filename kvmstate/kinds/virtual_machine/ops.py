@@ -41,7 +41,6 @@ from kvmstate.model.reference import Lookup
 from kvmstate.model.resource import Observed, Resource, ResourceId
 from kvmstate.snapshots import underway
 from kvmstate.snapshots.chain import frozen_lately
-from kvmstate.snapshots.merge import merge, mergeable
 from kvmstate.xmlbind import disk_source, document, owning, parse, to_text
 from kvmstate.xmlbind.path import parse_path
 
@@ -292,6 +291,8 @@ def steps(change: Change, at: Context) -> list[Step]:
             power.save(domain)
 
     if change.action is Action.DELETE:
+        from kvmstate.snapshots.merge import merge, mergeable  # few plans delete machines
+
         drop, permit = change.lifecycle.deletion == "delete", at.gate.removal(change)
 
         def shut_down_to_go() -> None:

@@ -522,13 +522,12 @@ class VirtualMachineSpec(Spec):
             return spec.model_copy(update={"interfaces": interfaces}), [*found, *filters]
         return spec, found
 
-    def as_applied(self, applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
+    def as_applied(self, written: Mapping[str, Any], applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
         from kvmstate.kinds.virtual_machine.heir import kept  # few machines have a template
 
         names = {*own, *(f"{key}[{item['name']}]" for key, items in own.items() for item in _named(items))}
-        wanted = self.model_dump(mode="json", exclude_unset=True)
-        made = kept(wanted, applied, names) if _template(applied) == _template(wanted) else wanted
-        return self if made == wanted else self.model_validate(made)
+        made = kept(written, applied, names) if _template(applied) == _template(written) else written
+        return self if made == written else self.model_validate(made)
 
     def twin(
         self, own: Mapping[str, Any], name: str, formats: Mapping[str, str], sysprep: bool
@@ -581,7 +580,7 @@ def machine_images(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[VolumeR
     """The volumes and files of its disks."""
     for disk in spec.get("disks") or ():
         if volume := disk.get("volume"):
-            yield VolumeRef.model_construct(pool=volume["pool"], name=volume["name"]), None
+            yield VolumeRef.of(volume["pool"], volume["name"]), None
         elif path := disk.get("file"):
             yield path, disk.get("format")
 

@@ -24,10 +24,7 @@ class DiskVolume(VolumeSpec):
 
     def declared(self, by: Resource, disk: str) -> Resource:
         """The resource that this is, of a machine's disk."""
-        spec = VolumeSpec.model_construct(
-            self.model_fields_set - {"name", "lifecycle"},
-            **{name: getattr(self, name) for name in VolumeSpec.model_fields},
-        )
+        spec = self.without(VolumeSpec, {"name", "lifecycle"})
         name = self.name or f"{by.metadata.name}-{disk}{SUFFIXES.get(self.format, '')}"
         lifecycle = self.lifecycle or Lifecycle()
         said = {part: getattr(by.lifecycle, part) for part in {"suspend", "mode"} - lifecycle.model_fields_set}

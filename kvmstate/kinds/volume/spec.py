@@ -374,13 +374,12 @@ class VolumeSpec(Spec):
             update["content"] = Content.model_validate(content)
         return self.model_copy(update=update)
 
-    def as_applied(self, applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
+    def as_applied(self, written: Mapping[str, Any], applied: Mapping[str, Any], own: Mapping[str, Any]) -> Self:
         begun = {"template", "templateDisk", "clone", "backing", "content", *own} if self.template else ()
         said = {"pool", *begun}
-        wanted = self.model_dump(mode="json", exclude_unset=True)
-        made = {name: value for name, value in wanted.items() if name in said}
+        made = {name: value for name, value in written.items() if name in said}
         made |= {name: value for name, value in applied.items() if name not in said}
-        return self if made == wanted else self.model_validate(made)
+        return self if made == written else self.model_validate(made)
 
     def lies_on(self) -> VolumeRef | None:
         return self.backing
@@ -420,7 +419,7 @@ def _format(remainder: str | None, said: str | None) -> str:
 def volume_images(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[VolumeRef | str, str | None]]:
     """The volume of this name, with the format that its spec says."""
     pool, _, volume = name.partition("/")
-    yield VolumeRef.model_construct(pool=pool, name=volume), _format(spec.get("remainder"), spec.get("format"))
+    yield VolumeRef.of(pool, volume), _format(spec.get("remainder"), spec.get("format"))
 
 
 FORM = Form(

@@ -297,7 +297,7 @@ class Disk(Device):
         assert self.create
         volume = self.create.declared(machine, self.name)
         pool, _, name = volume.id.name.partition("/")
-        disk = self.model_copy(update={"volume": VolumeRef(pool=pool, name=name), "create": None})
+        disk = self.model_copy(update={"volume": VolumeRef.of(pool, name), "create": None})
         disk.model_fields_set.discard("create")
         return disk, volume
 
