@@ -27,7 +27,7 @@ class VolumeRef(Model):
 
     @classmethod
     def of(cls, pool: str, name: str) -> Self:
-        """Of names that are known to be some. Plans make many, and pydantic takes ten times as long."""
+        """Name one by what are known to be names. Plans do it often, and pydantic takes ten times as long."""
         new, said = object.__new__(cls), dict(zip(cls.model_fields, (pool, name), strict=True))
         object.__setattr__(new, "__dict__", said)
         object.__setattr__(new, "__pydantic_fields_set__", {*said})

@@ -1,4 +1,4 @@
-"""What cloudInit says, read back in a guest that has booted a cloud image: each short form, and an edit it ignores.
+"""What cloudInit says, read back in a guest that has booted a cloud image: each short form, and what an edit does.
 
 Minutes on an emulated CPU, so that it is run only when asked for: script/trials cloud-init, or KVMSTATE_CLOUD_INIT=1.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import MAIN, ROOT, Project, kvmstate, pool, resource, until
+from harness import MAIN, PATIENCE, ROOT, Project, kvmstate, pool, resource, until
 
 pytestmark = [
     pytest.mark.real,
@@ -24,8 +25,9 @@ pytestmark = [
     pytest.mark.skipif("KVMSTATE_CLOUD_INIT" not in os.environ, reason="takes minutes: script/trials cloud-init"),
 ]
 
-# Seconds in which an emulated machine boots
+# Seconds in which an emulated machine boots, and how kvmstate is told them
 BOOTS = 600
+TIMEOUT = f"{BOOTS * PATIENCE:g}s"
 GATEWAY, PORT = "192.168.150.1", 8150
 RANGE = {"start": "192.168.150.100", "end": "192.168.150.200"}
 PACKAGE = "from-the-repository"
@@ -35,7 +37,8 @@ hostname
 cat /var/lib/cloud/data/instance-id
 cat /etc/ssh/ssh_host_ed25519_key.pub
 cat /usr/share/from-the-repository 2>&1
-cat /root/shell | wc -l
+tr '\n' ';' </root/shell; echo
+tr '\n' ';' </root/boots; echo
 ls '/root/as it is' 2>&1
 stat -f -c '%b %S' /
 cat /root/kept 2>&1
@@ -109,11 +112,14 @@ class Web:
 
     def read(self) -> dict[str, Any]:
         said = self.by_agent("sh", "-c", READ).splitlines()
-        names = ("host", "instance", "key", "package", "shell", "list", "size", "kept", "boot")
+        names = ("host", "instance", "key", "package", "shell", "boots", "list", "size", "kept", "boot")
         assert len(said) == len(names), said
         found: dict[str, Any] = dict(zip(names, said, strict=True))
         blocks, size = map(int, found["size"].split())
-        return {**found, "shell": int(found["shell"]), "size": blocks * size}
+        return {**found, "size": blocks * size}
+
+    def keep(self, word: str) -> None:
+        self.by_agent("sh", "-c", f"echo {word} >/root/kept; sync")
 
     def errors(self) -> str:
         """What cloud-init says went wrong in this boot."""
@@ -128,22 +134,23 @@ def test_what_a_guest_is_told_is_so_in_it(project: Project, repository: str, tmp
     ours, hers = key(tmp_path, "ours"), key(tmp_path, "hers")
     log = tmp_path / "console.log"
 
-    def machine(host: str) -> dict[str, Any]:
-        created = {"backing": "images/debian.qcow2", "capacity": "3GiB"}
+    def machine(host: str, on_change: str, restart: str) -> dict[str, Any]:
+        created = {"backing": "images/debian.qcow2", "capacity": "3GiB", "lifecycle": {"replace": "allow"}}
         told = {
             "hostname": host,
             "sshAuthorizedKeys": [ours],
             "users": ["default", {"name": "ann", "shell": "/bin/bash", "ssh_authorized_keys": [hers]}],
             "packages": [PACKAGE],
-            "runCommands": ["echo $((1 + 1)) >>/root/shell", ["touch", "/root/as it is"]],
+            "runCommands": [f"echo {host} $((1 + 1)) >>/root/shell", ["touch", "/root/as it is"]],
             "growRoot": True,
             "userData": {
-                # the image has no other
-                "locale": "C.UTF-8",
+                # once per boot; all else once per instance
+                "bootcmd": [f"echo {host} >>/root/boots"],
                 "write_files": [{"path": "/etc/apt/sources.list", "content": repository}],
             },
+            "onChange": on_change,
         }
-        lifecycle = {"restart": "now", "stop": {"timeout": "2m", "onTimeout": "destroy"}}
+        lifecycle = {"restart": restart, "stop": {"timeout": "2m", "onTimeout": "destroy"}}
         return resource(
             "VirtualMachine",
             "web",
@@ -154,34 +161,60 @@ def test_what_a_guest_is_told_is_so_in_it(project: Project, repository: str, tmp
             interfaces=[{"name": "lan", "network": "lan"}],
             serials=[{"port": 0, "log": str(log)}],
             guestAgent=True,
-            waitFor={"cloudInit": True, "timeout": f"{BOOTS}s"},
+            waitFor={"cloudInit": True, "timeout": TIMEOUT},
             cloudInit=told,
         )
 
-    def wanted(host: str) -> list[dict[str, Any]]:
-        return [pool(), network, base, machine(host)]
+    def wanted(host: str, on_change: str, restart: str = "now") -> list[dict[str, Any]]:
+        return [pool(), network, base, machine(host, on_change, restart)]
 
     web = Web(project)
-    project.converge(*wanted("first"))
+    project.converge(*wanted("first", "ignore"))
     first = web.read()
     assert (first["host"], first["instance"], first["package"]) == ("first", "web", "installed"), first
-    assert (first["shell"], first["list"]) == (1, "/root/as it is"), first
+    assert (first["shell"], first["boots"], first["list"]) == ("first 2;", "first;", "/root/as it is"), first
     assert first["size"] > 2 << 30, first
     assert web.errors() == "[]"
-    assert web.by_agent("cat", "/root/shell") == "2\n"
     assert web.by_ssh("debian", tmp_path / "ours") == "0\ndebian\n"
     assert web.by_ssh("ann", tmp_path / "hers") == "ann\n"
     assert "Permission denied" in web.by_ssh("ann", tmp_path / "ours")
     assert "Permission denied" in web.by_ssh("debian", tmp_path / "hers")
-    web.by_agent("sh", "-c", "echo kept >/root/kept")
+    web.keep("one")
 
-    # ignore: the edit is shown, and a reboot does not bring it
-    project.write(*wanted("second"))
+    # ignore: the edit is shown, nothing happens, and a reboot does not bring it
+    project.write(*wanted("second", "ignore"))
     assert "the seed stays as it is" in project.plan().out
     project.converge()
+    assert web.read() == {**first, "kept": "one"}
     assert kvmstate("vm", "reboot", "web", "-c", project.uri).code == 0
     # it answers before it goes down
     until(lambda: web.boot() not in ("", first["boot"]), "it has rebooted", BOOTS)
-    waited = kvmstate("vm", "wait", "web", "--for", "cloud-init", "--timeout", f"{BOOTS}s", "-c", project.uri)
+    waited = kvmstate("vm", "wait", "web", "--for", "cloud-init", "--timeout", TIMEOUT, "-c", project.uri)
     assert waited.code == 0, waited
-    assert web.read() == {**first, "kept": "kept", "boot": web.boot()}
+    rebooted = web.read()
+    assert rebooted == {**first, "kept": "one", "boots": "first;first;", "boot": rebooted["boot"]}
+
+    # replace: another machine on a new disk, which runs all of it, and has nothing of the one before
+    project.converge(*wanted("third", "replace"))
+    third = web.read()
+    assert third["key"] != first["key"]
+    assert (third["shell"], third["boots"], "No such file" in third["kept"]) == ("third 2;", "third;", True), third
+    own = ("key", "kept", "boot")
+    assert third == {**first, "host": "third", "shell": "third 2;", "boots": "third;"} | {n: third[n] for n in own}
+    assert web.errors() == "[]"
+    assert web.by_ssh("ann", tmp_path / "hers") == "ann\n"
+    web.keep("two")
+
+    # reboot: once it may be restarted it is another instance, on the disk that it has
+    project.write(*wanted("fourth", "reboot", "whenOff"))
+    assert project.apply().code == 0
+    assert project.syncs()["domain/web"] == "RestartPending"
+    assert web.read() == {**third, "kept": "two"}
+    project.converge(*wanted("fourth", "reboot"))
+    fourth = web.read()
+    assert fourth["key"] != third["key"]
+    assert re.fullmatch("web-[0-9a-f]{8}", fourth["instance"]), fourth
+    ran = {"host": "fourth", "shell": "third 2;fourth 2;", "boots": "third;fourth;", "kept": "two"}
+    assert fourth == {**third, **ran} | {name: fourth[name] for name in ("key", "instance", "boot")}
+    assert web.errors() == "[]"
+    assert web.by_ssh("debian", tmp_path / "ours") == "0\ndebian\n"
