@@ -34,6 +34,8 @@ _JOBS = {
 }
 # How libvirt calls a job that somebody has ended
 ABORTED: int = libvirt.VIR_ERR_OPERATION_ABORTED
+# ... and a call that has waited for half a minute for another one's job on the domain
+HELD: int = libvirt.VIR_ERR_OPERATION_TIMEOUT
 
 
 @dataclass(frozen=True)

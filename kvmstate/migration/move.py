@@ -34,10 +34,11 @@ from kvmstate.plan.unseal import recorded, unsealed
 from kvmstate.xmlbind import is_sealed
 
 # Seconds: between two looks; how long a machine waits where it goes to before it counts as forgotten; how long libvirt
-# may take to settle who has it
+# may take to settle who has it; how long a daemon may take to take up its domains, each call waiting half a minute
 _LOOK = 0.1
 _FORGOTTEN = 10.0
 _SETTLES = 30.0
+_TAKEN_UP = 120.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Move:
     def run(self) -> Moved:
         """Move it, or finish a move that was cut off. Raises PlanError for what would not work, with all of it;
         HostError, Locked, and KeyboardInterrupt when it was cancelled: it is where it was then, or the error says that
-        nobody can tell; ConnectionFailed where a host was lost, see `settled`."""
+        nobody can tell. What `passes` of these is for `settled`."""
         self._check_hosts()
         if self._is_there():
             return Moved()
@@ -314,7 +315,8 @@ class Move:
             except KvmstateError as unclear:
                 why = f"{error or 'cancelled'}. What has become of {self.id} is not settled: {unclear.message}"
                 kind = ConnectionFailed if isinstance(unclear, ConnectionFailed) else HostError
-                raise kind(why, "run the same command again: it finishes the move, or takes it back") from error
+                code = unclear.code if isinstance(unclear, HostError) else 0
+                raise kind(why, "run the same command again: it finishes the move, or takes it back", code) from error
             if not moved:
                 raise
 
@@ -423,18 +425,27 @@ class Move:
         return Moved(left=copied, job=migrations.last_job(there.domain))
 
 
-def settled(
-    move: Move, lost: ConnectionFailed, hosts: Callable[[], AbstractContextManager[tuple[Side, Side]]]
-) -> Moved:
-    """What has become of a move in which a host was `lost`, as soon as both answer again. Raises `lost` where they do
-    not in time."""
+def passes(error: HostError) -> bool:
+    """Whether it takes no more than time: the host does not answer, or libvirt has waited in vain for what holds the
+    domain, such as a daemon that was restarted and takes it up again."""
+    return isinstance(error, ConnectionFailed) or error.code == migrations.HELD
+
+
+def settled(move: Move, lost: HostError, hosts: Callable[[], AbstractContextManager[tuple[Side, Side]]]) -> Moved:
+    """What has become of a move that ended with `lost`, which passes: as soon as both hosts answer again. Raises `lost`
+    where they do not in time."""
     move.say(f"{lost.message}\nwaiting for both hosts")
     since = time.monotonic()
-    while time.monotonic() - since < _SETTLES:
-        with suppress(ConnectionFailed), hosts() as (source, target):
-            return replace(move, source=source, target=target).undo()
+    while True:
+        try:
+            with hosts() as (source, target):
+                return replace(move, source=source, target=target).undo()
+        except HostError as error:
+            if not passes(error):
+                raise
+            if time.monotonic() - since > (_SETTLES if isinstance(error, ConnectionFailed) else _TAKEN_UP):
+                raise lost from error
         time.sleep(_LOOK)
-    raise lost
 
 
 def _settled(here: Place, there: Place) -> bool | None:

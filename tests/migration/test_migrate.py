@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import pytest
 from conftest import DOCUMENTED, Pair
-from harness import idle, kvmstate, resource, until
+from harness import await_old, idle, kvmstate, resource, until
 
+from kvmstate.errors import HostError
+from kvmstate.host import migrations
+from kvmstate.host.faults import faults
+from kvmstate.host.migrations import Place
+from kvmstate.host.objects import Domain
 from kvmstate.model.resource import ResourceId
 
 pytestmark = pytest.mark.real
@@ -183,6 +190,69 @@ def test_all_that_would_not_work_is_told_at_once(pair: Pair, connection: libvirt
         "is the host that domain/web is on"
         in kvmstate("vm", "migrate", "web", pair.here, "-C", str(project.folder)).err
     )
+
+
+def test_a_machine_that_both_hosts_run_stays_where_it_was(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What libvirt does when a libvirtd is killed after it has started the guest, and before it has said so."""
+    project = pair.project
+    disk = {"name": "root", "create": {"pool": "images", "capacity": "1MiB"}}
+    pair.stage(pair.pool("images"))
+    project.converge(pair.pool("images"), idle("web", disks=[disk]))
+    pid = await_old(pair.other)
+
+    def send(domain: Domain, target: libvirt.virConnect, *args: Any) -> None:
+        target.defineXML(domain.raw.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)).create()
+        assert pair.states == ("running", "running")
+        os.kill(pid, signal.SIGKILL)
+        with faults():
+            while True:
+                target.getVersion()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "send", send)
+        lost = pair.migrate("--copy-storage")
+    assert lost.code == 1, lost
+    assert "waiting for both hosts" in lost.err
+    assert f"domain/web goes on on {pair.here}: ending the one on {pair.there}" in lost.err
+    assert f"domain/web stays on {pair.here}: the move was cut off" in lost.err
+    assert pair.states == ("running", "")
+    assert pair.entries(pair.there) == {}
+    assert list((pair.other.directory / "lib/behaviours/images").iterdir()) == []
+    assert project.plan().code == 0
+    assert pair.migrate("--copy-storage").code == 0
+    assert pair.states == ("", "running")
+
+
+def test_a_call_that_libvirt_gives_up_is_made_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while a libvirtd that was killed takes up its domains."""
+    pair.stage(pair.pool("shared"))
+    disk = {"name": "root", "create": {"pool": "shared", "capacity": "1MiB"}}
+    pair.project.converge(pair.pool("shared"), idle("web", disks=[disk]))
+    left = 0
+
+    def place(*args: Any) -> Place:
+        nonlocal left
+        if left:
+            left -= 1
+            raise HostError("cannot acquire state change lock", code=libvirt.VIR_ERR_OPERATION_TIMEOUT)
+        return migrations_place(*args)
+
+    def send(*args: Any) -> None:
+        nonlocal left
+        left = 2
+        raise HostError("it does not move")
+
+    migrations_place = migrations.place
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "place", place)
+        patched.setattr(migrations, "send", send)
+        lost = pair.migrate()
+    assert left == 0
+    assert lost.code == 1, lost
+    assert "it does not move. What has become of domain/web is not settled" in lost.err
+    assert f"domain/web stays on {pair.here}" in lost.err
+    assert pair.states == ("running", "")
+    assert pair.migrate().code == 0
 
 
 KILLED = """

@@ -12,7 +12,7 @@ import click
 from kvmstate.cli.formats import format_option, telling
 from kvmstate.cli.session import lock_option
 from kvmstate.cli.vm.options import machine_options
-from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, UsageError
+from kvmstate.errors import HostError, KvmstateError, UsageError
 from kvmstate.views.formats import Format
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def migrate(
     from kvmstate.cli.session import UNNAMED, writing
     from kvmstate.cli.snapshot.options import Progress, say
     from kvmstate.host.migrations import Way
-    from kvmstate.migration.move import Move, settled
+    from kvmstate.migration.move import Move, passes, settled
 
     name = name.removeprefix("domain/")
     asked = inputs((folder,), env)
@@ -91,7 +91,7 @@ def migrate(
     # what is recorded in the end waits for others, rather than not being recorded
     writes, told = writing(max(lock_timeout, 60), False), Progress()
     hosts = partial(moving, connect or project.connection, destination, project.name, name, writes, project.claim())
-    lost: ConnectionFailed | None = None
+    lost: HostError | None = None
     with telling(fmt) as tell:
         with hosts() as sides:
             move = Move(
@@ -111,13 +111,17 @@ def migrate(
                 return 1 if faults else 0
             try:
                 moved = move.undo() if undo else move.run()
-            except ConnectionFailed as error:
+            except HostError as error:
+                if not passes(error):
+                    raise
                 lost = error
         if lost:
             # the connections are closed by now
             moved = settled(move, lost, hosts)
             if moved.stays and not undo:
-                raise HostError(f"{move.id} stays on {facts['source']}: a host was lost", "run the same command again")
+                raise HostError(
+                    f"{move.id} stays on {facts['source']}: the move was cut off", "run the same command again"
+                )
         facts["moved"] = not moved.stays
         if moved.stays:
             tell(f"{move.id} stays on {facts['source']}", **facts)
