@@ -49,10 +49,11 @@ _TABLES = 1 << 20
 BASE = "<volume><name/><capacity unit='bytes'>0</capacity></volume>"
 # How an image that is there was made is nothing that its manifest need say
 AS_MADE = ("compat", "cluster_size", "lazy_refcounts", "extended_l2", "nocow", "permissions")
-# What a guest changes by reading and writing, and what libvirt tells of an image only after it has looked at its pool
+# What a guest changes by reading and writing, and what libvirt tells of an image only after it has looked at its pool.
+# libvirt gives each element a line; to look for these first is four times as quick
 VOLATILE = re.compile(
-    r"\s*(?:<(timestamps|allocation|physical|clusterSize|compat|features)\b[^>]*(?:/>|(?<!/)>.*?</\1>)|"
-    r"<secret type='passphrase'[^>]*/>)",
+    r"\n *<(?:(timestamps|allocation|physical|clusterSize|compat|features)\b[^>]*(?:/>|(?<!/)>.*?</\1>)|"
+    r"secret type='passphrase'[^>]*/>)",
     re.DOTALL,
 )
 
