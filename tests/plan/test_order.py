@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from scene import change, host, id_, inventory, resource, seen
 
@@ -69,6 +71,26 @@ def test_who_lets_go_of_something_does_so_before_it_is_replaced() -> None:
     deletes = order(changes | {WEB.id: change("domain/web", Action.DELETE)}, {NET.id: NET}, inventory(WEB, NET))
     assert deletes[1].needs == {WEB.id}
     assert ordered(replaced | {"domain/web": Action.UPDATE}, (WEB, NET), (WEB, NET)) == ["network/lan", "domain/web"]
+
+
+def test_a_seed_is_made_again_after_the_disks_that_boot_with_it() -> None:
+    said = {"pool": "images", "format": "iso", "content": {"seed": {"metaData": "{}"}}}
+    made = {
+        "volume/images/a-seed.iso": resource("volume/images/a-seed.iso", **said),
+        "volume/images/web-root": resource("volume/images/web-root", capacity="1MiB"),
+        "volume/images/zeta": resource("volume/images/zeta", capacity="1MiB"),
+    }
+    by = {"a-seed.iso": "domain/web", "web-root": "domain/web", "zeta": "domain/other"}
+    desired = [
+        replace(each, origin=replace(each.origin, by=by[each.metadata.name.rpartition("/")[2]]))
+        for each in made.values()
+    ]
+    changes = {each.id: change(str(each.id), Action.REPLACE, desired=each) for each in desired}
+    found = {str(c.id): {*map(str, c.needs)} for c in order(changes, {r.id: r for r in desired}, inventory(*desired))}
+    # else the next run would not see, after a kill between them, that the disk is of another seed
+    assert {address: needs for address, needs in found.items() if needs} == {
+        "volume/images/a-seed.iso": {"volume/images/web-root"}
+    }
 
 
 def test_machines_that_exchange_what_is_replaced_are_no_circle() -> None:
