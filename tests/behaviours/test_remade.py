@@ -159,9 +159,11 @@ def test_what_an_ignored_edit_said_is_not_what_the_seed_holds(project: Project, 
     assert b'local-hostname": "three"' in seed.read_bytes()
 
 
-def test_a_template_that_says_another_seed_makes_nothing_again(project: Project) -> None:
+def test_a_template_that_says_another_seed_makes_nothing_again(
+    project: Project, connection: libvirt.virConnect
+) -> None:
     def of(host: str) -> list[dict[str, Any]]:
-        told = {"hostname": host, "onChange": "replace"}
+        told = {"hostname": host, "onChange": "replace", "userData": {"password": "secret"}}
         root = {"name": "root", "create": {"lifecycle": ALLOW}}
         defaults = {"memory": "32MiB", "cloudInit": told}
         clone = resource("VirtualMachine", "web", {"restart": "now"}, template="tiny", state="stopped", disks=[root])
@@ -170,3 +172,8 @@ def test_a_template_that_says_another_seed_makes_nothing_again(project: Project)
     project.converge(*of("one"))
     project.write(*of("two"))
     assert project.todo() == {}, project.plan()
+    # nor does a clone that is made again get another one: the record has hashes of what it says
+    seed = project.path("images/web-cloud-init.iso").read_bytes()
+    connection.lookupByName("web").undefine()
+    project.converge()
+    assert project.path("images/web-cloud-init.iso").read_bytes() == seed
