@@ -16,6 +16,8 @@ from urllib.parse import quote
 from kvmstate.errors import SandboxError
 
 SCRIPT = Path(__file__).with_name("host.sh")
+# In a host's folder: where its pid means something
+WHERE = "where"
 
 # 108 bytes are the limit of a unix socket's path; the folder and the socket's own name take up to 65
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?", re.IGNORECASE)
@@ -82,6 +84,8 @@ def read(directory: Path) -> Sandbox | None:
         pid, started = map(int, (directory / "pid").read_text().split())
     except (OSError, ValueError):
         return None
+    if _is_elsewhere(directory):
+        return None
     sandbox = Sandbox(directory.name, directory, pid, started)
     return sandbox if sandbox.is_running else None
 
@@ -100,10 +104,27 @@ def locked() -> Iterator[None]:
         yield
 
 
+def where() -> str:
+    """This boot of this machine, and the pid namespace in it: /var/tmp may be a container's as well."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def _is_elsewhere(directory: Path) -> bool:
+    """Whether it may be of a host that runs, whose pid is another process' here, or none's."""
+    try:
+        said = (directory / WHERE).read_text()
+    except OSError:
+        return False
+    return said != where() and said.split()[:1] == where().split()[:1]
+
+
 def sweep() -> list[Sandbox]:
     """Remove the folders of dead hosts; return the living. The caller holds the lock."""
     alive = []
     for directory in sorted(path for path in base().iterdir() if path.is_dir()):
+        if _is_elsewhere(directory):
+            continue
         if sandbox := read(directory):
             alive.append(sandbox)
         else:

@@ -53,7 +53,13 @@ def launch(
                 f"the sandbox {name!r} is running already",
                 f"use it: kvmstate sandbox uri {name}; or end it: kvmstate sandbox stop {name}",
             )
-        (directory / "log").mkdir(parents=True)
+        try:
+            (directory / "log").mkdir(parents=True)
+        except FileExistsError:
+            raise SandboxError(
+                f"a sandbox {name!r} was started in another container of this machine", "choose another name"
+            ) from None
+        (directory / folder.WHERE).write_text(folder.where())
         (directory / TREE).write_text(str(tree or ""))
         for other in others:
             _share_capabilities(other.directory, directory)

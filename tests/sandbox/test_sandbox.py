@@ -177,6 +177,17 @@ def test_what_a_dead_host_left_is_swept_up() -> None:
     assert not host.directory.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a pid namespace")
+def test_what_runs_in_another_pid_namespace_is_left_alone(one: sandbox.Sandbox) -> None:
+    code = "from kvmstate.sandbox import *; print([host.name for host in running()]); start('{}')"
+    words = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code.format(one.name)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n"
+    assert "was started in another container of this machine" in done.stderr
+    assert one.directory.exists()
+    assert one in sandbox.running()
+
+
 def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(needs, "PATH", "/nowhere")
     with pytest.raises(sandbox.SandboxError, match="libvirtd") as caught:
