@@ -13,7 +13,7 @@ from typing import Any
 import libvirt
 import pytest
 import yaml
-from harness import Project, idle, kvmstate, resource, until, wipe
+from harness import Project, idle, kvmstate, resource, wipe
 from lab_host import Lab
 
 from kvmstate.model.pool_types import TYPES as POOL_TYPES
@@ -158,7 +158,8 @@ class Journey:
         self.apply(
             booted=idle("booted", disks=[{"name": "root", **disk}], serials=[{"port": 0, "log": LOG}], machine="pc")
         )
-        until(lambda: "lab: booted" in self.lab.run(f"cat {LOG}", check=False), "the machine boots", 600)
+        # waited for in there: each question from here takes what the machine needs to boot
+        self.lab.run(f"timeout 600 sh -c 'until grep -qs \"lab: booted\" {LOG}; do sleep 0.5; done'", timeout=660)
 
     def snapshot(self) -> None:
         for command in ("create --name one booted", "delete booted one --auto-approve"):
