@@ -28,6 +28,15 @@ class Lab:
         assert done.returncode == 0 or not check, f"{command}: {said}"
         return said
 
+    def blank(self, *devices: str) -> None:
+        """Have zeros where kvmstate looks for what is on a device: tools that take something off leave more there."""
+        zeros = "dd if=/dev/zero bs=1M count=1 conv=fsync of="
+        for device in devices:
+            last = f"$(($(blockdev --getsize64 {device}) / {1 << 20} - 1))"
+            self.run(
+                f"{zeros}{device} && {zeros}{device} seek={last} && blockdev --rereadpt {device} && udevadm settle"
+            )
+
     def put(self, path: str, content: bytes) -> None:
         """Write a file in the lab."""
         subprocess.run([*ssh.words(self.uri), f"cat >{path}"], input=content, check=True, timeout=120)

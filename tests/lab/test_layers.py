@@ -26,6 +26,7 @@ def test_a_layer_in_a_folder_lies_on_a_logical_volume(lab: Lab, lab_project: Pro
     layer = volume("layer.qcow2", "layers", backing="group/base")
     machine = idle("layered", disks=[{"name": "root", "volume": "layers/layer.qcow2"}])
     try:
+        lab.blank("/dev/sdb")
         lab_project.converge(FOLDER, GROUP, base, layer, machine)
         at = "/srv/lab/layers/layer.qcow2"
         told = lab.run(f"qemu-img info -U {at}")
@@ -45,3 +46,4 @@ def test_a_layer_in_a_folder_lies_on_a_logical_volume(lab: Lab, lab_project: Pro
     finally:
         lab_project.kvmstate("destroy", "--auto-approve")
         lab.run("vgremove --force layered; pvremove /dev/sdb", check=False)
+        lab.blank("/dev/sdb")

@@ -19,13 +19,9 @@ BEFORE = {
     "gluster": "truncate -s 8M /srv/gluster/web-1",
     "zfs": "modprobe zfs && zpool create -f tank /dev/sde",
 }
-AFTER = {
-    "fs": "wipefs -a /dev/sdb",
-    "logical": "vgremove --force vg0; pvremove /dev/sdc",
-    "disk": "wipefs -a /dev/sdd",
-    "rbd": "rbd rm web-1",
-    "zfs": "zpool destroy -f tank; wipefs -a /dev/sde",
-}
+AFTER = {"logical": "vgremove --force vg0; pvremove /dev/sdc", "rbd": "rbd rm web-1", "zfs": "zpool destroy -f tank"}
+# what is blank before and after
+DEVICE = {"fs": "/dev/sdb", "logical": "/dev/sdc", "disk": "/dev/sdd", "zfs": "/dev/sde"}
 # their volumes are seen once the pool is there
 LATER = ("iscsi", "scsi", "mpath")
 
@@ -38,7 +34,9 @@ def test_an_example_converges(lab: Lab, lab_project: Project, tmp_path: Path, na
     (key := tmp_path / "key").write_text(lab.run("cat /srv/ceph/libvirt.key"))
     options = (f"--secret=ceph-key=file:{key}",) if name == "rbd" else ()
     (lab_project.folder / "manifests.yaml").write_text(EXAMPLES[name].read_text())
+    devices = [DEVICE[name]] if name in DEVICE else []
     try:
+        lab.blank(*devices)
         if name in LATER:
             first = lab_project.apply()
             assert "is not active" in first.out, first
@@ -46,6 +44,7 @@ def test_an_example_converges(lab: Lab, lab_project: Project, tmp_path: Path, na
     finally:
         lab_project.kvmstate("destroy", "--auto-approve", *options)
         lab.run(AFTER.get(name, "true"), check=False)
+        lab.blank(*devices)
 
 
 def test_each_type_has_an_example_and_a_page_with_it() -> None:

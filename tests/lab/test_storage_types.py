@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ class Journey:
         self.lab.put(IMAGE, SECTOR.ljust(MIB, b"\0"))
         (self.project.folder / "boot.img").write_bytes(SECTOR.ljust(MIB, b"\0"))
         for step in STEPS:
-            before, began = dict(self.documents), time.monotonic()
+            before, began = copy.deepcopy(self.documents), time.monotonic()
             try:
                 if quoted := self.said.get("cannot", {}).get(step):
                     self.refused(step, quoted)
@@ -229,7 +230,8 @@ class Journey:
             "grow": {"one": self.volume(self.names[0], capacity="16MiB")},
             "clone": {"copy": self.volume(self.names[2], content={"volume": f"store/{self.name}"})},
             "link": {"layer": self.volume(self.names[3], format="qcow2", backing=f"store/{self.name}")},
-            "delete": {"found": None},
+            # the machine on it would be why
+            "delete": {"found": None, "booted": None},
         }[step]
         bare = {
             "create": f"vol-create-as store {self.names[0]} 8M",
@@ -281,12 +283,15 @@ def journey(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.T
         made.documents["secret"] = resource(
             "Secret", "ceph", usage=said["secret"]["usage"], value={"from": "key", "encoding": "base64"}
         )
+    devices = [said["device"]] if "device" in said else []
     try:
+        lab.blank(*devices)
         made.go()
         yield made
     finally:
         wipe(lab.uri)
         lab.run(said.get("after", "true"), check=False)
+        lab.blank(*devices)
 
 
 @pytest.mark.timeout(1800)
