@@ -18,6 +18,7 @@ from kvmstate.xmlbind.codecs import ON_OFF, YES_NO, present, same_case, same_fla
 # IFNAMSIZ of Linux, without the byte that ends it
 LONGEST = 15
 NAME = r"^[^\s/:]+$"
+Path = tuple[str | int, ...]
 _SECONDS = Scalar(float, lambda value: f"{value:g}")
 _PARTS = {"bridge": "bridge", "vlan": "vlan", "bond": "bond"}
 
@@ -169,29 +170,45 @@ class HostInterfaceSpec(Spec):
     @property
     def ports(self) -> list[str]:
         """The devices that are taken for it, those of its ports included."""
-        direct: list[Port | BondPort] = [
-            *(self.bridge.ports if self.bridge else ()),
-            *(self.bond.ports if self.bond else ()),
-        ]
-        inner = [each for port in direct if isinstance(port, Port) and port.bond for each in port.bond.ports]
-        return [each.name for each in (*direct, *inner)]
+        return [name for _, name, _ in self._taken()]
+
+    def _taken(self) -> Iterator[tuple[Path, str, Port | BondPort]]:
+        """Where each port is written, what it is called, and what is said of it."""
+        yield from _ports(("bridge",), self.bridge)
+        yield from _ports(("bond",), self.bond)
 
     def claims(self) -> Iterator[Claim]:
-        for part in ("bridge", "bond"):
-            for index, port in enumerate(getattr(getattr(self, part), "ports", ())):
-                yield Claim((part, "ports", index, "name"), "the port", port.name)
-        if self.vlan:
-            yield Claim(("vlan", "tag"), "the VLAN", f"{self.vlan.interface}.{self.vlan.tag}")
+        vlans: list[tuple[Path, Vlan | None]] = [(("vlan",), self.vlan)]
+        for path, name, port in self._taken():
+            yield Claim((*path, "name"), "the port", name)
+            vlans.append(((*path, "vlan"), port.vlan if isinstance(port, Port) else None))
+        for path, vlan in vlans:
+            if vlan:
+                yield Claim((*path, "tag"), "the VLAN", f"{vlan.interface}.{vlan.tag}")
         for family in ("ipv4", "ipv6"):
             for index, each in enumerate(getattr(getattr(self, family), "addresses", ())):
                 yield Claim((family, "addresses", index), "the address", str(ipaddress.ip_interface(each).ip))
 
     def faults(self) -> Iterable[Fault]:
         yield from _misplaced(self, (), self.type)
+        seen: dict[str, Path] = {}
+        for path, name, _ in self._taken():
+            # of one list the key tells
+            if seen.setdefault(name, path)[:-1] != path[:-1]:
+                yield Fault((*path, "name"), f"{name} is a port of this interface already", "name it once")
         for family in ("ipv4", "ipv6") if self.remainder is None else ():
             yield from _unreached(family, getattr(self, family))
         for index, port in enumerate(self.bridge.ports if self.bridge else ()):
             yield from _misplaced(port, ("bridge", "ports", index), port.type or "ethernet")
+
+
+def _ports(at: Path, of: Bridge | Bond | None) -> Iterator[tuple[Path, str, Port | BondPort]]:
+    ports: list[Port | BondPort] = [*of.ports] if of else []
+    for index, port in enumerate(ports):
+        path = (*at, "ports", index)
+        yield path, port.name, port
+        if isinstance(port, Port):
+            yield from _ports((*path, "bond"), port.bond)
 
 
 def _misplaced(said: HostInterfaceSpec | Port, at: tuple[str | int, ...], type_: str) -> Iterator[Fault]:
