@@ -50,6 +50,22 @@ def bridge(xml: str) -> str:
     return node.get("name", "") if node is not None else ""
 
 
+def vlan_given(domain: Domain, device: etree._Element) -> etree._Element | None:
+    """The VLANs of an interface that says none itself: those of its port group, or of its network."""
+    source = _source(device)
+    if (name := source.get("network")) is None:
+        return None
+    root = document(networks.xml(networks.find(domain.raw.connect(), name), inactive=False))
+    group = source.get("portgroup")
+    groups = [
+        each
+        for each in root.iterfind("portgroup")
+        if (each.get("name") == group if group else each.get("default") == "yes")
+    ]
+    found = [vlan for each in (*groups, root) if (vlan := each.find("vlan")) is not None]
+    return found[0] if found else None
+
+
 class Running:
     """The interfaces of all running machines, own and foreign, as of the first question."""
 

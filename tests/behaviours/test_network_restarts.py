@@ -291,6 +291,11 @@ def test_a_network_of_the_hosts_own_bridge_restarts_without_touching_anybody(
         assert "plugged" not in project.plan().out
         project.converge()
         assert len(in_bridge(project, "kvhost0")) == 1
+        # nor does another one that is made over it
+        second = resource("Network", "second", forward={"mode": "bridge"}, bridge={"name": "kvhost0"})
+        project.write(direct, machine, second)
+        assert "plugged" not in project.plan().out
+        project.converge()
         project.write()
         project.kvmstate("destroy", "--auto-approve")
     finally:

@@ -11,6 +11,7 @@ from kvmstate.errors import ConnectionFailed, HostError, NotFound, Reverted
 from kvmstate.host import Host, networks, plugs
 from kvmstate.host.objects import Network
 from kvmstate.kind import Context, Scene, references
+from kvmstate.kinds.network.rules import ROUTED
 from kvmstate.kinds.network.taken import Taken
 from kvmstate.model.change import Action, Change
 from kvmstate.model.resource import ResourceId
@@ -90,7 +91,8 @@ def judged(change: Change, host: Host, running: plugs.Running, begun: bool, uses
                 "is not of this project",
                 hint="rename it there at the same time by hand, or keep the old name",
             )
-    if seen and not plugs.makes_bridge(seen.active_xml or seen.xml):
+    forward = change.spec.forward
+    if not (plugs.makes_bridge(seen.active_xml or seen.xml) if seen else forward is None or forward.mode in ROUTED):
         return change
     if change.running and change.spec.active and not change.restarts:
         # where it is not known to agree, a run may have been cut off between its start and the last machine

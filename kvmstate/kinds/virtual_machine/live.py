@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from lxml import etree
 
 from kvmstate.errors import HostError, NotLive
-from kvmstate.host import Host, domains, tuning
+from kvmstate.host import Host, domains, plugs, tuning
 from kvmstate.host.objects import Domain
 from kvmstate.kind.steps import Step, simple
 from kvmstate.kinds.virtual_machine import tuned
@@ -130,7 +130,7 @@ def _update(domain: Domain, fields: Fields) -> None:
     wanted = _device(domains.xml(domain, secure=True), path)
     assert running is not None
     assert wanted is not None
-    section = DEVICES[path[0]][1]
+    section, tagged = DEVICES[path[0]][1], running.find("vlan") is not None
     chosen = [(at, found) for at in map(parse_path, section.chosen) if (found := at.find(running)) is not None]
     for place in {*section.swaps, *(name for f in fields for name in _said(section, f.path[len(_place(path)) :]))}:
         if place.startswith("@"):
@@ -149,6 +149,12 @@ def _update(domain: Domain, fields: Fields) -> None:
         running.set("type", kind)
     for leftover in running.findall("backingStore"):
         running.remove(leftover)
+    if tagged and running.find("vlan") is None and (vlan := plugs.vlan_given(domain, running)) is not None:
+        # libvirt 9.0 would take all VLANs off the port, which is in every one then: with those that it is to have, it
+        # sees no difference any more
+        running.append(vlan)
+        domains.update_device(domain, to_text(running))
+        running.remove(vlan)
     domains.update_device(domain, to_text(running))
 
 
