@@ -19,6 +19,7 @@ from kvmstate.host.connection import Host
 from kvmstate.host.faults import faults
 from kvmstate.host.objects import Domain
 from kvmstate.xmlbind import document, to_text
+from kvmstate.xmlbind.path import parse_path
 
 # Of all others the bridge is the host's own, or there is none: they stay as they are when their network restarts.
 _MAKES_BRIDGE = (None, "nat", "route", "open")
@@ -173,7 +174,7 @@ def plug_in(host: Host, name: str, plugs: Iterable[Plug]) -> None:
     with networks.way(host.connection, name) as way:
         out = [(domain, plug) for domain, plug in running if update(domain, _over(plug, way))]
     for domain, plug in out:
-        update(domain, _followed(plug, name, to, exist))
+        update(domain, _followed(plug, name, to, exist, _own_port(domain, plug)))
     if failed:
         told = "; ".join(f"{machine}: {error.message}" for machine, error in failed.items())
         raise HostError(
@@ -195,8 +196,18 @@ def _over(plug: Plug, way: str) -> etree._Element:
     return node
 
 
-def _followed(plug: Plug, name: str, to: str, exist: Collection[str]) -> etree._Element:
-    """The interface as it is to be: what it was plugged into may have another name by now."""
+def _own_port(domain: Domain, plug: Plug) -> etree._Element | None:
+    """What an interface says itself of its port; what runs shows that of its network, as it was, as well."""
+    mac = parse_path("mac/@address").text(document(plug.device))
+    for node in document(domains.xml(domain)).iterfind("devices/interface"):
+        if parse_path("mac/@address").text(node) == mac:
+            return node.find("port")
+    return None
+
+
+def _followed(plug: Plug, name: str, to: str, exist: Collection[str], port: etree._Element | None) -> etree._Element:
+    """The interface as it is to be: what it was plugged into may have another name by now, and says of its port what
+    it says now."""
     node = document(plug.device)
     source = _source(node)
     if source.get("network") is None:
@@ -204,6 +215,10 @@ def _followed(plug: Plug, name: str, to: str, exist: Collection[str]) -> etree._
         return node
     # of a network with the host's bridge libvirt shows that of what runs
     node.set("type", "network")
+    for old in node.findall("port"):
+        node.remove(old)
+    if port is not None:
+        node.append(port)
     for known in ("portid", "bridge"):
         source.attrib.pop(known, "")
     if source.get("network") not in exist:

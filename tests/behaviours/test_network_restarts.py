@@ -278,6 +278,26 @@ def test_stopping_a_network_that_machines_run_on_wants_to_be_meant(
     assert len(in_bridge(project)) == 2
 
 
+def test_ports_are_isolated_as_their_network_says_after_its_restart(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    def isolated() -> list[str]:
+        said = project.host.directory / "isolated"
+        ports = " ".join(nic.find("target").get("dev") for nic in interfaces(connection, "own"))
+        inside(project.host, f"for n in {ports}; do cat /sys/class/net/$n/brport/isolated; done >{said}")
+        return said.read_text().split()
+
+    machine = idle(
+        "own", interfaces=[{"name": "a", "network": "lan"}, {"name": "b", "network": "lan", "isolated": True}]
+    )
+    project.converge(lan(NOW), machine)
+    assert isolated() == ["0", "1"]
+    project.converge(lan(NOW, isolated=True), machine)
+    assert isolated() == ["1", "1"]
+    project.converge(lan(NOW), machine)
+    assert isolated() == ["0", "1"]
+
+
 def test_a_network_of_the_hosts_own_bridge_restarts_without_touching_anybody(
     project: Project, connection: libvirt.virConnect
 ) -> None:
