@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bonds import NOW, bond_lives
 from harness import Project, kvmstate, resource
 from lab_host import Lab
 
-NOW = {"restart": "now"}
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -68,6 +68,12 @@ def test_one_that_does_not_come_up_leaves_all_as_it_was(project: Project, manage
     assert "192.0.2.10/24" in managed.run("ip -br addr show kvbr0")
     project.converge(bridge("kvp1"))
     assert project.kvmstate("destroy", "--auto-approve").code == 0
+
+
+def test_a_bond_comes_changes_fails_and_goes(project: Project, managed: Lab) -> None:
+    failed = bond_lives(project, managed, "nmcli connection modify kvbond0 +bond.options miimon=300")
+    assert "NetworkManager has gone back to what there was before" in failed.err
+    assert "kvbond0" not in managed.run("nmcli -t -f NAME connection")
 
 
 def test_what_cuts_its_own_connection_is_taken_back(project: Project, managed: Lab, tmp_path: Path) -> None:
