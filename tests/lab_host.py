@@ -33,9 +33,9 @@ class Lab:
         zeros = "dd if=/dev/zero bs=1M count=1 conv=fsync of="
         for device in devices:
             last = f"$(($(blockdev --getsize64 {device}) / {1 << 20} - 1))"
-            self.run(
-                f"{zeros}{device} && {zeros}{device} seek={last} && blockdev --rereadpt {device} && udevadm settle"
-            )
+            self.run(f"{zeros}{device} && {zeros}{device} seek={last}")
+            # udev looks at what was written to, which is busy meanwhile
+            self.run(f"udevadm settle && blockdev --rereadpt {device} && udevadm settle")
 
     def put(self, path: str, content: bytes) -> None:
         """Write a file in the lab."""

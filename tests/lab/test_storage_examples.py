@@ -16,6 +16,8 @@ PAGES = ROOT / "docs" / "storage"
 EXAMPLES = {name: file for name in TYPES if (file := FOLDER / f"{name}.yaml").exists()}
 # what is to be on the host already, and what is left of it
 BEFORE = {
+    # a record of the same server under another name is logged in to as well, which fails
+    "iscsi": "iscsiadm -m node -u; iscsiadm -m node -o delete; true",
     "gluster": "truncate -s 8M /srv/gluster/web-1",
     "zfs": "modprobe zfs && zpool create -f tank /dev/sde",
 }
