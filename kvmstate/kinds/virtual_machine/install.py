@@ -186,9 +186,13 @@ def steps(change: Change, at: Context, find: Callable[[], Domain]) -> tuple[list
     todo: list[Step] = []
     if seen and installation.runs(seen.saved_xml):
         todo.append(simple("start its installer from its saved memory", lambda: domains.start(find())))
+    elif seen and installation.runs(seen.active_xml):
+        if stage is Stage.TO_START:
+            # a run was cut off right after it had started it
+            todo.append(simple("note that its installer runs", lambda: installation.note(find(), Stage.STARTED)))
     elif stage is Stage.TO_START and install and _is_free(spec, at):
         todo.append(simple(f"start its installer from {_medium(install)}", lambda: _start(find(), spec, at)))
-    elif not (seen and installation.runs(seen.active_xml)):
+    else:
         return [simple(_NOTE, lambda: installation.end(find()))], True
     if not host.patient:
         return todo, False
