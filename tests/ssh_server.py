@@ -13,6 +13,7 @@ from kvmstate.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[1]
 MAIN = "from kvmstate.cli import main; main()"
+# SHLVL: bash reads ~/.bashrc of who runs the tests for a command that comes by ssh, if it is not in another shell
 SSHD = """
 HostKey {0}/host
 AuthorizedKeysFile {0}/id.pub
@@ -21,6 +22,7 @@ UsePAM no
 PermitRootLogin yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
+SetEnv SHLVL=1
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from errno import ENOENT
-from typing import Any
+from typing import Any, TypeVar
 
 import libvirt
 from lxml import etree
@@ -25,10 +25,14 @@ ALGORITHMS = {
     name: getattr(libvirt, f"VIR_STORAGE_VOL_WIPE_ALG_{name.upper()}")
     for name in ("zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "random", "trim")
 }
+# How often QEMU is asked again, see `measured`
+_MEASURES = 9
 # A qcow2 image with any data has at least so many bytes
 FRESH = 4 * 65536
 # What <compat> calls the version of qcow2 that has bitmaps
 QCOW2_V3 = "1.1"
+
+T = TypeVar("T")
 
 
 def find(pool: Pool, name: str) -> Volume:
@@ -101,8 +105,25 @@ def create(pool: Pool, text: str, source: Volume | None = None, preallocated: bo
 
 
 def _made(pool: Pool, text: str, source: Volume | None, flags: int) -> Volume:
-    with faults():
-        return Volume(pool.raw.createXMLFrom(text, source.raw, flags) if source else pool.raw.createXML(text, flags))
+    def make() -> Volume:
+        with faults():
+            return Volume(
+                pool.raw.createXMLFrom(text, source.raw, flags) if source else pool.raw.createXML(text, flags)
+            )
+
+    return measured(make)
+
+
+def measured(encrypt: Callable[[], T]) -> T:
+    """QEMU measures how long this processor makes a key of a passphrase, and some versions give up by chance, before
+    anything is made: tried again then. Raises HostError."""
+    for _ in range(_MEASURES):
+        try:
+            return encrypt()
+        except HostError as error:
+            if "accurate CPU usage" not in error.message:
+                raise
+    return encrypt()
 
 
 def resize(volume: Volume, capacity: int, permit: Permit, shrinks: bool = False) -> None:

@@ -11,6 +11,9 @@ import pytest
 from harness import Project, idle, kvmstate, pool, resource
 from lxml import etree
 
+from kvmstate.host import volumes
+from kvmstate.host.objects import Pool
+
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_encryption")]
 
 PHRASE = "correct-horse"
@@ -112,10 +115,11 @@ def test_one_that_others_made_is_taken_over_with_its_secret(
     secret.setValue(PHRASE.encode())
     how = "<encryption format='luks'><secret type='passphrase' usage='theirs'/></encryption>"
     images = connection.storagePoolLookupByName("images")
-    made = images.createXML(
+    text = (
         "<volume><name>theirs</name><capacity>1048576</capacity><allocation>0</allocation>"
         f"<target><format type='raw'/>{how}</target></volume>"
     )
+    made = volumes.create(Pool(images), text).raw
     connection.defineXML(
         "<domain type='qemu'><name>web</name><memory unit='MiB'>32</memory><os><type>hvm</type></os><devices>"
         f"<disk type='file'><driver name='qemu' type='raw'/><source file='{made.path()}'>{how}</source>"

@@ -337,8 +337,9 @@ def test_an_image_is_built_on_a_host_that_has_the_tools(
 ) -> None:
     server, bin_ = Server(project.host, tmp_path), tmp_path / "bin"
     bin_.mkdir()
-    with (tmp_path / "sshd_config").open("a") as file:
-        file.write(f"SetEnv PATH={bin_}:/usr/bin:/bin\n")
+    config = tmp_path / "sshd_config"
+    # the first line of that word counts
+    config.write_text(config.read_text().replace("SetEnv ", f"SetEnv PATH={bin_}:/usr/bin:/bin "))
     # whatever this machine, which is the host, has
     installed = shutil.which("virt-sysprep")
     monkeypatch.setattr(guestfs.shutil, "which", lambda name: None)

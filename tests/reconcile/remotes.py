@@ -16,6 +16,7 @@ from typing import Any
 
 from harness import until
 
+# SHLVL: bash reads ~/.bashrc of who runs the tests for a command that comes by ssh, if it is not in another shell
 SSHD = """
 HostKey {folder}/host
 AuthorizedKeysFile {folder}/id.pub
@@ -26,6 +27,7 @@ UsePAM no
 PermitRootLogin yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
+SetEnv SHLVL=1
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from kvmstate.errors import HostError, NotFound
 from kvmstate.host import Host, domains, managed_secrets
-from kvmstate.host.volumes import QCOW2_V3
+from kvmstate.host.volumes import QCOW2_V3, measured
 from kvmstate.kind.secrets import usage_of
 from kvmstate.kind.steps import Progress
 from kvmstate.kinds.volume import convert, scratch
@@ -62,7 +62,8 @@ def encrypted(
         with _hidden(phrase) as number:
             key = ("--object", f"secret,id=k,file=/proc/self/fd/{number}")
             numbers = image.fileno(), number
-            convert.run(["create", "-q", "-f", made, *key, "-o", options, str(path), f"{capacity:d}"], numbers)
+            create = ["create", "-q", "-f", made, *key, "-o", options, str(path), f"{capacity:d}"]
+            measured(lambda: convert.run(create, numbers))
             source = convert.words(image, format_)
             target = ("--target-image-opts", source, f"{opened},file.driver=file,file.filename={at}")
             convert.run(
