@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from errno import ENOENT
+from functools import partial
 from typing import Any, TypeVar
 
 import libvirt
@@ -94,24 +95,20 @@ def create(pool: Pool, text: str, source: Volume | None = None, preallocated: bo
     deleted meanwhile. Of a qcow2 image the tables are `preallocated`, and all of it where it is allocated as a whole.
     Raises HostError when a volume or file of this name exists, whoever made it."""
     flags = libvirt.VIR_STORAGE_VOL_CREATE_PREALLOC_METADATA if preallocated else 0
+    make = partial(_made, pool, text, source, flags)
     try:
-        return _made(pool, text, source, flags)
+        return measured(make)
     except HostError as error:
         if error.code != libvirt.VIR_ERR_STORAGE_VOL_EXIST:
             raise
     # libvirt remembers it, but the file may have been deleted behind its back
     pools.refresh(pool)
-    return _made(pool, text, source, flags)
+    return measured(make)
 
 
 def _made(pool: Pool, text: str, source: Volume | None, flags: int) -> Volume:
-    def make() -> Volume:
-        with faults():
-            return Volume(
-                pool.raw.createXMLFrom(text, source.raw, flags) if source else pool.raw.createXML(text, flags)
-            )
-
-    return measured(make)
+    with faults():
+        return Volume(pool.raw.createXMLFrom(text, source.raw, flags) if source else pool.raw.createXML(text, flags))
 
 
 def measured(encrypt: Callable[[], T]) -> T:
