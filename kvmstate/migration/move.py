@@ -39,6 +39,10 @@ _LOOK = 0.1
 _FORGOTTEN = 10.0
 _SETTLES = 30.0
 _TAKEN_UP = 120.0
+_RESTART = (
+    "run the same command again; if it ends so once more, restart libvirtd (or virtqemud) on {} first: running guests "
+    "survive that"
+)
 
 
 @dataclass(frozen=True)
@@ -443,8 +447,12 @@ def settled(move: Move, lost: HostError, hosts: Callable[[], AbstractContextMana
         except HostError as error:
             if not passes(error):
                 raise
-            if time.monotonic() - since > (_SETTLES if isinstance(error, ConnectionFailed) else _TAKEN_UP):
-                raise lost from error
+            if isinstance(error, ConnectionFailed):
+                if time.monotonic() - since > _SETTLES:
+                    raise lost from error
+            elif time.monotonic() - since > _TAKEN_UP:
+                # seen of 11.3, which keeps the job of a move that comes in and has ended
+                raise HostError(lost.message, _RESTART.format(move.target.host.uri), error.code) from error
         time.sleep(_LOOK)
 
 
