@@ -254,7 +254,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         if source and spec.encryption:
             # what is uploaded is encrypted as a whole
             parse_path("target/encryption").remove(node)
-        if spec.format == "iso":
+        if spec.content and spec.format == "iso":
             # else libvirt has qemu-img make it, which writes a block: it would not look as if nobody had written to it
             parse_path("target/format/@type").set(node, "raw")
         # the plan could not tell, where the pool has been made since
