@@ -25,6 +25,7 @@ from kvmstate import __version__
 from kvmstate.apply.keep import Keep, open_keep
 from kvmstate.errors import HostError, Locked
 from kvmstate.host import Host
+from kvmstate.model.machine import this_machine
 from kvmstate.model.untrusted import DAMAGE, expect, from_json
 
 # The claim of the daemon that acts for a project, see `kvmstate.reconcile.leader`
@@ -70,7 +71,7 @@ class Holder:
     def me(cls, command: str, now: float, lease: float, mode: str = "") -> Holder:
         """This process, for `lease` seconds."""
         pid = os.getpid()
-        return cls(myself(), _machine(), pid, _born(pid), command, __version__, now, now + lease, mode)
+        return cls(myself(), this_machine(), pid, _born(pid), command, __version__, now, now + lease, mode)
 
     @property
     def note(self) -> str:
@@ -84,7 +85,7 @@ class Holder:
     def is_me(self) -> bool:
         """Whether it is this process."""
         return bool(self.machine) and (self.machine, self.pid, self.born) == (
-            _machine(),
+            this_machine(),
             os.getpid(),
             _born(os.getpid()),
         )
@@ -97,7 +98,7 @@ class Holder:
         """Why it holds no longer, or an empty string."""
         if now >= self.until:
             return "its time is up"
-        if self.machine and self.machine == _machine() and _has_ended(self.pid, self.born):
+        if self.machine and self.machine == this_machine() and _has_ended(self.pid, self.born):
             return "its process is dead"
         return ""
 
@@ -195,7 +196,7 @@ class Lock:
     def _stays(self, found: tuple[str, Holder], told: Callable[[str], None]) -> bool:
         """Whether a lock that seems to be over is left as it is for longer than a living holder leaves it: on another
         machine, which may have another time, this is how to tell."""
-        if found[1].machine == _machine():
+        if found[1].machine == this_machine():
             return True
         told(f"the lock of {found[1]} seems to be left behind: watching it for {WATCH:g} s")
         self._pause(WATCH)
@@ -251,15 +252,6 @@ def _user() -> str:
     except (KeyError, OSError):
         # a container's user may have no name
         return str(os.getuid())
-
-
-def _machine() -> str:
-    """This boot of this machine, and the pid namespace in it; empty where /proc does not tell."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return ""
 
 
 def _born(pid: int) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kvmstate.errors import SandboxError
+from kvmstate.model.machine import this_machine
 
 SCRIPT = Path(__file__).with_name("host.sh")
 # In a host's folder: where its pid means something
@@ -104,30 +105,24 @@ def locked() -> Iterator[None]:
         yield
 
 
-def where() -> str:
-    """This boot of this machine, and the pid namespace in it: /var/tmp may be a container's as well."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
-
-
 def _is_elsewhere(directory: Path) -> bool:
-    """Whether it may be of a host that runs, whose pid is another process' here, or none's."""
+    """Whether it may be of a host that runs, whose pid is another process' here, or none's: /var/tmp may be a
+    container's as well."""
     try:
         said = (directory / WHERE).read_text()
     except OSError:
         return False
-    return said != where() and said.split()[:1] == where().split()[:1]
+    here = this_machine()
+    return said != here and said.partition("/")[0] == here.partition("/")[0]
 
 
 def sweep() -> list[Sandbox]:
     """Remove the folders of dead hosts; return the living. The caller holds the lock."""
     alive = []
     for directory in sorted(path for path in base().iterdir() if path.is_dir()):
-        if _is_elsewhere(directory):
-            continue
         if sandbox := read(directory):
             alive.append(sandbox)
-        else:
+        elif not _is_elsewhere(directory):
             remove(directory)
     return alive
 

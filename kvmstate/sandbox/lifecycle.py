@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kvmstate.errors import SandboxError
+from kvmstate.model.machine import this_machine
 from kvmstate.sandbox import folder, needs
 from kvmstate.sandbox.folder import Sandbox
 
@@ -59,7 +60,7 @@ def launch(
             raise SandboxError(
                 f"a sandbox {name!r} was started in another container of this machine", "choose another name"
             ) from None
-        (directory / folder.WHERE).write_text(folder.where())
+        (directory / folder.WHERE).write_text(this_machine())
         (directory / TREE).write_text(str(tree or ""))
         for other in others:
             _share_capabilities(other.directory, directory)
