@@ -447,10 +447,10 @@ def settled(move: Move, lost: HostError, hosts: Callable[[], AbstractContextMana
         except HostError as error:
             if not passes(error):
                 raise
-            if isinstance(error, ConnectionFailed):
-                if time.monotonic() - since > _SETTLES:
-                    raise lost from error
-            elif time.monotonic() - since > _TAKEN_UP:
+            waited, away = time.monotonic() - since, isinstance(error, ConnectionFailed)
+            if away and waited > _SETTLES:
+                raise lost from error
+            if not away and waited > _TAKEN_UP:
                 # seen of 11.3, which keeps the job of a move that comes in and has ended
                 raise HostError(lost.message, _RESTART.format(move.target.host.uri), error.code) from error
         time.sleep(_LOOK)
