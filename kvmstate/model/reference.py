@@ -35,6 +35,12 @@ class VolumeRef(Model):
         object.__setattr__(new, "__pydantic_private__", None)
         return new
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """One by what is known to be `pool/name`, as the ids of volumes are."""
+        pool, _, name = text.partition("/")
+        return cls.of(pool, name)
+
     def __str__(self) -> str:
         return f"{self.pool}/{self.name}"
 

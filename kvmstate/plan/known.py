@@ -25,7 +25,7 @@ def known(desired: Mapping[ResourceId, Resource], inventory: Inventory) -> dict[
     found: dict[VolumeRef | str, str | None] = {}
     for id_, resource in desired.items():
         if format_ := resource.spec.content_format():
-            found[_ref(id_.name)] = format_
+            found[VolumeRef.parse(id_.name)] = format_
         for use in resource.spec.images():
             found.setdefault(use.image)
     for id_, entry in inventory.entries.items():
@@ -60,15 +60,10 @@ def alarms(host: Host, changes: Iterable[Change]) -> Iterator[str]:
     """What people should know of raw volumes whose content has come to look like an image with a header."""
     for change in changes:
         kind = BY_WORD[change.id.kind]
-        if kind.holds_data and change.observed and host.known.get(_ref(change.id.name)) == "raw":
+        if kind.holds_data and change.observed and host.known.get(VolumeRef.parse(change.id.name)) == "raw":
             probed = _FORMAT.search(change.observed.xml)
             if probed and image_format(probed[1]) not in _RAW:
                 yield (
                     f"{change.id} was made as raw, and its content looks like {probed[1]} by now: its guest may have "
                     "written that to reach other files of the host. It is still used as raw; look into the guest"
                 )
-
-
-def _ref(name: str) -> VolumeRef:
-    pool, _, volume = name.partition("/")
-    return VolumeRef.of(pool, volume)

@@ -49,7 +49,7 @@ class Version:
 
     @property
     def bases(self) -> dict[str, VolumeRef]:
-        return {disk: _ref(id_) for disk, id_ in self.volumes.items()}
+        return {disk: VolumeRef.parse(id_.name) for disk, id_ in self.volumes.items()}
 
 
 def recorded(inventory: Inventory) -> dict[str, dict[int, Version]]:
@@ -244,7 +244,9 @@ def resolved(
             continue
         base = version.volumes[cloned.disk]
         name = f"{cloned.template}@{version.number}"
-        spec = resource.spec.clone_of(name, _ref(base), _place(host, id_, every), _place(host, base, every))
+        spec = resource.spec.clone_of(
+            name, VolumeRef.parse(base.name), _place(host, id_, every), _place(host, base, every)
+        )
         every[id_] = replace(resource, spec=spec)
     if problems:
         raise ManifestErrors(problems)
@@ -378,11 +380,6 @@ def _place(host: Host, id_: ResourceId, every: Mapping[ResourceId, Resource]) ->
     assert above
     declared = every[above].spec.keeps() if above in every else None
     return declared or host.lookup.files.type_of(above.name)
-
-
-def _ref(id_: ResourceId) -> VolumeRef:
-    pool, _, name = id_.name.partition("/")
-    return VolumeRef.of(pool, name)
 
 
 def _origin(template: Resource) -> Origin:

@@ -80,7 +80,7 @@ class Move:
     @property
     def volume(self) -> Volume:
         """The old one. Raises NotFound."""
-        return Original(self._host, _ref(self.old), None).volume
+        return Original(self._host, VolumeRef.parse(self.old.name), None).volume
 
     def look(self) -> None:
         """Ask once more, right before. Raises HostError."""
@@ -105,7 +105,7 @@ class Move:
         if running:
             made(volumes.create(pool, to_text(node)))
             return
-        original = Original(host, _ref(self.old), None)
+        original = Original(host, VolumeRef.parse(self.old.name), None)
         original.look()
         self._written = _written(original.volume)
         made(original.copied(pool, name, to_text(node), made, progress))
@@ -170,7 +170,7 @@ class Move:
             return []
 
     def _show(self, disk: etree._Element) -> None:
-        place = self._host.lookup.volume_source(_ref(self._new))
+        place = self._host.lookup.volume_source(VolumeRef.parse(self._new.name))
         disk_source.write(disk, place.type, place.path, self._change.spec.content_format())
 
 
@@ -189,11 +189,6 @@ def _copies_to(host: Host, domain: Domain, target: str, change: Change) -> bool:
             source = disk_source.read(mirror)
             return source is not None and is_one(host, source.path, own[1])
     return False
-
-
-def _ref(id_: ResourceId) -> VolumeRef:
-    pool, _, name = id_.name.partition("/")
-    return VolumeRef(pool=pool, name=name)
 
 
 def _written(volume: Volume) -> str:

@@ -418,8 +418,7 @@ def _format(remainder: str | None, said: str | None) -> str:
 
 def volume_images(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[VolumeRef | str, str | None]]:
     """The volume of this name, with the format that its spec says."""
-    pool, _, volume = name.partition("/")
-    yield VolumeRef.of(pool, volume), _format(spec.get("remainder"), spec.get("format"))
+    yield VolumeRef.parse(name), _format(spec.get("remainder"), spec.get("format"))
 
 
 FORM = Form(

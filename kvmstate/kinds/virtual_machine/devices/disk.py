@@ -77,7 +77,7 @@ def _read_volume(node: etree._Element, lookup: Lookup) -> VolumeRef | None:
     if source is None or lookup is None:
         return None
     if source.pool:
-        return VolumeRef.model_construct(pool=source.pool, name=source.volume)
+        return VolumeRef.of(source.pool, source.volume)
     return lookup.volume_at(source.path) if source.path else None
 
 
@@ -296,8 +296,7 @@ class Disk(Device):
         """The disk as one of the volume that it declares, and that."""
         assert self.create
         volume = self.create.declared(machine, self.name)
-        pool, _, name = volume.id.name.partition("/")
-        disk = self.model_copy(update={"volume": VolumeRef.of(pool, name), "create": None})
+        disk = self.model_copy(update={"volume": VolumeRef.parse(volume.id.name), "create": None})
         disk.model_fields_set.discard("create")
         return disk, volume
 
