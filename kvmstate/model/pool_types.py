@@ -57,7 +57,8 @@ class PoolType:
     volumes: Volumes
     can: Can
     formats: tuple[str, ...] = ()
-    unit: int = 512
+    # libvirt has qemu-img make images in whole KiB
+    unit: int = 1024
     identity: Identity = "key"
     sparse: bool = False
     makes_folder: bool = False

@@ -76,6 +76,11 @@ def test_an_iso_volume_that_is_imported_is_rebuilt(project: Project, connection:
     assert (plan := kvmstate("plan", folder, "--detailed-exitcode")).code == 0, plan
 
 
+@pytest.mark.parametrize("format", ["raw", "iso", "qcow2"])
+def test_a_capacity_that_is_rounded_up_is_the_same(format: str, project: Project) -> None:
+    project.converge(pool(), resource("Volume", "odd", pool="images", format=format, capacity="36872B"))
+
+
 def _iso() -> bytes:
     """As much of one as libvirt looks for: a primary volume descriptor."""
     return b"\0" * 0x8000 + b"\1CD001\1\0" + b"\0" * 0x1000
