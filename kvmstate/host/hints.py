@@ -22,6 +22,13 @@ HINTS = (
         '\'{{"execute": "blockdev-del", "arguments": {{"node-name": "{}"}}}}\'` takes it out, as its next stop does',
     ),
     (
+        # one that was killed before it had noted QEMU's pid keeps the job of that start or move, also when it is back
+        r"cannot acquire state change lock",
+        "something else is being done with the machine: try again. If that does not help, `virsh domstate --reason` "
+        "says paused (starting up), and the host runs no QEMU for it, a killed libvirtd has left it so: delete "
+        "/run/libvirt/qemu/MACHINE.xml there, and restart libvirtd (or virtqemud); running guests survive that",
+    ),
+    (
         r"Permission denied.*SASL|authentication failed|authentication unavailable|polkit",
         NOT_LET_IN,
     ),

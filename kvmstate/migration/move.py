@@ -39,10 +39,6 @@ _LOOK = 0.1
 _FORGOTTEN = 10.0
 _SETTLES = 30.0
 _TAKEN_UP = 120.0
-_RESTART = (
-    "run the same command again; if it ends so once more, restart libvirtd (or virtqemud) on {} first: running guests "
-    "survive that"
-)
 
 
 @dataclass(frozen=True)
@@ -451,8 +447,8 @@ def settled(move: Move, lost: HostError, hosts: Callable[[], AbstractContextMana
             if away and waited > _SETTLES:
                 raise lost from error
             if not away and waited > _TAKEN_UP:
-                # seen of 11.3, which keeps the job of a move that comes in and has ended
-                raise HostError(lost.message, _RESTART.format(move.target.host.uri), error.code) from error
+                # what to do about one that is held for good
+                raise HostError(lost.message, error.hint, error.code) from error
         time.sleep(_LOOK)
 
 

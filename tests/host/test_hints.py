@@ -32,6 +32,7 @@ MESSAGES = [
         "node-name='migration-vda-storage'",
         '"arguments": {"node-name": "migration-vda-storage"}',
     ),
+    ("Timed out during operation: cannot acquire state change lock", "delete /run/libvirt/qemu/MACHINE.xml there"),
     ("Requested operation is not valid: network 'lan' is not active", "virsh net-start lan"),
     ("Requested operation is not valid: storage pool 'images' is not active", "virsh pool-start images"),
     ("Network not found: no network with matching name 'lan'", "declare a Network named lan"),
