@@ -313,7 +313,7 @@ class Move:
             try:
                 moved = self._ended(error)
             except KvmstateError as unclear:
-                why = f"{error or 'cancelled'}. What has become of {self.id} is not settled: {unclear.message}"
+                why = f"{_said(error)}. What has become of {self.id} is not settled: {unclear.message}"
                 kind = ConnectionFailed if isinstance(unclear, ConnectionFailed) else HostError
                 code = unclear.code if isinstance(unclear, HostError) else 0
                 raise kind(why, "run the same command again: it finishes the move, or takes it back", code) from error
@@ -330,7 +330,7 @@ class Move:
             # also one that a killed run has begun
             self._abort(here)
         if self._has_moved(entry):
-            self.say("it has moved by now" if isinstance(error, KeyboardInterrupt) else str(error))
+            self.say("it has moved by now" if isinstance(error, KeyboardInterrupt) else _said(error))
             return True
         self._take_back(entry)
         return False
@@ -434,7 +434,8 @@ def passes(error: HostError) -> bool:
 def settled(move: Move, lost: HostError, hosts: Callable[[], AbstractContextManager[tuple[Side, Side]]]) -> Moved:
     """What has become of a move that ended with `lost`, which passes: as soon as both hosts answer again. Raises `lost`
     where they do not in time."""
-    move.say(f"{lost.message}\nwaiting for both hosts")
+    move.say(lost.message)
+    move.say("waiting for both hosts")
     since = time.monotonic()
     while True:
         try:
@@ -447,8 +448,9 @@ def settled(move: Move, lost: HostError, hosts: Callable[[], AbstractContextMana
             if away and waited > _SETTLES:
                 raise lost from error
             if not away and waited > _TAKEN_UP:
-                # what to do about one that is held for good
-                raise HostError(lost.message, error.hint, error.code) from error
+                # on the target it may be held for good
+                why = f"{move.id} is held on {move.target.host.uri}: {error.message}"
+                raise HostError(why, error.hint, error.code) from error
         time.sleep(_LOOK)
 
 
@@ -471,6 +473,10 @@ def _settled(here: Place, there: Place) -> bool | None:
 
 def _own(id_: ResourceId) -> str:
     return id_.name.partition("/")[2]
+
+
+def _said(error: BaseException) -> str:
+    return error.message if isinstance(error, KvmstateError) else "cancelled"
 
 
 def _told(faults: list[Fault]) -> tuple[str, str]:
