@@ -30,6 +30,7 @@ cd {_FOLDER}.undo
 systemctl stop {_APPLY}.service
 while read -r name; do rm -f "/run/netplan/$name"; done <files
 while read -r link; do ip link delete "$link"; done <links
+sh again
 netplan apply
 while read -r port; do ip link set "$port" nomaster; done <ports
 sh settings
@@ -53,6 +54,8 @@ done
 rm -r {_FOLDER}.kept
 """
 _OTHER = "echo another change of interfaces is underway there, for a minute at most >&2; exit 1"
+# systemd-networkd keeps what it has made of a VLAN's file until it ends, and makes the link so again
+_AGAIN = "netplan generate; systemctl restart systemd-networkd"
 # in the place of a file that goes
 _NOTHING = "# nothing\nnetwork: {version: 2}\n"
 
@@ -66,6 +69,7 @@ class NetplanChange:
     def make(self, before: Config, after: Config, texts: Mapping[str, str | None], late: list[str]) -> None:
         """Write files, and have netplan apply them; the time until that is taken back begins here."""
         made, gone = _others(after, before), _others(before, after)
+        again = [_AGAIN] if any(Id("vlans", name) in after.all for name in made) else []
         if taken := sorted(links(self._run).intersection(made) - {*gone}):
             raise HostError(f"the host has a device {taken[0]}, which netplan has not made", "choose another name")
         for name in texts:
@@ -82,6 +86,7 @@ class NetplanChange:
         work = [
             "{",
             *drop,
+            *again,
             "netplan apply &&",
             "{",
             *leave,
@@ -95,6 +100,7 @@ class NetplanChange:
             f"rm -f {_FOLDER}/code",
             *_noted("files", texts),
             *_noted("links", made),
+            *_noted("again", again),
             *_noted("ports", has - had),
             *_noted("settings", bridged(before, changed)),
             *(_written(f"/run/netplan/{name}", _NOTHING if text is None else text) for name, text in texts.items()),

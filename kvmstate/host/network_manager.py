@@ -169,11 +169,20 @@ class NetworkManager:
             over = None
         settings = [*nm_profiles.settings(node, over), *more]
         if over:
-            self._run("nmcli", "connection", "modify", "uuid", over.uuid, *settings)
-            return over.uuid
+            # a device keeps what it was made of; and where its profile was only modified, no checkpoint brings it back
+            anew = nm_profiles.made_of(node) != nm_profiles.is_made_of(over)
+            uuid = self._clone(over) if anew else over.uuid
+            self._run("nmcli", "connection", "modify", "uuid", uuid, *settings)
+            if anew:
+                self._run("nmcli", "connection", "delete", "uuid", over.uuid)
+            return uuid
         # a VLAN is made of its number and its device, and no other type takes them
         head = ["type", type_, "con-name", called, "ifname", name]
         said = self._run("nmcli", "connection", "add", *head, *nm_profiles.made_of(node), *settings)
+        return str(_UUID.findall(said)[-1])
+
+    def _clone(self, profile: Profile) -> str:
+        said = self._run("nmcli", "connection", "clone", "uuid", profile.uuid, profile.id)
         return str(_UUID.findall(said)[-1])
 
     def _join(self, port: etree._Element, above: etree._Element, uuid: str, there: list[Profile]) -> None:

@@ -150,9 +150,14 @@ def ports(node: etree._Element) -> list[etree._Element]:
 
 
 def made_of(node: etree._Element) -> list[str]:
-    """What only a new profile is told."""
+    """What only a new device is made of, as nmcli takes it for a new profile."""
     vlan = node.find("vlan")
     return [] if vlan is None else ["dev", _parent(vlan), "id", vlan.get("tag", "")]
+
+
+def is_made_of(profile: Profile) -> list[str]:
+    """The same of a profile that is there."""
+    return ["dev", profile.get("vlan.parent"), "id", profile.get("vlan.id")] if profile.type == "vlan" else []
 
 
 def _parent(vlan: etree._Element) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bonds import bond_lives, vlan_lives
 from harness import Project, kvmstate, until
 from lab_host import Lab
 from test_network_manager import bridge
@@ -95,6 +96,22 @@ def test_one_that_does_not_come_up_leaves_all_as_it_was(project: Project, manage
     assert files(managed) == before
     project.converge(bridge("kvp1"))
     assert project.kvmstate("destroy", "--auto-approve").code == 0
+
+
+def test_a_bond_comes_changes_fails_and_goes(project: Project, managed: Lab) -> None:
+    before = files(managed)
+    drift = "sed -i 's/mii-monitor-interval: 200/mii-monitor-interval: 300/' /etc/netplan/90-kvmstate-kvbond0.yaml"
+    failed = bond_lives(project, managed, drift)
+    assert "netplan has what there was before" in failed.err
+    assert files(managed) == before
+
+
+def test_a_vlan_comes_changes_fails_and_goes(project: Project, managed: Lab) -> None:
+    before = files(managed)
+    drift = "sed -i 's/mtu: 1400/mtu: 1300/' /etc/netplan/90-kvmstate-kvvlan0.yaml"
+    failed = vlan_lives(project, managed, drift)
+    assert "netplan has what there was before" in failed.err
+    assert files(managed) == before
 
 
 def test_a_device_of_somebody_elses_is_not_taken(project: Project, managed: Lab) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bonds import NOW, bond_lives
-from harness import Project, kvmstate, resource
+from bonds import NOW, addresses, bond_lives, vlan_lives
+from harness import Project, kvmstate, resource, until
 from lab_host import Lab
 
 pytestmark = pytest.mark.timeout(900)
@@ -65,7 +65,7 @@ def test_one_that_does_not_come_up_leaves_all_as_it_was(project: Project, manage
     failed = project.apply()
     assert failed.code == 1
     assert "NetworkManager has gone back to what there was before" in failed.err
-    assert "192.0.2.10/24" in managed.run("ip -br addr show kvbr0")
+    until(lambda: addresses(managed, "kvbr0") == {"192.0.2.10/24"}, "what is brought back is up")
     project.converge(bridge("kvp1"))
     assert project.kvmstate("destroy", "--auto-approve").code == 0
 
@@ -74,6 +74,14 @@ def test_a_bond_comes_changes_fails_and_goes(project: Project, managed: Lab) -> 
     failed = bond_lives(project, managed, "nmcli connection modify kvbond0 +bond.options miimon=300")
     assert "NetworkManager has gone back to what there was before" in failed.err
     assert "kvbond0" not in managed.run("nmcli -t -f NAME connection")
+
+
+def test_a_vlan_comes_changes_fails_and_goes(project: Project, managed: Lab) -> None:
+    failed = vlan_lives(project, managed, "nmcli connection modify kvvlan0 802-3-ethernet.mtu 1300")
+    assert "NetworkManager has gone back to what there was before" in failed.err
+    names = managed.run("nmcli -t -f NAME connection")
+    assert "kvvlan0" not in names
+    assert "kvbond0" not in names
 
 
 def test_what_cuts_its_own_connection_is_taken_back(project: Project, managed: Lab, tmp_path: Path) -> None:
