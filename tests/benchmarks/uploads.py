@@ -1,10 +1,11 @@
 """What filling a volume with an image of 1 GiB costs where client and host are one machine beside `cp --sparse=always`
 and `sync`, on XFS beside `cp --reflink=always`, and beside `virsh vol-upload --sparse` where libvirt's stream is the
-way: in turns.
+way: in turns. With --ssh that alone, with the host reached over ssh by both.
 
-Of kvmstate it is what fills the volume, in an apply: all of it from when the volume has been made until it is whole.
+Of kvmstate it is what fills the volume, in an apply: all of it from when the volume has been made until it is whole. Of
+virsh over ssh it is all but what it takes to connect.
 
-python tests/benchmarks/uploads.py [--runs N] [--size MIB]
+python tests/benchmarks/uploads.py [--runs N] [--size MIB] [--ssh]
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ssh_server import Server
 from world import ENV, PROGRAM, Took, run
 
 from kvmstate import sandbox
@@ -75,6 +80,9 @@ class Way(NamedTuple):
     bare: list[str]
     before: list[str]
     after: list[str]
+    # what it does besides, by itself
+    besides: list[str]
+    uri: str
 
 
 def image(path: Path, size: int, filled: float) -> None:
@@ -105,7 +113,7 @@ def xfs(folder: Path, size: int) -> Iterator[tuple[str, Path]]:
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
-def main(size: int, runs: int) -> int:
+def main(size: int, runs: int, ssh: bool) -> int:
     host = sandbox.start(f"uploads-{os.getpid()}")
     missed = 0
     try:
@@ -113,10 +121,11 @@ def main(size: int, runs: int) -> int:
         with tempfile.TemporaryDirectory(dir="/var/tmp") as name, xfs(Path(name), size) as (device, shared):
             folder = Path(name)
             (folder / "kvmstate.yaml").write_text(f"project: uploads\nconnection: {host.uri}\nmanifests: [all.yaml]\n")
+            uri = Server(host, folder).uri() if ssh else host.uri
             head = (f"{size} MiB", "way", "s", "bare", "times", "MB", "goal")
-            print("{:20}{:22}{:>8}{:>8}{:>7}{:>6}{:>7}".format(*head))
+            print(f"load {os.getloadavg()[0]:.1f}\n{{:20}}{{:26}}{{:>8}}{{:>8}}{{:>7}}{{:>6}}{{:>7}}".format(*head))
             for words, filled in IMAGES.items():
-                for way in ways(host, folder, size, shared):
+                for way in ways(host, uri, folder, size, shared):
                     image(way.image, size, filled)
                     took, memory, bare = measured(way, folder, size, runs, POOLS.format(device=device))
                     spent, known = min(took), min(t.seconds for t in bare)
@@ -124,7 +133,7 @@ def main(size: int, runs: int) -> int:
                     bad = spent > max(way.goal * known, 0.05) or memory > MEMORY
                     missed += bad
                     print(
-                        f"{words:20}{way.name:22}{spent:8.2f}{known:8.2f}{spent / known:7.2f}{memory:6.0f}{way.goal:7g}"
+                        f"{words:20}{way.name:26}{spent:8.2f}{known:8.2f}{spent / known:7.2f}{memory:6.0f}{way.goal:7g}"
                         f"{'  missed' if bad else ''}",
                         flush=True,
                     )
@@ -133,19 +142,21 @@ def main(size: int, runs: int) -> int:
     return missed
 
 
-def ways(host: sandbox.Sandbox, folder: Path, size: int, shared: Path) -> list[Way]:
-    virsh, usual = ["virsh", "-q", "-c", host.uri], folder / "image"
+def ways(host: sandbox.Sandbox, uri: str, folder: Path, size: int, shared: Path) -> list[Way]:
+    virsh, usual = ["virsh", "-q", "-c", uri], folder / "image"
     made = [*virsh, "vol-create-as", "images", "other.raw", f"{size}MiB", "--allocation", "0", "--format", "raw"]
     gone = [*virsh, "vol-delete", "other.raw", "--pool", "images"]
     sent = [*virsh, "vol-upload", "other.raw", str(usual), "--pool", "images", "--sparse"]
+    if uri != host.uri:
+        return [Way("virsh vol-upload, by ssh", 1.1, "images", usual, TIMED, sent, made, gone, [*virsh, "uri"], uri)]
     # on the disk, too, as it has to be when kvmstate says that it is whole
     synced = ["sh", "-c", 'cp "$1" "$2" "$3" && sync --data "$3"', "cp"]
     cp = [*synced, "--sparse=always", str(usual), str(host.directory / "lib" / "uploads" / "other.raw")]
     clone = [*synced, "--reflink=always", str(shared / "image"), str(shared / "other.raw")]
     return [
-        Way("cp --sparse=always; sync", 1.2, "images", usual, TIMED, cp, [], ["rm", cp[-1]]),
-        Way("cp --reflink=always; sync", 1.2, "shared", shared / "image", TIMED, clone, [], ["rm", clone[-1]]),
-        Way("virsh vol-upload", 1.1, "images", usual, TIMED + STREAM, sent, made, gone),
+        Way("cp --sparse=always; sync", 1.2, "images", usual, TIMED, cp, [], ["rm", cp[-1]], [], uri),
+        Way("cp --reflink=always; sync", 1.2, "shared", shared / "image", TIMED, clone, [], ["rm", clone[-1]], [], uri),
+        Way("virsh vol-upload", 1.1, "images", usual, TIMED + STREAM, sent, made, gone, [], uri),
     ]
 
 
@@ -153,7 +164,8 @@ def measured(way: Way, folder: Path, size: int, runs: int, pools: str) -> tuple[
     """Seconds and MB of kvmstate, and what the bare program took."""
     took, memory, bare = [], 0.0, []
     program = [PROGRAM[0], "-c", f"{way.before_main}{PROGRAM[2]}"]
-    apply = [*program, "apply", "--auto-approve", "--prune", "--allow-path", str(way.image.parent), str(folder)]
+    apply = [*program, "apply", "-c", way.uri, "--auto-approve", "--prune", "--allow-path", str(way.image.parent)]
+    apply.append(str(folder))
     ENV["TOOK"] = str(folder / "took")
     volume = VOLUME.format(pool=way.pool, what=f"content: {{file: {way.image}}}")
     for _ in range(runs):
@@ -166,7 +178,9 @@ def measured(way: Way, folder: Path, size: int, runs: int, pools: str) -> tuple[
         if way.before:
             run(way.before)
         os.sync()
-        bare.append(run(way.bare))
+        besides = run(way.besides).seconds if way.besides else 0.0
+        each = run(way.bare)
+        bare.append(replace(each, seconds=each.seconds - besides))
         run(way.after)
     (folder / "all.yaml").write_text(pools)
     run(apply)
@@ -177,4 +191,5 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--runs", type=int, default=3)
     options.add_argument("--size", type=int, default=1024, metavar="MIB")
+    options.add_argument("--ssh", action="store_true", help="reach the host over ssh")
     sys.exit(bool(main(**vars(options.parse_args()))))

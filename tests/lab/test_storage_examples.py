@@ -44,9 +44,12 @@ def test_an_example_converges(lab: Lab, lab_project: Project, tmp_path: Path, na
             assert "is not active" in first.out, first
         lab_project.converge(options=options)
     finally:
-        lab_project.kvmstate("destroy", "--auto-approve", *options)
+        # no guest is on these disks that would shut down
+        lab.run("virsh list --name | xargs -r -n 1 virsh destroy", check=False)
+        gone = lab_project.kvmstate("destroy", "--auto-approve", *options)
         lab.run(AFTER.get(name, "true"), check=False)
         lab.blank(*devices)
+    assert gone.code == 0, gone
 
 
 def test_each_type_has_an_example_and_a_page_with_it() -> None:
