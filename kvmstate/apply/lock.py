@@ -25,8 +25,8 @@ from kvmstate import __version__
 from kvmstate.apply.keep import Keep, open_keep
 from kvmstate.errors import HostError, Locked
 from kvmstate.host import Host
-from kvmstate.model.machine import this_machine
 from kvmstate.model.untrusted import DAMAGE, expect, from_json
+from kvmstate.pids import this_machine
 
 # The claim of the daemon that acts for a project, see `kvmstate.reconcile.leader`
 LEADER = "leader"

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kvmstate.errors import SandboxError
-from kvmstate.model.machine import this_machine
+from kvmstate.pids import this_machine
 
 SCRIPT = Path(__file__).with_name("host.sh")
 # In a host's folder: where its pid means something

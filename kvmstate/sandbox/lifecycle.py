@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kvmstate.errors import SandboxError
-from kvmstate.model.machine import this_machine
+from kvmstate.pids import this_machine
 from kvmstate.sandbox import folder, needs
 from kvmstate.sandbox.folder import Sandbox
 
