@@ -170,10 +170,10 @@ class NetworkManager:
         settings = [*nm_profiles.settings(node, over), *more]
         if over:
             # a device keeps what it was made of; and where its profile was only modified, no checkpoint brings it back
-            anew = nm_profiles.made_of(node) != nm_profiles.is_made_of(over)
-            uuid = self._clone(over) if anew else over.uuid
+            again = nm_profiles.made_of(node) != nm_profiles.is_made_of(over)
+            uuid = self._clone(over) if again else over.uuid
             self._run("nmcli", "connection", "modify", "uuid", uuid, *settings)
-            if anew:
+            if again:
                 self._run("nmcli", "connection", "delete", "uuid", over.uuid)
             return uuid
         # a VLAN is made of its number and its device, and no other type takes them
