@@ -103,12 +103,15 @@ class Move:
             self._send(domain, storage)
         return self._finish(self._entry())
 
-    def undo(self) -> Moved:
-        """Take back what was begun; where the machine has moved by now, that is finished."""
+    def undo(self, ending: bool = False) -> Moved:
+        """Take back what was begun; where the machine has moved by now, that is finished. With `ending` a move that
+        goes on, as libvirt does when kvmstate was killed, is ended; else it is waited for."""
         self._check_hosts()
         entry = self._entry()
         if entry.migration is None:
             return Moved(stays=True)
+        if ending and not entry.left and (here := self._here(entry).domain):
+            self._abort(here)
         if entry.left or self._has_moved(entry):
             return self._finish(entry)
         self._take_back(entry)
@@ -356,12 +359,14 @@ class Move:
                 # the other libvirtd was killed at the end of the move, and starts it when it is back; this host's has
                 # not heard that it runs there, and it went on here at once
                 self.say(f"{self.id} goes on on {self.source.host.uri}: ending the one on {self.target.host.uri}")
-                domains.destroy(there.domain)
+                with suppress(NotFound):
+                    domains.destroy(there.domain)
             elif (moved := _settled(here, there)) is not None:
                 return moved
             elif there.domain and there.waits and not there.persistent and waited > _FORGOTTEN:
                 # its libvirtd was restarted, and has forgotten it
-                domains.destroy(there.domain)
+                with suppress(NotFound):
+                    domains.destroy(there.domain)
             elif waited > _SETTLES:
                 raise self._unclear(here, there)
             time.sleep(_LOOK)
@@ -448,8 +453,9 @@ def settled(move: Move, lost: HostError, hosts: Callable[[], AbstractContextMana
             if away and waited > _SETTLES:
                 raise lost from error
             if not away and waited > _TAKEN_UP:
-                # on the target it may be held for good
-                why = f"{move.id} is held on {move.target.host.uri}: {error.message}"
+                # by whom is told where it is held on the source; on the target it may be held for good, by nobody
+                where = "" if "(held by" in error.message else f" on {move.target.host.uri}"
+                why = f"{move.id} is held{where}: {error.message}"
                 raise HostError(why, error.hint, error.code) from error
         time.sleep(_LOOK)
 

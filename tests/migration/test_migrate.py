@@ -255,6 +255,25 @@ def test_a_call_that_libvirt_gives_up_is_made_again(pair: Pair, monkeypatch: pyt
     assert pair.migrate().code == 0
 
 
+def test_an_undo_ends_a_move_that_goes_on_without_kvmstate(pair: Pair, connection: libvirt.virConnect) -> None:
+    project = pair.project
+    pair.stage(pair.pool("shared"))
+    project.converge(pair.pool("shared"), *pair.machine("shared", capacity="1MiB"))
+    until(pair.counts, "it counts")
+    process = pair.start("--bandwidth", "1")
+    web = connection.lookupByName("web")
+    until(lambda: web.jobStats().get("memory_processed", 0) > 1 << 20, "libvirt sends its memory")
+    process.kill()
+    process.wait()
+    assert web.jobStats().get("type") == libvirt.VIR_DOMAIN_JOB_UNBOUNDED
+    undone = pair.migrate("--undo")
+    assert undone.code == 0, undone
+    assert "domain/web stays on" in undone.out, undone
+    assert pair.states == ("running", "")
+    assert project.plan().code == 0
+    pair.counts()
+
+
 KILLED = """
 import os
 from kvmstate.host import secrets

@@ -110,7 +110,7 @@ def migrate(
                     tell(f"nothing stands in the way of moving {move.id}", **facts)
                 return 1 if faults else 0
             try:
-                moved = move.undo() if undo else move.run()
+                moved = move.undo(ending=True) if undo else move.run()
             except HostError as error:
                 if not passes(error):
                     raise
