@@ -147,6 +147,11 @@ def faults() -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         raise translate(error) from error
+    except SystemError as error:
+        # a signal that came while the call ran the handler of errors, which is Python
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
 
 
 def described(raw: Any, inactive: int) -> str:

@@ -22,6 +22,11 @@ HINTS = (
         '\'{{"execute": "blockdev-del", "arguments": {{"node-name": "{}"}}}}\'` takes it out, as its next stop does',
     ),
     (
+        # who holds it is told, and will end
+        r"cannot acquire state change lock \(held by",
+        "something else is being done with the machine: try again when that has ended",
+    ),
+    (
         # one that was killed before it had noted QEMU's pid keeps the job of that start or move, also when it is back
         r"cannot acquire state change lock",
         "something else is being done with the machine: try again. If that does not help, `virsh domstate --reason` "

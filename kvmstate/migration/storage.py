@@ -204,8 +204,8 @@ class Storage:
         node.find("name").text = name  # type: ignore[union-attr]
         for path in ("target/permissions", "backingStore"):
             parse_path(path).remove(node)
-        if node.find("allocation") is None:
-            parse_path("allocation").set(node, "0")
+        # also where it takes more by now: a copy that was not put on record is known by its being empty
+        parse_path("allocation").set(node, "0")
         made = volumes.create(pools.find(self.target.connection, pool), to_text(node))
         self.target.forget()
         # it may be written to at this moment

@@ -32,6 +32,11 @@ MESSAGES = [
         "node-name='migration-vda-storage'",
         '"arguments": {"node-name": "migration-vda-storage"}',
     ),
+    (
+        "Timed out during operation: cannot acquire state change lock "
+        "(held by monitor=remoteDispatchDomainMigratePerform3Params)",
+        "try again when that has ended",
+    ),
     ("Timed out during operation: cannot acquire state change lock", "delete /run/libvirt/qemu/MACHINE.xml there"),
     ("Requested operation is not valid: network 'lan' is not active", "virsh net-start lan"),
     ("Requested operation is not valid: storage pool 'images' is not active", "virsh pool-start images"),
