@@ -61,6 +61,22 @@ def test_the_prefix_of_another_network(project: Project, connection: Any, other:
     project.converge()
 
 
+def test_the_prefix_of_a_network_that_leaves(project: Project) -> None:
+    """It goes after the others have come."""
+    ips = [{"address": "10.98.0.1/24"}]
+    project.converge(lan(ips=ips))
+    renamed = resource("Network", "lanx", ips=ips)
+    told = blocked(project, renamed)
+    assert "10.98.0.0/24 is also the prefix of network lan, which runs" in told
+    assert "rename it with `moved` in kvmstate.yaml" in told
+    # meanwhile it stays as it is
+    assert project.apply("--prune").code == 1
+    (project.folder / "kvmstate.yaml").write_text(
+        (project.folder / "kvmstate.yaml").read_text() + "moved: [{from: network/lan, to: network/lanx}]\n"
+    )
+    project.converge(renamed)
+
+
 def test_a_device_and_a_route_of_the_host(project: Project) -> None:
     on_host(project, "ip link add kvmhost type bridge; ip address add 10.97.0.9/24 dev kvmhost; ip link set kvmhost up")
     try:

@@ -1,7 +1,8 @@
 """What of a network that is to start somebody else has already: a bridge, or a prefix.
 
-Other networks of the project are told apart by `validate`; here are those that are not of it, and the host's own
-devices and routes, as far as they can be seen. What libvirt would refuse is blocked, what it would not is said.
+Other networks of the project are told apart by `validate`; here are those that are not of it, or leave it, and the
+host's own devices and routes, as far as they can be seen. What libvirt would refuse is blocked, what it would not is
+said.
 """
 
 from __future__ import annotations
@@ -55,9 +56,19 @@ class Taken:
 
     @cached_property
     def strangers(self) -> list[_Other]:
-        own = {change.moved_from or id_ for id_, change in self._at.changes.items()}
-        own |= {*self._at.desired, *self._at.inventory.entries}
+        """Also those that leave the project: they go after others have come."""
+        changes = self._at.changes.items()
+        own = {change.moved_from or id_ for id_, change in changes if change.desired}
+        own |= {*self._at.desired}
         return [each for each in self.networks if ResourceId(Network.type, each.name) not in own]
+
+    def instead(self, other: _Other, hint: str) -> str:
+        """What to do about one that has the same: `hint`, unless it is the project's own."""
+        if ResourceId(Network.type, other.name) not in self._at.inventory.entries:
+            return hint
+        return (
+            f"{other.name} is on record of this project: rename it with `moved` in kvmstate.yaml, or destroy it before"
+        )
 
     @cached_property
     def links(self) -> Links:
@@ -111,7 +122,10 @@ def _refused(spec: NetworkSpec, host: Taken) -> Iterator[tuple[str, str]]:
     if bridge := _own_bridge(spec):
         for other in host.strangers:
             if other.bridge == bridge and other.makes_bridge:
-                yield f"the bridge {bridge} is also that of network {other.name}", "choose another name"
+                yield (
+                    f"the bridge {bridge} is also that of network {other.name}",
+                    host.instead(other, "choose another name"),
+                )
         if bridge in (host.links.devices or ()):
             yield (
                 f"the host has a device {bridge} already",
@@ -122,9 +136,11 @@ def _refused(spec: NetworkSpec, host: Taken) -> Iterator[tuple[str, str]]:
         for other in host.strangers:
             for found in other.addresses:
                 if prefix == found.network:
-                    yield f"{prefix} is also the prefix of network {other.name}, which runs", "choose another prefix"
+                    why = f"{prefix} is also the prefix of network {other.name}, which runs"
+                    yield why, host.instead(other, "choose another prefix")
                 if address.ip == found.ip:
-                    yield f"{address.ip} is also the address of network {other.name}, which runs", "choose another one"
+                    why = f"{address.ip} is also the address of network {other.name}, which runs"
+                    yield why, host.instead(other, "choose another one")
         for device, route in host.links.routes:
             if prefix == route:
                 yield f"the host reaches {prefix} through {device}", "choose another prefix"
