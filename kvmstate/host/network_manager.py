@@ -171,19 +171,18 @@ class NetworkManager:
         if over:
             # a device keeps what it was made of; and where its profile was only modified, no checkpoint brings it back
             again = nm_profiles.made_of(node) != nm_profiles.is_made_of(over)
-            uuid = self._clone(over) if again else over.uuid
+            uuid = self._new("clone", "uuid", over.uuid, over.id) if again else over.uuid
             self._run("nmcli", "connection", "modify", "uuid", uuid, *settings)
             if again:
                 self._run("nmcli", "connection", "delete", "uuid", over.uuid)
             return uuid
         # a VLAN is made of its number and its device, and no other type takes them
         head = ["type", type_, "con-name", called, "ifname", name]
-        said = self._run("nmcli", "connection", "add", *head, *nm_profiles.made_of(node), *settings)
-        return str(_UUID.findall(said)[-1])
+        return self._new("add", *head, *nm_profiles.made_of(node), *settings)
 
-    def _clone(self, profile: Profile) -> str:
-        said = self._run("nmcli", "connection", "clone", "uuid", profile.uuid, profile.id)
-        return str(_UUID.findall(said)[-1])
+    def _new(self, *words: str) -> str:
+        """Have nmcli make a profile. The answer is its UUID."""
+        return str(_UUID.findall(self._run("nmcli", "connection", *words))[-1])
 
     def _join(self, port: etree._Element, above: etree._Element, uuid: str, there: list[Profile]) -> None:
         """Have an interface be a port. A profile that its card has besides stays as it is, and comes after this one."""

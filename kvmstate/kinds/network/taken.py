@@ -58,8 +58,7 @@ class Taken:
     def strangers(self) -> list[_Other]:
         """Also those that leave the project: they go after others have come."""
         changes = self._at.changes.items()
-        own = {change.moved_from or id_ for id_, change in changes if change.desired}
-        own |= {*self._at.desired}
+        own = {*self._at.desired, *(change.moved_from or id_ for id_, change in changes if change.desired)}
         return [each for each in self.networks if ResourceId(Network.type, each.name) not in own]
 
     def instead(self, other: _Other, hint: str) -> str:
