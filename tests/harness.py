@@ -26,7 +26,7 @@ from kvmstate.errors import ConnectionFailed
 from kvmstate.host import open_host
 from kvmstate.kinds.network_filter.spec import GIVEN
 from kvmstate.model.uri import Refused, check
-from kvmstate.sandbox import Sandbox
+from kvmstate.sandbox import Sandbox, execute
 
 ROOT = Path(__file__).parents[1]
 # the sandbox gives up a libvirtd that ends younger than this
@@ -273,6 +273,10 @@ def wipe(uri: str) -> None:
 def clear(host: Sandbox) -> None:
     """As if nobody had used the host."""
     wipe(host.uri)
+    # of a libvirtd that was killed while it started a network
+    left = re.findall(r"^ *(virbr\d+):", Path(f"/proc/{host.pid}/net/dev").read_text(), re.M)
+    for bridge in left:
+        execute(host, ["ip", "link", "delete", bridge])
     shutil.rmtree(host.directory / "lib" / "behaviours", ignore_errors=True)
 
 

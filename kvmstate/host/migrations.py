@@ -32,6 +32,9 @@ _JOBS = {
     libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN,
     libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT,
 }
+# QEMU 7.2 may miss a cancel that comes right before it waits for libvirt's word to hand the guest over: it waits
+# for that word for good, with the guest standing still, and libvirt waits for QEMU
+_WAKE = '{"execute": "migrate-continue", "arguments": {"state": "cancelling"}}'
 # How libvirt calls a job that somebody has ended
 ABORTED: int = libvirt.VIR_ERR_OPERATION_ABORTED
 # ... and a call that has waited for half a minute for another one's job on the domain
@@ -170,6 +173,15 @@ def abort(domain: Domain) -> None:
     """End the move: the domain goes on where it is. Raises HostError where it cannot be ended any more."""
     with faults():
         domain.raw.abortJob()
+
+
+def wake(domain: Domain) -> None:
+    """Have QEMU look once more whether its move was cancelled. In any other state it refuses that."""
+    import libvirt_qemu  # type: ignore[import-untyped]  # few moves need it
+
+    with suppress(HostError), faults():
+        if domain.raw.state(0) == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION]:
+            libvirt_qemu.qemuMonitorCommand(domain.raw, _WAKE, 0)
 
 
 def start_post_copy(domain: Domain) -> None:

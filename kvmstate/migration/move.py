@@ -33,9 +33,11 @@ from kvmstate.plan.planner import observe
 from kvmstate.plan.unseal import recorded, unsealed
 from kvmstate.xmlbind import is_sealed
 
-# Seconds: between two looks; how long a machine waits where it goes to before it counts as forgotten; how long libvirt
-# may take to settle who has it; how long a daemon may take to take up its domains, each call waiting half a minute
+# Seconds: between two looks; how long a move may make no progress before QEMU is asked to look for a cancel; how long
+# a machine waits where it goes to before it counts as forgotten; how long libvirt may take to settle who has it; how
+# long a daemon may take to take up its domains, each call waiting half a minute
 _LOOK = 0.1
+_STALLED = 10.0
 _FORGOTTEN = 10.0
 _SETTLES = 30.0
 _TAKEN_UP = 120.0
@@ -66,6 +68,8 @@ class Move:
     say: Callable[[str], None] = lambda text: None
     progress: Callable[[int, int, str], None] = lambda done, whole, what: None
     begun: bool = False
+    # what libvirt told of it last, and since when
+    _last: tuple[Job | None, float] = (None, 0.0)
 
     @property
     def id(self) -> ResourceId:
@@ -269,6 +273,8 @@ class Move:
             self.say("cancelling")
             while not ended.wait(_LOOK):
                 self._abort(domain)
+                with suppress(HostError):
+                    self._job(domain)
             raise
         if failed:
             raise failed[0]
@@ -301,6 +307,11 @@ class Move:
     def _job(self, domain: Domain) -> Job | None:
         """The move, which is told. Raises HostError."""
         job = migrations.job(domain)
+        if job != self._last[0] or not self._last[1]:
+            self._last = job, time.monotonic()
+        elif time.monotonic() - self._last[1] > _STALLED:
+            migrations.wake(domain)
+            self._last = job, time.monotonic()
         if job and (whole := job.memory_total + job.disks_total):
             # memory is sent again where the guest writes to it
             what = "disks and memory" if self.copies else "memory"
