@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -272,12 +273,24 @@ def wipe(uri: str) -> None:
 
 def clear(host: Sandbox) -> None:
     """As if nobody had used the host."""
+    forget_starts(host)
     wipe(host.uri)
     # of a libvirtd that was killed while it started a network
     left = re.findall(r"^ *(virbr\d+):", Path(f"/proc/{host.pid}/net/dev").read_text(), re.M)
     for bridge in left:
         execute(host, ["ip", "link", "delete", bridge])
     shutil.rmtree(host.directory / "lib" / "behaviours", ignore_errors=True)
+
+
+def forget_starts(host: Sandbox) -> None:
+    """As kvmstate.host.hints says: a libvirtd that is killed just as it starts QEMU takes the machine up as one that is
+    starting, for good. What it has noted of it is deleted."""
+    left = [p for p in (host.directory / "run/libvirt/qemu").glob("*.xml") if "pid='0'" in p.read_text()]
+    if left:
+        for path in left:
+            path.unlink()
+        os.kill(await_old(host), signal.SIGKILL)
+        await_answer(host)
 
 
 def await_old(host: Sandbox) -> int:

@@ -22,7 +22,7 @@ import libvirt
 import libvirt_qemu
 import pytest
 from conftest import ROOT, Pair
-from harness import MAIN, Guest, Project, await_answer, await_old, clear, until
+from harness import MAIN, Guest, Project, await_answer, await_old, clear, forget_starts, until
 
 from kvmstate.apply import open_store
 from kvmstate.host import open_host
@@ -122,10 +122,7 @@ class World:
             done = self.run(options)
         if "delete /run/libvirt/qemu/MACHINE.xml there" in done.stdout:
             # libvirt's own as well: it starts nothing, and ends nothing
-            there = self.hosts[1 - self.at]
-            (there.directory / "run/libvirt/qemu/web.xml").unlink()
-            os.kill(await_old(there), signal.SIGKILL)
-            await_answer(there)
+            forget_starts(self.hosts[1 - self.at])
             done = self.run(options)
         assert done.returncode == 0, (why, done.stdout)
         self.at = 1 - self.at
