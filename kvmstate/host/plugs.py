@@ -23,6 +23,8 @@ from kvmstate.xmlbind.path import parse_path
 
 # Of all others the bridge is the host's own, or there is none: they stay as they are when their network restarts.
 _MAKES_BRIDGE = (None, "nat", "route", "open")
+# Types of an interface that is plugged into a bridge
+_BRIDGED = ("network", "bridge")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,19 @@ def makes_bridge(xml: str) -> bool:
     """Whether the bridge of this network is libvirt's, made at its start."""
     forward = document(xml).find("forward")
     return (forward.get("mode", "nat") if forward is not None else None) in _MAKES_BRIDGE
+
+
+def has_ports(network: etree._Element) -> bool:
+    """Whether who is plugged into this network is a port of a Linux bridge."""
+    forward = network.find("forward")
+    mode = forward.get("mode", "nat") if forward is not None else None
+    bridged = mode in _MAKES_BRIDGE or (mode == "bridge" and network.find("bridge") is not None)
+    return bridged and network.find("virtualport") is None
+
+
+def is_port(device: etree._Element) -> bool:
+    """Whether this interface of a running machine is one."""
+    return device.get("type") in _BRIDGED and device.find("virtualport") is None
 
 
 def bridge(xml: str) -> str:
@@ -99,7 +114,7 @@ def naming(host: Host, name: str) -> list[str]:
 
 
 def _ends_on(node: etree._Element, names: Collection[str], bridges: Collection[str]) -> bool:
-    if node.get("type") not in ("network", "bridge", "direct"):
+    if node.get("type") not in (*_BRIDGED, "direct"):
         return False
     source = _source(node)
     return source.get("network") in names or source.get("bridge") in bridges or source.get("dev") in bridges

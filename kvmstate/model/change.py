@@ -232,6 +232,14 @@ class Change:
         for_it = self.running and (self.moved_from is not None or self.remade)
         return (bool(self.waiting) or for_it) and self.lifecycle.restart == "now"
 
+    def if_restarted(self) -> Change:
+        """Blocked, where it takes a restart that its lifecycle refuses."""
+        if self.blocked or not self.waiting or self.lifecycle.restart != "never":
+            return self
+        names = ", ".join(f.where for f in self.waiting)
+        why = f"lifecycle.restart: never refuses a restart, which {names} would take"
+        return replace(self, action=Action.UPDATE, blocked=why, hint="stop it first")
+
     @property
     def effect(self) -> Effect:
         return max((f.effect for f in self.fields), default=Effect.NONE)

@@ -128,7 +128,7 @@ def compare(
         *_protection(entry.lifecycle, resource.lifecycle),
         *([] if observed.persistent else [FieldChange(("persistent",), False, True, Effect.LIVE)]),
     )
-    active_fields = _minus(_running(spec, last, active, entry, runs, beside), ignored) if active else ()
+    active_fields = _minus(_running(spec, last, active, entry, runs, fields, beside), ignored) if active else ()
     common["spec"] = spec
     common["former"] = _former(spec, last) if left else ()
     active_fields = pending.put_off(entry, fields, active_fields)
@@ -181,15 +181,26 @@ def _has_passed(b: Binding, spec: Spec, xml: str, last: list[Spec]) -> bool:
 
 
 def _running(
-    spec: Spec, last: list[Spec], active: object, entry: Entry, observed: Observed, beside: tuple[FieldChange, ...]
+    spec: Spec,
+    last: list[Spec],
+    active: object,
+    entry: Entry,
+    observed: Observed,
+    fields: tuple[FieldChange, ...],
+    beside: tuple[FieldChange, ...],
 ) -> Iterator[FieldChange]:
-    """Where what runs is not as it should be; `beside` are the differences of what is defined to the remainder."""
+    """Where what runs is not as it should be; `fields` are the differences of what is defined, and `beside` those of
+    them to the remainder."""
     xml = observed.active_xml or observed.xml
     places = {f.path for f in beside}
     found = (*_remainder(spec, xml), *_left(spec, last, xml)) if places else ()
     known = {f.path: f for f in (*diff(spec, active, active), *(f for f in found if f.path in places))}
     yield from known.values()
-    yield from (f for f in pending.waiting(entry, observed) if f.path not in known)
+    # where what is defined changes to what runs, nothing waits any more
+    changes = {f.path for f in fields} - known.keys()
+    for f in pending.waiting(entry, observed):
+        if f.path not in known and not any(f.path[:end] in changes for end in range(1, len(f.path) + 1)):
+            yield f
 
 
 def _protection(old: Lifecycle, new: Lifecycle) -> Iterator[FieldChange]:
@@ -260,14 +271,8 @@ def _judged(kind: Kind, change: Change) -> Change:
                 hint or "lifecycle.replace: allow permits it",
             )
         return _protected(change) if lifecycle.prevent_destroy else _but(change, Action.REPLACE)
-    if change.waiting and lifecycle.restart == "never":
-        names = ", ".join(f.where for f in change.waiting)
-        return _but(
-            change,
-            Action.UPDATE,
-            f"lifecycle.restart: never refuses a restart, which {names} would take",
-            "stop it first",
-        )
+    if (judged := change.if_restarted()).blocked:
+        return judged
     if change.fields or change.live or change.restarts:
         return _but(change, Action.UPDATE)
     return change

@@ -48,6 +48,20 @@ def test_the_bridge_of_another_network(project: Project, connection: Any, other:
     project.converge(lan(bridge={"name": "kvmtaken"}, forward={"mode": "bridge"}))
 
 
+def test_a_bridge_that_libvirt_has_chosen(project: Project, connection: Any) -> None:
+    project.converge(lan())
+    chosen = connection.networkLookupByName("lan").bridgeName()
+    project.write(lan(), resource("Network", "office", bridge={"name": chosen}))
+    said = project.plan().out
+    assert f"the bridge {chosen} is also that of network lan" in said
+    assert "plugged in again" not in said
+    # its own one may be named
+    project.converge(lan(bridge={"name": chosen}))
+    # who leaves it may leave it to another one
+    project.write(lan(bridge={"name": "kvmlan"}), resource("Network", "office", bridge={"name": chosen}))
+    assert "is also that of" not in project.plan().out
+
+
 def test_the_prefix_of_another_network(project: Project, connection: Any, other: Any) -> None:
     mine = lan(ips=[{"address": "10.96.0.2/24"}])
     assert "10.96.0.0/24 is also the prefix of network other, which runs" in blocked(project, mine)

@@ -4,11 +4,12 @@ ports that are isolated. All is changed under the guests, which run on."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from guests import FOLDER, Shell, prepared, tell
-from harness import Project, resource, until, wipe
+from harness import Project, idle, resource, until, wipe
 from lab_host import Lab
 
 if TYPE_CHECKING:
@@ -228,6 +229,33 @@ def test_a_port_of_the_bridge_itself_says_what_the_switch_calls_it(world: World)
     assert world.one.reaches(*asked) == only((), asked)
     world.becomes()
     addressed(world.one)
+
+
+def test_a_card_goes_from_a_switch_to_a_bridge_and_back_with_a_restart(world: World, tmp_path: Path) -> None:
+    project = Project(world.lab.uri, tmp_path / "cards")
+    over = {"forward": {"mode": "bridge"}, "bridge": {"name": "ovsnets"}, "virtualPort": OVS}
+    networks = [
+        resource("Network", "cards-a", **over),
+        resource("Network", "cards-b", **over),
+        resource("Network", "cards-c"),
+    ]
+
+    def plugged(name: str, lifecycle: dict[str, Any] | None = None) -> dict[str, Any]:
+        return idle("cards", lifecycle, interfaces=[{"name": "one", "network": name}])
+
+    try:
+        project.converge(*networks, plugged("cards-a"))
+        for before, after in (("a", "b"), ("b", "c"), ("c", "a")):
+            project.write(*networks, plugged(f"cards-{after}"))
+            said = project.plan().out
+            assert f"cards-{before} -> cards-{after}   (restart required)" in said, said
+            refused = plugged(f"cards-{after}", {"restart": "never"})
+            project.write(*networks, refused)
+            assert "blocked: lifecycle.restart: never refuses a restart" in project.plan().out
+            project.converge(*networks, plugged(f"cards-{after}", NOW))
+            assert f"cards-{after}" in world.lab.run("virsh domiflist cards")
+    finally:
+        project.converge()
 
 
 def carried(world: World) -> dict[str, float]:

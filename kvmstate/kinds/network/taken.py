@@ -61,9 +61,21 @@ class Taken:
         own = {*self._at.desired, *(change.moved_from or id_ for id_, change in changes if change.desired)}
         return [each for each in self.networks if ResourceId(Network.type, each.name) not in own]
 
+    @cached_property
+    def bridges(self) -> list[_Other]:
+        """Those that make a bridge and keep it: no manifest names it where libvirt has chosen it."""
+        moved = {change.moved_from: id_ for id_, change in self._at.changes.items() if change.desired}
+        kept = []
+        for each in self.networks:
+            id_ = ResourceId(Network.type, each.name)
+            own = self._at.desired.get(moved.get(id_, id_))
+            if own and isinstance(own.spec, NetworkSpec) and not (own.spec.bridge and own.spec.bridge.name):
+                kept.append(each)
+        return [each for each in (*self.strangers, *kept) if each.makes_bridge]
+
     def instead(self, other: _Other, hint: str) -> str:
         """What to do about one that has the same: `hint`, unless it is the project's own."""
-        if ResourceId(Network.type, other.name) not in self._at.inventory.entries:
+        if other not in self.strangers or ResourceId(Network.type, other.name) not in self._at.inventory.entries:
             return hint
         return (
             f"{other.name} is on record of this project: rename it with `moved` in kvmstate.yaml, or destroy it before"
@@ -88,7 +100,7 @@ class Taken:
         writes = change.action in (Action.CREATE, Action.UPDATE) and not change.blocked
         if not writes or not (spec.active and (change.restarts or not change.running)):
             return change
-        for why, hint in _refused(spec, self):
+        for why, hint in _refused(change.id, spec, self):
             return replace(change, blocked=why, hint=hint)
         told = "; ".join((*_met(spec, self), *self._same_domain(change)))
         return replace(change, reason="; ".join(filter(None, (change.reason, told)))) if told else change
@@ -117,10 +129,10 @@ def _addresses(spec: NetworkSpec) -> list[Interface]:
     return [ipaddress.ip_interface(ip.address) for ip in spec.ips]
 
 
-def _refused(spec: NetworkSpec, host: Taken) -> Iterator[tuple[str, str]]:
+def _refused(id_: ResourceId, spec: NetworkSpec, host: Taken) -> Iterator[tuple[str, str]]:
     if bridge := _own_bridge(spec):
-        for other in host.strangers:
-            if other.bridge == bridge and other.makes_bridge:
+        for other in host.bridges:
+            if other.bridge == bridge and other.name != id_.name:
                 yield (
                     f"the bridge {bridge} is also that of network {other.name}",
                     host.instead(other, "choose another name"),

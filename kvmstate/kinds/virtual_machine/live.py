@@ -82,7 +82,7 @@ def _place(path: Path) -> Path:
     return path[:2] if any(isinstance(part, Key) for part in path[1:2]) else path[:1]
 
 
-def _device(text: str, path: Path) -> etree._Element | None:
+def device(text: str, path: Path) -> etree._Element | None:
     """The device in this XML that the path is of."""
     b, section = DEVICES[path[0]]
     nodes, (_, *which) = b.find_all(document(text)), _place(path)
@@ -96,26 +96,26 @@ def _device(text: str, path: Path) -> etree._Element | None:
 def _plug(domain: Domain, fields: Fields) -> None:
     """Attach a device that is new, detach one that is gone."""
     field = fields[0]
-    running = _device(domains.xml(domain, inactive=False), field.path)
+    running = device(domains.xml(domain, inactive=False), field.path)
     if running is not None:
         domains.detach(domain, to_text(running), lambda: not _is_there(domain, running, field.path))
     if field.new is not None:
         if field.path[0] == "filesystems" and not tuning.has_cgroups(domain):
             raise NotLive("libvirt 9.0 ends when it plugs in virtiofs on a host without control groups")
-        device = _device(domains.xml(domain, secure=True), field.path)
-        assert device is not None
+        new = device(domains.xml(domain, secure=True), field.path)
+        assert new is not None
         # the running machine has its own free slots
-        if (address := device.find("address")) is not None and address.get("type") == "pci":
-            device.remove(address)
-        domains.attach(domain, to_text(device))
+        if (address := new.find("address")) is not None and address.get("type") == "pci":
+            new.remove(address)
+        domains.attach(domain, to_text(new))
 
 
-def _is_there(domain: Domain, device: etree._Element, path: Path) -> bool:
+def _is_there(domain: Domain, unplugged: etree._Element, path: Path) -> bool:
     """Whether what runs has this device, by libvirt's alias: its place may be another's by now. A lease has none."""
     text = domains.xml(domain, inactive=False)
-    alias = parse_path("alias/@name").text(device)
+    alias = parse_path("alias/@name").text(unplugged)
     if alias is None:
-        return _device(text, path) is not None
+        return device(text, path) is not None
     devices = document(text).find("devices")
     return any(parse_path("alias/@name").text(each) == alias for each in (devices if devices is not None else ()))
 
@@ -126,8 +126,8 @@ def _update(domain: Domain, fields: Fields) -> None:
     libvirt wants the whole running device with the one difference, so the running XML is edited.
     """
     path = fields[0].path
-    running = _device(domains.xml(domain, inactive=False, secure=True), path)
-    wanted = _device(domains.xml(domain, secure=True), path)
+    running = device(domains.xml(domain, inactive=False, secure=True), path)
+    wanted = device(domains.xml(domain, secure=True), path)
     assert running is not None
     assert wanted is not None
     section, tagged = DEVICES[path[0]][1], running.find("vlan") is not None

@@ -18,7 +18,7 @@ from kvmstate.kind import Context, Ops, Scene, referring
 from kvmstate.kind.compose import written
 from kvmstate.kind.stamps import stamp_element, stamping
 from kvmstate.kind.steps import Step, simple
-from kvmstate.kinds.virtual_machine import checked, restart, served
+from kvmstate.kinds.virtual_machine import checked, replugged, restart, served
 from kvmstate.kinds.virtual_machine.above import (
     keep_layers_elsewhere,
     keep_what_lies_above,
@@ -383,6 +383,7 @@ def adopted(change: Change, at: Context) -> list[Step]:
 
 def judge(at: Scene) -> None:
     served.judge(at)
+    replugged.judge(at)
     if any(
         change.action is Action.CREATE and change.id.kind == "domain" and change.spec.install
         for change in at.changes.values()
