@@ -167,6 +167,13 @@ def find(connection: Any, name: str) -> Domain:
         return Domain(connection.lookupByName(name))
 
 
+def exists(connection: Any, name: str) -> bool:
+    try:
+        return bool(find(connection, name))
+    except NotFound:
+        return False
+
+
 def has(connection: Any, uuid: str) -> bool:
     """Whether a domain has this UUID, under whatever name."""
     try:

@@ -212,6 +212,10 @@ class Change:
         """Nothing is done now, and that is nobody's fault."""
         return replace(self, action=Action.NOOP, fields=(), active_fields=(), reason=why)
 
+    def saying(self, *told: str) -> Change:
+        """With these beside its reason."""
+        return replace(self, reason="; ".join(filter(None, (self.reason, *told))))
+
     @property
     def running(self) -> bool:
         return self.observed is not None and self.observed.running

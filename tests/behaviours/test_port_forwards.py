@@ -11,7 +11,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from harness import Guest, Project, await_answer, await_old, kvmstate, resource
+from harness import Guest, Project, await_answer, await_old, idle, kvmstate, resource
 from trouble import inside
 
 from kvmstate import sandbox
@@ -56,6 +56,21 @@ def reached(project: Project, port: int = 8080, seconds: int = 1) -> bool:
     once = f'ip netns exec out python3 -c "{connects}" 2>&1 | grep -q refused'
     script = f"for i in {'1 2 3 4 5' if seconds > 3 else '1'}; do {once} && exit 0; done; exit 1"
     return sandbox.execute(project.host, ["sh", "-c", script]) == 0
+
+
+@pytest.mark.real
+def test_a_port_that_leads_nowhere_is_told(project: Project, connection: libvirt.virConnect) -> None:
+    forward = {"host": 8080, "machine": "web", "port": 80, "address": "192.168.91.9"}
+    project.write(lan(forward))
+    assert "port 8080 leads to web, which is not there" in project.plan().out
+    project.write(lan(forward), idle("web"))
+    assert "port 8080 leads to web, which has no interface on it" in project.plan().out
+    project.write(lan(forward), idle("web", interfaces=[{"network": "lan"}]))
+    assert "port 8080 leads" not in project.plan().out
+    # somebody else's may be on it
+    connection.defineXML("<domain type='qemu'><name>web</name><memory>32768</memory><os><type>hvm</type></os></domain>")
+    project.write(lan(forward))
+    assert "port 8080 leads" not in project.plan().out
 
 
 @pytest.mark.real

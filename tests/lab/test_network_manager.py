@@ -20,7 +20,9 @@ def managed(lab: Lab) -> Iterator[Lab]:
     ran = lab.run("nmcli -t -f RUNNING general", check=False) == "running"
     if not ran:
         lab.run("systemctl start NetworkManager && nm-online -s -q")
-    lab.run("for n in 1 2; do ip link add kvp$n type veth peer name kvq$n; ip link set kvq$n up; done")
+    lab.run(
+        "for n in 1 2; do ip link add kvp$n type veth peer name kvq$n; ip link set kvq$n up; ip link set kvp$n up; done"
+    )
     yield lab
     lab.run("nmcli -t -f NAME connection | grep ^kv | xargs -r -d '\\n' nmcli connection delete", check=False)
     lab.run("ip link delete kvp1; ip link delete kvp2", check=False)

@@ -82,7 +82,7 @@ def judge(at: Scene) -> None:
             elif link and link.addresses:
                 told.append(f"takes {name}, which has {' and '.join(link.addresses)}")
         if told:
-            at.changes[change.id] = replace(change, reason="; ".join(filter(None, (change.reason, *told))))
+            at.changes[change.id] = change.saying(*told)
 
 
 def steps(change: Change, at: Context) -> list[Step]:

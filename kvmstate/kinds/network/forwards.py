@@ -6,9 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from kvmstate.kind import Fault
+from kvmstate.host import domains
+from kvmstate.host.objects import Domain
+from kvmstate.kind import Fault, Scene
 from kvmstate.model.address import IpAddress
+from kvmstate.model.change import Action, Change
 from kvmstate.model.effect import Effect
+from kvmstate.model.resource import ResourceId
 from kvmstate.xmlbind import Section, xml
 
 if TYPE_CHECKING:
@@ -55,3 +59,19 @@ def faults(spec: NetworkSpec) -> Iterator[Fault]:
             why = f"nothing says which address {each.machine} has"
             hint = f"add a fixed lease to ips[].dhcp.hosts: {{ip: …, name: {each.machine}}}; or say address here"
             yield Fault(("portForwards", index, "machine"), why, hint)
+
+
+def judged(at: Scene, change: Change) -> Change:
+    """The change of a network, saying which of its ports lead nowhere."""
+    if change.action not in (Action.CREATE, Action.UPDATE) or change.blocked:
+        return change
+    return change.saying(*dict.fromkeys(_nowhere(at, change.id.name, change.spec)))
+
+
+def _nowhere(at: Scene, network: str, spec: NetworkSpec) -> Iterator[str]:
+    for each in spec.port_forwards:
+        declared = at.desired.get(ResourceId(Domain.type, each.machine))
+        if declared is None and not domains.exists(at.host.connection, each.machine):
+            yield f"port {each.host} leads to {each.machine}, which is not there"
+        elif declared and all(nic.network != network for nic in declared.spec.interfaces):
+            yield f"port {each.host} leads to {each.machine}, which has no interface on it"

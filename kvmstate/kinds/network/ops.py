@@ -72,7 +72,7 @@ def checked(host: Host, change: Change, entry: Entry | None) -> Change:
     if change.blocked or change.action not in (Action.CREATE, Action.UPDATE):
         return change
     if _opens(change):
-        change = replace(change, reason="; ".join(filter(None, (change.reason, *_told_of_ports(host)))))
+        change = change.saying(*_told_of_ports(host))
     if (spec.title or spec.description) and host.library_version < WORDS:
         why = "the host's libvirt knows no title and description of networks; from 9.7 on it does"
         return replace(change, blocked=why, hint="leave them out, or write them as comments in the manifest")

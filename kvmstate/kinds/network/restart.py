@@ -11,6 +11,7 @@ from kvmstate.errors import ConnectionFailed, HostError, NotFound, Reverted
 from kvmstate.host import Host, networks, plugs
 from kvmstate.host.objects import Network
 from kvmstate.kind import Context, Scene, references
+from kvmstate.kinds.network import forwards
 from kvmstate.kinds.network.rules import ROUTED
 from kvmstate.kinds.network.taken import Taken
 from kvmstate.model.change import Action, Change
@@ -28,7 +29,7 @@ def judge(at: Scene) -> None:
     running, taken = plugs.Running(at.host), Taken(at)
     for id_, change in at.changes.items():
         if change.id.kind == NETWORK:
-            change = taken.judged(change)
+            change = forwards.judged(at, taken.judged(change))
             entry = at.inventory.get(id_)
             begun = entry is not None and len(entry.specs) > 1
             change = judged(change, at.host, running, begun, partial(_goes_on, at, id_))
@@ -124,23 +125,19 @@ def _plugging(change: Change, found: list[plugs.Plug]) -> Change:
     if not found:
         return change
     many = len({plug.machine for plug in found}) > 1
-    return _saying(replace(change, plugs_in=True), f"{_named(found)} {'are' if many else 'is'} plugged in again")
+    return replace(change, plugs_in=True).saying(f"{_named(found)} {'are' if many else 'is'} plugged in again")
 
 
 def _stopping(change: Change, found: list[plugs.Plug]) -> Change:
     if not found:
         return change
     if change.lifecycle.restart == "now":
-        return _saying(change, f"cuts off {_named(found)}")
+        return change.saying(f"cuts off {_named(found)}")
     return replace(
         change,
         blocked=f"stopping it would cut off {_named(found)}",
         hint="shut that down or move it to another network first; lifecycle.restart: now stops it all the same",
     )
-
-
-def _saying(change: Change, told: str) -> Change:
-    return replace(change, reason="; ".join(filter(None, (change.reason, told))))
 
 
 def _named(found: Iterable[plugs.Plug]) -> str:

@@ -102,8 +102,7 @@ class Taken:
             return change
         for why, hint in _refused(change.id, spec, self):
             return replace(change, blocked=why, hint=hint)
-        told = "; ".join((*_met(spec, self), *self._same_domain(change)))
-        return replace(change, reason="; ".join(filter(None, (change.reason, told)))) if told else change
+        return change.saying(*_met(spec, self), *self._same_domain(change))
 
     def _same_domain(self, change: Change) -> Iterator[str]:
         """Each network's dnsmasq answers of it what it knows itself, and not what the other one does."""

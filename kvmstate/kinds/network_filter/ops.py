@@ -65,8 +65,7 @@ def judge(at: Scene) -> None:
         if found := [family for family in off if family in families]:
             settings = " and ".join(f"{off[family]}=1" for family in found)
             told = f"its rules about {' and '.join(found)} have no effect on this host: it needs {settings}"
-            change = at.changes[id_]
-            at.changes[id_] = replace(change, reason="; ".join(filter(None, (change.reason, told))))
+            at.changes[id_] = at.changes[id_].saying(told)
 
 
 def steps(change: Change, at: Context) -> list[Step]:

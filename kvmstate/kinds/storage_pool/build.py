@@ -43,7 +43,7 @@ def planned(host: Host, change: Change, entry: Entry | None) -> Change:
         makes = spec.keeps().makes_folder and spec.build != "never" and change.lifecycle.storage == "delete"
         return replace(change, builds=MKDIR) if makes and fresh and not built else change
     if change.action is Action.CREATE and built:
-        return _saying(change, "its storage was built before, and is taken as it is")
+        return change.saying("its storage was built before, and is taken as it is")
     # what is replaced, or was cut off while it was formatted, is looked at as any other
     how = OVERWRITE if spec.build == OVERWRITE and not built and change.action is not Action.REPLACE else IF_EMPTY
     if how == OVERWRITE and change.lifecycle.replace != "allow":
@@ -57,15 +57,11 @@ def planned(host: Host, change: Change, entry: Entry | None) -> Change:
     except HostError as error:
         return replace(change, blocked=error.message, hint=error.hint)
     if taken:
-        return _saying(change, f"{taken} is not empty: it is taken as it is, and not formatted")
+        return change.saying(f"{taken} is not empty: it is taken as it is, and not formatted")
     lost = "is formatted, and all that is on it is lost" if how == OVERWRITE else "is empty, and will be formatted"
     # a pool that is not started agrees with its manifest before it is built, too
     action = Action.UPDATE if change.action is Action.NOOP else change.action
-    return replace(_saying(change, f"{devices} {lost}"), builds=how, action=action)
-
-
-def _saying(change: Change, what: str) -> Change:
-    return replace(change, reason="; ".join(filter(None, (change.reason, what))))
+    return replace(change.saying(f"{devices} {lost}"), builds=how, action=action)
 
 
 def _look(host: Host, name: str, spec: PoolSpec, how: str) -> str:
@@ -126,10 +122,10 @@ def _with_storage(change: Change, entry: Entry | None) -> Change:
         return change
     type_ = change.observed.config.type
     if entry is None or not entry.built:
-        return _saying(change, "its storage stays: kvmstate has not built it")
+        return change.saying("its storage stays: kvmstate has not built it")
     if not pool_type(type_).deletes:
-        return _saying(change, f"its storage stays: libvirt does not delete that of pools of type {type_}")
-    return replace(_saying(change, "its storage is deleted, if it is empty"), builds=DELETE)
+        return change.saying(f"its storage stays: libvirt does not delete that of pools of type {type_}")
+    return replace(change.saying("its storage is deleted, if it is empty"), builds=DELETE)
 
 
 def unbuilt(change: Change, at: Context) -> Iterator[Step]:
