@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import libvirt
@@ -83,3 +85,23 @@ def test_shrinking_is_refused_and_the_rest_goes_on(project: Project) -> None:
     assert "blocked: capacity cannot shrink: data would be lost" in applied.out
     assert project.path("images/other").exists()
     project.converge(pool(), volume("data", "8MiB", "qcow2"), volume("other", "4MiB", "qcow2"))
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_what_takes_more_than_its_new_capacity_is_told_before(project: Project, format: str) -> None:
+    """An image with tables beside its data, and a file that takes whole blocks: libvirt refuses that."""
+    plain, image = project.folder / "plain", project.folder / "image"
+    plain.write_bytes(os.urandom(65536 if format == "qcow2" else 5000))
+    subprocess.run(["qemu-img", "convert", "-q", "-f", "raw", "-O", format, plain, image], check=True)
+
+    def filled(**spec: object) -> list[dict]:
+        return [pool(), resource("Volume", "v", pool="images", format=format, content={"file": "image"}, **spec)]
+
+    little, enough = ("128KiB", "1MiB") if format == "qcow2" else ("6000B", "8KiB")
+    told = "libvirt makes no volume smaller than what it takes of its pool"
+    project.write(*filled(capacity=little))
+    assert told in project.plan().out
+    project.converge(*filled())
+    project.write(*filled(capacity=little))
+    assert told in project.plan().out
+    project.converge(*filled(capacity=enough))

@@ -17,6 +17,7 @@ from kvmstate.kind.build import Build
 from kvmstate.kind.steps import Progress
 from kvmstate.kinds.volume import cache, convert, header, scratch, unpack
 from kvmstate.kinds.volume.download import SPOOLED, Download, download
+from kvmstate.kinds.volume.growth import ungrown
 from kvmstate.kinds.volume.seed import iso
 from kvmstate.kinds.volume.spec import Content
 from kvmstate.model.files import open_regular
@@ -277,7 +278,7 @@ class Source:
         """What it is, for a volume of this format and capacity, which is encrypted or not. Raises HostError where it
         must not be uploaded, or converted, or does not fit."""
         with self.open() as stream:
-            image = stream.check(format_)
+            image, size = stream.check(format_), stream.size
             if encrypts:
                 stream.check_clear()
         converts = image.format != header.OCI and not image.is_one(format_)
@@ -288,6 +289,9 @@ class Source:
                 f"capacity is less than what the content needs ({image.capacity} bytes)",
                 "raise capacity or leave it out",
             )
+        grows = capacity and image.capacity < capacity and not (encrypts or converts)
+        if grows and (why := ungrown(size or 0, capacity or 0)):
+            raise HostError(*why)
         return image
 
     def prepare(self, format_: str, capacity: int | None, progress: Progress, encrypts: bool = False) -> None:

@@ -16,6 +16,8 @@ from kvmstate.model.resource import ResourceId
 from kvmstate.snapshots.chain import frozen
 from kvmstate.xmlbind import disk_source, document
 
+BLOCK = 4096
+
 
 class Opened(NamedTuple):
     """A running machine with a disk on the volume, the disk's target, its file (the volume, or what lies on it), and
@@ -32,7 +34,7 @@ def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Per
     if int(document(volumes.xml(volume)).findtext("capacity") or 0) >= capacity:
         return
     running = opened(host, id_, volume.path)
-    for why in _held(host, id_, volume.path, running, volumes.xml(volume)):
+    for why in _held(host, id_, volume.path, running, volumes.xml(volume), capacity):
         raise HostError(why.message, why.hint)
     for domain, target, *_ in running:
         domains.block_resize(domain, target, capacity, volume, permit)
@@ -40,13 +42,24 @@ def grow(host: Host, id_: ResourceId, volume: Volume, capacity: int, permit: Per
     volumes.resize(volume, capacity, permit)
 
 
-def held(host: Host, id_: ResourceId, path: str, text: str) -> Fault | None:
+def ungrown(taken: int, capacity: int) -> tuple[str, str] | None:
+    """Why libvirt grows no volume that takes so much of its pool (in bytes) to this capacity, and what to do."""
+    # files take whole blocks
+    least = -(-taken // BLOCK) * BLOCK
+    if least <= capacity:
+        return None
+    return f"libvirt makes no volume smaller than what it takes of its pool ({least} bytes)", "choose a larger capacity"
+
+
+def held(host: Host, id_: ResourceId, path: str, text: str, capacity: int) -> Fault | None:
     """Why a volume cannot grow now: a snapshot is of it, or a machine runs on a layer over it, whose QEMU lets nobody
     resize it. `text` is its XML."""
-    return next(_held(host, id_, path, opened(host, id_, path), text), None)
+    return next(_held(host, id_, path, opened(host, id_, path), text, capacity), None)
 
 
-def _held(host: Host, id_: ResourceId, path: str, running: list[Opened], text: str) -> Iterator[Fault]:
+def _held(host: Host, id_: ResourceId, path: str, running: list[Opened], text: str, capacity: int) -> Iterator[Fault]:
+    if not running and (why := ungrown(int(document(text).findtext("allocation") or 0), capacity)):
+        yield Fault(("capacity",), *why)
     if not running and forgotten(document(text)):
         hint = "start its machine, and apply again: the machine's QEMU has the passphrase"
         yield Fault(("capacity",), "it is encrypted, and grows only while a machine runs on it", hint)

@@ -47,7 +47,7 @@ def _resized(host: Host, change: Change) -> Fault | None:
     if change.shrinks:
         return shrink.refused(host, change)
     text = change.observed.xml
-    return held(host, change.id, document(text).findtext("target/path") or "", text)
+    return held(host, change.id, document(text).findtext("target/path") or "", text, change.spec.capacity)
 
 
 def _base(host: Host, change: Change) -> Fault | None:
