@@ -20,6 +20,7 @@ from kvmstate.model.printable import harmless
 from kvmstate.views.formats import Format
 
 if TYPE_CHECKING:
+    from kvmstate.manifest.project import Project
     from kvmstate.model.change import Change
     from kvmstate.model.resource import Resource, ResourceId
 
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
 @click.command("import")
 @click.argument("addresses", metavar="[KIND/NAME]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that the host has; of volumes, those of active pools.")
-@click.option("-o", "--output", default=".", metavar="DIR", type=click.Path(path_type=Path), help="Default: here.")
+@click.option(
+    "-o",
+    "--output",
+    default=".",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Default: here. Of a project's folder, the first folder among its `manifests`.",
+)
 @click.option("--project", metavar="NAME", help="Default: that of DIR's kvmstate.yaml, or its folder's name.")
 @click.option("--no-adopt", is_flag=True, help="Write manifests only; take no ownership.")
 @click.option("--force", is_flag=True, help="Overwrite files.")
@@ -68,6 +76,7 @@ def command(
     if known and project not in (None, known.name):
         raise UsageError(f"{known.file} is of project {known.name}", "choose another --output, or leave --project out")
     name = known.name if known else project or project_name(output)
+    output = _among(known, output) if known else output
     wanted = None if every else [_address(text) for text in addresses]
     writing = None if no_adopt else Writing("import", lock_timeout, lambda text: click.echo(harmless(text), err=True))
     # whichever environment: what is on the host is the same
@@ -108,6 +117,21 @@ def command(
                 complain(HostError(f"{id_}: {error.message}", error.hint))
         tell(f"\nImport complete! Resources: {len(changes)} imported, {len(found.refused)} refused.")
     return 0 if not found.refused and (result is None or result.ok) else 1
+
+
+def _among(project: Project, output: Path) -> Path:
+    """The folder of its manifests that is meant. Raises UsageError where it reads none of what would be written."""
+    where, read = output.resolve(), [path.resolve() for path in project.paths]
+    if any(path in (where, *where.parents) for path in read):
+        return output
+    if project.file and where == project.file.parent.resolve():
+        for path in project.paths:
+            if not path.is_file():
+                return output / path.resolve().relative_to(where) if path.resolve().is_relative_to(where) else path
+    raise UsageError(
+        f"{output} is not among the manifests of project {project.name}: nothing is imported",
+        f"add the folder to `manifests` in {project.file}, or choose another --output",
+    )
 
 
 def _read_back(output: Path, changes: Sequence[Change]) -> dict[ResourceId, Resource]:

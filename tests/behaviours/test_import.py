@@ -584,10 +584,17 @@ def test_nothing_is_owned_whose_manifest_its_project_does_not_read(
     taken.folder.mkdir()
     (taken.folder / "manifests").mkdir()
     (taken.folder / "kvmstate.yaml").write_text("project: narrow\nmanifests: [manifests]\nprune: true\n")
-    imported = taken.take("--all")
+    beside = taken.folder / "beside"
+    imported = kvmstate("import", "-c", taken.uri, "-o", str(beside), "--all")
     assert imported.code == 1
-    assert "is not among the manifests of its project" in imported.err
+    assert "is not among the manifests of project narrow: nothing is imported" in imported.err
+    assert not beside.exists()
     assert [s.usageID() for s in connection.listAllSecrets() if "narrow" in s.usageID()] == []
+    # in its own folder they go where its manifests are
+    imported = taken.take("--all")
+    assert imported.code == 0, imported
+    assert (taken.folder / "manifests" / "machines" / "small.yaml").exists()
+    assert kvmstate("plan", "-c", taken.uri, str(taken.folder), "--detailed-exitcode").code == 0
 
 
 def test_without_adoption_only_files_are_written(taken: Takeover, connection: libvirt.virConnect) -> None:

@@ -290,8 +290,8 @@ class Source:
                 "raise capacity or leave it out",
             )
         grows = capacity and image.capacity < capacity and not (encrypts or converts)
-        if grows and (why := ungrown(size or 0, capacity or 0)):
-            raise HostError(*why)
+        if grows and (more := ungrown(size or 0, capacity or 0)):
+            raise HostError(*more)
         return image
 
     def prepare(self, format_: str, capacity: int | None, progress: Progress, encrypts: bool = False) -> None:

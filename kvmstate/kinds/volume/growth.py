@@ -58,8 +58,8 @@ def held(host: Host, id_: ResourceId, path: str, text: str, capacity: int) -> Fa
 
 
 def _held(host: Host, id_: ResourceId, path: str, running: list[Opened], text: str, capacity: int) -> Iterator[Fault]:
-    if not running and (why := ungrown(int(document(text).findtext("allocation") or 0), capacity)):
-        yield Fault(("capacity",), *why)
+    if not running and (more := ungrown(int(document(text).findtext("allocation") or 0), capacity)):
+        yield Fault(("capacity",), *more)
     if not running and forgotten(document(text)):
         hint = "start its machine, and apply again: the machine's QEMU has the passphrase"
         yield Fault(("capacity",), "it is encrypted, and grows only while a machine runs on it", hint)
