@@ -41,6 +41,8 @@ _NOT_FOUND = {
 }
 # How libvirt's client says that its daemon is gone (errors of its RPC layer; others there are about messages)
 _LOST = {libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR}
+# ... but this is the host's own connection to another one
+_ONWARD = re.compile(r"(?i)unable to (resolve address|connect to server at) '.*'")
 
 # Who asks is not let in
 _DENIED = {
@@ -93,7 +95,7 @@ def readable(message: str) -> str:
 def translate(error: libvirt.libvirtError) -> HostError:
     message = readable(error.get_error_message() or str(error))
     code, errno = error.get_error_code() or 0, _errno(error)
-    if error.get_error_domain() == libvirt.VIR_FROM_RPC and code in _LOST:
+    if error.get_error_domain() == libvirt.VIR_FROM_RPC and code in _LOST and not _ONWARD.match(message):
         return ConnectionFailed(
             f"the connection to the host was lost: {message}",
             "nothing is lost: see that libvirtd (or virtqemud) runs there, then apply again, which goes on from here",

@@ -34,6 +34,16 @@ HINTS = (
         "/run/libvirt/qemu/MACHINE.xml there, and restart libvirtd (or virtqemud); running guests survive that",
     ),
     (
+        r"Unable to resolve address '|unable to connect to server at '|address resolution failed for \S+:",
+        "a machine that moves is sent straight from host to host: see that the one resolves the other's name, and is "
+        "let in at ports 49152 to 49215; --migrate-uri tcp://ADDRESS, with --disks-uri tcp://ADDRESS for disks, says "
+        "another address, and --tunnelled goes through the connection of the two libvirtd",
+    ),
+    (
+        r"Unable to access credentials (/\S+)/[^/\s]+:",
+        "QEMU has no certificates there, on this host or the other one: `*_tls_x509_cert_dir` in qemu.conf says where",
+    ),
+    (
         r"Permission denied.*SASL|authentication failed|authentication unavailable|polkit",
         NOT_LET_IN,
     ),

@@ -81,7 +81,8 @@ def _states(domain: Domain, live: bool) -> Iterator[Fault]:
 
 def _hardware(source: Host, target: Host, root: etree._Element, live: bool) -> Iterator[Fault]:
     if why := migrations.lacks_machine(target.connection, root):
-        yield Fault((), f"its machine type is not known on {target.uri}: {why}", "install a newer QEMU there")
+        machine = root.find("os/type").get("machine")  # type: ignore[union-attr]
+        yield Fault((), f"its machine type {machine} is not known on {target.uri}: {why}", "install a newer QEMU there")
     elif live and (why := migrations.lacks_cpu(target.connection, root, migrations.host_cpu(source.capabilities))):
         yield Fault((), why, "give it a CPU that both hosts have (`cpu: {model: …}`), or move it while it is off")
     wanted = int(root.findtext("memory") or 0) * 1024

@@ -78,6 +78,8 @@ class Move:
     def faults(self) -> list[Fault]:
         """Why it cannot be moved now; nothing is changed. Raises UsageError, HostError."""
         self._check_hosts()
+        if self._is_there():
+            raise UsageError(f"{self.id} is on {self.target.host.uri} already", self.way_back)
         entry = self._entry()
         return [] if entry.migration else self._look(self._domain(entry))[1]
 
@@ -111,6 +113,8 @@ class Move:
         """Take back what was begun; where the machine has moved by now, that is finished. With `ending` a move that
         goes on, as libvirt does when kvmstate was killed, is ended; else it is waited for."""
         self._check_hosts()
+        if self._is_there():
+            return Moved()
         entry = self._entry()
         if entry.migration is None:
             return Moved(stays=True)
@@ -120,6 +124,10 @@ class Move:
             return self._finish(entry)
         self._take_back(entry)
         return Moved(stays=True)
+
+    @property
+    def way_back(self) -> str:
+        return f"`kvmstate vm migrate {self.name} {self.source.host.uri} -c {self.target.host.uri}` moves it back"
 
     def _check_hosts(self) -> None:
         if self.source.host.identity == self.target.host.identity:

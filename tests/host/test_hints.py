@@ -38,6 +38,13 @@ MESSAGES = [
         "try again when that has ended",
     ),
     ("Timed out during operation: cannot acquire state change lock", "delete /run/libvirt/qemu/MACHINE.xml there"),
+    ("Unable to resolve address 'host-2' service '49152': Temporary failure in name resolution", "--migrate-uri"),
+    ("unable to connect to server at '10.1.2.3:49152': Network is unreachable", "--migrate-uri"),
+    (
+        "internal error: unable to execute QEMU command 'object-add': Unable to access credentials "
+        "/etc/pki/qemu/ca-cert.pem: No such file or directory",
+        "QEMU has no certificates there",
+    ),
     ("Requested operation is not valid: network 'lan' is not active", "virsh net-start lan"),
     ("Requested operation is not valid: storage pool 'images' is not active", "virsh pool-start images"),
     ("Network not found: no network with matching name 'lan'", "declare a Network named lan"),

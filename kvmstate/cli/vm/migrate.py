@@ -131,6 +131,8 @@ def migrate(
             facts |= {"downtime_ms": job.downtime, "bytes": job.memory + job.disks}
         took = f", after it stood still for {job.downtime} ms" if job and job.downtime else ""
         tell(f"{move.id} is on {facts['target']}{took}", **facts)
+        if undo:
+            tell(f"it had moved by then: {move.way_back}", **facts)
         for id_ in moved.left:
             tell(f"  {id_} is left on {facts['source']}, as it was then", address=str(id_), left=True)
     return 0
