@@ -31,14 +31,14 @@ LATER = ("iscsi", "scsi", "mpath")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_converges(lab: Lab, lab_project: Project, tmp_path: Path, name: str) -> None:
+    devices = [DEVICE[name]] if name in DEVICE else []
+    lab.blank(*devices)
     if lab.run(f"{BEFORE.get(name, 'true')} >/dev/null 2>&1 || echo no", check=False):
         pytest.skip(f"this lab was built without it: {BEFORE[name]}")
     (key := tmp_path / "key").write_text(lab.run("cat /srv/ceph/libvirt.key"))
     options = (f"--secret=ceph-key=file:{key}",) if name == "rbd" else ()
     (lab_project.folder / "manifests.yaml").write_text(EXAMPLES[name].read_text())
-    devices = [DEVICE[name]] if name in DEVICE else []
     try:
-        lab.blank(*devices)
         if name in LATER:
             first = lab_project.apply()
             assert "is not active" in first.out, first
