@@ -14,6 +14,9 @@ GROUP = "become a member of the group libvirt (`usermod -aG libvirt $USER`, then
 NOT_LET_IN = f"the daemon does not let you in: {GROUP}"
 NO_LOGIN = "ssh does not accept you there: check user and key (keyfile= in the URI), first with ssh by hand"
 
+# How libvirt names who has the job that another call waits for; it names nobody where that is for good
+HOLDER = "(held by"
+
 HINTS = (
     (
         # libvirt 11.3 that is killed as it begins to copy disks does not find this when it is back
@@ -23,7 +26,7 @@ HINTS = (
     ),
     (
         # who holds it is told, and will end
-        r"cannot acquire state change lock \(held by",
+        rf"cannot acquire state change lock {re.escape(HOLDER)}",
         "something else is being done with the machine: try again when that has ended",
     ),
     (

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from kvmstate.apply.gate import leaving
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, NotFound, PlanError, UsageError
 from kvmstate.host import domains, migrations, pools, volumes
+from kvmstate.host.hints import HOLDER
 from kvmstate.host.migrations import Job, Place, Way
 from kvmstate.host.objects import Domain
 from kvmstate.kind import Fault
@@ -473,7 +474,7 @@ def settled(move: Move, lost: HostError, hosts: Callable[[], AbstractContextMana
                 raise lost from error
             if not away and waited > _TAKEN_UP:
                 # by whom is told where it is held on the source; on the target it may be held for good, by nobody
-                where = "" if "(held by" in error.message else f" on {move.target.host.uri}"
+                where = "" if HOLDER in error.message else f" on {move.target.host.uri}"
                 why = f"{move.id} is held{where}: {error.message}"
                 raise HostError(why, error.hint, error.code) from error
         time.sleep(_LOOK)

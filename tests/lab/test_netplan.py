@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from bonds import bond_lives, vlan_lives
-from harness import Project, kvmstate, until
+from harness import Project, Run, kvmstate, until
 from lab_host import Lab
 from test_network_manager import bridge
 
@@ -98,18 +98,18 @@ def test_one_that_does_not_come_up_leaves_all_as_it_was(project: Project, manage
     assert project.kvmstate("destroy", "--auto-approve").code == 0
 
 
-def test_a_bond_comes_changes_fails_and_goes(project: Project, managed: Lab) -> None:
+@pytest.mark.parametrize(
+    ("lives", "drift"),
+    [
+        (bond_lives, "s/mii-monitor-interval: 200/mii-monitor-interval: 300/' /etc/netplan/90-kvmstate-kvbond0.yaml"),
+        (vlan_lives, "s/mtu: 1400/mtu: 1300/' /etc/netplan/90-kvmstate-kvvlan0.yaml"),
+    ],
+)
+def test_bonds_and_vlans_come_change_fail_and_go(
+    project: Project, managed: Lab, lives: Callable[[Project, Lab, str], Run], drift: str
+) -> None:
     before = files(managed)
-    drift = "sed -i 's/mii-monitor-interval: 200/mii-monitor-interval: 300/' /etc/netplan/90-kvmstate-kvbond0.yaml"
-    failed = bond_lives(project, managed, drift)
-    assert "netplan has what there was before" in failed.err
-    assert files(managed) == before
-
-
-def test_a_vlan_comes_changes_fails_and_goes(project: Project, managed: Lab) -> None:
-    before = files(managed)
-    drift = "sed -i 's/mtu: 1400/mtu: 1300/' /etc/netplan/90-kvmstate-kvvlan0.yaml"
-    failed = vlan_lives(project, managed, drift)
+    failed = lives(project, managed, f"sed -i '{drift}")
     assert "netplan has what there was before" in failed.err
     assert files(managed) == before
 
