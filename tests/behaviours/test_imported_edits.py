@@ -101,8 +101,11 @@ class Imported:
         self.file = next(path for path in self.folder.rglob("rich.yaml"))
         self.document: dict[str, Any] = from_yaml(self.file.read_text())
         if earlier:
-            uuid = connection.lookupByName("rich").UUIDString()
-            self.document["spec"] = from_yaml(earlier.replace("UUID", uuid))
+            found = etree.fromstring(connection.lookupByName("rich").XMLDesc())
+            here = earlier.replace("UUID", found.findtext("uuid")).replace(
+                "MACHINE", found.find("os/type").get("machine")
+            )
+            self.document["spec"] = from_yaml(here)
             self.write(self.spec)
             assert (taken := kvmstate("adopt", str(self.folder), "--auto-approve")).code == 0, taken
         assert (planned := self.run("plan")).code == 0, planned

@@ -226,6 +226,8 @@ def test_what_goes_on_from_saved_memory(
     project.write(machine("never", **after))
     refused = project.apply()
     assert refused.code == 1
+    # libvirt 11 has a watchdog of its own beside it, and the place a number
+    place = place.removesuffix("]")
     assert f"lifecycle.restart: never refuses a restart, which {place}" in refused.out
     assert web.hasManagedSaveImage()
     project.write(machine("whenOff", **after))

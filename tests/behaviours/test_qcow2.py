@@ -35,6 +35,10 @@ def compat(project: Project, name: str) -> str:
     return str(info(project, name)["format-specific"]["data"]["compat"])
 
 
+def of_version(compat: str) -> str:
+    return OLD.replace("<permissions>", f"<compat>{compat}</compat><permissions>")
+
+
 def volume(name: str, **spec: Any) -> dict[str, Any]:
     return resource("Volume", name, pool="images", **({"capacity": "8MiB"} | spec))
 
@@ -110,7 +114,7 @@ def test_a_layer_frees_what_its_guest_discards(project: Project) -> None:
 
 def test_an_older_image_stays_as_it_is_and_is_rebuilt_so(project: Project, connection: libvirt.virConnect) -> None:
     project.converge(pool())
-    connection.storagePoolLookupByName("images").createXML(OLD)
+    connection.storagePoolLookupByName("images").createXML(of_version("0.10"))
     assert compat(project, "old.qcow2") == "0.10"
     project.write(pool(), volume("old.qcow2"))
     assert project.kvmstate("adopt", "--auto-approve").code == 0
@@ -125,7 +129,7 @@ def test_an_imported_image_is_rebuilt_in_its_version(
 ) -> None:
     project.converge(pool())
     images = connection.storagePoolLookupByName("images")
-    images.createXML(OLD.replace("<permissions>", f"<compat>{version}</compat><permissions>"))
+    images.createXML(of_version(version))
     images.refresh()
     folder = str(project.folder.parent / "taken")
     taken = kvmstate("import", "volume/images/old.qcow2", "-c", project.uri, "-o", folder)
@@ -133,5 +137,7 @@ def test_an_imported_image_is_rebuilt_in_its_version(
     images.storageVolLookupByName("old.qcow2").delete()
     made = kvmstate("recreate", "volume/images/old.qcow2", folder, "--auto-approve")
     assert made.code == 0, made
-    assert compat(project, "old.qcow2") == version
+    # libvirt shows nothing of version 2, and newer ones make version 3 where nothing is said
+    told = version == "1.1" or connection.getLibVersion() < 10_000_000
+    assert compat(project, "old.qcow2") == (version if told else "1.1")
     assert kvmstate("plan", folder, "--detailed-exitcode").code == 0
