@@ -197,10 +197,16 @@ def _running(
     known = {f.path: f for f in (*diff(spec, active, active), *(f for f in found if f.path in places))}
     yield from known.values()
     # where what is defined changes to what runs, nothing waits any more
-    changes = {f.path for f in fields} - known.keys()
-    for f in pending.waiting(entry, observed):
-        if f.path not in known and not any(f.path[:end] in changes for end in range(1, len(f.path) + 1)):
-            yield f
+    now = {f.path for f in fields if _is_one_value(f)}
+    yield from (f for f in pending.waiting(entry, observed) if f.path not in known and f.path not in now)
+
+
+def _is_one_value(field: FieldChange) -> bool:
+    """Whether it is no more than that: of a section that comes back, nobody knows what the running one has besides."""
+    place, *rest = field.path
+    if place == "remainder":
+        return "@" in str(rest[-1]).rpartition("/")[2]
+    return all(value is None or isinstance(value, str | int | float) for value in (field.old, field.new))
 
 
 def _protection(old: Lifecycle, new: Lifecycle) -> Iterator[FieldChange]:
