@@ -386,9 +386,15 @@ def _undefine(domain: Domain, flags: int) -> None:
 
 
 def attach(domain: Domain, text: str) -> None:
-    """To the running domain only: its configuration is defined apart."""
-    with faults():
-        domain.raw.attachDeviceFlags(text, _LIVE)
+    """To the running domain only: its configuration is defined apart. Raises NotLive where it has no place for it."""
+    try:
+        with faults():
+            domain.raw.attachDeviceFlags(text, _LIVE)
+    except HostError as error:
+        # it has no code of its own
+        if "No more available PCI" in error.message:
+            raise NotLive(error.message) from error
+        raise
 
 
 def detach(domain: Domain, text: str, gone: Callable[[], bool]) -> None:
