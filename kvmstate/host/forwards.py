@@ -63,11 +63,14 @@ def wanted(root: Path = Path("/"), come: str = "", gone: str = "") -> list[Forwa
         if defined is None or (nodes := defined.findall(_FORWARD)) == []:
             continue
         name = defined.findtext("name") or ""
+        # what runs may have other addresses than what is defined, until it is restarted
+        live = _read(root / ACTIVE / f"{name}.xml")
+        network = live.find("network") if live is not None and f"network/{name}" != come else None
         runs = _is_there(f"network/{name}", root / ACTIVE / f"{name}.xml", come, gone)
         for node in nodes:
             machine = node.get("machine", "")
             there = _is_there(f"machine/{machine}", root / RUNNING / f"{machine}.xml", come, gone)
-            found.append(_forwarding(root, name, defined, node, runs, there))
+            found.append(_forwarding(root, name, defined if network is None else network, node, runs, there))
     return sorted(found)
 
 

@@ -23,10 +23,9 @@ def test_what_finds_no_slot_waits_with_all_else(project: Project, connection: li
     for place in ("memory", "interfaces[two]"):
         assert f"  {place}" in plan.out, plan
     assert project.syncs()["domain/web"] == "RestartPending"
-    web = connection.lookupByName("web")
-    before = web.ID()
+    before = connection.lookupByName("web").ID()
     rebooted = kvmstate("vm", "reboot", "web", "--apply-pending", "-c", project.uri)
     assert rebooted.code == 0, rebooted
-    assert web.ID() != before
+    assert connection.lookupByName("web").ID() != before
     assert project.plan().out.strip() == "No changes."
     assert {*project.syncs().values()} == {"InSync"}

@@ -153,6 +153,11 @@ def test_what_is_wanted_stands_in_the_files_of_libvirt(tmp_path: Path) -> None:
     web = "host='8080' machine='web' port='80'"
     [found] = written(tmp_path, web, hosts="<dhcp><host ip='10.9.0.7' name='web'/></dhcp>")
     assert found == Forwarding("lan", "tcp", 8080, "web", 80, "10.9.0.7", "", "10.9.0.0/24")
+    # it runs with other addresses than what is defined by now
+    runs = HEAD.format("<dhcp><host ip='10.8.0.7' name='web'/></dhcp>", "").replace("10.9.0.1", "10.8.0.1")
+    (tmp_path / "run/libvirt/network/lan.xml").write_text(f"<networkstatus>{runs}</networkstatus>")
+    [found] = wanted(tmp_path)
+    assert (found.address, found.prefix, found.why_not) == ("10.8.0.7", "10.8.0.0/24", "")
     (tmp_path / "etc/libvirt/qemu/web.xml").write_text(
         "<domain><devices><interface><mac address='52:54:00:00:00:AA'/></interface></devices></domain>"
     )
