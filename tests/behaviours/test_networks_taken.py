@@ -32,8 +32,8 @@ def on_host(project: Project, script: str) -> None:
     assert sandbox.execute(project.host, ["sh", "-ec", script]) == 0
 
 
-def blocked(project: Project, document: dict[str, Any]) -> str:
-    project.write(document)
+def blocked(project: Project, *documents: dict[str, Any]) -> str:
+    project.write(*documents)
     planned = project.plan()
     assert "blocked: " in planned.out, planned
     return planned.out
@@ -57,9 +57,23 @@ def test_a_bridge_that_libvirt_has_chosen(project: Project, connection: Any) -> 
     assert "plugged in again" not in said
     # its own one may be named
     project.converge(lan(bridge={"name": chosen}))
-    # who leaves it may leave it to another one
-    project.write(lan(bridge={"name": "kvmlan"}), resource("Network", "office", bridge={"name": chosen}))
+    # who leaves it leaves it to another one with its restart
+    office = resource("Network", "office", bridge={"name": chosen})
+    assert f"the bridge {chosen} is also that of network lan" in blocked(
+        project, lan(bridge={"name": "kvmlan"}), office
+    )
+    project.write(resource("Network", "lan", {"restart": "now"}, bridge={"name": "kvmlan"}), office)
     assert "is also that of" not in project.plan().out
+    project.apply()
+    project.converge()
+
+
+def test_a_network_that_is_there_does_not_take_the_bridge_of_another_one(project: Project, other: Any) -> None:
+    project.converge(lan())
+    assert "the bridge kvmtaken is also that of network other" in blocked(project, lan(bridge={"name": "kvmtaken"}))
+    other.destroy()
+    assert "the bridge kvmtaken is also that of network other" in blocked(project, lan(bridge={"name": "kvmtaken"}))
+    project.converge(lan())
 
 
 def test_the_prefix_of_another_network(project: Project, connection: Any, other: Any) -> None:

@@ -8,7 +8,7 @@ said.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -35,6 +35,7 @@ class _Other:
     makes_bridge: bool
     addresses: tuple[Interface, ...]
     domain: str = ""
+    active: bool = False
 
 
 class Taken:
@@ -50,7 +51,7 @@ class Taken:
             found = parse(NetworkSpec, document(text))
             addresses = tuple(ipaddress.ip_interface(ip.address) for ip in (found.ips if active else ()))
             domain = found.domain.name if found.domain else ""
-            return _Other(network.name, plugs.bridge(text), plugs.makes_bridge(text), addresses, domain)
+            return _Other(network.name, plugs.bridge(text), plugs.makes_bridge(text), addresses, domain, active)
 
         return self._at.host.each(look, networks.all_networks(self._at.host.connection))
 
@@ -63,15 +64,19 @@ class Taken:
 
     @cached_property
     def bridges(self) -> list[_Other]:
-        """Those that make a bridge and keep it: no manifest names it where libvirt has chosen it."""
+        """Those that make a bridge and keep it."""
         moved = {change.moved_from: id_ for id_, change in self._at.changes.items() if change.desired}
-        kept = []
-        for each in self.networks:
-            id_ = ResourceId(Network.type, each.name)
-            own = self._at.desired.get(moved.get(id_, id_))
-            if own and isinstance(own.spec, NetworkSpec) and not (own.spec.bridge and own.spec.bridge.name):
-                kept.append(each)
-        return [each for each in (*self.strangers, *kept) if each.makes_bridge]
+        return [each for each in self.networks if each.makes_bridge and self._keeps(each, moved)]
+
+    def _keeps(self, other: _Other, moved: Mapping[ResourceId | None, ResourceId]) -> bool:
+        """Of the project's own, one that libvirt has chosen, and that of one that runs until it is restarted."""
+        id_ = ResourceId(Network.type, other.name)
+        id_ = moved.get(id_, id_)
+        if other in self.strangers or (own := self._at.desired.get(id_)) is None:
+            return True
+        change, bridge = self._at.changes.get(id_), own.spec.bridge
+        named = bridge.name if bridge else None
+        return named in (None, other.bridge) or (other.active and not (change and change.restarts))
 
     def instead(self, other: _Other, hint: str) -> str:
         """What to do about one that has the same: `hint`, unless it is the project's own."""
@@ -97,11 +102,14 @@ class Taken:
     def judged(self, change: Change) -> Change:
         """The change of a network, blocked where it could not start, or saying what it meets."""
         spec = change.spec
-        writes = change.action in (Action.CREATE, Action.UPDATE) and not change.blocked
-        if not writes or not (spec.active and (change.restarts or not change.running)):
+        if change.blocked or change.action not in (Action.CREATE, Action.UPDATE):
             return change
-        for why, hint in _refused(change.id, spec, self):
+        starts = spec.active and (change.restarts or not change.running)
+        # libvirt defines no two with one bridge, whether they run or not
+        for why, hint in (*_bridge_refused(change, self), *(_refused(spec, self) if starts else ())):
             return replace(change, blocked=why, hint=hint)
+        if not starts:
+            return change
         return change.saying(*_met(spec, self), *self._same_domain(change))
 
     def _same_domain(self, change: Change) -> Iterator[str]:
@@ -128,19 +136,20 @@ def _addresses(spec: NetworkSpec) -> list[Interface]:
     return [ipaddress.ip_interface(ip.address) for ip in spec.ips]
 
 
-def _refused(id_: ResourceId, spec: NetworkSpec, host: Taken) -> Iterator[tuple[str, str]]:
-    if bridge := _own_bridge(spec):
-        for other in host.bridges:
-            if other.bridge == bridge and other.name != id_.name:
-                yield (
-                    f"the bridge {bridge} is also that of network {other.name}",
-                    host.instead(other, "choose another name"),
-                )
-        if bridge in (host.links.devices or ()):
-            yield (
-                f"the host has a device {bridge} already",
-                f"choose another name; one that was left behind goes by `ip link delete {bridge}`",
-            )
+def _bridge_refused(change: Change, host: Taken) -> Iterator[tuple[str, str]]:
+    bridge, own = _own_bridge(change.spec), {change.id, change.moved_from}
+    for other in host.bridges if bridge else ():
+        if other.bridge == bridge and ResourceId(Network.type, other.name) not in own:
+            why = f"the bridge {bridge} is also that of network {other.name}"
+            yield why, host.instead(other, "choose another name for the bridge")
+
+
+def _refused(spec: NetworkSpec, host: Taken) -> Iterator[tuple[str, str]]:
+    if (bridge := _own_bridge(spec)) and bridge in (host.links.devices or ()):
+        yield (
+            f"the host has a device {bridge} already",
+            f"choose another name for the bridge; one that was left behind goes by `ip link delete {bridge}`",
+        )
     for address in _addresses(spec):
         prefix = address.network
         for other in host.strangers:
