@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from kvmstate.apply.gate import Gate
 from kvmstate.apply.inventory import Store
 from kvmstate.apply.rollout import Restarts
-from kvmstate.apply.still import Gone, still
+from kvmstate.apply.still import Gone, is_untouched, still
 from kvmstate.errors import ConnectionFailed, HostError, KvmstateError, Locked, NotLive, Reverted
 from kvmstate.host import Host, faults, identity
 from kvmstate.host.access import explained
@@ -271,12 +271,10 @@ def _carry_out(
             emit(Event(EventKind.STEP, change, f"left to the next start: {', '.join(error.places)}: {error.message}"))
             waits.append(error)
         except HostError as error:
-            if (
-                all(earlier.looks for earlier in steps[:number])
-                and change.action in MAKES
-                and not _has_begun(change, store)
-            ):
-                # nothing was made or deleted, and what stands in the way is not ours
+            first = all(earlier.looks for earlier in steps[:number])
+            made = change.action in MAKES and not _has_begun(change, store)
+            if first and (made or (change.action is Action.UPDATE and is_untouched(change, host))):
+                # nothing was made, changed or deleted, and what stands in the way is not ours
                 _undone(change, before, store)
             told = explained(error, host)
             if care.undo and number >= len(care.before):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from kvmstate.errors import HostError
@@ -14,6 +15,7 @@ from kvmstate.model.inventory import Entry
 from kvmstate.plan.compare import compare
 from kvmstate.plan.planner import look
 from kvmstate.plan.unseal import unsealed
+from kvmstate.xmlbind import holds_secrets
 
 
 class Gone(HostError):
@@ -79,3 +81,13 @@ def _said(kind: Kind, field: FieldChange) -> tuple[tuple[str, ...], str, str]:
     """What a plan shows of a field. That its value is another one by now is not a reason to stop, except where it is
     somebody's decision, such as the file that a disk has."""
     return field.path, repr(field.new), repr(field.old) if field.path[0] in kind.decided else ""
+
+
+def is_untouched(change: Change, host: Host) -> bool:
+    """Whether the object is as it was before its first step failed, as far as anybody can see: not of secrets."""
+    if change.observed is None or change.moved_from or holds_secrets(change.spec):
+        return False
+    with suppress(HostError):
+        seen = look(host, [change.id])[0].get(change.id)
+        return seen is not None and (seen.uuid, seen.steady) == (change.observed.uuid, change.observed.steady)
+    return False

@@ -25,3 +25,11 @@ def test_a_machine_that_does_not_start_again_runs_as_it_was(project: Project, co
     assert "serials[0]" in project.plan().out
     project.write(before)
     assert project.todo() == {}
+
+
+def test_what_libvirt_refuses_leaves_nothing_to_take_back(project: Project) -> None:
+    project.converge(idle("web"))
+    project.write(idle("web", xml={"./nonsense/@one": "1"}, clock={"offset": "localtime"}))
+    assert project.apply().code == 1
+    project.write(idle("web"))
+    assert project.plan().out.strip() == "No changes."
