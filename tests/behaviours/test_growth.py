@@ -105,3 +105,9 @@ def test_what_takes_more_than_its_new_capacity_is_told_before(project: Project, 
     project.write(*filled(capacity=little))
     assert told in project.plan().out
     project.converge(*filled(capacity=enough))
+    # holes are not copied
+    image.write_bytes(b"")
+    subprocess.run(["qemu-img", "create", "-q", "-f", format, image, "1M"], check=True)
+    os.truncate(image, 2 << 20)
+    project.converge(pool())
+    project.converge(*filled(capacity="1537KiB" if format == "qcow2" else "3MiB"))

@@ -69,6 +69,13 @@ class Stream:
         return None if self.packed else self.length
 
     @property
+    def taken_here(self) -> int:
+        """Bytes of the file without its holes, which are not copied; 0 where nobody knows."""
+        if self.packed or isinstance(self._file, Download):
+            return 0
+        return min(self.length, os.fstat(self._file.fileno()).st_blocks * 512)
+
+    @property
     def has_boot_record(self) -> bool:
         """Whether it starts as a disk with partitions does (GPT's too)."""
         return self._head[510:512] == b"\x55\xaa"
@@ -278,7 +285,7 @@ class Source:
         """What it is, for a volume of this format and capacity, which is encrypted or not. Raises HostError where it
         must not be uploaded, or converted, or does not fit."""
         with self.open() as stream:
-            image, size = stream.check(format_), stream.size
+            image, taken = stream.check(format_), stream.taken_here
             if encrypts:
                 stream.check_clear()
         converts = image.format != header.OCI and not image.is_one(format_)
@@ -290,7 +297,7 @@ class Source:
                 "raise capacity or leave it out",
             )
         grows = capacity and image.capacity < capacity and not (encrypts or converts)
-        if grows and (more := ungrown(size or 0, capacity or 0)):
+        if grows and (more := ungrown(taken, capacity or 0)):
             raise HostError(*more)
         return image
 
