@@ -142,8 +142,8 @@ def _read_back(output: Path, changes: Sequence[Change]) -> dict[ResourceId, Reso
     there = load_project(output, allowed=allowed_here()).load()
     if lost := next((c.id for c in changes if there.get(c.id) is None), None):
         raise UsageError(
-            f"{output} is not among the manifests of its project: {lost} and what else was written is not owned",
-            "add the folder to `manifests` in kvmstate.yaml, then `kvmstate adopt`",
+            f"its project does not read the manifest of {lost} in {output}: what was written is not owned",
+            "look at `manifests` and `exclude` in kvmstate.yaml, then `kvmstate adopt`",
         )
     return {c.id: said for c in changes if (said := there.get(c.id))}
 

@@ -19,6 +19,10 @@ HOLDER = "(held by"
 
 HINTS = (
     (
+        r"cannot find character device <null>",
+        "it has no serial console: `serials: [{{port: 0}}]` in its manifest adds one",
+    ),
+    (
         # libvirt 11.3 that is killed as it begins to copy disks does not find this when it is back
         r"Duplicate nodes with node-name='(migration-[^']+)'",
         "a move that was cut off has left it in the machine's QEMU: `virsh qemu-monitor-command MACHINE "
@@ -40,7 +44,7 @@ HINTS = (
         r"Unable to resolve address '|unable to connect to server at '|address resolution failed for \S+:",
         "a machine that moves is sent straight from host to host: see that the one resolves the other's name, and is "
         "let in at ports 49152 to 49215; --migrate-uri tcp://ADDRESS, with --disks-uri tcp://ADDRESS for disks, says "
-        "another address, and --tunnelled goes through the connection of the two libvirtd",
+        "another address (unix:///PATH a socket), and --tunnelled sends memory through the two libvirtd's connection",
     ),
     (
         r"Unable to access credentials (/\S+)/[^/\s]+:",

@@ -128,7 +128,8 @@ class Move:
 
     @property
     def way_back(self) -> str:
-        return f"`kvmstate vm migrate {self.name} {self.source.host.uri} -c {self.target.host.uri}` moves it back"
+        back = f"`kvmstate vm migrate {self.name} {self.source.host.uri} -c {self.target.host.uri}`"
+        return f"{back}, with the same options, moves it back, once the copies that it left there are deleted"
 
     def _check_hosts(self) -> None:
         if self.source.host.identity == self.target.host.identity:
@@ -178,7 +179,7 @@ class Move:
         storage = Storage(source, target, running, domains.xml(domain))
         faults = [*checks.ways(self.way, self.copies)]
         faults += checks.machine(source, target, domain, live)
-        faults += storage.ways(self.copies)
+        faults += storage.ways(self.copies, {id_ for id_, each in there.entries.items() if each.left})
         for id_, how in storage.moved.items():
             faults += self._record_faults(id_, how, owned, there)
         return storage, faults

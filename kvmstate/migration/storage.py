@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property, partial
@@ -78,15 +78,15 @@ class Storage:
     def volumes(self) -> list[ResourceId]:
         return list(dict.fromkeys(disk.volume for disk in self.disks if disk.volume))
 
-    def ways(self, copies: bool) -> Iterator[Fault]:
-        """Decide `how` each disk gets there; tell why one does not."""
+    def ways(self, copies: bool, left: Collection[ResourceId] = ()) -> Iterator[Fault]:
+        """Decide `how` each disk gets there; tell why one does not. `left` are volumes there that a move has left."""
         for disk in self.disks:
-            fault = self._way(disk, copies)
+            fault = self._way(disk, copies, left)
             if fault:
                 yield fault
         yield from self._room()
 
-    def _way(self, disk: Disk, copies: bool) -> Fault | None:
+    def _way(self, disk: Disk, copies: bool, left: Collection[ResourceId]) -> Fault | None:
         if disk.volume is None:
             self.how[disk] = How.SEEN
             return self._missing(disk.path)
@@ -104,7 +104,11 @@ class Storage:
             kind = there.type_of(pool)
             if kind and kind.volumes is Volumes.FILES:
                 why = f"{disk.volume} is on both hosts, and not the same one"
-                return Fault((), f"{why}: {self.target.uri} has another", "rename or delete that one, after a look")
+                hint = "rename or delete that one, after a look"
+                if disk.volume in left:
+                    name = disk.volume.name.partition("/")[2]
+                    hint = f"a move has left it there, as it was then: `virsh vol-delete {name} --pool {pool}` there"
+                return Fault((), f"{why}: {self.target.uri} has another", hint)
             # what libvirt reaches by network, or as devices of a server, is named alike only where it is one
             self.how[disk] = How.SEEN
             return None

@@ -94,7 +94,8 @@ def test_a_port_of_the_host_leads_to_a_machine(own: Project, tiny: Guest) -> Non
     assert "dnat to 192.168.91.7:80" not in rules(own)
     own.converge(lan(forward), web)
     assert "dnat to 192.168.91.7:80" in rules(own)
-    # and with the machine's lease
+    assert tiny.says(r"nics=[^ ,]*=(192\.168\.91\.7) ")
+    # and with the machine's lease, of which the guest hears later
     own.converge(lan(forward, at="192.168.91.8"), web)
     assert "dnat to 192.168.91.8:80" in rules(own)
     own.converge(lan(forward), web)

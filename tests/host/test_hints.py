@@ -38,6 +38,7 @@ MESSAGES = [
         "try again when that has ended",
     ),
     ("Timed out during operation: cannot acquire state change lock", "delete /run/libvirt/qemu/MACHINE.xml there"),
+    ("internal error: cannot find character device <null>", "serials: [{port: 0}]"),
     ("Unable to resolve address 'host-2' service '49152': Temporary failure in name resolution", "--migrate-uri"),
     ("unable to connect to server at '10.1.2.3:49152': Network is unreachable", "--migrate-uri"),
     (

@@ -3,6 +3,7 @@ and from or to nothing else, such as a bridge of Open vSwitch or a macvtap devic
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -52,10 +53,14 @@ def _becomes_port(at: Scene, nic: Any) -> bool:
 
 
 def _network(at: Scene, name: str) -> etree._Element | None:
-    declared = at.desired.get(ResourceId("network", name))
+    """As it is when the machine is changed: one that runs changes with its restart only."""
+    id_ = ResourceId("network", name)
+    declared, change = at.desired.get(id_), at.changes.get(id_)
+    found = None
+    with suppress(NotFound):
+        found = networks.find(at.host.connection, name)
+        if found.active and not (change and change.restarts):
+            return document(networks.xml(found, inactive=False))
     if declared:
         return patch(etree.Element("network"), declared.spec, Unlocated())
-    try:
-        return document(networks.xml(networks.find(at.host.connection, name)))
-    except NotFound:
-        return None
+    return document(networks.xml(found)) if found else None
