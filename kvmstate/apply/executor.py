@@ -33,6 +33,7 @@ from kvmstate.model.plan import Plan
 from kvmstate.model.resource import Resource, ResourceId
 from kvmstate.model.uri import HIDDEN
 from kvmstate.plan import pending, remained
+from kvmstate.plan.compare import applied_specs
 from kvmstate.xmlbind import secrets, secrets_in_xml
 
 SIGNALS_SECONDS = 0.5
@@ -290,6 +291,7 @@ def _carry_out(
     elif change.desired:
         # what is suspended is not applied, but it may be adopted again
         known = store.get(change.id)
+        waiting = pending.places(change, before, applied_specs(BY_WORD[change.id.kind], before))
         entry = Entry(
             change.id,
             _uuid(change, known),
@@ -297,7 +299,7 @@ def _carry_out(
             change.lifecycle,
             suspended=before.suspended if before else "",
             applied=remained.digests(change, host.sealing.hide),
-            pending=(*pending.places(change, before), *(place for late in waits for place in late.places)),
+            pending=(*waiting, *(place for late in waits for place in late.places)),
             built=known is not None and known.built,
         )
         store.put(entry)

@@ -7,7 +7,7 @@ change has left to the next start (`Entry.pending`), and there what is defined i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from kvmstate.kinds import BY_WORD
@@ -15,19 +15,28 @@ from kvmstate.model.change import Change, FieldChange, Key, field_path
 from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
 from kvmstate.model.resource import Observed
-from kvmstate.xmlbind import diff, differences, document, read_overrides, without
+from kvmstate.xmlbind import Section, diff, differences, document, read_overrides, said_below, without
 
 # what changes by calls of its own
 _CALLS = ("state", "autostart")
 
 
-def places(change: Change, before: Entry | None) -> tuple[str, ...]:
-    """Those that this change leaves to the next start, when it is done."""
+def places(change: Change, before: Entry | None, said: Sequence[Section] = ()) -> tuple[str, ...]:
+    """Those that this change leaves to the next start, when it is done. Of what goes also all that was `said` of it
+    when it was applied last: what comes in its place, such as libvirt's own, may lack only some of that."""
     if change.observed and change.observed.saved_xml and not change.restarts:
         known = before.pending if before else ()
         return tuple(dict.fromkeys([*known, *(f.where for f in change.fields if f.effect is Effect.RESTART)]))
     stays = change.running and not change.restarts and change.spec.runs
-    return tuple(dict.fromkeys(f.where for f in change.waiting)) if stays else ()
+    if not stays:
+        return ()
+    paths = [f.path for f in change.waiting]
+    paths += [below for f in change.waiting if f.new is None for spec in said for below in said_below(spec, f.path)]
+    found = [FieldChange(path, None, None, Effect.RESTART).where for path in paths]
+    for place in before.pending if before else ():
+        if any(_steps(place)[: len(f.path)] == _steps(f.where) for f in change.waiting):
+            found.append(place)
+    return tuple(dict.fromkeys(found))
 
 
 def still(entry: Entry, change: Change) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ modelled survives, `diff` compares only what the manifest owns.
 from kvmstate.xmlbind.binding import Binding, Keyed, OneOrMore, Section, Sensitive, Xml, bindings, owned
 from kvmstate.xmlbind.codecs import Element, Scalar
 from kvmstate.xmlbind.defaults import with_defaults
-from kvmstate.xmlbind.diff import diff, leaving, with_cleared
+from kvmstate.xmlbind.diff import diff, leaving, said_below, with_cleared
 from kvmstate.xmlbind.document import canonical, document, parse, patch, to_text, without
 from kvmstate.xmlbind.fields import xml, xml_list
 from kvmstate.xmlbind.later import Later, later
@@ -72,6 +72,7 @@ __all__ = [
     "parse",
     "patch",
     "read_overrides",
+    "said_below",
     "sealed",
     "sealed_fields",
     "sealed_xml",

@@ -192,6 +192,23 @@ def _said(b: Binding, rest: etree._Element) -> etree._Element | None:
     return found if value is not None and value != nothing else None
 
 
+def said_below(spec: Section, path: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The paths of all single values that a spec says below this one: of a section, or an item of a list."""
+    for b in owned(spec):
+        if path and b.alias != path[0]:
+            continue
+        value, rest = getattr(spec, b.name), path[1:]
+        items = {(Key(b.item_key(item)),): item for item in value or ()} if b.repeated and b.key else {(): value}
+        for key, item in items.items():
+            if rest[: len(key)] not in ((), key):
+                continue
+            here = (b.alias, *key)
+            if isinstance(item, Section):
+                yield from ((*here, *below) for below in said_below(item, rest[len(key) :]))
+            elif item is not None and not rest[len(key) :]:
+                yield here
+
+
 def leaving(want: S, seen: Section, path: Sequence[str]) -> S:
     """`want`, which no longer owns what is at `path` (names of fields, keys of items): there it is as `seen`."""
     name, *rest = path

@@ -179,8 +179,33 @@ def test_what_is_back_with_less_is_restarted(project: Project, connection: libvi
     project.converge(*machine("whenOff", {"cache": "unsafe"}))
     project.converge(*machine("whenOff"))
     assert "restart" in project.plan().out
+    # also where it is told, and waits
+    project.write(*machine("whenOff", {}))
+    assert project.apply().code == 0
+    for _ in range(2):
+        _waits(project, "domain/web", "disks[x].cache")
+        assert project.apply().code == 0
     project.converge(*machine("now", {}))
     assert "cache=" not in connection.lookupByName("web").XMLDesc()
+
+
+def test_what_goes_waits_though_libvirt_has_something_in_its_place(
+    project: Project, connection: libvirt.virConnect
+) -> None:
+    cpu = {"mode": "custom", "model": "qemu64", "topology": {"sockets": 1, "cores": 1, "threads": 1}}
+    timers = [{"name": "hpet", "present": False}]
+    project.converge(idle("web", type="qemu", cpu=cpu, clock={"offset": "utc", "timers": timers}))
+    project.write(idle("web", type="qemu", clock={"offset": "utc"}))
+    assert project.apply().code == 0
+    for _ in range(2):
+        _waits(project, "domain/web", "cpu.topology")
+        _waits(project, "domain/web", "clock.timers")
+        assert project.apply().code == 0
+    web = connection.lookupByName("web")
+    web.destroy()
+    web.create()
+    assert "restart" not in project.converge().out
+    assert project.syncs()["domain/web"] == "InSync"
 
 
 def _waits(project: Project, address: str, place: str) -> None:
