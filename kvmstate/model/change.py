@@ -213,7 +213,7 @@ class Change:
         return replace(self, action=Action.NOOP, fields=(), active_fields=(), reason=why)
 
     def saying(self, *told: str) -> Change:
-        """With these beside its reason."""
+        """Say these beside its reason."""
         return replace(self, reason="; ".join(filter(None, (self.reason, *told))))
 
     @property
