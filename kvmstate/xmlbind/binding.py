@@ -32,6 +32,7 @@ class Xml:
     Of a `throughout` list the field's cost is that of all that changes in its items, whatever their fields say.
     A section `by_parts` costs, when it comes or goes, what those of its fields do that say something. One `in_parts` is
     its fields, each with its own change and cost, also where the whole of it comes or goes.
+    What is `given` of a section is on in a new object whose manifest says nothing of the section.
     An `open` list leaves items alone that it does not name.
     A `whole` field is all that its elements are there for: without it, what a remainder says of them goes as well.
     """
@@ -50,6 +51,7 @@ class Xml:
     throughout: bool = False
     by_parts: bool = False
     in_parts: bool = False
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

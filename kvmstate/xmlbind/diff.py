@@ -173,12 +173,20 @@ def with_cleared(want: S, last: Section | None, rest: etree._Element | None = No
                 update[b.name] = {**(new or {}), **gone}
         elif b.name not in want.model_fields_set:
             if old is not None and old != b.default and said is None and not (b.xml and b.xml.lasting):
-                update[b.name] = b.alike(b.default, old)
+                update[b.name] = _as_given(want, b, old)
         elif b.repeated and (b.key or b.one_or_more) and new:
             update[b.name] = b.alike([with_cleared(item, before) for item, before in b.paired(new, old or [])], new)
         elif b.holding and not b.repeated and isinstance(new, Section):
             update[b.name] = with_cleared(new, old, said)
     return want.model_copy(update=update) if update else want
+
+
+def _as_given(want: Section, b: Binding, old: Any) -> object:
+    """What is left of a field that its manifest says no more: what a new object has."""
+    if b.xml is None or not b.xml.given or getattr(want, "remainder", None):
+        return b.alike(b.default, old)
+    made: dict[str, object] = dict.fromkeys(old.model_fields_set) | dict.fromkeys(b.xml.given, True)
+    return type(old).model_construct(_fields_set={*made}, **made)
 
 
 def _said(b: Binding, rest: etree._Element) -> etree._Element | None:

@@ -27,6 +27,7 @@ class Place(Told, total=False):
     throughout: bool
     by_parts: bool
     in_parts: bool
+    given: tuple[str, ...]
     sensitive: Sensitive
 
 

@@ -9,27 +9,22 @@ from lxml import etree
 from kvmstate.host import Host, acceleration
 from kvmstate.kinds.virtual_machine.devices.base import drop, items, parent_of
 from kvmstate.kinds.virtual_machine.devices.plug import PORTS
-from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
+from kvmstate.kinds.virtual_machine.spec import DEVICES, GIVEN, VirtualMachineSpec
 from kvmstate.xmlbind import document
 from kvmstate.xmlbind.path import parse_path
 
-# ACPI, without which no guest shuts down when asked; the rest is libvirt's and QEMU's own choice.
-BASE = """
+# All but these features is libvirt's and QEMU's own choice.
+BASE = f"""
 <domain type='kvm'>
   <name/>
   <memory/><currentMemory/><vcpu>1</vcpu>
   <os><type>hvm</type></os>
-  <features><acpi/><apic/></features>
+  <features>{"".join(f"<{name}/>" for name in GIVEN)}</features>
   <devices/>
 </domain>
 """
 # A q35 machine hot-plugs into PCIe root ports, and libvirt makes no more than the devices at definition need.
 SPARE_PCIE_PORTS = 10
-
-
-def given() -> list[str]:
-    """The features that a new machine has where its manifest does not take them away."""
-    return [str(each.tag) for each in document(BASE).iterfind("features/*")]
 
 
 def obvious(node: etree._Element) -> None:

@@ -31,6 +31,7 @@ from kvmstate.kinds.virtual_machine.portable import portable, secrets
 from kvmstate.kinds.virtual_machine.rebuild import rebuild
 from kvmstate.kinds.virtual_machine.refusals import refuse_disk_weights
 from kvmstate.kinds.virtual_machine.removed import removed
+from kvmstate.kinds.virtual_machine.restart import CALLS
 from kvmstate.kinds.virtual_machine.settings import Cpu
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
@@ -44,8 +45,6 @@ from kvmstate.snapshots.chain import frozen_lately
 from kvmstate.xmlbind import disk_source, document, owning, parse, to_text
 from kvmstate.xmlbind.path import parse_path
 
-# Fields that are not in the XML: libvirt has calls of their own for them.
-CALLS = ("state", "autostart")
 # What a machine's state is called while its installer runs
 INSTALLING = "installing"
 
@@ -254,11 +253,13 @@ def _refuse_unknown_formats(node: etree._Element) -> None:
 def steps(change: Change, at: Context) -> list[Step]:
     name, spec, stop = change.id.name, change.spec, change.lifecycle.stop
     host, former = at.host, list[str]()
+    restarts = True
 
     def find() -> Domain:
         return domains.find(host.connection, name)
 
     def define() -> None:
+        nonlocal restarts
         _refuse_what_snapshots_need(host, spec, change.observed)
         before = domains.configuration(find()) if change.observed else None
         if before:
@@ -281,9 +282,12 @@ def steps(change: Change, at: Context) -> list[Step]:
 
         # only what people write by path can be unknown to libvirt; its schema takes longer than the rest of the call
         checked.define(node, [path for path, value in spec.xml.items() if value is not None], put)
+        if change.restarts and (seen := observe(host, {name}).get(name)):
+            restarts = restart.is_needed(change, seen)
 
     def shut_down(name: str = name) -> None:
-        domains.shutdown(domains.find(host.connection, name), stop.timeout, stop.on_timeout == "destroy")
+        if restarts:
+            domains.shutdown(domains.find(host.connection, name), stop.timeout, stop.on_timeout == "destroy")
 
     def save() -> None:
         # one that was renamed had to be shut down for it
@@ -343,7 +347,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         todo.append(simple("save its memory", save) if spec.state == "saved" else simple("shut down", shut_down))
     if wanted and not stays:
         if change.running:
-            start = simple("start", lambda: restart.start(find, spec.state == "paused", former))
+            start = simple("start", lambda: restart.start(find, spec.state == "paused", former) if restarts else None)
         todo += [start, *awaited]
     elif stays and change.running and change.observed and spec.state != change.observed.config.state:
         switch = domains.suspend if spec.state == "paused" else domains.resume

@@ -10,11 +10,10 @@ from kvmstate.errors import HostError
 from kvmstate.host import Host, installation, networks
 from kvmstate.host.connection import once
 from kvmstate.kind.stamps import unstamp
-from kvmstate.kinds.virtual_machine.defaults import given
 from kvmstate.kinds.virtual_machine.devices.disk import Disk
 from kvmstate.kinds.virtual_machine.devices.interface import Interface
 from kvmstate.kinds.virtual_machine.implied import omitted, reduced, utc_clock
-from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
+from kvmstate.kinds.virtual_machine.spec import DEVICES, GIVEN, VirtualMachineSpec
 from kvmstate.model.reference import VolumeSource
 from kvmstate.model.resource import Observed
 from kvmstate.snapshots import chain
@@ -48,7 +47,7 @@ def portable(observed: Observed, host: Host) -> tuple[VirtualMachineSpec, etree.
     _hide_passwords(node, observed)
     if any(i.network and i.network not in _networks(host) for i in spec.interfaces):
         spec = spec.model_copy(update={"interfaces": [_plugged_in(i, host) for i in spec.interfaces]})
-    if absent := {tag: False for tag in given() if parse_path(f"features/{tag}").find(node) is None}:
+    if absent := {tag: False for tag in GIVEN if parse_path(f"features/{tag}").find(node) is None}:
         # a new machine would have them; loaded where one is needed
         from kvmstate.kinds.virtual_machine.settings.features import Features
 

@@ -7,6 +7,25 @@ from collections.abc import Callable
 from kvmstate.errors import ConnectionFailed, HostError, Reverted
 from kvmstate.host import domains
 from kvmstate.host.objects import Domain
+from kvmstate.model.change import Change
+from kvmstate.model.effect import Effect
+from kvmstate.model.resource import Observed
+from kvmstate.xmlbind import diff
+
+# Not of the XML: they have calls of their own
+CALLS = ("state", "autostart")
+
+
+def is_needed(change: Change, seen: Observed) -> bool:
+    """Whether something waits still, once the machine is defined: what was taken out of its manifest may be by then as
+    it runs. `seen` is the machine as it is now."""
+    live = any(field.path[0] not in CALLS and field.effect is not Effect.NONE for field in change.live)
+    other = change.moved_from or change.remade or live or change.spec.state != seen.config.state
+    places = [field.path for field in change.waiting]
+    if other or seen.active is None or any(place[0] in ("xml", "remainder") for place in places):
+        return True
+    differing = [f.path for f in (*diff(seen.config, seen.active), *diff(seen.active, seen.config))]
+    return any(place[: len(path)] == path[: len(place)] for place in places for path in differing)
 
 
 def start(find: Callable[[], Domain], paused: bool, former: list[str]) -> None:

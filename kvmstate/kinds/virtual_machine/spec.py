@@ -189,6 +189,9 @@ BootDevice = Literal["hd", "cdrom", "network", "fd"]
 OnPoweroff = Literal["destroy", "restart", "preserve", "rename-restart"]
 OnCrash = Literal["destroy", "restart", "preserve", "rename-restart", "coredump-destroy", "coredump-restart"]
 CPUS = Element(_read_cpus, _write_cpus)
+# The features that a new machine has where its manifest does not take them away. Without ACPI no guest shuts down when
+# asked
+GIVEN = ("acpi", "apic")
 # QEMU's emulation ends with a CPU that is taken out while it runs
 CPU_COUNT = Scaling(grow=Effect.LIVE, shrink=Effect.RESTART, limit="max_cpus")
 MAX_CPUS = Element(_read_max_cpus, _write_max_cpus)
@@ -324,7 +327,7 @@ class VirtualMachineSpec(Spec):
     )
     cpu: Cpu | None = xml("cpu", doc="Default: host-passthrough with KVM, else QEMU's own.")
     clock: Clock | None = xml("clock", doc="What the guest's hardware clock shows: `localtime` for Windows, or more.")
-    features: Features | None = xml("features", doc="Features of the hypervisor.")
+    features: Features | None = xml("features", given=GIVEN, doc="Features of the hypervisor.")
     pm: Power | None = xml("pm", doc="Whether the guest may sleep.")
     on_poweroff: OnPoweroff | None = xml("on_poweroff", lasting=True, doc="When the guest ends. Default: destroy.")
     on_reboot: OnPoweroff | None = xml("on_reboot", lasting=True, doc="When the guest reboots. Default: restart.")
