@@ -145,7 +145,7 @@ class World:
         began = time.monotonic()
         process = self.start()
         out, said = process.communicate(timeout=300)
-        if "delete /run/libvirt/qemu/MACHINE.xml there" in said:
+        if "delete /run/libvirt/qemu/MACHINE.xml there" in out:
             forget_starts(self.host)
             process = self.start()
             out, said = process.communicate(timeout=300)
