@@ -291,7 +291,7 @@ def _carry_out(
     elif change.desired:
         # what is suspended is not applied, but it may be adopted again
         known = store.get(change.id)
-        waiting = pending.places(change, before, applied_specs(BY_WORD[change.id.kind], before))
+        waiting = pending.places(change, before, lambda: applied_specs(BY_WORD[change.id.kind], before))
         entry = Entry(
             change.id,
             _uuid(change, known),

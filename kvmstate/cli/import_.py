@@ -124,10 +124,9 @@ def _among(project: Project, output: Path) -> Path:
     where, read = output.resolve(), [path.resolve() for path in project.paths]
     if any(path in (where, *where.parents) for path in read):
         return output
-    if project.file and where == project.file.parent.resolve():
-        for path in project.paths:
-            if not path.is_file():
-                return output / path.resolve().relative_to(where) if path.resolve().is_relative_to(where) else path
+    folder = next((path for path in read if not path.is_file()), None)
+    if folder and project.file and where == project.file.parent.resolve():
+        return output / folder.relative_to(where) if folder.is_relative_to(where) else folder
     raise UsageError(
         f"{output} is not among the manifests of project {project.name}: nothing is imported",
         f"add the folder to `manifests` in {project.file}, or choose another --output",

@@ -64,9 +64,10 @@ def wanted(root: Path = Path("/"), come: str = "", gone: str = "") -> list[Forwa
             continue
         name = defined.findtext("name") or ""
         # what runs may have other addresses than what is defined, until it is restarted
-        live = _read(root / ACTIVE / f"{name}.xml")
-        network = live.find("network") if live is not None and f"network/{name}" != come else None
-        runs = _is_there(f"network/{name}", root / ACTIVE / f"{name}.xml", come, gone)
+        what, status = f"network/{name}", root / ACTIVE / f"{name}.xml"
+        live = _read(status) if what != come else None
+        network = live.find("network") if live is not None else None
+        runs = _is_there(what, status, come, gone)
         for node in nodes:
             machine = node.get("machine", "")
             there = _is_there(f"machine/{machine}", root / RUNNING / f"{machine}.xml", come, gone)

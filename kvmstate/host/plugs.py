@@ -43,14 +43,17 @@ class Plug:
 
 def makes_bridge(xml: str) -> bool:
     """Whether the bridge of this network is libvirt's, made at its start."""
-    forward = document(xml).find("forward")
-    return (forward.get("mode", "nat") if forward is not None else None) in _MAKES_BRIDGE
+    return _mode(document(xml)) in _MAKES_BRIDGE
+
+
+def _mode(network: etree._Element) -> str | None:
+    forward = network.find("forward")
+    return forward.get("mode", "nat") if forward is not None else None
 
 
 def has_ports(network: etree._Element) -> bool:
     """Whether who is plugged into this network is a port of a Linux bridge."""
-    forward = network.find("forward")
-    mode = forward.get("mode", "nat") if forward is not None else None
+    mode = _mode(network)
     bridged = mode in _MAKES_BRIDGE or (mode == "bridge" and network.find("bridge") is not None)
     return bridged and network.find("virtualport") is None
 

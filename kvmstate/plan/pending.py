@@ -7,7 +7,7 @@ change has left to the next start (`Entry.pending`), and there what is defined i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from kvmstate.kinds import BY_WORD
@@ -21,7 +21,7 @@ from kvmstate.xmlbind import Section, diff, differences, document, read_override
 _CALLS = ("state", "autostart")
 
 
-def places(change: Change, before: Entry | None, said: Sequence[Section] = ()) -> tuple[str, ...]:
+def places(change: Change, before: Entry | None, said: Callable[[], Sequence[Section]]) -> tuple[str, ...]:
     """Those that this change leaves to the next start, when it is done. Of what goes also all that was `said` of it
     when it was applied last: what comes in its place, such as libvirt's own, may lack only some of that."""
     if change.observed and change.observed.saved_xml and not change.restarts:
@@ -31,7 +31,9 @@ def places(change: Change, before: Entry | None, said: Sequence[Section] = ()) -
     if not stays:
         return ()
     paths = [f.path for f in change.waiting]
-    paths += [below for f in change.waiting if f.new is None for spec in said for below in said_below(spec, f.path)]
+    if gone := [f.path for f in change.waiting if f.new is None]:
+        # few changes take something out, and what was applied has to be parsed for them
+        paths += [below for spec in said() for path in gone for below in said_below(spec, path)]
     found = [FieldChange(path, None, None, Effect.RESTART).where for path in paths]
     for place in before.pending if before else ():
         if any(_steps(place)[: len(f.path)] == _steps(f.where) for f in change.waiting):

@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 from kvmstate.host import networks, plugs
 from kvmstate.host.kernel_links import losing_routes
@@ -106,7 +107,7 @@ class Taken:
             return change
         starts = spec.active and (change.restarts or not change.running)
         # libvirt defines no two with one bridge, whether they run or not
-        for why, hint in (*_bridge_refused(change, self), *(_refused(spec, self) if starts else ())):
+        for why, hint in chain(_bridge_refused(change, self), _refused(spec, self) if starts else ()):
             return replace(change, blocked=why, hint=hint)
         if not starts:
             return change

@@ -36,7 +36,6 @@ from kvmstate.kinds.virtual_machine.settings import Cpu
 from kvmstate.kinds.virtual_machine.settle import settle
 from kvmstate.kinds.virtual_machine.spec import DEVICES, VirtualMachineSpec
 from kvmstate.model.change import Action, Change
-from kvmstate.model.effect import Effect
 from kvmstate.model.inventory import Entry
 from kvmstate.model.reference import Lookup
 from kvmstate.model.resource import Observed, Resource, ResourceId
@@ -338,7 +337,7 @@ def steps(change: Change, at: Context) -> list[Step]:
         todo += [start, *awaited]
         runs = True
     stays = runs and wanted and not change.restarts
-    if stays and (fields := [f for f in change.live if f.path[0] not in CALLS and f.effect is not Effect.NONE]):
+    if stays and (fields := restart.live_fields(change)):
         # loaded where something changes
         from kvmstate.kinds.virtual_machine import live
 

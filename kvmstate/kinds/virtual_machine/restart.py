@@ -7,7 +7,7 @@ from collections.abc import Callable
 from kvmstate.errors import ConnectionFailed, HostError, Reverted
 from kvmstate.host import domains
 from kvmstate.host.objects import Domain
-from kvmstate.model.change import Change
+from kvmstate.model.change import Change, FieldChange
 from kvmstate.model.effect import Effect
 from kvmstate.model.resource import Observed
 from kvmstate.xmlbind import diff
@@ -16,11 +16,15 @@ from kvmstate.xmlbind import diff
 CALLS = ("state", "autostart")
 
 
+def live_fields(change: Change) -> list[FieldChange]:
+    """Those of the XML that are changed in the running machine."""
+    return [f for f in change.live if f.path[0] not in CALLS and f.effect is not Effect.NONE]
+
+
 def is_needed(change: Change, seen: Observed) -> bool:
     """Whether something waits still, once the machine is defined: what was taken out of its manifest may be by then as
     it runs. `seen` is the machine as it is now."""
-    live = any(field.path[0] not in CALLS and field.effect is not Effect.NONE for field in change.live)
-    other = change.moved_from or change.remade or live or change.spec.state != seen.config.state
+    other = change.moved_from or change.remade or live_fields(change) or change.spec.state != seen.config.state
     places = [field.path for field in change.waiting]
     if other or seen.active is None or any(place[0] in ("xml", "remainder") for place in places):
         return True
